@@ -1,0 +1,3 @@
+//! The warden command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The egress-warden CNI plugin and node agent.
+
+fn main() {}

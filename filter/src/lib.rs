@@ -1,0 +1,1 @@
+//! The egress-warden proxy-wasm module.

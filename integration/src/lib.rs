@@ -1,0 +1,1 @@
+//! Tests against the real Envoy, the real Istio and the real kernel.

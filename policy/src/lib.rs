@@ -1,0 +1,1 @@
+//! The egress-warden policy engine: model, compile, evaluate, explain.
