@@ -1,1 +1,25 @@
-//! The egress-warden policy engine: model, compile, evaluate, explain.
+//! The egress-warden policy engine.
+//!
+//! Data flows one way: a file is read into a checked [`model::Policy`], compiled into a
+//! [`PolicySet`], and [`PolicySet::evaluate`] turns [`facts::Facts`] into a verdict. The engine
+//! does no I/O, has no clock and knows no Envoy; adapters gather facts and act on verdicts, and
+//! decide nothing.
+
+pub mod address;
+pub mod canonical;
+pub mod config;
+mod decode;
+pub mod defect;
+pub mod destination;
+pub mod facts;
+pub mod model;
+pub mod name;
+pub mod path;
+mod policy_set;
+pub mod port;
+pub mod read;
+pub mod reference;
+pub mod settings;
+pub mod tree;
+pub mod verdict;
+pub use policy_set::{PolicySet, PolicySetBuilder};

@@ -1,0 +1,242 @@
+//! Where a request or connection goes: names against routes, tunnels and server names.
+//!
+//! "Two names for one destination must agree." Every disagreement is a refusal with its own code.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::facts::{Destination, Fact, Protocol};
+use crate::name::{Authority, Host, Name, NamePattern};
+use crate::verdict::Code;
+
+/// What a gateway cluster leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The hosts that it can connect to.
+    pub host: RouteHost,
+    /// The port that it connects to; `None` where the tunnel's authority says it.
+    pub port: Option<u16>,
+    /// What the port carries.
+    pub protocol: Protocol,
+}
+
+/// The hosts that a cluster can connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteHost {
+    /// One name.
+    Name(Name),
+    /// One address.
+    Address(IpAddr),
+    /// The names under a pattern, by dynamic forward proxy.
+    Pattern(NamePattern),
+    /// Any host, by dynamic forward proxy or by the dialled address.
+    Dynamic,
+}
+
+impl RouteHost {
+    fn covers(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::Dynamic, _) => true,
+            (Self::Name(fixed), Host::Name(name)) => fixed == name,
+            (Self::Pattern(pattern), Host::Name(name)) => pattern.matches(name),
+            (Self::Address(fixed), Host::Address(address)) => fixed == address,
+            (Self::Name(_) | Self::Pattern(_), Host::Address(_))
+            | (Self::Address(_), Host::Name(_)) => false,
+        }
+    }
+}
+
+/// The clusters that verdicts may lead to, as the gateway's configuration lists them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteTable {
+    clusters: BTreeMap<String, Route>,
+    istio_ports: BTreeMap<u16, Protocol>,
+}
+
+impl RouteTable {
+    /// Lists a cluster by its name. False if it is listed already.
+    pub fn add_cluster(&mut self, name: String, route: Route) -> bool {
+        self.clusters.insert(name, route).is_none()
+    }
+
+    /// Admits Istio's own clusters (`outbound|PORT||HOST`) of this port. False if it is listed
+    /// already.
+    pub fn add_istio_port(&mut self, port: u16, protocol: Protocol) -> bool {
+        self.istio_ports.insert(port, protocol).is_none()
+    }
+
+    /// Where a cluster leads.
+    ///
+    /// # Errors
+    /// [`Code::RouteMismatch`] for PassthroughCluster, BlackHoleCluster and every other cluster
+    /// that is neither listed nor of Istio's form on a listed port.
+    pub fn resolve(&self, cluster: &[u8]) -> Result<Cow<'_, Route>, Code> {
+        let cluster = std::str::from_utf8(cluster).map_err(|_| Code::RouteMismatch)?;
+        if let Some(route) = self.clusters.get(cluster) {
+            return Ok(Cow::Borrowed(route));
+        }
+        let (port, host) = parse_istio_cluster(cluster).ok_or(Code::RouteMismatch)?;
+        let protocol = self.istio_ports.get(&port).ok_or(Code::RouteMismatch)?;
+        Ok(Cow::Owned(Route {
+            host,
+            port: Some(port),
+            protocol: *protocol,
+        }))
+    }
+}
+
+/// Istio's `outbound|PORT|SUBSET|HOST` (istio.io/istio, pkg/config/host and pilot/pkg/model:
+/// `BuildSubsetKey`). A wildcard host stands as it does in a ServiceEntry.
+fn parse_istio_cluster(cluster: &str) -> Option<(u16, RouteHost)> {
+    let mut parts = cluster.split('|');
+    let direction = parts.next()?;
+    let port = parts.next()?;
+    let _subset = parts.next()?;
+    let host = parts.next()?;
+    if direction != "outbound"
+        || parts.next().is_some()
+        || !port.bytes().all(|b| b.is_ascii_digit())
+    {
+        return None;
+    }
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let host = if host.starts_with("*.") {
+        RouteHost::Pattern(NamePattern::parse(host).ok()?)
+    } else {
+        match Authority::parse_sni(host.as_bytes()).ok()? {
+            Host::Name(name) => RouteHost::Name(name),
+            Host::Address(address) => RouteHost::Address(address),
+        }
+    };
+    Some((port, host))
+}
+
+/// A destination whose names agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// The name, or the address literal that stands for it.
+    pub host: Host,
+    /// The port at the outside.
+    pub port: u16,
+}
+
+impl Agreed {
+    /// As facts. A literal is its own address; where a name leads is what `resolved` says.
+    #[must_use]
+    pub fn facts(&self, resolved: Fact<IpAddr>) -> Destination<'_> {
+        let (name, address) = match &self.host {
+            Host::Name(name) => (Some(name), resolved),
+            Host::Address(address) => (None, Fact::Known(*address)),
+        };
+        Destination {
+            name: Fact::Known(name),
+            address,
+            port: Fact::Known(self.port),
+        }
+    }
+}
+
+/// The destination of an HTTP request: its authority, the route it takes, and the server name of
+/// application TLS that ended at this gateway, if any did.
+///
+/// # Errors
+/// The grammar's codes; [`Code::RouteMismatch`] where the route leads elsewhere;
+/// [`Code::HostMismatch`] where Host and `app_sni` differ.
+pub fn of_request(authority: &[u8], route: &Route, app_sni: Option<&[u8]>) -> Result<Agreed, Code> {
+    let Authority {
+        host,
+        port: written,
+    } = Authority::parse(authority)?;
+    let port = route.port.ok_or(Code::RouteMismatch)?;
+    // A dynamic forward proxy would connect to the port in Host; elsewhere it means nothing.
+    let dynamic = matches!(route.host, RouteHost::Dynamic | RouteHost::Pattern(_));
+    if !route.host.covers(&host) || (dynamic && written.is_some_and(|written| written != port)) {
+        return Err(Code::RouteMismatch);
+    }
+    if let Some(sni) = app_sni
+        && Authority::parse_sni(sni)? != host
+    {
+        return Err(Code::HostMismatch);
+    }
+    Ok(Agreed { host, port })
+}
+
+/// The destination of a CONNECT tunnel: the dialled address and port, or a name and port.
+///
+/// # Errors
+/// The grammar's codes; [`Code::NameMalformed`] without a port; [`Code::RouteMismatch`] where the
+/// route leads elsewhere.
+pub fn of_tunnel(authority: &[u8], route: &Route) -> Result<Agreed, Code> {
+    let Authority { host, port } = Authority::parse(authority)?;
+    let port = port.ok_or(Code::NameMalformed)?;
+    if !route.host.covers(&host) || route.port.is_some_and(|fixed| fixed != port) {
+        return Err(Code::RouteMismatch);
+    }
+    Ok(Agreed { host, port })
+}
+
+/// The destination of a connection on a chain of its own, without a tunnel: the route's host.
+///
+/// # Errors
+/// [`Code::RouteMismatch`] where the route has no single host and port.
+pub fn of_chain(route: &Route) -> Result<Agreed, Code> {
+    let host = match &route.host {
+        RouteHost::Name(name) => Host::Name(name.clone()),
+        RouteHost::Address(address) => Host::Address(*address),
+        RouteHost::Pattern(_) | RouteHost::Dynamic => return Err(Code::RouteMismatch),
+    };
+    Ok(Agreed {
+        host,
+        port: route.port.ok_or(Code::RouteMismatch)?,
+    })
+}
+
+/// What was seen of a ClientHello. The name is the one that Envoy's own inspector found, because
+/// Envoy connects by it; our reading gives reasons and can only deny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hello<'a> {
+    /// A server name, and whether an encrypted ClientHello stands beside it.
+    Name {
+        /// The (outer) server name.
+        sni: &'a [u8],
+        /// An `encrypted_client_hello` extension is there.
+        ech: bool,
+    },
+    /// A ClientHello without a server name.
+    NoName,
+    /// Not a ClientHello.
+    Malformed,
+    /// Longer than is read.
+    TooLong,
+}
+
+/// The destination of TLS whose ClientHello was seen: its server name, which must agree with the
+/// name that was dialled, if a name was.
+///
+/// # Errors
+/// The grammar's codes and those of [`Hello`]; [`Code::SniMismatch`] where the dialled name is
+/// another.
+pub fn of_tls(dialled: &Agreed, hello: Hello<'_>, refuse_ech: bool) -> Result<Agreed, Code> {
+    let sni = match hello {
+        Hello::Name { ech: true, .. } if refuse_ech => return Err(Code::EchRefused),
+        Hello::Name { sni, .. } => sni,
+        Hello::NoName => return Err(Code::SniMissing),
+        Hello::Malformed => return Err(Code::HelloMalformed),
+        Hello::TooLong => return Err(Code::HelloTooLong),
+    };
+    // RFC 6066 §3: literal addresses are not permitted in HostName.
+    let Host::Name(name) = Authority::parse_sni(sni)? else {
+        return Err(Code::AddressForm);
+    };
+    match &dialled.host {
+        Host::Name(asked) if *asked != name => Err(Code::SniMismatch),
+        Host::Name(_) | Host::Address(_) => Ok(Agreed {
+            host: Host::Name(name),
+            port: dialled.port,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

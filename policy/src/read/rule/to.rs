@@ -1,0 +1,425 @@
+//! Reading `to` elements, and narrowing named destinations by what stands beside them.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::address::parse_network;
+use crate::decode::{Fields, boolean, list, shape, text, unique, word};
+use crate::defect::{At, DefectKind, Defects};
+use crate::facts::Protocol;
+use crate::model::{Networks, Place, TlsOrigination, To};
+use crate::name::NamePattern;
+use crate::path::PathPattern;
+use crate::port::{PortSet, parse_ports};
+use crate::read::words;
+use crate::tree::{Node, Shape};
+
+/// What a `to` element has to know of its rule.
+#[derive(Clone, Copy)]
+pub(super) struct RuleShape {
+    /// The rule denies.
+    pub(super) deny: bool,
+}
+
+/// Reads one element. With `named`, it may refer to a destination and then becomes that
+/// destination's elements, narrowed.
+pub(super) fn read_to<N: Node>(
+    node: &N,
+    at: &At<'_>,
+    defects: &mut Defects,
+    rule: RuleShape,
+    named: Option<&BTreeMap<String, Vec<To>>>,
+) -> Option<Vec<To>> {
+    let before = defects.len();
+    let mut fields = Fields::of(node, at, defects)?;
+    let destination = named
+        .is_some()
+        .then(|| fields.take("destination"))
+        .flatten();
+    let destination = destination.map(|node| text(&node, &at.field("destination"), defects));
+    let place = take_place(&mut fields, at, defects);
+    let mut element = take_narrowing(&mut fields, at, defects);
+    fields.finish(at, defects);
+    if defects.len() > before {
+        return None;
+    }
+    match (destination, place) {
+        (Some(name), None) => {
+            let (name, known) = (name?, named?);
+            let Some(elements) = known.get(&name) else {
+                super::unknown_destination(&name, known, &at.field("destination"), defects);
+                return None;
+            };
+            narrow_all(elements, &element, at, defects)
+                .inspect(|found| found.iter().for_each(|to| check(to, at, defects, rule)))
+        }
+        (Some(_), Some(_)) => {
+            let hint = "write two elements: elements are alternatives".to_owned();
+            defects.add(
+                DefectKind::Conflict,
+                at,
+                "an element names its destination once",
+                hint,
+            );
+            None
+        }
+        (None, place) => {
+            element.place = place.unwrap_or(Place::Anywhere);
+            check(&element, at, defects, rule);
+            Some(vec![element])
+        }
+    }
+}
+
+fn take_place<N: Node>(
+    fields: &mut Fields<'_, N>,
+    at: &At<'_>,
+    defects: &mut Defects,
+) -> Option<Place> {
+    let names = fields.take("domainNames").map(|node| {
+        let at = at.field("domainNames");
+        let names = list(&node, &at, defects, read_pattern);
+        unique(&names, &at, defects);
+        names
+    });
+    let networks = fields
+        .take("networks")
+        .map(|node| read_networks(&node, &at.field("networks"), defects));
+    let except = fields
+        .take("except")
+        .map(|node| read_networks(&node, &at.field("except"), defects));
+    match (names, networks, except) {
+        (Some(_), Some(_), _) => {
+            let hint = "write two elements: elements are alternatives".to_owned();
+            defects.add(
+                DefectKind::Conflict,
+                at,
+                "an element names its destination by `domainNames` or by `networks`",
+                hint,
+            );
+            None
+        }
+        (names, None, Some(_)) => {
+            defects.add(
+                DefectKind::Conflict,
+                &at.field("except"),
+                "`except` belongs to `networks`",
+                None,
+            );
+            names.map(|names| Place::Names(names.into()))
+        }
+        (Some(names), None, None) => Some(Place::Names(names.into())),
+        (None, Some(networks), except) => {
+            let except = except.unwrap_or_default();
+            check_except(&networks, &except, &at.field("except"), defects);
+            Some(Place::Networks(Arc::new(Networks { networks, except })))
+        }
+        (None, None, None) => None,
+    }
+}
+
+fn read_pattern<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<NamePattern> {
+    let value = text(node, at, defects)?;
+    match NamePattern::parse(&value) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            defects.add(
+                DefectKind::BadValue,
+                at,
+                format!("`{value}`: {error}"),
+                error.hint().to_owned(),
+            );
+            None
+        }
+    }
+}
+
+fn read_networks<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Vec<IpNet> {
+    let networks = list(node, at, defects, |node, at, defects| {
+        let value = text(node, at, defects)?;
+        match parse_network(&value) {
+            Ok(network) => Some(network),
+            Err(error) => {
+                defects.add(
+                    DefectKind::BadValue,
+                    at,
+                    format!("`{value}`: {error}"),
+                    error.hint(),
+                );
+                None
+            }
+        }
+    });
+    unique(&networks, at, defects);
+    networks
+}
+
+fn check_except(networks: &[IpNet], except: &[IpNet], at: &At<'_>, defects: &mut Defects) {
+    for (i, hole) in except.iter().enumerate() {
+        if !networks.iter().any(|net| net.contains(hole)) {
+            let hint = "an exception lies inside one of the element's own networks".to_owned();
+            defects.add(
+                DefectKind::NeverMatches,
+                &at.index(i),
+                format!("`{hole}` is in none of the networks"),
+                hint,
+            );
+        }
+    }
+    if let Some(net) = networks.iter().find(|net| except.contains(net)) {
+        defects.add(
+            DefectKind::NeverMatches,
+            at,
+            format!("`{net}` is excepted whole"),
+            None,
+        );
+    }
+}
+
+fn take_narrowing<N: Node>(fields: &mut Fields<'_, N>, at: &At<'_>, defects: &mut Defects) -> To {
+    let ports = fields
+        .take("ports")
+        .map(|node| PortSet::new(list(&node, &at.field("ports"), defects, read_port)));
+    let protocols = fields.take("protocols").map(|node| {
+        let at = at.field("protocols");
+        let words = [
+            ("HTTP", Protocol::Http),
+            ("TLS", Protocol::Tls),
+            ("TCP", Protocol::Tcp),
+            ("UDP", Protocol::Udp),
+        ];
+        let mut found = list(&node, &at, defects, |node, at, defects| {
+            word(node, at, defects, &words)
+        });
+        let spelt: Vec<&str> = found.iter().map(|protocol| protocol.as_str()).collect();
+        unique(&spelt, &at, defects);
+        found.sort_unstable();
+        found
+    });
+    let paths = fields.take("paths").map(|node| {
+        let at = at.field("paths");
+        let paths = list(&node, &at, defects, read_path);
+        let spelt: Vec<&str> = paths.iter().map(PathPattern::as_str).collect();
+        unique(&spelt, &at, defects);
+        paths
+    });
+    To {
+        destination: None,
+        place: Place::Anywhere,
+        ports: ports.unwrap_or_default(),
+        protocols: protocols.unwrap_or_default(),
+        methods: words::take_texts(fields, "methods", at, defects, words::check_method),
+        paths: paths.unwrap_or_default(),
+        upgrades: words::take_texts(fields, "upgrades", at, defects, words::check_upgrade),
+        allow_private: fields
+            .take("allowPrivate")
+            .and_then(|node| boolean(&node, &at.field("allowPrivate"), defects))
+            .unwrap_or(false),
+        tls: fields
+            .take("tls")
+            .and_then(|node| read_tls(&node, &at.field("tls"), defects)),
+    }
+}
+
+fn read_port<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<RangeInclusive<u16>> {
+    let text = match shape(node, at, defects)? {
+        Shape::Number(text) | Shape::Text(text) => text.into_owned(),
+        other => {
+            let message = format!("expected a port or a range, found {}", other.describe());
+            defects.add(
+                DefectKind::WrongType,
+                at,
+                message,
+                "443 or \"8000-8999\"".to_owned(),
+            );
+            return None;
+        }
+    };
+    match parse_ports(&text) {
+        Ok(range) => Some(range),
+        Err(error) => {
+            defects.add(
+                DefectKind::BadValue,
+                at,
+                format!("`{text}`: {error}"),
+                "443 or \"8000-8999\"".to_owned(),
+            );
+            None
+        }
+    }
+}
+
+fn read_path<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<PathPattern> {
+    let value = text(node, at, defects)?;
+    match PathPattern::parse(&value) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            defects.add(
+                DefectKind::BadValue,
+                at,
+                format!("`{value}`: {error}"),
+                error.hint().to_owned(),
+            );
+            None
+        }
+    }
+}
+
+fn read_tls<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Arc<TlsOrigination>> {
+    let mut fields = Fields::of(node, at, defects)?;
+    let originate = fields.require("originate", at, defects);
+    let originate = originate.and_then(|node| boolean(&node, &at.field("originate"), defects));
+    if originate == Some(false) {
+        defects.add(
+            DefectKind::Conflict,
+            &at.field("originate"),
+            "`originate` is true, or `tls` is left out",
+            None,
+        );
+    }
+    let mut take = |name: &'static str| {
+        fields
+            .take(name)
+            .and_then(|node| text(&node, &at.field(name), defects))
+    };
+    let tls = TlsOrigination {
+        ca_certificates: take("caCertificates"),
+        client_certificate: take("clientCertificate"),
+        sni: take("sni"),
+    };
+    fields.finish(at, defects);
+    Some(Arc::new(tls))
+}
+
+fn narrow_all(elements: &[To], by: &To, at: &At<'_>, defects: &mut Defects) -> Option<Vec<To>> {
+    if by.tls.is_some() {
+        defects.add(
+            DefectKind::Conflict,
+            &at.field("tls"),
+            "`tls` belongs to the destination itself",
+            None,
+        );
+    }
+    if !by.paths.is_empty() && elements.iter().any(|element| !element.paths.is_empty()) {
+        let hint = "two sets of globs have no intersection to write down; keep one".to_owned();
+        defects.add(
+            DefectKind::Conflict,
+            &at.field("paths"),
+            "the destination already says `paths`",
+            hint,
+        );
+        return None;
+    }
+    let narrowed: Vec<To> = elements
+        .iter()
+        .filter_map(|element| narrow(element, by))
+        .collect();
+    if narrowed.is_empty() && !elements.is_empty() {
+        let hint = "what stands beside `destination` narrows it".to_owned();
+        defects.add(
+            DefectKind::NeverMatches,
+            at,
+            "nothing is left of the destination",
+            hint,
+        );
+        return None;
+    }
+    Some(narrowed)
+}
+
+fn narrow(element: &To, by: &To) -> Option<To> {
+    let paths = if by.paths.is_empty() {
+        &element.paths
+    } else {
+        &by.paths
+    };
+    Some(To {
+        destination: element.destination.clone(),
+        place: element.place.clone(),
+        ports: element.ports.intersect(&by.ports)?,
+        protocols: narrow_list(&element.protocols, &by.protocols)?,
+        methods: narrow_list(&element.methods, &by.methods)?,
+        paths: paths.clone(),
+        upgrades: narrow_list(&element.upgrades, &by.upgrades)?,
+        allow_private: element.allow_private || by.allow_private,
+        tls: element.tls.clone(),
+    })
+}
+
+/// The entries in both, where an empty list stands for no restriction.
+fn narrow_list<T: Clone + PartialEq>(left: &[T], right: &[T]) -> Option<Vec<T>> {
+    if left.is_empty() || right.is_empty() {
+        return Some([left, right].concat());
+    }
+    let both: Vec<T> = left
+        .iter()
+        .filter(|entry| right.contains(entry))
+        .cloned()
+        .collect();
+    (!both.is_empty()).then_some(both)
+}
+
+/// What has to hold between the fields of a finished element.
+fn check(to: &To, at: &At<'_>, defects: &mut Defects, rule: RuleShape) {
+    let mut conflict = |field: &'static str, message: &str, hint: &str| {
+        let hint = (!hint.is_empty()).then(|| hint.to_owned());
+        defects.add(DefectKind::Conflict, &at.field(field), message, hint);
+    };
+    let names = matches!(to.place, Place::Names(_));
+    let (udp, http) = (
+        to.protocols.contains(&Protocol::Udp),
+        [Protocol::Http].as_slice(),
+    );
+    let request = !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty());
+    if matches!(to.place, Place::Anywhere) && to.ports.is_any() {
+        conflict(
+            "ports",
+            "an element without names or networks needs `ports`",
+            "leave out `to` for any destination",
+        );
+    }
+    if to.allow_private && !names {
+        conflict(
+            "allowPrivate",
+            "`allowPrivate` goes with `domainNames`",
+            "a network is what it says",
+        );
+    }
+    if to.tls.is_some() && !names {
+        conflict(
+            "tls",
+            "`tls` goes with `domainNames`",
+            "the server is verified by its name",
+        );
+    }
+    if request && !to.protocols.is_empty() && to.protocols != http {
+        conflict(
+            "protocols",
+            "methods, paths and upgrades make an element HTTP only",
+            "write `protocols: [HTTP]`",
+        );
+    }
+    if request && rule.deny && to.protocols != http {
+        let hint = "the same destination over TLS has no method or path to deny by; write `protocols: [HTTP]` to say that you know";
+        conflict(
+            "protocols",
+            "methods, paths and upgrades in a Deny rule need `protocols: [HTTP]`",
+            hint,
+        );
+    }
+    let only_443 = to.ports.ranges().all(|range| range == (443..=443)) && !to.ports.is_any();
+    if request && only_443 && to.tls.is_none() && to.protocols.is_empty() {
+        let hint = "inside TLS there is no method or path; let the gateway originate TLS (`tls: {originate: true}`)";
+        conflict("ports", "port 443 carries TLS, so this never matches", hint);
+    }
+    if udp && (!matches!(to.place, Place::Networks(_)) || to.ports.is_any() || request) {
+        conflict(
+            "protocols",
+            "UDP needs `networks` and `ports`, and nothing else",
+            "UDP is enforced in the kernel, which knows no names",
+        );
+    }
+}

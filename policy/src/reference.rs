@@ -1,0 +1,176 @@
+//! The rules read straight: a slow, plain evaluator that shares nothing with the index but the
+//! model. The property tests hold the index against it, and `explain` shows what it considered.
+
+mod conditions;
+mod walk;
+
+use std::cmp::min;
+
+pub use conditions::{Checked, Condition, Truth};
+pub use walk::{Considered, Step};
+
+use crate::facts::{Caller, Fact, Facts};
+use crate::model::{Policy, Workloads};
+use crate::settings::Settings;
+use crate::verdict::{Action, Basis, Code, Evaluation, Ruling, Verdict};
+
+use walk::{Outcome, View, walk};
+
+/// What the walk over one policy looked at, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyTrace<'p> {
+    /// The policy.
+    pub policy: &'p str,
+    /// Whether the policy is for this caller at all.
+    pub applies: Truth,
+    /// Rules and defaults, in the order of the walk. Rules in shadow are among them.
+    pub considered: Vec<Considered<'p>>,
+}
+
+/// Evaluates the policies, in their order, over what is known.
+#[must_use]
+pub fn evaluate<'p>(
+    policies: &'p [Policy],
+    settings: Settings,
+    facts: &Facts<'_>,
+) -> Evaluation<'p> {
+    let enforced = compose(policies, settings, facts, View::Enforced);
+    let Composed::Final(enforced) = enforced else {
+        return Evaluation::Undecided;
+    };
+    let would_be = match compose(policies, settings, facts, View::ShadowLifted) {
+        Composed::Final(ruling) if ruling.action != enforced.action => Some(ruling),
+        Composed::Final(_) | Composed::Undecided => None,
+    };
+    Evaluation::Final(Verdict { enforced, would_be })
+}
+
+/// What [`evaluate`] looks at, with everything in shadow included.
+#[must_use]
+pub fn trace<'p>(
+    policies: &'p [Policy],
+    settings: Settings,
+    facts: &Facts<'_>,
+) -> Vec<PolicyTrace<'p>> {
+    policies
+        .iter()
+        .map(|policy| {
+            let mut considered = Vec::new();
+            walk(policy, settings, facts, View::ShadowLifted, &mut considered);
+            PolicyTrace {
+                policy: &policy.head.name,
+                applies: applies(policy, facts),
+                considered,
+            }
+        })
+        .collect()
+}
+
+enum Composed<'p> {
+    Final(Ruling<'p>),
+    Undecided,
+}
+
+/// "Each is evaluated on its own over the same facts; the result is the most restrictive."
+fn compose<'p>(
+    policies: &'p [Policy],
+    settings: Settings,
+    facts: &Facts<'_>,
+    view: View,
+) -> Composed<'p> {
+    if let Some(code) = facts.refused {
+        return Composed::Final(Ruling::refusal(code));
+    }
+    let mut outcomes: Vec<Outcome<'p>> = Vec::with_capacity(policies.len());
+    for policy in policies {
+        match applies(policy, facts) {
+            Truth::False => {}
+            Truth::True => outcomes.push(walk(policy, settings, facts, view, &mut Vec::new())),
+            Truth::Unknown { pending } => {
+                // Not consulted is the same as accepting: the other policies decide.
+                let mut outcome = walk(policy, settings, facts, view, &mut Vec::new());
+                outcome.add(Action::Accept);
+                outcome.pending |= pending;
+                outcome.may_accept |= pending;
+                outcomes.push(outcome);
+            }
+        }
+    }
+    if policies.is_empty() {
+        return Composed::Final(Ruling::refusal(Code::NoPolicy));
+    }
+    if let Some(closed) = outcomes.iter().find(|outcome| !outcome.may_accept) {
+        return Composed::Final(closed.closed());
+    }
+    let possible = outcomes
+        .iter()
+        .fold(vec![Action::Accept], |sofar, outcome| {
+            let mut both: Vec<Action<'p>> = Vec::new();
+            for left in sofar {
+                for right in &outcome.possible {
+                    // Two different devices cannot both be passed; the earlier policy's is.
+                    let action = match (left, *right) {
+                        (Action::Inspect(device), Action::Inspect(_)) => Action::Inspect(device),
+                        (left, right) => min(left, right),
+                    };
+                    if !both.contains(&action) {
+                        both.push(action);
+                    }
+                }
+            }
+            both
+        });
+    let pending = outcomes.iter().any(|outcome| outcome.pending);
+    match possible.iter().min() {
+        Some(action) if possible.len() == 1 => {
+            let decided = outcomes
+                .iter()
+                .find(|outcome| outcome.possible == [*action]);
+            Composed::Final(
+                decided.map_or(Ruling::refusal(Code::EngineError), |outcome| outcome.end),
+            )
+        }
+        Some(action) if !pending => {
+            let basis = outcomes
+                .iter()
+                .find(|outcome| outcome.possible.contains(action))
+                .map_or(Basis::None, |outcome| {
+                    outcome.missing.unwrap_or(outcome.end.basis)
+                });
+            Composed::Final(Ruling {
+                action: *action,
+                code: Code::FactsMissing,
+                basis,
+            })
+        }
+        Some(_) => Composed::Undecided,
+        None => Composed::Final(Ruling::refusal(Code::EngineError)),
+    }
+}
+
+/// Whether a policy is consulted for this caller.
+fn applies(policy: &Policy, facts: &Facts<'_>) -> Truth {
+    match &policy.head.applies_to {
+        None => Truth::True,
+        Some(workloads) => listed(workloads, facts.caller),
+    }
+}
+
+/// Whether the caller is one of these workloads.
+fn listed(workloads: &Workloads, caller: Fact<Caller<'_>>) -> Truth {
+    conditions::on_fact(caller, |caller| {
+        caller.workload().is_some_and(|id| {
+            workloads
+                .namespaces
+                .iter()
+                .any(|namespace| namespace == id.namespace)
+                || workloads
+                    .service_accounts
+                    .iter()
+                    .any(|sa| sa.namespace == id.namespace && sa.name == id.service_account)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! The answer: an action, the machine's code for it, and what it rests on.
+
+use std::fmt;
+
+/// Why a verdict is what it is: a stable word for logs, metrics, tests and users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Code {
+    /// A rule decided.
+    Rule,
+    /// No rule did; a tier's or the policy's default decided.
+    Default,
+    /// No policy is configured.
+    NoPolicy,
+    /// The caller came without mTLS.
+    NoIdentity,
+    /// The certificate carries no, several, or no well-formed SPIFFE id.
+    IdentityMalformed,
+    /// The certificate belongs to a trust domain that the policy does not list.
+    TrustDomain,
+    /// A fact that a rule needs could not be had, so the most restrictive outcome holds.
+    FactsMissing,
+    /// A connection stayed undecided past its limit.
+    UndecidedLimit,
+    /// The authority or SNI is not a host name.
+    NameMalformed,
+    /// The host is an odd spelling of an address.
+    AddressForm,
+    /// The route leads to another host, port or cluster than the one judged.
+    RouteMismatch,
+    /// Host and the SNI of application TLS that ends here differ.
+    HostMismatch,
+    /// TLS without a server name.
+    SniMissing,
+    /// The inner SNI differs from the name that was asked for or connected to.
+    SniMismatch,
+    /// What should be a ClientHello is not one.
+    HelloMalformed,
+    /// The ClientHello exceeds the stated size.
+    HelloTooLong,
+    /// An encrypted ClientHello, where the configuration refuses it.
+    EchRefused,
+    /// The name resolved to an address that no name may lead to.
+    PrivateAddress,
+    /// The resolved address of a name was not checked.
+    AddressUnchecked,
+    /// The path cannot be compared safely, and a rule compares paths.
+    PathMalformed,
+    /// CONNECT or an upgrade without a rule that lists it.
+    ConnectNotAllowed,
+    /// The engine or its adapter failed.
+    EngineError,
+}
+
+impl Code {
+    /// Every code, in the order of the documentation.
+    pub const ALL: [Self; 22] = [
+        Self::Rule,
+        Self::Default,
+        Self::NoPolicy,
+        Self::NoIdentity,
+        Self::IdentityMalformed,
+        Self::TrustDomain,
+        Self::FactsMissing,
+        Self::UndecidedLimit,
+        Self::NameMalformed,
+        Self::AddressForm,
+        Self::RouteMismatch,
+        Self::HostMismatch,
+        Self::SniMissing,
+        Self::SniMismatch,
+        Self::HelloMalformed,
+        Self::HelloTooLong,
+        Self::EchRefused,
+        Self::PrivateAddress,
+        Self::AddressUnchecked,
+        Self::PathMalformed,
+        Self::ConnectNotAllowed,
+        Self::EngineError,
+    ];
+
+    /// The stable word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Default => "default",
+            Self::NoPolicy => "no_policy",
+            Self::NoIdentity => "no_identity",
+            Self::IdentityMalformed => "identity_malformed",
+            Self::TrustDomain => "trust_domain",
+            Self::FactsMissing => "facts_missing",
+            Self::UndecidedLimit => "undecided_limit",
+            Self::NameMalformed => "name_malformed",
+            Self::AddressForm => "address_form",
+            Self::RouteMismatch => "route_mismatch",
+            Self::HostMismatch => "host_mismatch",
+            Self::SniMissing => "sni_missing",
+            Self::SniMismatch => "sni_mismatch",
+            Self::HelloMalformed => "hello_malformed",
+            Self::HelloTooLong => "hello_too_long",
+            Self::EchRefused => "ech_refused",
+            Self::PrivateAddress => "private_address",
+            Self::AddressUnchecked => "address_unchecked",
+            Self::PathMalformed => "path_malformed",
+            Self::ConnectNotAllowed => "connect_not_allowed",
+            Self::EngineError => "engine_error",
+        }
+    }
+
+    /// One sentence for the person who was denied.
+    #[must_use]
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::Rule => "a rule of the policy decides this",
+            Self::Default => "no rule of the policy allows this destination",
+            Self::NoPolicy => "no egress policy is in force, so nothing may leave",
+            Self::NoIdentity => {
+                "the caller came without the mesh's mTLS, so nobody knows who it is"
+            }
+            Self::IdentityMalformed => "the caller's certificate names no single SPIFFE workload",
+            Self::TrustDomain => {
+                "the caller's certificate belongs to a trust domain that the policy does not list"
+            }
+            Self::FactsMissing => {
+                "something that a rule needs to know about the caller or the destination could not be read"
+            }
+            Self::UndecidedLimit => "the connection sent too little, too late, to be judged",
+            Self::NameMalformed => "the destination is not a well-formed host name",
+            Self::AddressForm => "the destination is an unusual spelling of an address",
+            Self::RouteMismatch => {
+                "the gateway's route leads elsewhere than the destination that was asked for"
+            }
+            Self::HostMismatch => "Host and the TLS server name differ",
+            Self::SniMissing => "TLS without a server name cannot be judged by name",
+            Self::SniMismatch => {
+                "the TLS server name differs from the destination that was asked for"
+            }
+            Self::HelloMalformed => "this port carries TLS and the first bytes are no ClientHello",
+            Self::HelloTooLong => "the TLS ClientHello is longer than the gateway reads",
+            Self::EchRefused => {
+                "an encrypted ClientHello hides the destination, and the gateway refuses it"
+            }
+            Self::PrivateAddress => "the name resolves to an address inside the network",
+            Self::AddressUnchecked => "the address behind the name could not be checked",
+            Self::PathMalformed => "the path holds characters that servers read differently",
+            Self::ConnectNotAllowed => "CONNECT and protocol upgrades need a rule that lists them",
+            Self::EngineError => "the policy engine failed, so nothing may leave",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What to do. Ordered from most to least restrictive; there is no default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action<'p> {
+    /// Let nothing through.
+    Deny,
+    /// Let it through by way of the named inspection cluster.
+    Inspect(&'p str),
+    /// Let it through.
+    Accept,
+}
+
+impl Action<'_> {
+    /// The word that the policy file uses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "Deny",
+            Self::Inspect(_) => "Inspect",
+            Self::Accept => "Accept",
+        }
+    }
+}
+
+/// The place in the policies that a verdict rests on. Displays as `policy/tier/rule`, with the
+/// missing parts left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Basis<'p> {
+    /// No policy was reached: a refusal of the facts themselves.
+    None,
+    /// The policy's default, or a refusal by the policy as a whole.
+    Policy {
+        /// The policy's name.
+        policy: &'p str,
+    },
+    /// A tier's default.
+    Tier {
+        /// The policy's name.
+        policy: &'p str,
+        /// The tier's name.
+        tier: &'p str,
+    },
+    /// A rule.
+    Rule {
+        /// The policy's name.
+        policy: &'p str,
+        /// The tier's name.
+        tier: &'p str,
+        /// The rule's name.
+        rule: &'p str,
+    },
+}
+
+impl fmt::Display for Basis<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Policy { policy } => f.write_str(policy),
+            Self::Tier { policy, tier } => write!(f, "{policy}/{tier}"),
+            Self::Rule { policy, tier, rule } => write!(f, "{policy}/{tier}/{rule}"),
+        }
+    }
+}
+
+/// One judgement: what, why, and where that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ruling<'p> {
+    /// What to do.
+    pub action: Action<'p>,
+    /// Why.
+    pub code: Code,
+    /// Where it is written.
+    pub basis: Basis<'p>,
+}
+
+impl Ruling<'_> {
+    /// A denial that rests on no policy.
+    #[must_use]
+    pub const fn refusal(code: Code) -> Self {
+        Self {
+            action: Action::Deny,
+            code,
+            basis: Basis::None,
+        }
+    }
+}
+
+/// A final answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict<'p> {
+    /// What is enforced.
+    pub enforced: Ruling<'p>,
+    /// What would be enforced if nothing were in shadow, where that differs.
+    pub would_be: Option<Ruling<'p>>,
+}
+
+impl Verdict<'_> {
+    /// A denial that an adapter has to give without the engine's walk: a limit, a failed read.
+    #[must_use]
+    pub const fn refusal(code: Code) -> Self {
+        Self {
+            enforced: Ruling::refusal(code),
+            would_be: None,
+        }
+    }
+}
+
+/// What is known so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evaluation<'p> {
+    /// No further fact can change the enforced action.
+    Final(Verdict<'p>),
+    /// Facts are still to come, and some completion of them accepts.
+    Undecided,
+}
