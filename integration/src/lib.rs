@@ -1,1 +1,21 @@
-//! Tests against the real Envoy, the real Istio and the real kernel.
+//! The test bench: a real Envoy as egress gateway, real Envoys as sidecars, and an outside world
+//! with public-looking addresses, real ports and a DNS server of its own, all inside one network
+//! namespace.
+//!
+//! - [`sandbox`] makes the namespace and runs a test or the demo inside it.
+//! - [`mesh`] starts everything from the templates in `envoy-config/`.
+//! - [`outside`] and [`dns`] are the servers, which write down what reaches them.
+//! - [`client`] dials as an application does, through its sidecar.
+//! - [`extension`] writes the policy where the gateway looks for it.
+
+pub mod certificates;
+pub mod client;
+pub mod dns;
+pub mod envoy;
+pub mod extension;
+pub mod mesh;
+pub mod outside;
+pub mod peer;
+pub mod sandbox;
+pub mod template;
+pub mod workspace;

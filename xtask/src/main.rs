@@ -1,3 +1,78 @@
-//! Developer commands.
+//! Developer commands: `cargo xtask COMMAND`.
 
-fn main() {}
+mod build;
+mod envoy;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Developer commands.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the reference case in real Envoys and print who reached what and why.
+    Demo {
+        /// Print the rows as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Leave everything running and print what to try.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run every check and test, or one part.
+    Test {
+        /// Only this part, without format check and lints.
+        #[arg(long)]
+        only: Option<test::Part>,
+    },
+    /// Build the proxy-wasm modules.
+    Wasm,
+    /// Print the size of the module and fail if it is over its budget.
+    Size,
+    /// Install Envoy under `target/`, unless the variable ENVOY names one, and print its path.
+    Envoy,
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Demo { json, keep } => demo(json, keep),
+        Command::Test { only } => Ok(test::run(only)),
+        Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
+        Command::Size => build::size().map(|()| ExitCode::SUCCESS),
+        Command::Envoy => {
+            run::say(&envoy::install()?.display().to_string());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn demo(json: bool, keep: bool) -> Result<ExitCode> {
+    let envoy = envoy::install()?;
+    build::wasm()?;
+    let mut command = run::cargo(&[
+        "run",
+        "--quiet",
+        "--package",
+        "integration",
+        "--bin",
+        "demo",
+    ]);
+    command.arg("--").env("ENVOY", envoy);
+    for (wanted, flag) in [(json, "--json"), (keep, "--keep")] {
+        if wanted {
+            command.arg(flag);
+        }
+    }
+    let code = command.status()?.code();
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(1)))
+}

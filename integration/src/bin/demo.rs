@@ -1,0 +1,2 @@
+//! The reference case in a real Envoy.
+fn main() {}

@@ -1,0 +1,95 @@
+//! Certificates made on the spot: the mesh's authority with one SPIFFE identity per workload, and
+//! the outside world's authority, which the mesh does not trust.
+
+use std::path::Path;
+
+use anyhow::Result;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
+    string::Ia5String,
+};
+
+/// An authority that signs.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, as PEM.
+pub struct Leaf {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+}
+
+impl Authority {
+    /// A new authority.
+    ///
+    /// # Errors
+    /// If no key can be made.
+    pub fn new(name: &str) -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, name);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        Ok(Self { issuer })
+    }
+
+    /// Its own certificate, as PEM.
+    #[must_use]
+    pub fn certificate(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A workload's certificate: its only name is the SPIFFE identity.
+    ///
+    /// # Errors
+    /// If the identity is not ASCII.
+    pub fn workload(&self, identity: &str) -> Result<Leaf> {
+        self.sign([SanType::URI(Ia5String::try_from(identity)?)])
+    }
+
+    /// A workload's certificate that also carries a DNS name, for clients that check one.
+    ///
+    /// # Errors
+    /// If a name is not ASCII.
+    pub fn workload_named(&self, identity: &str, name: &str) -> Result<Leaf> {
+        self.sign([
+            SanType::URI(Ia5String::try_from(identity)?),
+            SanType::DnsName(Ia5String::try_from(name)?),
+        ])
+    }
+
+    /// A server's certificate.
+    ///
+    /// # Errors
+    /// If the name is not ASCII.
+    pub fn server(&self, name: &str) -> Result<Leaf> {
+        self.sign([SanType::DnsName(Ia5String::try_from(name)?)])
+    }
+
+    fn sign(&self, names: impl Into<Vec<SanType>>) -> Result<Leaf> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names.into();
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Leaf {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+}
+
+impl Leaf {
+    /// Writes `NAME.pem` and `NAME.key`.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write(&self, directory: &Path, name: &str) -> Result<()> {
+        std::fs::write(directory.join(format!("{name}.pem")), &self.certificate)?;
+        std::fs::write(directory.join(format!("{name}.key")), &self.key)?;
+        Ok(())
+    }
+}

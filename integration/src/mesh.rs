@@ -1,0 +1,305 @@
+//! The whole bench: gateway, sidecars, outside world.
+
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::certificates::{Authority, Leaf};
+use crate::client::{self, Tls};
+use crate::dns::Dns;
+use crate::envoy::{Envoy, eventually};
+use crate::extension::Extension;
+use crate::outside::{Outside, Speech};
+use crate::peer::Peer;
+use crate::{sandbox, template, workspace};
+
+/// Where the gateway listens.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// The name in its certificate.
+pub const GATEWAY_NAME: &str = "egress-gateway.istio-egress.svc.cluster.local";
+/// Where the gateway asks for names.
+pub const DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
+
+/// The outside hosts that exist: name and address. Each speaks HTTP on 80, TLS on 443, SSH on 22,
+/// SMTP on 25 and echoes on 23, so that whatever is let through by mistake arrives.
+pub const HOSTS: &[(&str, Ipv4Addr)] = &[
+    ("github.com", Ipv4Addr::new(140, 82, 112, 3)),
+    ("api.github.com", Ipv4Addr::new(140, 82, 112, 5)),
+    ("codeload.github.com", Ipv4Addr::new(140, 82, 112, 9)),
+    ("evilgithub.com", Ipv4Addr::new(198, 51, 100, 66)),
+    (
+        "api.github.com.evil.example",
+        Ipv4Addr::new(198, 51, 100, 67),
+    ),
+    ("api.weather.gov", Ipv4Addr::new(198, 51, 100, 20)),
+    ("alerts.weather.gov", Ipv4Addr::new(198, 51, 100, 21)),
+    ("partner.example", Ipv4Addr::new(203, 0, 113, 7)),
+    ("other-partner.example", Ipv4Addr::new(203, 0, 113, 8)),
+    ("mail.example", Ipv4Addr::new(8, 8, 8, 8)),
+    // A public name that leads into the private network.
+    ("rebind.github.com", Ipv4Addr::new(10, 0, 0, 5)),
+];
+
+/// What SSH servers say first.
+pub const SSH_BANNER: &str = "SSH-2.0-outside\r\n";
+/// What SMTP servers say first.
+pub const SMTP_BANNER: &str = "220 outside ESMTP\r\n";
+
+/// The address of an outside host.
+///
+/// # Errors
+/// If there is no such host.
+pub fn address_of(name: &str) -> Result<Ipv4Addr> {
+    let host = HOSTS.iter().find(|(known, _)| *known == name);
+    let (_, address) = host.with_context(|| format!("no host {name}"))?;
+    Ok(*address)
+}
+
+/// A workload with its sidecar.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Its name, which is also the last part of its sidecar's file names.
+    pub name: &'static str,
+    /// Where its sidecar listens.
+    pub sidecar: Ipv4Addr,
+    /// The identity in its certificate.
+    pub identity: &'static str,
+    /// What its sidecar claims.
+    pub peer: Peer<'static>,
+}
+
+/// The first workload of the reference case.
+pub const APP1: Workload = Workload {
+    name: "app1",
+    sidecar: Ipv4Addr::new(127, 0, 1, 1),
+    identity: "spiffe://cluster.local/ns/app1-ns/sa/app1",
+    peer: Peer {
+        workload: "app1",
+        namespace: "app1-ns",
+        labels: &[("app", "app1"), ("egress-ruleset", "app1")],
+    },
+};
+
+/// The second workload of the reference case.
+pub const APP2: Workload = Workload {
+    name: "app2",
+    sidecar: Ipv4Addr::new(127, 0, 2, 1),
+    identity: "spiffe://cluster.local/ns/app2-ns/sa/app2",
+    peer: Peer {
+        workload: "app2",
+        namespace: "app2-ns",
+        labels: &[("app", "app2"), ("egress-ruleset", "app2")],
+    },
+};
+
+/// What to start.
+pub struct Plan<'a> {
+    /// The policy, wherever the gateway looks for it.
+    pub extensions: &'a [Extension],
+    /// The workloads.
+    pub workloads: &'a [Workload],
+    /// Changes to the gateway's bootstrap.
+    pub change: fn(&mut Value),
+}
+
+/// The running bench. Everything ends when this value does.
+pub struct Mesh {
+    /// The gateway.
+    pub gateway: Envoy,
+    /// The sidecars, in the order of the workloads.
+    pub sidecars: Vec<Envoy>,
+    /// The outside servers.
+    pub outside: Outside,
+    /// The name server.
+    pub dns: Dns,
+    /// The mesh's authority.
+    pub mesh_authority: Authority,
+    /// The outside world's authority.
+    pub outside_authority: Authority,
+    files: TempDir,
+}
+
+impl Mesh {
+    /// Starts everything; must be called inside a [`sandbox`].
+    ///
+    /// # Errors
+    /// If a part does not start.
+    pub fn start(plan: &Plan<'_>) -> Result<Self> {
+        sandbox::assign(HOSTS.iter().map(|(_, address)| *address))?;
+        let files = tempfile::tempdir()?;
+        let mesh_authority = Authority::new("mesh")?;
+        let outside_authority = Authority::new("outside")?;
+        let names = HOSTS
+            .iter()
+            .map(|(name, address)| ((*name).to_owned(), *address));
+        let dns = Dns::start(DNS, names.collect())?;
+        let outside = world(&outside_authority)?;
+        write_certificates(files.path(), &mesh_authority, plan.workloads)?;
+        for extension in plan.extensions {
+            extension.write(files.path())?;
+        }
+        let config = gateway_config(files.path(), plan.change)?;
+        let mut gateway = Envoy::start(&config, GATEWAY, files.path().join("gateway.log"))?;
+        let mut sidecars = Vec::new();
+        for workload in plan.workloads {
+            let config = sidecar_config(files.path(), workload)?;
+            let log = files.path().join(format!("{}.log", workload.name));
+            sidecars.push(Envoy::start(&config, workload.sidecar, log)?);
+        }
+        gateway.ready().context("gateway")?;
+        for sidecar in &mut sidecars {
+            sidecar.ready().context("sidecar")?;
+        }
+        Ok(Self {
+            gateway,
+            sidecars,
+            outside,
+            dns,
+            mesh_authority,
+            outside_authority,
+            files,
+        })
+    }
+
+    /// Gives the gateway a new configuration of the module; whether Envoy took it.
+    ///
+    /// # Errors
+    /// If Envoy does neither take nor refuse it.
+    pub fn update(&self, extension: &Extension) -> Result<bool> {
+        let statistics = extension.statistics();
+        let count = |what: &str| self.gateway.stat(&format!("{statistics}.{what}"));
+        let (taken, refused) = (count("update_success")?, count("update_rejected")?);
+        extension.write(self.files.path())?;
+        let mut accepted = false;
+        eventually("an update of the module's configuration", || {
+            accepted = count("update_success").is_ok_and(|now| now > taken);
+            accepted || count("update_rejected").is_ok_and(|now| now > refused)
+        })?;
+        Ok(accepted)
+    }
+
+    /// Dials `destination` through a workload's sidecar.
+    ///
+    /// # Errors
+    /// If the sidecar does not accept.
+    pub fn dial(&self, workload: &Workload, destination: SocketAddrV4) -> Result<TcpStream> {
+        client::dial(workload.sidecar, destination)
+    }
+
+    /// Dials `address` port 443 through a workload's sidecar and shakes hands for `name`; `None`
+    /// if it was closed instead.
+    ///
+    /// # Errors
+    /// If somebody else answers.
+    pub fn dial_tls(
+        &self,
+        workload: &Workload,
+        address: Ipv4Addr,
+        name: &str,
+    ) -> Result<Option<Tls>> {
+        let stream = self.dial(workload, SocketAddrV4::new(address, 443))?;
+        let config = client::tls_config(&self.outside_authority.certificate(), None)?;
+        client::tls(stream, config, name)
+    }
+
+    /// Connects to a port of the gateway as somebody with this certificate, without a sidecar.
+    ///
+    /// # Errors
+    /// If the gateway is somebody else.
+    pub fn gateway_tls(&self, port: u16, identity: Option<&Leaf>) -> Result<Option<Tls>> {
+        let stream = client::connect(SocketAddrV4::new(GATEWAY, port))?;
+        let config = client::tls_config(&self.mesh_authority.certificate(), identity)?;
+        client::tls(stream, config, GATEWAY_NAME)
+    }
+
+    /// The folder with everything that was written: bootstraps, certificates, logs.
+    #[must_use]
+    pub fn files(&self) -> &Path {
+        self.files.path()
+    }
+}
+
+fn world(authority: &Authority) -> Result<Outside> {
+    let outside = Outside::default();
+    for (name, address) in HOSTS {
+        for (port, speech) in [
+            (80, Speech::Http(name)),
+            (443, Speech::Https(name)),
+            (22, Speech::Banner(SSH_BANNER)),
+            (25, Speech::Banner(SMTP_BANNER)),
+            (23, Speech::Echo),
+        ] {
+            outside.serve(authority, *address, port, &speech)?;
+        }
+    }
+    Ok(outside)
+}
+
+fn write_certificates(directory: &Path, authority: &Authority, all: &[Workload]) -> Result<()> {
+    std::fs::write(directory.join("mesh-ca.pem"), authority.certificate())?;
+    let gateway = "spiffe://cluster.local/ns/istio-egress/sa/egress-gateway";
+    authority
+        .workload_named(gateway, GATEWAY_NAME)?
+        .write(directory, "gateway")?;
+    for workload in all {
+        let leaf = authority.workload(workload.identity)?;
+        leaf.write(directory, workload.name)?;
+    }
+    Ok(())
+}
+
+/// Fills in the gateway's bootstrap and writes it as JSON.
+///
+/// # Errors
+/// If the template cannot be read or is no YAML.
+pub fn gateway_config(directory: &Path, change: fn(&mut Value)) -> Result<PathBuf> {
+    let folder = directory.to_string_lossy();
+    let fixture = workspace::wasm("fixture_peer_metadata");
+    workspace::built(&fixture)?;
+    let values = [
+        ("CERTS", &*folder),
+        ("POLICY", &*folder),
+        ("PEER_METADATA_WASM", &*fixture.to_string_lossy()),
+        ("GATEWAY", &GATEWAY.to_string()),
+        ("DNS", &DNS.to_string()),
+    ];
+    write_config("gateway", directory, "gateway", &values, change)
+}
+
+/// Fills in a sidecar's bootstrap and writes it as JSON.
+///
+/// # Errors
+/// As [`gateway_config`].
+pub fn sidecar_config(directory: &Path, workload: &Workload) -> Result<PathBuf> {
+    let folder = directory.to_string_lossy();
+    let fixture = workspace::wasm("fixture_peer_metadata");
+    workspace::built(&fixture)?;
+    let values = [
+        ("CERTS", &*folder),
+        ("PEER_METADATA_WASM", &*fixture.to_string_lossy()),
+        ("PEER_METADATA", &workload.peer.header()),
+        ("WORKLOAD", workload.name),
+        ("GATEWAY", &GATEWAY.to_string()),
+        ("SIDECAR", &workload.sidecar.to_string()),
+    ];
+    write_config("sidecar", directory, workload.name, &values, |_| {})
+}
+
+fn write_config(
+    template: &str,
+    directory: &Path,
+    name: &str,
+    values: &[(&str, &str)],
+    change: fn(&mut Value),
+) -> Result<PathBuf> {
+    let path = workspace::root().join(format!("envoy-config/{template}.yaml"));
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let mut config = template::parse(&template::fill(&text, values)?)?;
+    change(&mut config);
+    let path = directory.join(format!("{name}.json"));
+    std::fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
+    Ok(path)
+}

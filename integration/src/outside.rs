@@ -1,0 +1,195 @@
+//! Servers of the outside world, which write down every connection and every byte.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::certificates::Authority;
+
+/// How a server speaks.
+#[derive(Clone, Debug)]
+pub enum Speech {
+    /// HTTP/1.1: every request is answered with 200 and the server's name.
+    Http(&'static str),
+    /// The same inside TLS.
+    Https(&'static str),
+    /// Sends this line first and then echoes (SSH and SMTP begin like that).
+    Banner(&'static str),
+    /// Waits for the client and echoes.
+    Echo,
+}
+
+/// What a server saw of one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The server's address.
+    pub address: Option<(Ipv4Addr, u16)>,
+    /// Bytes from the client; inside TLS those of the application.
+    pub bytes: Vec<u8>,
+    /// TLS only: the name the client asked for, if the ClientHello came.
+    pub server_name: Option<String>,
+    /// Whether the client has gone.
+    pub closed: bool,
+}
+
+type Record = Arc<Mutex<Vec<Seen>>>;
+
+/// All servers; they run until the process ends.
+#[derive(Clone, Default)]
+pub struct Outside {
+    record: Record,
+}
+
+impl Outside {
+    /// Starts one server.
+    ///
+    /// # Errors
+    /// If the port is taken or no certificate can be made.
+    pub fn serve(
+        &self,
+        authority: &Authority,
+        address: Ipv4Addr,
+        port: u16,
+        speech: &Speech,
+    ) -> Result<()> {
+        let listener = TcpListener::bind((address, port))?;
+        let tls = match speech {
+            Speech::Https(name) => Some(Arc::new(tls(authority, name)?)),
+            Speech::Http(_) | Speech::Banner(_) | Speech::Echo => None,
+        };
+        let (record, speech) = (Arc::clone(&self.record), speech.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let index = begin(&record, (address, port));
+                let (record, speech, tls) = (Arc::clone(&record), speech.clone(), tls.clone());
+                std::thread::spawn(move || {
+                    let note = Note { record, index };
+                    // The client's or Envoy's hanging up is no error here.
+                    let _ = match tls {
+                        Some(config) => talk_tls(stream, config, &speech, &note),
+                        None => talk(stream, &speech, &note),
+                    };
+                    note.change(|seen| seen.closed = true);
+                });
+            }
+        });
+        Ok(())
+    }
+
+    /// Everything seen so far, in order of arrival.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Seen> {
+        self.record
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// What one server has seen so far.
+    #[must_use]
+    pub fn seen_at(&self, address: Ipv4Addr, port: u16) -> Vec<Seen> {
+        let mut seen = self.seen();
+        seen.retain(|seen| seen.address == Some((address, port)));
+        seen
+    }
+}
+
+struct Note {
+    record: Record,
+    index: usize,
+}
+
+impl Note {
+    fn change(&self, change: impl FnOnce(&mut Seen)) {
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = record.get_mut(self.index) {
+            change(seen);
+        }
+    }
+}
+
+fn begin(record: &Record, address: (Ipv4Addr, u16)) -> usize {
+    let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+    record.push(Seen {
+        address: Some(address),
+        ..Seen::default()
+    });
+    record.len() - 1
+}
+
+fn tls(authority: &Authority, name: &str) -> Result<ServerConfig> {
+    let leaf = authority.server(name)?;
+    let certificate = CertificateDer::from_pem_slice(leaf.certificate.as_bytes())?;
+    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes())?;
+    Ok(ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?)
+}
+
+fn talk_tls(
+    mut stream: TcpStream,
+    config: Arc<ServerConfig>,
+    speech: &Speech,
+    note: &Note,
+) -> Result<()> {
+    let mut session = ServerConnection::new(config)?;
+    while session.is_handshaking() {
+        session.complete_io(&mut stream)?;
+    }
+    note.change(|seen| seen.server_name = session.server_name().map(str::to_owned));
+    talk(StreamOwned::new(session, stream), speech, note)
+}
+
+fn talk(mut stream: impl Read + Write + Close, speech: &Speech, note: &Note) -> Result<()> {
+    if let Speech::Banner(line) = speech {
+        stream.write_all(line.as_bytes())?;
+    }
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let length = stream.read(&mut buffer)?;
+        let bytes = buffer.get(..length).unwrap_or_default();
+        if bytes.is_empty() {
+            stream.close();
+            return Ok(());
+        }
+        note.change(|seen| seen.bytes.extend_from_slice(bytes));
+        match speech {
+            Speech::Http(name) | Speech::Https(name) => {
+                request.extend_from_slice(bytes);
+                while let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
+                    request.drain(..end + 4);
+                    let body = format!("{name}\n");
+                    write!(
+                        stream,
+                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+                        body.len()
+                    )?;
+                }
+            }
+            Speech::Banner(_) | Speech::Echo => stream.write_all(bytes)?,
+        }
+        stream.flush()?;
+    }
+}
+
+trait Close {
+    fn close(&mut self);
+}
+
+impl Close for TcpStream {
+    fn close(&mut self) {
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
+impl Close for StreamOwned<ServerConnection, TcpStream> {
+    fn close(&mut self) {
+        let _ = self.sock.shutdown(Shutdown::Both);
+    }
+}

@@ -1,0 +1,151 @@
+//! A private network for one process: outside hosts have their real ports and public-looking
+//! addresses there, and nothing leaves it.
+//!
+//! The process starts itself again through `unshare`, in network, mount and process namespaces of
+//! its own. An ordinary user needs a user namespace for that; where the kernel refuses one, root
+//! does without. When the outer process ends, everything inside ends with it.
+
+use std::ffi::OsStr;
+use std::net::Ipv4Addr;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+const INSIDE: &str = "EGRESS_SANDBOX";
+const SHARED: [&str; 5] = ["--net", "--mount", "--pid", "--fork", "--kill-child"];
+const SETUP: &str = include_str!("sandbox.py");
+
+/// Whether this process already is inside.
+#[must_use]
+pub fn inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// A test that runs in a network of its own.
+///
+/// ```text
+/// sandboxed! {
+///     fn a_denied_name_is_never_resolved() -> Result<()> { ... }
+/// }
+/// ```
+#[macro_export]
+macro_rules! sandboxed {
+    ($($(#[$attribute:meta])* fn $name:ident() -> Result<()> $body:block)+) => {$(
+        #[test]
+        $(#[$attribute])*
+        fn $name() {
+            $crate::sandbox::test(stringify!($name), || $body).unwrap();
+        }
+    )+};
+}
+
+/// Runs `body` inside: the test binary starts itself again for this one test.
+///
+/// # Errors
+/// What `body` returns, or that no namespace can be made.
+pub fn test(name: &str, body: fn() -> Result<()>) -> Result<()> {
+    if inside() {
+        return body();
+    }
+    let output = command()?
+        .args([name, "--exact", "--nocapture", "--include-ignored"])
+        .output()
+        .context("the sandbox did not start")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    // A name that matches nothing also ends with success: the count tells.
+    ensure!(
+        output.status.success() && text.contains("test result: ok. 1 passed"),
+        "{text}{errors}"
+    );
+    Ok(())
+}
+
+/// Starts this program again inside, with the same arguments, and waits for it.
+///
+/// # Errors
+/// If no namespace can be made.
+pub fn reenter() -> Result<ExitCode> {
+    let status = command()?.args(std::env::args_os().skip(1)).status()?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(1)))
+}
+
+/// This program, inside.
+fn command() -> Result<Command> {
+    let mut command = Command::new("unshare");
+    command
+        .args(flags()?)
+        .args(SHARED)
+        .arg("--")
+        .arg(std::env::current_exe()?)
+        .env(INSIDE, "1");
+    Ok(command)
+}
+
+/// The first form that works: as an ordinary user, else as root.
+fn flags() -> Result<&'static [&'static str]> {
+    const FORMS: [&[&str]; 2] = [&["--user", "--map-root-user"], &[]];
+    for form in FORMS {
+        let works = Command::new("unshare")
+            .args(form)
+            .args(SHARED)
+            .arg("true")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .context("`unshare` (util-linux) is needed")?
+            .success();
+        if works {
+            return Ok(form);
+        }
+    }
+    bail!(
+        "the kernel allows no network namespace here; run as root, or allow it with:\n  \
+         sudo sysctl -w kernel.unprivileged_userns_clone=1 \
+         kernel.apparmor_restrict_unprivileged_userns=0"
+    )
+}
+
+/// Brings the loopback device up and gives it these addresses.
+///
+/// # Errors
+/// If this process is not inside, or the kernel refuses.
+pub fn assign(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Result<()> {
+    ensure!(
+        inside(),
+        "not in a sandbox: the host's network stays as it is"
+    );
+    let mut command = Command::new("python3");
+    command.args(["-c", SETUP]);
+    command.args(addresses.into_iter().map(|address| address.to_string()));
+    let output = command.output().context("python3 is needed")?;
+    ensure!(
+        output.status.success(),
+        "network set-up failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// Makes every program inside ask this server for names.
+///
+/// # Errors
+/// If the file cannot be written or mounted.
+pub fn resolve_with(server: Ipv4Addr, file: &std::path::Path) -> Result<()> {
+    ensure!(
+        inside(),
+        "not in a sandbox: the host's resolver stays as it is"
+    );
+    std::fs::write(file, format!("nameserver {server}\n"))?;
+    let arguments = [
+        OsStr::new("--bind"),
+        file.as_os_str(),
+        OsStr::new("/etc/resolv.conf"),
+    ];
+    ensure!(
+        Command::new("mount").args(arguments).status()?.success(),
+        "resolv.conf could not be mounted"
+    );
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! What Envoy does, as far as the filter's design rests on it. `docs/envoy.md` tells what was seen;
+//! each statement there names a test here. The module is a probe that writes down what it sees and
+//! decides nothing.
+
+use std::net::SocketAddrV4;
+
+use anyhow::{Context, Result};
+use integration::client::{Heard, Response, hear, request};
+use integration::envoy::eventually;
+use integration::extension::{Chain, Extension};
+use integration::mesh::{APP1, HOSTS, Mesh, Plan, SSH_BANNER, address_of};
+use integration::{sandboxed, template, workspace};
+use serde_json::Value;
+
+const HTTP: &str = "context=http verdict=accept facts=hello host=authority port=80";
+const CONNECT: &str = "context=http verdict=accept host=authority-host port=authority-port";
+const FORWARD: &str = "context=http verdict=forward facts=hello\u{1}wörld";
+const UPSTREAM: &str = "context=upstream";
+const TLS: &str = "context=network verdict=accept host=sni port=443";
+const DIRECT: &str = "context=network at=data verdict=accept";
+
+/// The probe at one of the gateway's five places.
+fn probe(name: &'static str, settings: &str) -> Extension {
+    let chain = match name {
+        "warden-tls" | "warden-direct" => Chain::Network,
+        _ => Chain::Http,
+    };
+    Extension {
+        name,
+        chain,
+        wasm: workspace::wasm("fixture_probe"),
+        configuration: format!("name={name}\n{}", settings.replace(' ', "\n")),
+    }
+}
+
+fn probes() -> Vec<Extension> {
+    vec![
+        probe("warden-http", HTTP),
+        probe("warden-connect", CONNECT),
+        probe("warden-upstream", UPSTREAM),
+        probe("warden-tls", TLS),
+        probe("warden-direct", DIRECT),
+    ]
+}
+
+fn start(extensions: &[Extension], change: fn(&mut Value)) -> Result<Mesh> {
+    Mesh::start(&Plan {
+        extensions,
+        workloads: &[APP1],
+        change,
+    })
+}
+
+fn unchanged(_: &mut Value) {}
+
+fn get(mesh: &Mesh, authority: &str) -> Result<Response> {
+    let mut stream = mesh.dial(&APP1, SocketAddrV4::new(address_of("github.com")?, 80))?;
+    let headers = [("Host", authority.as_bytes())];
+    request(&mut stream, "GET", "/", &headers)?.context("closed")
+}
+
+/// Whether TLS with `name` works end to end.
+fn tls_works(mesh: &Mesh, name: &str) -> Result<bool> {
+    let Some(mut session) = mesh.dial_tls(&APP1, address_of("github.com")?, name)? else {
+        return Ok(false);
+    };
+    let headers = [("Host", name.as_bytes())];
+    Ok(request(&mut session, "GET", "/", &headers)?.is_some_and(|answer| answer.status == 200))
+}
+
+fn first_words(mesh: &Mesh, name: &str, port: u16) -> Result<Heard> {
+    hear(&mut mesh.dial(&APP1, SocketAddrV4::new(address_of(name)?, port))?)
+}
+
+/// The first line that the probe at `name` wrote in `callback`, once it is there.
+fn line(mesh: &Mesh, name: &str, callback: &str) -> Result<String> {
+    let start = format!("probe {name} {callback} ");
+    let mut found = None;
+    eventually(&start, || {
+        let log = mesh.gateway.log().unwrap_or_default();
+        found = log
+            .lines()
+            .find_map(|line| Some(line.split_once(&start)?.1.to_owned()));
+        found.is_some()
+    })?;
+    found.context("gone")
+}
+
+#[track_caller]
+fn assert_has(line: &str, words: &[&str]) {
+    for word in words {
+        assert!(line.contains(word), "no {word} in: {line}");
+    }
+}
+
+const PRINCIPAL: &str = "uri_san_peer_certificate=spiffe://cluster.local/ns/app1-ns/sa/app1";
+const LABEL: &str = "filter_state.wasm.downstream_peer.labels.egress-ruleset=app1";
+
+sandboxed! {
+    fn request_headers_show_who_calls_and_where_to_but_no_address() -> Result<()> {
+        let mesh = start(&probes(), unchanged)?;
+        assert_eq!(get(&mesh, "api.github.com")?.status, 200);
+        let seen = line(&mesh, "warden-http", "headers")?;
+        assert_has(&seen, &[
+            PRINCIPAL, LABEL,
+            " connection.mtls=1", " request.host=api.github.com", " request.path=/",
+            " downstream_peer.namespace=app1-ns",
+            " xds.cluster_name=warden-http", " xds.route_name=http",
+            " xds.listener_metadata.filter_metadata.warden.role=http",
+        ]);
+        assert!(!seen.contains("upstream.address"));
+        Ok(())
+    }
+
+    fn the_upstream_filter_reads_what_the_downstream_filter_wrote() -> Result<()> {
+        let mesh = start(&probes(), unchanged)?;
+        assert_eq!(get(&mesh, "api.github.com")?.status, 200);
+        let api = address_of("api.github.com")?;
+        assert_has(&line(&mesh, "warden-upstream", "headers")?, &[
+            PRINCIPAL, LABEL,
+            " request.host=api.github.com", " xds.cluster_name=warden-http",
+            &format!(" upstream.address={api}:80"),
+            " filter_state.wasm.warden_verdict=accept", " filter_state.wasm.warden_facts=hello",
+        ]);
+
+        // It can still refuse: the server sees a connection and not a byte.
+        assert!(mesh.update(&probe("warden-upstream", "context=upstream verdict=deny deny=headers"))?);
+        let before = mesh.outside.seen_at(address_of("codeload.github.com")?, 80).len();
+        let answer = get(&mesh, "codeload.github.com")?;
+        assert_eq!((answer.status, answer.body.as_str()), (403, "denied by probe"));
+        let seen = mesh.outside.seen_at(address_of("codeload.github.com")?, 80);
+        assert!(seen[before..].iter().all(|seen| seen.bytes.is_empty()), "{seen:?}");
+
+        // What it writes is what the access log prints.
+        eventually("the access log", || {
+            let log = mesh.gateway.log().unwrap_or_default();
+            log.lines().any(|line| line.contains("authority=codeload.github.com")
+                && line.contains("status=403") && line.ends_with("verdict=deny"))
+        })
+    }
+
+    fn a_tunnel_shows_the_dialled_address_and_connects_there_without_dns() -> Result<()> {
+        let mesh = start(&probes(), unchanged)?;
+        assert_eq!(first_words(&mesh, "partner.example", 22)?, Heard::Bytes(SSH_BANNER.into()));
+        let seen = line(&mesh, "warden-connect", "headers")?;
+        assert_has(&seen, &[
+            PRINCIPAL, LABEL,
+            " request.method=CONNECT", " request.host=203.0.113.7:22",
+            " xds.cluster_name=warden-tcp", " xds.route_name=tcp",
+        ]);
+        assert!(!seen.contains("request.path"));
+        assert_eq!(mesh.dns.asked(), Vec::<String>::new());
+        Ok(())
+    }
+
+    fn labels_and_inner_sni_are_seen_together_before_any_dns_query() -> Result<()> {
+        let mut extensions = probes();
+        extensions[1] = probe("warden-connect", FORWARD);
+        let mesh = start(&extensions, unchanged)?;
+        assert!(tls_works(&mesh, "api.github.com")?);
+        let seen = line(&mesh, "warden-tls", "new")?;
+        assert_has(&seen, &[
+            " connection.requested_server_name=api.github.com",
+            " filter_state.warden.principal=spiffe://cluster.local/ns/app1-ns/sa/app1",
+            " filter_state.warden.dialled=140.82.112.3:443",
+            &format!(" filter_state.warden.peer={}", APP1.peer.header()),
+            // Whatever the outer context wrote comes in byte for byte.
+            " filter_state.warden.facts=hello\u{1}wörld",
+            " xds.listener_metadata.filter_metadata.warden.role=tls-inner",
+        ]);
+        assert!(!seen.contains("xds.cluster_name"), "not known at accept");
+        assert!(!seen.contains("upstream.address"), "not known at accept");
+        let address = format!(" upstream.address={}:443", address_of("api.github.com")?);
+        assert_has(&line(&mesh, "warden-tls", "data")?, &[" xds.cluster_name=warden-tls", &address]);
+
+        // Closed at accept, the name is not even resolved.
+        assert!(mesh.update(&probe("warden-tls", "context=network deny=new"))?);
+        assert!(!tls_works(&mesh, "evilgithub.com")?);
+        assert_eq!(mesh.dns.asked(), ["api.github.com"]);
+        assert!(mesh.outside.seen_at(address_of("evilgithub.com")?, 443).is_empty());
+        Ok(())
+    }
+
+    fn the_first_use_of_a_name_connects_over_http_and_tls() -> Result<()> {
+        let mut extensions = probes();
+        extensions[1] = probe("warden-connect", FORWARD);
+        let mesh = start(&extensions, unchanged)?;
+        assert_eq!(get(&mesh, "api.github.com")?.body, "api.github.com\n");
+        assert!(tls_works(&mesh, "codeload.github.com")?);
+        // One question per name and port: the cache's key is both.
+        assert_eq!(mesh.dns.asked(), ["api.github.com", "codeload.github.com"]);
+        assert!(!tls_works(&mesh, "nowhere.github.com")?);
+        Ok(())
+    }
+
+    fn the_verdict_chooses_host_and_port_and_a_port_in_the_host_wins() -> Result<()> {
+        let mut extensions = probes();
+        extensions[0] = probe("warden-http", "context=http verdict=accept host=api.github.com port=80");
+        let mesh = start(&extensions, unchanged)?;
+        // Whatever Host says, the judged name and port are what is connected to.
+        assert_eq!(get(&mesh, "evilgithub.com:22")?.body, "api.github.com\n");
+        assert_eq!(mesh.dns.asked(), ["api.github.com"]);
+        // A trap for the filter: a port in dynamic_host beats dynamic_port.
+        assert!(mesh.update(&probe(
+            "warden-http",
+            "context=http verdict=accept host=api.github.com:23 port=80"
+        ))?);
+        let _ = get(&mesh, "api.github.com");
+        assert_eq!(mesh.outside.seen_at(address_of("api.github.com")?, 23).len(), 1);
+        Ok(())
+    }
+
+    fn what_goes_inward_cannot_leave_by_another_route_and_the_reverse() -> Result<()> {
+        let mesh = start(&probes(), unchanged)?;
+        assert!(!tls_works(&mesh, "api.github.com")?, "accept does not open the inner route");
+        assert!(mesh.update(&probe("warden-connect", FORWARD))?);
+        assert!(tls_works(&mesh, "api.github.com")?);
+        assert_eq!(first_words(&mesh, "partner.example", 22)?, Heard::Closed);
+        assert!(mesh.outside.seen_at(address_of("partner.example")?, 22).is_empty());
+        Ok(())
+    }
+
+    fn with_the_lock_alone_nothing_gets_out() -> Result<()> {
+        let mesh = start(&[probe("warden-upstream", UPSTREAM)], |config| {
+            template::remove_filters(
+                config,
+                &["warden-http", "warden-connect", "warden-tls", "warden-direct"],
+            );
+        })?;
+        for (name, _) in HOSTS {
+            assert_eq!(get(&mesh, name)?.status, 403, "{name}");
+            assert!(!tls_works(&mesh, name)?, "{name}");
+            assert_eq!(first_words(&mesh, name, 22)?, Heard::Closed, "{name}");
+        }
+        assert!(mesh.outside.seen().is_empty());
+        assert!(mesh.dns.asked().is_empty());
+        Ok(())
+    }
+
+    fn the_network_lock_stops_bytes_but_not_the_connection() -> Result<()> {
+        let mut extensions = probes();
+        extensions[1] = probe("warden-connect", FORWARD);
+        let mesh = start(&extensions, |config| {
+            template::remove_filters(config, &["warden-tls"]);
+        })?;
+        assert!(!tls_works(&mesh, "api.github.com")?);
+        let seen = mesh.outside.seen_at(address_of("api.github.com")?, 443);
+        assert!(seen.iter().all(|seen| seen.server_name.is_none() && seen.bytes.is_empty()));
+        Ok(())
+    }
+
+    fn labels_are_unknown_when_the_banner_comes() -> Result<()> {
+        let mesh = start(&probes(), unchanged)?;
+        let mut stream = integration::client::connect(SocketAddrV4::new(APP1.sidecar, 15022))?;
+        assert_eq!(hear(&mut stream)?, Heard::Bytes(SSH_BANNER.into()));
+        let at_accept = line(&mesh, "warden-direct", "new")?;
+        assert_has(&at_accept, &[" connection.requested_server_name=tcp-22.partner.example"]);
+        assert!(!at_accept.contains("uri_san"));
+        let at_banner = line(&mesh, "warden-direct", "upstream")?;
+        assert_has(&at_banner, &[
+            PRINCIPAL, " connection.mtls=1", " upstream.address=203.0.113.7:22",
+            " xds.cluster_name=outbound|22||partner.example",
+        ]);
+        assert!(!at_banner.contains("downstream_peer"));
+
+        std::io::Write::write_all(&mut stream, b"SSH-2.0-client\r\n")?;
+        assert_eq!(hear(&mut stream)?, Heard::Bytes(b"SSH-2.0-client\r\n".into()));
+        assert_has(&line(&mesh, "warden-direct", "data")?, &[PRINCIPAL, LABEL]);
+        // The preamble was for the gateway alone.
+        assert_eq!(mesh.outside.seen_at(address_of("partner.example")?, 22)[0].bytes, b"SSH-2.0-client\r\n");
+        Ok(())
+    }
+
+    fn a_refused_update_leaves_the_running_policy() -> Result<()> {
+        let mesh = start(&probes(), unchanged)?;
+        for bad in ["context=http configure=refuse", "context=http configure=trap"] {
+            assert!(!mesh.update(&probe("warden-http", bad))?, "{bad}");
+            assert_eq!(get(&mesh, "api.github.com")?.status, 200, "{bad}");
+        }
+        assert_eq!(mesh.gateway.stat(
+            "extension_config_discovery.http_filter.warden-http.update_rejected")?, 2);
+        assert!(mesh.update(&probe("warden-http", "context=http deny=headers"))?);
+        assert_eq!(get(&mesh, "api.github.com")?.status, 403);
+        Ok(())
+    }
+
+    fn a_first_policy_that_is_refused_closes() -> Result<()> {
+        let mut extensions = probes();
+        extensions[0] = probe("warden-http", "context=http configure=refuse");
+        let mesh = start(&extensions, unchanged)?;
+        assert!(get(&mesh, "api.github.com")?.status >= 400);
+        assert!(mesh.outside.seen().is_empty());
+        assert!(mesh.dns.asked().is_empty());
+        // The next good one heals it.
+        assert!(mesh.update(&probe("warden-http", HTTP))?);
+        assert_eq!(get(&mesh, "api.github.com")?.status, 200);
+        Ok(())
+    }
+
+    fn a_trap_closes_and_the_module_comes_back() -> Result<()> {
+        let mut extensions = probes();
+        extensions[0] = probe("warden-http", &format!("{HTTP} trap=x-trap"));
+        let mesh = start(&extensions, unchanged)?;
+        assert_eq!(get(&mesh, "api.github.com")?.status, 200);
+        let arrived = mesh.outside.seen().len();
+        let mut stream = mesh.dial(&APP1, SocketAddrV4::new(address_of("github.com")?, 80))?;
+        let headers = [("Host", &b"api.github.com"[..]), ("x-trap", b"1")];
+        let answer = request(&mut stream, "GET", "/", &headers)?.context("closed")?;
+        assert_eq!(answer.status, 503);
+        assert_eq!(mesh.outside.seen().len(), arrived);
+        // Never anything but closed or judged until it is back.
+        eventually("the module's return", || {
+            let status = get(&mesh, "api.github.com").map_or(0, |answer| answer.status);
+            assert!(matches!(status, 200 | 503), "{status}");
+            status == 200
+        })
+    }
+}
