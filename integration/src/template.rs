@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn a_filter_is_removed_wherever_it_stands() {
         let mut config =
-            parse("{a: [{filters: [{name: x, http_filters: [{name: lock}]}, {name: lock}]}]}").unwrap();
+            parse("{a: [{filters: [{name: x, http_filters: [{name: lock}]}, {name: lock}]}]}")
+                .unwrap();
         remove_filters(&mut config, &["lock"]);
         assert_eq!(
             config,

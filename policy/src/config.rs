@@ -177,7 +177,11 @@ fn number<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<u32> 
     value
 }
 
-fn read_inspection<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Vec<(String, String)> {
+pub(crate) fn read_inspection<N: Node>(
+    node: &N,
+    at: &At<'_>,
+    defects: &mut Defects,
+) -> Vec<(String, String)> {
     let found = list(node, at, defects, |node, at, defects| {
         let mut fields = Fields::of(node, at, defects)?;
         let name = fields.require("name", at, defects);
@@ -195,7 +199,12 @@ fn read_inspection<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Vec
 /// One entry of `ports`: `{port, protocol}` admits Istio's own clusters of that port; `{cluster,
 /// protocol, port, host}` a cluster by name; without `host` any host, without `port` any port that
 /// a tunnel asks for.
-fn read_route<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, routes: &mut RouteTable) {
+pub(crate) fn read_route<N: Node>(
+    node: &N,
+    at: &At<'_>,
+    defects: &mut Defects,
+    routes: &mut RouteTable,
+) {
     let Some(mut fields) = Fields::of(node, at, defects) else {
         return;
     };

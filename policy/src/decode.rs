@@ -82,6 +82,13 @@ impl<'n, N: Node> Fields<'n, N> {
         Some(fields)
     }
 
+    /// True if the field is there and was not taken yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.pairs
+            .iter()
+            .any(|(key, value)| *key == name && value.is_some())
+    }
+
     /// Takes a field if it is there.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<N> {
         self.known.push(name);

@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod canonical;
+pub mod case;
 pub mod config;
 mod decode;
 pub mod defect;

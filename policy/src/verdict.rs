@@ -107,6 +107,12 @@ impl Code {
         }
     }
 
+    /// The code of a stable word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == word)
+    }
+
     /// One sentence for the person who was denied.
     #[must_use]
     pub const fn explanation(self) -> &'static str {
@@ -268,4 +274,15 @@ pub enum Evaluation<'p> {
     Final(Verdict<'p>),
     /// Facts are still to come, and some completion of them accepts.
     Undecided,
+}
+
+impl<'p> Evaluation<'p> {
+    /// The answer at the limit of time or bytes that a connection may stay undecided for.
+    #[must_use]
+    pub const fn at_limit(self) -> Verdict<'p> {
+        match self {
+            Self::Final(verdict) => verdict,
+            Self::Undecided => Verdict::refusal(Code::UndecidedLimit),
+        }
+    }
 }

@@ -1,0 +1,500 @@
+//! Decision cases: who asks, for what, and what the answer must be.
+//!
+//! One YAML file serves three subjects: this engine, the `warden` command, and a live Envoy. A
+//! case says what the adapter would be given (an authority as sent, the URI SANs of a
+//! certificate, what the resolver answered) and the facts are built by the same functions that
+//! the filter uses, so a case also judges the grammar in front of the engine.
+//!
+//! A case may have several steps, each adding facts to the one before: that is how the order in
+//! which facts arrive is tested.
+
+mod read;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::destination::{
+    Agreed, Hello, Route, RouteHost, RouteTable, of_chain, of_request, of_tls, of_tunnel,
+};
+use crate::facts::{Caller, Claims, Destination, Fact, Facts, Protocol, Request};
+use crate::model::Policy;
+use crate::path::RequestPath;
+use crate::settings::{AddressCheck, Settings};
+use crate::verdict::{Action, Code, Evaluation, Ruling};
+
+/// Where a name leads unless a case says otherwise: an ordinary address (RFC 5737).
+pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 80));
+/// The time unless a case says otherwise: 2027-01-01T00:00:00Z.
+pub const DEFAULT_NOW: i64 = 1_798_761_600;
+/// The trust domain of the `workload` shorthand unless a case says otherwise.
+pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+
+/// A file of cases.
+#[derive(Clone, Debug)]
+pub struct CaseFile {
+    /// The policies, in order. Empty is a configuration of its own: no policy.
+    pub policies: Vec<PolicyRef>,
+    /// What the gateway's configuration says beside them.
+    pub gateway: Gateway,
+    /// The cases.
+    pub cases: Vec<Case>,
+}
+
+/// A policy of a case file.
+#[derive(Clone, Debug)]
+pub enum PolicyRef {
+    /// In another file, relative to the case file. The reader loads it; the engine does no I/O.
+    Path(String),
+    /// Written out in the case file.
+    Inline(Box<Policy>),
+}
+
+/// A case file's `settings`.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// What verdicts depend on.
+    pub settings: Settings,
+    /// Whether an encrypted ClientHello is refused outright.
+    pub refuse_ech: bool,
+    /// Clusters, as in `pluginConfig`.
+    pub routes: RouteTable,
+    /// Inspection clusters: name and Envoy cluster.
+    pub inspection: Vec<(String, String)>,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            settings: Settings {
+                address_check: AddressCheck::Upstream,
+            },
+            refuse_ech: false,
+            routes: RouteTable::default(),
+            inspection: Vec::new(),
+        }
+    }
+}
+
+/// One case.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// A sentence that says what must hold.
+    pub name: String,
+    /// The only subject that it can be asked of, if not all; `why` then says why.
+    pub only: Option<Subject>,
+    /// What the case is about, where the name does not say enough.
+    pub why: Option<String>,
+    /// What is known and what must follow, first to last. Never empty.
+    pub steps: Vec<Step>,
+}
+
+/// Who answers a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The engine, in a test or through the command.
+    Engine,
+    /// A running Envoy with the module.
+    Live,
+}
+
+/// What is known at one moment, and what must follow.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Everything known, the steps before included.
+    pub situation: Situation,
+    /// The connection has reached its limit: what is undecided now ends.
+    pub limit: bool,
+    /// What must follow.
+    pub expect: Expected,
+}
+
+/// What is known at one moment.
+#[derive(Clone, Debug)]
+pub struct Situation {
+    /// Who asks.
+    pub from: Asker,
+    /// For what.
+    pub to: Target,
+    /// Seconds since the Unix epoch.
+    pub now: Fact<i64>,
+    /// What the adapter found before it asked the engine, such as a failed host call.
+    pub refused: Option<Code>,
+}
+
+impl Default for Situation {
+    fn default() -> Self {
+        Self {
+            from: Asker::default(),
+            to: Target::default(),
+            now: Fact::Known(DEFAULT_NOW),
+            refused: None,
+        }
+    }
+}
+
+/// A case's `from`.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// What the connection proves.
+    pub peer: Peer,
+    /// Labels of the peer metadata.
+    pub labels: Fact<Vec<(String, String)>>,
+    /// The namespace that the peer metadata claims; `None` is the certificate's.
+    pub metadata_namespace: Option<String>,
+    /// The cluster that the peer metadata claims.
+    pub cluster: Option<String>,
+}
+
+impl Default for Asker {
+    fn default() -> Self {
+        Self {
+            peer: Peer::Pending,
+            labels: Fact::Known(Vec::new()),
+            metadata_namespace: None,
+            cluster: None,
+        }
+    }
+}
+
+/// What a connection proves of its caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A verified certificate with these URI SANs.
+    UriSans(Vec<Vec<u8>>),
+    /// TLS without a client certificate.
+    NoCertificate,
+    /// No TLS.
+    Plaintext,
+    /// The handshake is not over.
+    Pending,
+    /// The certificate cannot be read.
+    Missing,
+}
+
+impl Peer {
+    /// As a fact.
+    #[must_use]
+    pub fn caller(&self) -> Fact<Caller<'_>> {
+        match self {
+            Self::UriSans(sans) => {
+                Fact::Known(Caller::from_uri_sans(sans.iter().map(Vec::as_slice)))
+            }
+            Self::NoCertificate => Fact::Known(Caller::NoCertificate),
+            Self::Plaintext => Fact::Known(Caller::Plaintext),
+            Self::Pending => Fact::Pending,
+            Self::Missing => Fact::Missing,
+        }
+    }
+}
+
+/// A case's `to`.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What the port carries.
+    pub protocol: Protocol,
+    /// HTTP: Host or `:authority`, as sent.
+    pub authority: Option<Vec<u8>>,
+    /// HTTP: the port of the gateway's route, unless `cluster` says it.
+    pub port: Option<u16>,
+    /// Envoy's cluster, looked up among the gateway's; `None` is a dynamic forward proxy.
+    pub cluster: Option<Vec<u8>>,
+    /// HTTP: the server name of application TLS that ended at the gateway.
+    pub app_sni: Option<Vec<u8>>,
+    /// TLS and TCP: the authority of the tunnel, `HOST:PORT`.
+    pub dialled: Option<Vec<u8>>,
+    /// TLS: the ClientHello.
+    pub hello: Fact<HelloSeen>,
+    /// Where the gateway connects for a name.
+    pub address: Fact<IpAddr>,
+    /// HTTP: the method.
+    pub method: Fact<String>,
+    /// HTTP: the path, as Envoy normalised it; `Known(None)` without one.
+    pub path: Fact<Option<Vec<u8>>>,
+    /// HTTP: the upgrade token; `Known(None)` without one.
+    pub upgrade: Fact<Option<String>>,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::Http,
+            authority: None,
+            port: None,
+            cluster: None,
+            app_sni: None,
+            dialled: None,
+            hello: Fact::Pending,
+            address: Fact::Known(DEFAULT_ADDRESS),
+            method: Fact::Known("GET".to_owned()),
+            path: Fact::Known(Some(b"/".to_vec())),
+            upgrade: Fact::Known(None),
+        }
+    }
+}
+
+/// What was seen of a ClientHello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HelloSeen {
+    /// A server name, and whether an encrypted ClientHello stands beside it.
+    Name {
+        /// The (outer) server name.
+        sni: Vec<u8>,
+        /// An `encrypted_client_hello` extension is there.
+        ech: bool,
+    },
+    /// A ClientHello without a server name.
+    NoName,
+    /// Not a ClientHello.
+    Malformed,
+    /// Longer than is read.
+    TooLong,
+}
+
+impl HelloSeen {
+    fn borrow(&self) -> Hello<'_> {
+        match self {
+            Self::Name { sni, ech } => Hello::Name { sni, ech: *ech },
+            Self::NoName => Hello::NoName,
+            Self::Malformed => Hello::Malformed,
+            Self::TooLong => Hello::TooLong,
+        }
+    }
+}
+
+/// What a destination is, as far as it is known.
+enum Where {
+    Agreed(Agreed),
+    /// TLS that has not named its server yet.
+    Unnamed(u16),
+}
+
+impl Target {
+    fn route(&self, gateway: &Gateway) -> Result<Route, Code> {
+        match &self.cluster {
+            Some(cluster) => gateway
+                .routes
+                .resolve(cluster)
+                .map(std::borrow::Cow::into_owned),
+            None => Ok(Route {
+                host: RouteHost::Dynamic,
+                port: self.port,
+                protocol: self.protocol,
+            }),
+        }
+    }
+
+    fn locate(&self, gateway: &Gateway) -> Result<Where, Code> {
+        let route = self.route(gateway)?;
+        if route.protocol != self.protocol {
+            return Err(Code::RouteMismatch);
+        }
+        if self.protocol == Protocol::Http {
+            let authority = self.authority.as_deref().unwrap_or_default();
+            return of_request(authority, &route, self.app_sni.as_deref()).map(Where::Agreed);
+        }
+        let dialled = match &self.dialled {
+            Some(authority) => of_tunnel(authority, &route)?,
+            None => of_chain(&route)?,
+        };
+        match (self.protocol, &self.hello) {
+            (Protocol::Tls, Fact::Known(hello)) => {
+                of_tls(&dialled, hello.borrow(), gateway.refuse_ech).map(Where::Agreed)
+            }
+            (Protocol::Tls, Fact::Pending | Fact::Missing) => Ok(Where::Unnamed(dialled.port)),
+            (Protocol::Http | Protocol::Tcp | Protocol::Udp, _) => Ok(Where::Agreed(dialled)),
+        }
+    }
+}
+
+impl Situation {
+    /// Builds the facts as an adapter would and hands them to `use_facts`.
+    pub fn with_facts<R>(&self, gateway: &Gateway, use_facts: impl FnOnce(&Facts<'_>) -> R) -> R {
+        let caller = self.from.peer.caller();
+        let labels = self.from.labels.as_ref().map(|labels| {
+            let pairs = labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+            pairs.collect::<Vec<_>>()
+        });
+        let proven = caller.known().and_then(Caller::workload);
+        let namespace = self
+            .from
+            .metadata_namespace
+            .as_deref()
+            .or(proven.map(|id| id.namespace))
+            .unwrap_or_default();
+        let located = self.to.locate(gateway);
+        let (destination, refused) = match &located {
+            Ok(Where::Agreed(agreed)) => (agreed.facts(self.to.address), None),
+            Ok(Where::Unnamed(port)) => (unnamed(*port), None),
+            Err(code) => (Facts::pending(self.to.protocol).destination, Some(*code)),
+        };
+        let facts = Facts {
+            protocol: self.to.protocol,
+            caller,
+            claims: labels.as_ref().map(|labels| Claims {
+                namespace,
+                cluster: self.from.cluster.as_deref(),
+                labels,
+            }),
+            destination,
+            request: Request {
+                method: self.to.method.as_ref().map(String::as_str),
+                path: self
+                    .to
+                    .path
+                    .as_ref()
+                    .map(|path| RequestPath::parse(path.as_deref())),
+                upgrade: self.to.upgrade.as_ref().map(Option::as_deref),
+            },
+            now: self.now,
+            refused: self.refused.or(refused),
+        };
+        use_facts(&facts)
+    }
+}
+
+fn unnamed(port: u16) -> Destination<'static> {
+    Destination {
+        name: Fact::Pending,
+        address: Fact::Pending,
+        port: Fact::Known(port),
+    }
+}
+
+/// An answer, as a case expects it and as a subject gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Facts are still to come, and some completion of them opens.
+    Undecided,
+    /// A verdict.
+    Final {
+        /// What is enforced.
+        enforced: ExpectedRuling,
+        /// What would be without Shadow, where that differs.
+        would_be: Option<ExpectedRuling>,
+    },
+}
+
+/// A ruling, as a case writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectedRuling {
+    /// `Accept`, `Deny` or `Inspect`.
+    pub verdict: &'static str,
+    /// The inspection cluster of `Inspect`.
+    pub inspection: Option<String>,
+    /// Why.
+    pub code: Code,
+    /// `policy/tier/rule`, `policy/tier` or `policy`; empty for a refusal of the facts themselves.
+    pub rule: String,
+}
+
+impl From<&Ruling<'_>> for ExpectedRuling {
+    fn from(ruling: &Ruling<'_>) -> Self {
+        Self {
+            verdict: ruling.action.as_str(),
+            inspection: match ruling.action {
+                Action::Inspect(name) => Some(name.to_owned()),
+                Action::Accept | Action::Deny => None,
+            },
+            code: ruling.code,
+            rule: ruling.basis.to_string(),
+        }
+    }
+}
+
+impl From<&Evaluation<'_>> for Expected {
+    fn from(evaluation: &Evaluation<'_>) -> Self {
+        match evaluation {
+            Evaluation::Undecided => Self::Undecided,
+            Evaluation::Final(verdict) => Self::Final {
+                enforced: (&verdict.enforced).into(),
+                would_be: verdict.would_be.as_ref().map(Into::into),
+            },
+        }
+    }
+}
+
+impl fmt::Display for ExpectedRuling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.verdict)?;
+        if let Some(inspection) = &self.inspection {
+            write!(f, " by {inspection}")?;
+        }
+        write!(f, " ({})", self.code)?;
+        if !self.rule.is_empty() {
+            write!(f, " {}", self.rule)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Undecided => f.write_str("Undecided"),
+            Self::Final { enforced, would_be } => {
+                enforced.fmt(f)?;
+                would_be
+                    .iter()
+                    .try_for_each(|ruling| write!(f, ", would be {ruling}"))
+            }
+        }
+    }
+}
+
+/// A step whose answer is not the expected one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Which step, counted from zero.
+    pub step: usize,
+    /// What the case expects.
+    pub expected: Expected,
+    /// What came.
+    pub seen: Expected,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            step,
+            expected,
+            seen,
+        } = self;
+        let step = step + 1;
+        write!(f, "step {step}: expected {expected}; got {seen}")
+    }
+}
+
+impl Case {
+    /// True if this subject can be asked.
+    #[must_use]
+    pub fn is_for(&self, subject: Subject) -> bool {
+        self.only.is_none_or(|only| only == subject)
+    }
+
+    /// Asks the evaluator at every step; nothing comes back if all answers are the expected ones.
+    pub fn check<'p>(
+        &self,
+        gateway: &Gateway,
+        mut evaluate: impl FnMut(&Facts<'_>) -> Evaluation<'p>,
+    ) -> Vec<Mismatch> {
+        let mut mismatches = Vec::new();
+        for (i, step) in self.steps.iter().enumerate() {
+            let mut evaluation = step.situation.with_facts(gateway, &mut evaluate);
+            if step.limit {
+                evaluation = Evaluation::Final(evaluation.at_limit());
+            }
+            let seen = Expected::from(&evaluation);
+            if seen != step.expect {
+                mismatches.push(Mismatch {
+                    step: i,
+                    expected: step.expect.clone(),
+                    seen,
+                });
+            }
+        }
+        mismatches
+    }
+}
+
+#[cfg(test)]
+mod tests;
