@@ -26,10 +26,11 @@ pub(crate) fn yaml(text: &str) -> Result<Tree, String> {
 
 /// Every defect on a line of its own.
 pub(crate) fn lines(defects: &[Defect]) -> String {
-    defects
+    let lines: Vec<String> = defects
         .iter()
         .map(|defect| format!("\n  {defect}"))
-        .collect()
+        .collect();
+    lines.concat()
 }
 
 /// A policy file.
