@@ -1,0 +1,116 @@
+use super::*;
+
+const MINIMAL: &str =
+    r#"{"exemptNamespaces": ["kube-system"], "clusterNetworks": ["10.244.0.0/16"], "dns": {}}"#;
+
+fn parse(text: &str) -> Result<NodeConfig, String> {
+    NodeConfig::parse("test.json", text).map_err(|error| error.to_string())
+}
+
+fn with(extra: &str) -> String {
+    {
+        let open = MINIMAL.strip_suffix("}").unwrap();
+        format!("{open}, {extra}}}")
+    }
+}
+
+#[test]
+fn the_smallest_configuration_enforces_for_everyone_but_the_exempt() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.mode, Mode::Enforce);
+    assert_eq!(config.exempt_namespaces.len(), 1);
+    assert!(config.gateway.is_none() && config.udp_exceptions.is_empty());
+}
+
+#[test]
+fn what_is_not_understood_is_refused_with_the_field_named() {
+    for (text, expected) in [
+        (
+            r#"{"clusterNetworks": ["10.0.0.0/8"], "dns": {}}"#.to_owned(),
+            "exemptNamespaces",
+        ),
+        (
+            r#"{"exemptNamespaces": [], "clusterNetworks": [], "dns": {}}"#.to_owned(),
+            "clusterNetworks: must name",
+        ),
+        (
+            r#"{"exemptNamespaces": [], "clusterNetworks": ["0.0.0.0/0"], "dns": {}}"#.to_owned(),
+            "wider than any cluster",
+        ),
+        (
+            r#"{"exemptNamespaces": [], "clusterNetworks": ["::/0"], "dns": {}}"#.to_owned(),
+            "wider than any cluster",
+        ),
+        (
+            r#"{"exemptNamespaces": ["Kube"], "clusterNetworks": ["10.0.0.0/8"], "dns": {}}"#
+                .to_owned(),
+            "`Kube` is not a namespace",
+        ),
+        (with(r#""modes": "count""#), "unknown field `modes`"),
+        (with(r#""mode": "off""#), "unknown variant `off`"),
+        (
+            with(r#""reach": [{"networks": ["0.0.0.0/0"], "protocol": "TCP", "ports": [443]}]"#),
+            "reach[0]: `0.0.0.0/0` is everything",
+        ),
+        (
+            with(r#""reach": [{"networks": [], "protocol": "TCP", "ports": [443]}]"#),
+            "reach[0]",
+        ),
+        (
+            with(r#""reach": [{"networks": ["10.0.0.1/32"], "protocol": "TCP", "ports": [0]}]"#),
+            "port 0",
+        ),
+        (
+            with(
+                r#""reach": [{"networks": ["10.0.0.1/32"], "protocol": "TCP", "ports": ["9-8"]}]"#,
+            ),
+            "ends before it starts",
+        ),
+        (
+            with(
+                r#""reach": [{"networks": ["10.0.0.1/32"], "protocol": "TCP", "ports": ["+80"]}]"#,
+            ),
+            "is not a port",
+        ),
+        (with(r#""reachServices": ["kubernetes"]"#), "NAMESPACE/NAME"),
+        (
+            with(
+                r#""gateway": {"namespace": "istio-egress", "serviceAccount": "egress", "ports": [8443]}"#,
+            ),
+            "needs `services` or `addresses`",
+        ),
+        (
+            with(
+                r#""gateway": {"namespace": "istio-egress", "serviceAccount": "egress", "addresses": ["10.0.0.1"], "ports": []}"#,
+            ),
+            "gateway.ports",
+        ),
+        (
+            with(
+                r#""gateway": {"namespace": "kube-system", "serviceAccount": "egress", "addresses": ["10.0.0.1"], "ports": [1]}"#,
+            ),
+            "cannot be exempt",
+        ),
+        (
+            with(
+                r#""udpExceptions": [{"name": "ntp", "namespaces": [], "networks": ["192.0.2.1/32"], "ports": [123]}]"#,
+            ),
+            "udpExceptions[0]",
+        ),
+        (
+            with(
+                r#""udpExceptions": [{"name": "ntp", "namespaces": ["a"], "matchLabels": {"x": "y"}, "domainNames": ["a.example"], "networks": ["192.0.2.1/32"], "ports": [123]}]"#,
+            ),
+            "unknown field `domainNames`",
+        ),
+        (
+            with(
+                r#""udpExceptions": [{"name": "all", "namespaces": ["a"], "networks": ["::/0"], "ports": [123]}]"#,
+            ),
+            "is everything",
+        ),
+    ] {
+        let error = parse(&text).expect_err(&text);
+        assert!(error.contains(expected), "{text}\n{error}");
+    }
+}

@@ -1,0 +1,351 @@
+//! Sets and chains. Their number does not depend on pods or destinations.
+
+use std::fmt::Write as _;
+
+use super::{Family, NFLOG_GROUP, NFLOG_SNAPLEN, TABLE};
+use crate::config::Mode;
+
+/// Log lines one pod may cause; the counters count every packet all the same.
+const LOG_LIMIT: &str = "limit rate 5/second burst 20 packets";
+
+/// `ICMPv6` that keeps a link working and never leaves it (RFC 4861, RFC 3810). Router
+/// advertisements and redirects are absent on purpose: a pod must not steer its neighbours.
+const NEIGHBOUR: &str = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, \
+mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }";
+
+/// Sets of a family: name and definition.
+fn sets(family: Family) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for (name, extra) in [
+        ("guarded_if", ""),
+        ("dropped_if", " counter;"),
+        ("count_only_if", ""),
+    ] {
+        all.push((name.to_owned(), format!("type ifname;{extra}")));
+    }
+    all.push(("logged_if".to_owned(), format!("type ifname; {LOG_LIMIT};")));
+    for (v, address) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
+        all.push((format!("own{v}"), format!("type ifname . {address};")));
+        for name in ["cluster", "metadata", "gateway"] {
+            all.push((
+                format!("{name}{v}"),
+                format!("type {address}; flags interval;"),
+            ));
+        }
+        for name in ["reach", "gateway_reach"] {
+            all.push((
+                format!("{name}{v}"),
+                format!("type {address} . inet_proto . inet_service; flags interval;"),
+            ));
+        }
+        if family == Family::Inet {
+            for name in ["pod", "gateway_pod", "count_only"] {
+                all.push((format!("{name}{v}"), format!("type {address};")));
+            }
+            for name in ["service", "private"] {
+                all.push((
+                    format!("{name}{v}"),
+                    format!("type {address}; flags interval;"),
+                ));
+            }
+            all.push((format!("dropped{v}"), format!("type {address}; counter;")));
+            all.push((
+                format!("logged{v}"),
+                format!("type {address}; {LOG_LIMIT};"),
+            ));
+            all.push((
+                format!("udp{v}"),
+                format!("type {address} . {address} . inet_service; flags interval;"),
+            ));
+        }
+    }
+    if family == Family::Bridge {
+        all.push(("gateway_if".to_owned(), "type ifname;".to_owned()));
+    }
+    all
+}
+
+/// Chains of a family: name and, for base chains, the hook.
+fn chains(family: Family) -> &'static [(&'static str, &'static str)] {
+    match family {
+        // After defragmentation (-400), before connection tracking (-200) for the source
+        // check; before every usual filter chain for the others.
+        Family::Inet => &[
+            ("refuse_source", ""),
+            ("refuse", ""),
+            ("source", ""),
+            ("workload_common", ""),
+            ("workload_forward", ""),
+            ("workload_node", ""),
+            ("gateway_common", ""),
+            ("gateway_forward", ""),
+            ("gateway_node", ""),
+            (
+                "prerouting",
+                "type filter hook prerouting priority -300; policy accept;",
+            ),
+            (
+                "forward",
+                "type filter hook forward priority -10; policy accept;",
+            ),
+            (
+                "input",
+                "type filter hook input priority -10; policy accept;",
+            ),
+        ],
+        Family::Bridge => &[
+            ("refuse_source", ""),
+            ("refuse", ""),
+            ("source", ""),
+            ("workload_lateral", ""),
+            ("gateway_lateral", ""),
+            (
+                "prerouting",
+                "type filter hook prerouting priority -310; policy accept;",
+            ),
+            (
+                "forward",
+                "type filter hook forward priority -210; policy accept;",
+            ),
+        ],
+    }
+}
+
+/// Declares tables, sets and chains; what exists already stays as it is.
+pub(super) fn declare(text: &mut String) {
+    for family in Family::ALL {
+        let _ = writeln!(text, "add table {family} {TABLE}");
+        for (name, definition) in sets(family) {
+            let _ = writeln!(text, "add set {family} {TABLE} {name} {{ {definition} }}");
+        }
+        for (name, hook) in chains(family) {
+            let body = if hook.is_empty() {
+                String::new()
+            } else {
+                format!(" {{ {hook} }}")
+            };
+            let _ = writeln!(text, "add chain {family} {TABLE} {name}{body}");
+        }
+    }
+}
+
+/// Writes the rules into the (empty) chains.
+pub(super) fn rules(text: &mut String, mode: Mode) {
+    let last = match mode {
+        Mode::Enforce => "drop",
+        Mode::Count => "accept",
+    };
+    let routed = [
+        ("refuse_source", refuse_link("source", last)),
+        ("refuse", refuse_pod(last)),
+        ("source", source()),
+        ("workload_common", workload_common()),
+        ("workload_forward", workload_forward()),
+        ("workload_node", node("workload_common")),
+        ("gateway_common", gateway_common()),
+        ("gateway_forward", gateway_forward()),
+        ("gateway_node", node("gateway_common")),
+        ("prerouting", lines(&["iifname @guarded_if goto source"])),
+        ("forward", forward()),
+        ("input", dispatch("workload_node", "gateway_node")),
+    ];
+    for (chain, body) in routed {
+        write_chain(text, Family::Inet, chain, &body);
+    }
+    let bridged = [
+        ("refuse_source", refuse_link("source", last)),
+        ("refuse", refuse_link("lateral", last)),
+        ("source", arp_and_source()),
+        ("workload_lateral", workload_lateral()),
+        ("gateway_lateral", gateway_lateral()),
+        ("prerouting", lines(&["iifname @guarded_if goto source"])),
+        (
+            "forward",
+            lines(&[
+                "iifname @gateway_if goto gateway_lateral",
+                "iifname @guarded_if goto workload_lateral",
+            ]),
+        ),
+    ];
+    for (chain, body) in bridged {
+        write_chain(text, Family::Bridge, chain, &body);
+    }
+}
+
+fn write_chain(text: &mut String, family: Family, chain: &str, rules: &[String]) {
+    for rule in rules {
+        let _ = writeln!(text, "add rule {family} {TABLE} {chain} {rule}");
+    }
+}
+
+fn lines(rules: &[&str]) -> Vec<String> {
+    rules.iter().map(|rule| (*rule).to_owned()).collect()
+}
+
+/// The same rule for both address families: `IP` becomes the header, `@SET~` the set.
+fn both(rule: &str) -> [String; 2] {
+    [
+        rule.replace("IP ", "ip ").replace('~', "4"),
+        rule.replace("IP ", "ip6 ").replace('~', "6"),
+    ]
+}
+
+fn log(reason: &str) -> String {
+    format!("log prefix \"egress-warden {reason}\" group {NFLOG_GROUP} snaplen {NFLOG_SNAPLEN}")
+}
+
+/// A look-up with no statement behind it is enough to count: the counter is in the element.
+fn refuse_link(reason: &str, last: &str) -> Vec<String> {
+    vec![
+        "iifname @dropped_if".to_owned(),
+        format!("iifname @logged_if {}", log(reason)),
+        "iifname @count_only_if accept".to_owned(),
+        last.to_owned(),
+    ]
+}
+
+fn refuse_pod(last: &str) -> Vec<String> {
+    let mut rules = Vec::new();
+    rules.extend(both("IP saddr @dropped~"));
+    rules.extend(both(&format!("IP saddr @logged~ {}", log("destination"))));
+    rules.extend(both("IP saddr @count_only~ accept"));
+    rules.push(last.to_owned());
+    rules
+}
+
+/// The pod's own addresses, and neighbour discovery from link-local or no address.
+fn source() -> Vec<String> {
+    let mut rules = Vec::new();
+    rules.extend(both("iifname . IP saddr @own~ accept"));
+    rules.push(format!("ip6 saddr {{ ::, fe80::/10 }} {NEIGHBOUR} accept"));
+    rules.push("goto refuse_source".to_owned());
+    rules
+}
+
+/// On a bridge also ARP: only for the pod's own addresses, so that no pod takes over the
+/// address of another pod or of the node. Sender 0.0.0.0 is an address probe (RFC 5227).
+fn arp_and_source() -> Vec<String> {
+    let mut rules = lines(&[
+        "iifname . arp saddr ip @own4 accept",
+        "arp saddr ip 0.0.0.0 accept",
+    ]);
+    rules.extend(source());
+    rules
+}
+
+/// A reply is decided by connection tracking's direction, never by `established`: a packet
+/// in the original direction is judged anew each time, so that a tightened rule also ends
+/// flows that are already running.
+fn replies() -> Vec<String> {
+    lines(&["ct direction reply accept", "ct state invalid goto refuse"])
+}
+
+/// New TCP state may only come from a SYN: otherwise the outside end of a flow that was
+/// running before the guard could pass for its originator, and the pod's half for replies
+/// (`nf_conntrack_tcp_loose`).
+fn forward() -> Vec<String> {
+    let mut rules = Vec::new();
+    for class in ["pod", "gateway_pod"] {
+        rules.extend(both(&format!(
+            "ct state new tcp flags & (syn | ack) != syn IP saddr != @cluster~ IP daddr @{class}~ counter drop"
+        )));
+    }
+    rules.extend(dispatch("workload_forward", "gateway_forward"));
+    rules
+}
+
+fn dispatch(workload: &str, gateway: &str) -> Vec<String> {
+    let mut rules = Vec::new();
+    rules.extend(both(&format!("IP saddr @pod~ goto {workload}")));
+    rules.extend(both(&format!("IP saddr @gateway_pod~ goto {gateway}")));
+    rules
+}
+
+fn workload_common() -> Vec<String> {
+    let mut rules = replies();
+    rules.extend(both("IP daddr @metadata~ goto refuse"));
+    rules.extend(both("IP daddr . meta l4proto . th dport @reach~ accept"));
+    rules.extend(both(
+        "meta l4proto udp IP saddr . IP daddr . udp dport @udp~ accept",
+    ));
+    rules
+}
+
+/// A resolver or a gateway port that `reach` does not name is closed although it lies in the
+/// cluster networks. A Service address that is still there when the packet is forwarded has
+/// no endpoint.
+fn workload_forward() -> Vec<String> {
+    let mut rules = lines(&[
+        "jump workload_common",
+        "meta l4proto { tcp, udp } th dport { 53, 853 } goto refuse",
+    ]);
+    rules.extend(both("IP daddr @gateway~ goto refuse"));
+    rules.extend(both("IP daddr @cluster~ accept"));
+    rules.extend(both("IP daddr @service~ reject"));
+    rules.push("goto refuse".to_owned());
+    rules
+}
+
+/// To the node itself: only what `common` names. The node's own addresses on a pod bridge
+/// lie in the pod network, so the cluster networks do not count here, and a proxy on the
+/// node is no way out.
+fn node(common: &str) -> Vec<String> {
+    vec![
+        format!("{NEIGHBOUR} accept"),
+        format!("jump {common}"),
+        "goto refuse".to_owned(),
+    ]
+}
+
+fn gateway_common() -> Vec<String> {
+    let mut rules = replies();
+    rules.extend(both("IP daddr @metadata~ goto refuse"));
+    rules.extend(both(
+        "IP daddr . meta l4proto . th dport @gateway_reach~ accept",
+    ));
+    rules
+}
+
+fn gateway_forward() -> Vec<String> {
+    let mut rules = lines(&["jump gateway_common"]);
+    for set in ["private", "cluster", "service"] {
+        rules.extend(both(&format!("IP daddr @{set}~ goto refuse")));
+    }
+    rules.push("accept".to_owned());
+    rules
+}
+
+/// Port to port there is no connection tracking: only a SYN can open a TCP connection, so
+/// everything else of TCP may pass to the gateway as well, as answers to its own requests.
+fn lateral(reach: &str) -> Vec<String> {
+    let mut rules = vec![
+        "ether type arp accept".to_owned(),
+        format!("{NEIGHBOUR} accept"),
+    ];
+    rules.extend(both("IP daddr @metadata~ goto refuse"));
+    rules.extend(both(&format!(
+        "IP daddr . meta l4proto . th dport @{reach}~ accept"
+    )));
+    rules
+}
+
+fn workload_lateral() -> Vec<String> {
+    let mut rules = lateral("reach");
+    rules.push("meta l4proto { tcp, udp } th dport { 53, 853 } goto refuse".to_owned());
+    rules.extend(both(
+        "IP daddr @gateway~ tcp flags & (syn | ack) != syn accept",
+    ));
+    rules.extend(both("IP daddr @gateway~ goto refuse"));
+    rules.extend(both("IP daddr @cluster~ accept"));
+    rules.push("goto refuse".to_owned());
+    rules
+}
+
+fn gateway_lateral() -> Vec<String> {
+    let mut rules = lateral("gateway_reach");
+    rules.extend(both(
+        "IP daddr @cluster~ tcp flags & (syn | ack) != syn accept",
+    ));
+    rules.push("goto refuse".to_owned());
+    rules
+}

@@ -1,0 +1,251 @@
+//! The configured and followed destinations as set elements.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{Family, TABLE, intervals};
+use crate::config::{NodeConfig, PortRange, Protocol, Reach};
+
+/// One endpoint of a followed Service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// The endpoint's own address, as packets carry it after DNAT.
+    pub address: IpAddr,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The port the endpoint listens on.
+    pub port: u16,
+}
+
+/// What the agent learns from `EndpointSlices`; kept on the node so that the plugin can
+/// restore the rules while the agent is away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Followed {
+    /// Endpoints every guarded pod may reach: resolvers, API server.
+    pub reach: BTreeSet<Endpoint>,
+    /// Addresses of the gateway's pods.
+    pub gateway: BTreeSet<IpAddr>,
+    /// Endpoints the gateway's pods may reach.
+    pub gateway_reach: BTreeSet<Endpoint>,
+}
+
+/// Cloud metadata and instance credential addresses: AWS, Azure, GCP, `OpenStack` and others
+/// (169.254.169.254), AWS over IPv6, AWS ECS and EKS Pod Identity, AWS NTP/DNS, Azure
+/// wire server, Alibaba, Oracle.
+const METADATA: [&str; 11] = [
+    "169.254.169.254",
+    "169.254.169.253",
+    "169.254.169.123",
+    "169.254.170.2",
+    "169.254.170.23",
+    "168.63.129.16",
+    "100.100.100.200",
+    "192.0.0.192",
+    "fd00:ec2::254",
+    "fd00:ec2::23",
+    "fd20:ce::254",
+];
+
+/// Where the gateway must not connect unless it is stated (special-purpose registries of RFC
+/// 6890, without the documentation ranges).
+const PRIVATE4: [&str; 11] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+];
+
+/// The IPv6 counterpart, with IPv4-mapped (RFC 4291), local-use NAT64 (RFC 8215) and Teredo
+/// (RFC 4380) as a whole; forms of [`PRIVATE4`] inside NAT64 and 6to4 are computed.
+const PRIVATE6: [&str; 9] = [
+    "::/127",
+    "::ffff:0:0/96",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "2001::/32",
+    "fc00::/7",
+    "fe80::/10",
+    "fec0::/10",
+    "ff00::/8",
+];
+
+/// The private IPv4 networks inside `64:ff9b::/96` (RFC 6052) and `2002::/16` (RFC 3056).
+fn embedded(network: IpNet) -> [Option<IpNet>; 2] {
+    let IpNet::V4(v4) = network else {
+        return [None, None];
+    };
+    let [a, b, c, d] = v4.network().octets();
+    let nat64 = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d];
+    let six_to_four = [0x20, 0x02, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    [(nat64, 96), (six_to_four, 16)]
+        .map(|(octets, offset)| IpNet::new(IpAddr::from(octets), offset + v4.prefix_len()).ok())
+}
+
+fn private() -> Vec<IpNet> {
+    let parse = |list: &[&str]| -> Vec<IpNet> {
+        list.iter().filter_map(|text| text.parse().ok()).collect()
+    };
+    let v4 = parse(&PRIVATE4);
+    let mut all = parse(&PRIVATE6);
+    all.extend(v4.iter().flat_map(|network| embedded(*network)).flatten());
+    all.extend(v4);
+    all
+}
+
+/// Writes `flush set` and `add element` for every destination set of both tables.
+pub(super) fn fill(text: &mut String, config: &NodeConfig, followed: &Followed) {
+    let cluster = config.cluster_networks.clone();
+    let metadata: Vec<IpNet> = METADATA
+        .iter()
+        .filter_map(|text| text.parse::<IpAddr>().ok())
+        .filter(|address| !config.allow_metadata.contains(address))
+        .map(IpNet::from)
+        .collect();
+    let gateways: Vec<IpNet> = gateway_addresses(config, followed)
+        .into_iter()
+        .map(IpNet::from)
+        .collect();
+    let guarded_reach = guarded_reach(config, followed);
+    let gateway_reach = gateway_reach(config, followed);
+    for family in Family::ALL {
+        networks(text, family, "cluster", &cluster);
+        networks(text, family, "metadata", &metadata);
+        networks(text, family, "gateway", &gateways);
+        reach(text, family, "reach", &guarded_reach);
+        reach(text, family, "gateway_reach", &gateway_reach);
+    }
+    networks(text, Family::Inet, "service", &config.service_networks);
+    networks(text, Family::Inet, "private", &private());
+}
+
+type Triple = (Protocol, IpNet, PortRange);
+
+fn gateway_addresses(config: &NodeConfig, followed: &Followed) -> BTreeSet<IpAddr> {
+    let stated = config
+        .gateway
+        .iter()
+        .flat_map(|gateway| gateway.addresses.iter().copied());
+    stated.chain(followed.gateway.iter().copied()).collect()
+}
+
+fn guarded_reach(config: &NodeConfig, followed: &Followed) -> Vec<Triple> {
+    let mut all = stated(&config.reach);
+    all.extend(endpoints(&followed.reach));
+    all.extend(resolvers(config));
+    if let Some(gateway) = &config.gateway {
+        for address in gateway_addresses(config, followed) {
+            all.extend(
+                gateway
+                    .ports
+                    .iter()
+                    .map(|ports| (Protocol::Tcp, IpNet::from(address), *ports)),
+            );
+        }
+    }
+    all
+}
+
+fn gateway_reach(config: &NodeConfig, followed: &Followed) -> Vec<Triple> {
+    let mut all = config
+        .gateway
+        .as_ref()
+        .map(|gateway| stated(&gateway.reach))
+        .unwrap_or_default();
+    all.extend(endpoints(&followed.gateway_reach));
+    all.extend(resolvers(config));
+    all
+}
+
+fn resolvers(config: &NodeConfig) -> Vec<Triple> {
+    let ask = |address: &IpAddr| {
+        let address = IpNet::from(*address);
+        let port = PortRange::single(53)?;
+        Some([
+            (Protocol::Udp, address, port),
+            (Protocol::Tcp, address, port),
+        ])
+    };
+    config
+        .dns
+        .addresses
+        .iter()
+        .filter_map(ask)
+        .flatten()
+        .collect()
+}
+
+fn stated(list: &[Reach]) -> Vec<Triple> {
+    let mut all = Vec::new();
+    for reach in list {
+        for network in &reach.networks {
+            all.extend(
+                reach
+                    .ports
+                    .iter()
+                    .map(|ports| (reach.protocol, *network, *ports)),
+            );
+        }
+    }
+    all
+}
+
+fn endpoints(list: &BTreeSet<Endpoint>) -> Vec<Triple> {
+    let triple = |endpoint: &Endpoint| {
+        Some((
+            endpoint.protocol,
+            IpNet::from(endpoint.address),
+            PortRange::single(endpoint.port)?,
+        ))
+    };
+    list.iter().filter_map(triple).collect()
+}
+
+/// Fills `{name}4` and `{name}6` with networks, overlaps merged.
+fn networks(text: &mut String, family: Family, name: &str, list: &[IpNet]) {
+    let list = IpNet::aggregate(&list.to_vec());
+    for (suffix, v4) in [("4", true), ("6", false)] {
+        let keys: Vec<String> = list
+            .iter()
+            .filter(|network| network.addr().is_ipv4() == v4)
+            .map(ToString::to_string)
+            .collect();
+        fill_set(text, family, &format!("{name}{suffix}"), &keys);
+    }
+}
+
+/// Fills `{name}4` and `{name}6` with destination, protocol and ports, overlaps removed.
+fn reach(text: &mut String, family: Family, name: &str, list: &[Triple]) {
+    let list = intervals::disjoint(list.iter().copied());
+    for (suffix, v4) in [("4", true), ("6", false)] {
+        let keys: Vec<String> = list
+            .iter()
+            .filter(|(_, network, _)| network.addr().is_ipv4() == v4)
+            .map(|(protocol, network, ports)| format!("{network} . {} . {ports}", protocol.nft()))
+            .collect();
+        fill_set(text, family, &format!("{name}{suffix}"), &keys);
+    }
+}
+
+fn fill_set(text: &mut String, family: Family, set: &str, keys: &[String]) {
+    let _ = writeln!(text, "flush set {family} {TABLE} {set}");
+    if !keys.is_empty() {
+        let _ = writeln!(
+            text,
+            "add element {family} {TABLE} {set} {{ {} }}",
+            keys.join(", ")
+        );
+    }
+}

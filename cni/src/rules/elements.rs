@@ -1,0 +1,123 @@
+//! The set elements that stand for one pod.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::{TABLE, intervals};
+use crate::attachment::{Attachment, Treatment, UdpGrant};
+
+/// An nftables family in which the guard has a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// Routed IPv4 and IPv6.
+    Inet,
+    /// Frames between bridge ports.
+    Bridge,
+}
+
+impl Family {
+    /// Both families.
+    pub const ALL: [Self; 2] = [Self::Inet, Self::Bridge];
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+        })
+    }
+}
+
+/// One element of one set. `Display` prints what follows `add element` or `delete element`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Element {
+    /// The table's family.
+    pub family: Family,
+    /// The set's name.
+    pub set: &'static str,
+    /// The element's key, in nftables' syntax.
+    pub key: String,
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {TABLE} {} {{ {} }}", self.family, self.set, self.key)
+    }
+}
+
+/// Picks the set of an address family.
+fn by_family(address: IpAddr, v4: &'static str, v6: &'static str) -> &'static str {
+    if address.is_ipv4() { v4 } else { v6 }
+}
+
+/// All elements of a pod interface; none for an exempt one.
+#[must_use]
+pub fn elements(attachment: &Attachment, treatment: &Treatment) -> Vec<Element> {
+    let (gateway, count_only, udp): (bool, bool, &[UdpGrant]) = match treatment {
+        Treatment::Exempt => return Vec::new(),
+        Treatment::Guarded { count_only, udp } => (false, *count_only, udp),
+        Treatment::Gateway { count_only } => (true, *count_only, &[]),
+    };
+    let mut all = Vec::with_capacity(8 + attachment.addresses.len() * 8);
+    let mut push = |family, set, key: &str| {
+        all.push(Element {
+            family,
+            set,
+            key: key.to_owned(),
+        })
+    };
+    let link = format!("\"{}\"", attachment.host_link);
+    for family in Family::ALL {
+        push(family, "guarded_if", &link);
+        push(family, "dropped_if", &link);
+        push(family, "logged_if", &link);
+        if count_only {
+            push(family, "count_only_if", &link);
+        }
+    }
+    if gateway {
+        push(Family::Bridge, "gateway_if", &link);
+    }
+    for address in &attachment.addresses {
+        let (key, own) = (address.to_string(), format!("{link} . {address}"));
+        for family in Family::ALL {
+            push(family, by_family(*address, "own4", "own6"), &own);
+        }
+        let class = if gateway {
+            by_family(*address, "gateway_pod4", "gateway_pod6")
+        } else {
+            by_family(*address, "pod4", "pod6")
+        };
+        push(Family::Inet, class, &key);
+        push(
+            Family::Inet,
+            by_family(*address, "dropped4", "dropped6"),
+            &key,
+        );
+        push(
+            Family::Inet,
+            by_family(*address, "logged4", "logged6"),
+            &key,
+        );
+        if count_only {
+            push(
+                Family::Inet,
+                by_family(*address, "count_only4", "count_only6"),
+                &key,
+            );
+        }
+        let grants = udp
+            .iter()
+            .filter(|grant| grant.network.addr().is_ipv4() == address.is_ipv4())
+            .map(|grant| ((), grant.network, grant.ports));
+        for ((), network, ports) in intervals::disjoint(grants) {
+            push(
+                Family::Inet,
+                by_family(*address, "udp4", "udp6"),
+                &format!("{address} . {network} . {ports}"),
+            );
+        }
+    }
+    all
+}

@@ -1,0 +1,93 @@
+//! The rule text: from configuration and pods to `nft -f -` transactions, as pure functions.
+//!
+//! The guard is two tables that nobody else uses, both on the host side of the pod's veth:
+//!
+//! - `inet egress_warden` judges what is routed. `prerouting` refuses source addresses that
+//!   are not the pod's own, `forward` and `input` judge the destination after DNAT.
+//! - `bridge egress_warden` does the same for veths that are bridge ports, where the routed
+//!   hooks see only the bridge's name (source check) and never see port-to-port frames
+//!   (lateral check).
+//!
+//! Packets are attributed to a pod by set look-ups keyed by veth and by address, never by a
+//! rule per pod, so a packet costs the same with one pod and with five thousand. Drop
+//! counters and log limits are expressions inside set elements for the same reason.
+//!
+//! INVARIANT: after the source check an address in `pod4`/`pod6`/`gateway_pod*` proves which
+//! pod sent the packet, which is what lets the routed hooks work behind a bridge.
+
+mod chains;
+mod destinations;
+mod elements;
+mod intervals;
+
+use std::fmt::Write as _;
+
+use crate::attachment::{Attachment, Treatment};
+use crate::config::NodeConfig;
+
+pub use destinations::{Endpoint, Followed};
+pub use elements::{Element, Family, elements};
+
+/// The name of both tables.
+pub const TABLE: &str = "egress_warden";
+
+/// The nflog group that carries refused packets.
+pub const NFLOG_GROUP: u16 = 4217;
+
+/// Bytes of each refused packet that are logged: every header that is read, no payload worth
+/// the name.
+pub const NFLOG_SNAPLEN: u32 = 128;
+
+/// A pod interface with the way it is treated.
+pub type Treated<'a> = (&'a Attachment, Treatment);
+
+/// One transaction that (re)writes all rules and all configured destinations and leaves the
+/// elements of pods, and so their counters, as they are.
+#[must_use]
+pub fn refresh(config: &NodeConfig, followed: &Followed) -> String {
+    let mut text = String::with_capacity(16 * 1024);
+    chains::declare(&mut text);
+    for family in Family::ALL {
+        let _ = writeln!(text, "flush table {family} {TABLE}");
+    }
+    chains::rules(&mut text, config.mode);
+    destinations::fill(&mut text, config, followed);
+    text
+}
+
+/// One transaction that replaces both tables, pods included. Counters start again.
+#[must_use]
+pub fn rebuild(config: &NodeConfig, followed: &Followed, pods: &[Treated<'_>]) -> String {
+    let mut text = String::with_capacity(16 * 1024 + pods.len() * 1024);
+    for family in Family::ALL {
+        let _ = writeln!(
+            text,
+            "add table {family} {TABLE}\ndelete table {family} {TABLE}"
+        );
+    }
+    chains::declare(&mut text);
+    chains::rules(&mut text, config.mode);
+    destinations::fill(&mut text, config, followed);
+    for (attachment, treatment) in pods {
+        add(&mut text, &elements(attachment, treatment));
+    }
+    text
+}
+
+/// Lines that add `elements`; adding what is already there changes nothing.
+pub fn add(text: &mut String, elements: &[Element]) {
+    for element in elements {
+        let _ = writeln!(text, "add element {element}");
+    }
+}
+
+/// Lines that delete `elements`; what is already gone is added first within the same
+/// transaction, because nftables refuses to delete what is not there.
+pub fn delete(text: &mut String, elements: &[Element]) {
+    for element in elements {
+        let _ = writeln!(text, "add element {element}\ndelete element {element}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

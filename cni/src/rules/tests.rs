@@ -1,0 +1,182 @@
+//! Golden files: the whole text, so that a reviewer sees every rule that reaches a kernel.
+//! `EGRESS_CNI_BLESS=1` rewrites them.
+
+use std::path::Path;
+
+use super::*;
+use crate::attachment::{AttachmentId, PodIdentity};
+
+const CONFIG: &str = r#"{
+  "exemptNamespaces": ["kube-system"],
+  "countOnlyNamespaces": ["rolling-out"],
+  "clusterNetworks": ["10.244.0.0/16", "fd00:10:244::/56"],
+  "serviceNetworks": ["10.96.0.0/12", "fd00:10:96::/112"],
+  "dns": {"addresses": ["169.254.20.10"], "services": ["kube-system/kube-dns"]},
+  "reach": [{"networks": ["203.0.113.100/32"], "protocol": "TCP", "ports": [6443]}],
+  "gateway": {
+    "namespace": "istio-egress", "serviceAccount": "egressgateway",
+    "services": ["istio-egress/egressgateway"], "ports": [8443, "15443-15445"],
+    "reach": [{"networks": ["10.20.0.0/16"], "protocol": "TCP", "ports": [443]}],
+    "reachServices": ["istio-system/istiod"]
+  },
+  "udpExceptions": [{
+    "name": "ntp", "namespaces": ["clock"], "matchLabels": {"app": "chrony"},
+    "networks": ["192.0.2.123/32", "2001:db8::123/128"], "ports": [123]
+  }]
+}"#;
+
+fn config() -> NodeConfig {
+    NodeConfig::parse("golden", CONFIG).unwrap()
+}
+
+fn followed() -> Followed {
+    let endpoint = |address: &str, protocol, port| Endpoint {
+        address: address.parse().unwrap(),
+        protocol,
+        port,
+    };
+    use crate::config::Protocol::{Tcp, Udp};
+    Followed {
+        reach: [
+            endpoint("10.244.0.2", Udp, 53),
+            endpoint("10.244.0.2", Tcp, 53),
+            endpoint("fd00:10:244::2", Udp, 53),
+        ]
+        .into(),
+        gateway: [
+            "10.244.0.7".parse().unwrap(),
+            "fd00:10:244::7".parse().unwrap(),
+        ]
+        .into(),
+        gateway_reach: [endpoint("10.244.0.3", Tcp, 15012)].into(),
+    }
+}
+
+fn pod(namespace: &str) -> Attachment {
+    Attachment {
+        id: AttachmentId {
+            container_id: "c1".to_owned(),
+            ifname: "eth0".to_owned(),
+        },
+        network: "pods".to_owned(),
+        namespace: namespace.to_owned(),
+        pod: "p".to_owned(),
+        host_link: "veth0a1b2c3d".to_owned().try_into().unwrap(),
+        addresses: vec![
+            "10.244.0.9".parse().unwrap(),
+            "fd00:10:244::9".parse().unwrap(),
+        ],
+    }
+}
+
+fn identity(service_account: &str, labels: &[(&str, &str)]) -> PodIdentity {
+    PodIdentity {
+        service_account: service_account.to_owned(),
+        labels: labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+    }
+}
+
+fn golden(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("EGRESS_CNI_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        expected == actual,
+        "{} differs; review it with EGRESS_CNI_BLESS=1 and git diff",
+        path.display()
+    );
+}
+
+#[test]
+fn the_whole_table_in_enforcing_mode() {
+    golden("refresh-enforce.nft", &refresh(&config(), &followed()));
+}
+
+#[test]
+fn counting_mode_differs_only_in_the_last_word_of_the_refusals() {
+    let enforce = refresh(&config(), &followed());
+    let count = refresh(
+        &NodeConfig {
+            mode: crate::config::Mode::Count,
+            ..config()
+        },
+        &followed(),
+    );
+    let changed: Vec<(&str, &str)> = enforce
+        .lines()
+        .zip(count.lines())
+        .filter(|(left, right)| left != right)
+        .collect();
+    assert_eq!(enforce.lines().count(), count.lines().count());
+    assert_eq!(changed.len(), 4, "{changed:#?}");
+    for (left, right) in changed {
+        assert_eq!(left.strip_suffix("drop"), right.strip_suffix("accept"));
+    }
+}
+
+#[test]
+fn one_pod_of_each_kind() {
+    let config = config();
+    let mut text = String::new();
+    for (title, namespace, identity) in [
+        ("workload, nothing known from the API server", "clock", None),
+        (
+            "workload with a UDP exception",
+            "clock",
+            Some(identity("default", &[("app", "chrony")])),
+        ),
+        (
+            "label without the namespace",
+            "other",
+            Some(identity("default", &[("app", "chrony")])),
+        ),
+        (
+            "namespace without the label",
+            "clock",
+            Some(identity("default", &[])),
+        ),
+        ("counted, not enforced", "rolling-out", None),
+        (
+            "gateway",
+            "istio-egress",
+            Some(identity("egressgateway", &[])),
+        ),
+        ("gateway's namespace, not yet known", "istio-egress", None),
+        (
+            "gateway's namespace, other account",
+            "istio-egress",
+            Some(identity("default", &[])),
+        ),
+        (
+            "gateway's account name elsewhere",
+            "evil",
+            Some(identity("egressgateway", &[])),
+        ),
+        ("exempt", "kube-system", None),
+    ] {
+        let pod = pod(namespace);
+        let treatment = Treatment::of(&config, &pod, identity.as_ref());
+        let _ = writeln!(text, "# {title}: {namespace}");
+        add(&mut text, &elements(&pod, &treatment));
+    }
+    golden("pods.nft", &text);
+}
+
+#[test]
+fn deleting_tolerates_what_is_already_gone() {
+    let pod = pod("app");
+    let mut text = String::new();
+    delete(
+        &mut text,
+        &elements(&pod, &Treatment::of(&config(), &pod, None)),
+    );
+    golden("delete.nft", &text);
+}
