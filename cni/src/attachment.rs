@@ -81,7 +81,8 @@ pub struct Attachment {
 }
 
 /// What the API server says of a pod, for what `CNI_ARGS` does not carry.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PodIdentity {
     /// The pod's service account.
     pub service_account: String,
@@ -90,7 +91,7 @@ pub struct PodIdentity {
 }
 
 /// One direct UDP destination of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UdpGrant {
     /// The destination network.
     pub network: IpNet,

@@ -8,4 +8,10 @@
 
 pub mod attachment;
 pub mod config;
+pub mod guard;
+pub mod link;
+pub mod nft;
+pub mod plugin;
+pub mod protocol;
 pub mod rules;
+pub mod store;

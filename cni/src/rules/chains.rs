@@ -66,7 +66,7 @@ fn sets(family: Family) -> Vec<(String, String)> {
 }
 
 /// Chains of a family: name and, for base chains, the hook.
-fn chains(family: Family) -> &'static [(&'static str, &'static str)] {
+pub(super) fn chains(family: Family) -> &'static [(&'static str, &'static str)] {
     match family {
         // After defragmentation (-400), before connection tracking (-200) for the source
         // check; before every usual filter chain for the others.

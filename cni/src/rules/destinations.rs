@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Family, TABLE, intervals};
+use crate::attachment::UdpGrant;
 use crate::config::{NodeConfig, PortRange, Protocol, Reach};
 
 /// One endpoint of a followed Service.
@@ -129,6 +130,24 @@ pub(super) fn fill(text: &mut String, config: &NodeConfig, followed: &Followed) 
     }
     networks(text, Family::Inet, "service", &config.service_networks);
     networks(text, Family::Inet, "private", &private());
+}
+
+/// Replaces the UDP grants of all pods. They are intervals, which nftables neither merges nor
+/// deletes piecewise, and few: they are always written as a whole.
+pub(super) fn fill_udp(text: &mut String, grants: &[(IpAddr, UdpGrant)]) {
+    let of_the_source_family = grants
+        .iter()
+        .filter(|(source, grant)| source.is_ipv4() == grant.network.addr().is_ipv4())
+        .map(|(source, grant)| (*source, grant.network, grant.ports));
+    let list = intervals::disjoint(of_the_source_family);
+    for (suffix, v4) in [("4", true), ("6", false)] {
+        let keys: Vec<String> = list
+            .iter()
+            .filter(|(source, _, _)| source.is_ipv4() == v4)
+            .map(|(source, network, ports)| format!("{source} . {network} . {ports}"))
+            .collect();
+        fill_set(text, Family::Inet, &format!("udp{suffix}"), &keys);
+    }
 }
 
 type Triple = (Protocol, IpNet, PortRange);

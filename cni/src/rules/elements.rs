@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{TABLE, intervals};
-use crate::attachment::{Attachment, Treatment, UdpGrant};
+use super::TABLE;
+use crate::attachment::{Attachment, Treatment};
 
 /// An nftables family in which the guard has a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,14 +18,20 @@ pub enum Family {
 impl Family {
     /// Both families.
     pub const ALL: [Self; 2] = [Self::Inet, Self::Bridge];
+
+    /// The keyword nftables uses.
+    #[must_use]
+    pub fn keyword(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+        }
+    }
 }
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Inet => "inet",
-            Self::Bridge => "bridge",
-        })
+        f.write_str(self.keyword())
     }
 }
 
@@ -51,13 +57,13 @@ fn by_family(address: IpAddr, v4: &'static str, v6: &'static str) -> &'static st
     if address.is_ipv4() { v4 } else { v6 }
 }
 
-/// All elements of a pod interface; none for an exempt one.
+/// All elements of a pod interface but its UDP grants; none for an exempt one.
 #[must_use]
 pub fn elements(attachment: &Attachment, treatment: &Treatment) -> Vec<Element> {
-    let (gateway, count_only, udp): (bool, bool, &[UdpGrant]) = match treatment {
+    let (gateway, count_only) = match treatment {
         Treatment::Exempt => return Vec::new(),
-        Treatment::Guarded { count_only, udp } => (false, *count_only, udp),
-        Treatment::Gateway { count_only } => (true, *count_only, &[]),
+        Treatment::Guarded { count_only, .. } => (false, *count_only),
+        Treatment::Gateway { count_only } => (true, *count_only),
     };
     let mut all = Vec::with_capacity(8 + attachment.addresses.len() * 8);
     let mut push = |family, set, key: &str| {
@@ -105,17 +111,6 @@ pub fn elements(attachment: &Attachment, treatment: &Treatment) -> Vec<Element> 
                 Family::Inet,
                 by_family(*address, "count_only4", "count_only6"),
                 &key,
-            );
-        }
-        let grants = udp
-            .iter()
-            .filter(|grant| grant.network.addr().is_ipv4() == address.is_ipv4())
-            .map(|grant| ((), grant.network, grant.ports));
-        for ((), network, ports) in intervals::disjoint(grants) {
-            push(
-                Family::Inet,
-                by_family(*address, "udp4", "udp6"),
-                &format!("{address} . {network} . {ports}"),
             );
         }
     }

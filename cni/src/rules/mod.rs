@@ -21,8 +21,9 @@ mod elements;
 mod intervals;
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
-use crate::attachment::{Attachment, Treatment};
+use crate::attachment::{Attachment, Treatment, UdpGrant};
 use crate::config::NodeConfig;
 
 pub use destinations::{Endpoint, Followed};
@@ -58,6 +59,10 @@ pub fn refresh(config: &NodeConfig, followed: &Followed) -> String {
 /// One transaction that replaces both tables, pods included. Counters start again.
 #[must_use]
 pub fn rebuild(config: &NodeConfig, followed: &Followed, pods: &[Treated<'_>]) -> String {
+    let grants: Vec<(IpAddr, UdpGrant)> = pods
+        .iter()
+        .flat_map(|(attachment, treatment)| grants_of(attachment, treatment))
+        .collect();
     let mut text = String::with_capacity(16 * 1024 + pods.len() * 1024);
     for family in Family::ALL {
         let _ = writeln!(
@@ -71,7 +76,36 @@ pub fn rebuild(config: &NodeConfig, followed: &Followed, pods: &[Treated<'_>]) -
     for (attachment, treatment) in pods {
         add(&mut text, &elements(attachment, treatment));
     }
+    destinations::fill_udp(&mut text, &grants);
     text
+}
+
+/// Lines that replace the UDP grants of all pods by `grants` (source address and grant).
+pub fn replace_grants(text: &mut String, grants: &[(IpAddr, UdpGrant)]) {
+    destinations::fill_udp(text, grants);
+}
+
+/// The UDP grants of one pod interface, for each of its addresses.
+#[must_use]
+pub fn grants_of(attachment: &Attachment, treatment: &Treatment) -> Vec<(IpAddr, UdpGrant)> {
+    let Treatment::Guarded { udp, .. } = treatment else {
+        return Vec::new();
+    };
+    let each = |address: &IpAddr| {
+        udp.iter()
+            .map(|grant| (*address, grant.clone()))
+            .collect::<Vec<_>>()
+    };
+    attachment.addresses.iter().flat_map(each).collect()
+}
+
+/// Every chain of both tables, in the order in which drift is looked for.
+pub fn chain_names() -> impl Iterator<Item = (Family, &'static str)> {
+    Family::ALL.into_iter().flat_map(|family| {
+        chains::chains(family)
+            .iter()
+            .map(move |(name, _)| (family, *name))
+    })
 }
 
 /// Lines that add `elements`; adding what is already there changes nothing.

@@ -166,6 +166,7 @@ fn one_pod_of_each_kind() {
         let treatment = Treatment::of(&config, &pod, identity.as_ref());
         let _ = writeln!(text, "# {title}: {namespace}");
         add(&mut text, &elements(&pod, &treatment));
+        replace_grants(&mut text, &grants_of(&pod, &treatment));
     }
     golden("pods.nft", &text);
 }

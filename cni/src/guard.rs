@@ -1,0 +1,308 @@
+//! Store and kernel kept in step: the operations that plugin and agent share.
+
+use std::collections::BTreeSet;
+
+use crate::attachment::{Attachment, AttachmentId, Treatment, UdpGrant};
+use crate::config::NodeConfig;
+use crate::nft::{Nft, NftError};
+use crate::rules::{self, Element, Family, Followed, TABLE};
+use crate::store::{Locked, Record, Store, StoreError, link_key};
+
+/// Why an operation failed. The kernel then holds what it held before.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The records could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The kernel's rules could not be read or written.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+}
+
+/// A node's guard.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    store: Store,
+    nft: Nft,
+}
+
+impl Guard {
+    /// A guard over `store` and `nft`.
+    #[must_use]
+    pub fn new(store: Store, nft: Nft) -> Self {
+        Self { store, nft }
+    }
+
+    /// The records.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Makes the kernel treat `record` as `config` says. The record is written first, so that
+    /// nothing the kernel holds is ever without one.
+    ///
+    /// # Errors
+    /// [`GuardError`]; the pod must then not start.
+    pub fn admit(
+        &self,
+        locked: &Locked,
+        config: &NodeConfig,
+        record: Record,
+    ) -> Result<(), GuardError> {
+        let before = self.store.get(&record.attachment.id)?;
+        if let Some(before) = before
+            .as_ref()
+            .filter(|before| before.attachment != record.attachment)
+        {
+            self.forget(locked, before)?;
+        }
+        let treatment = Treatment::of(config, &record.attachment, record.identity.as_ref());
+        let grants = granted(&treatment).to_vec();
+        let had_grants = before.is_some_and(|before| !before.grants.is_empty());
+        let record = Record { grants, ..record };
+        self.store.put(locked, &record)?;
+        let mut script = self.transition(&record, &treatment)?;
+        if had_grants || !record.grants.is_empty() {
+            self.replace_grants(&mut script, None)?;
+        }
+        match self.nft.apply(&script, locked.file()) {
+            Err(NftError::Missing(_)) => self.rebuild(locked, config),
+            result => Ok(result?),
+        }
+    }
+
+    /// Appends the grants of all records but `without`. Only pods with grants pay for the scan.
+    fn replace_grants(
+        &self,
+        script: &mut String,
+        without: Option<&AttachmentId>,
+    ) -> Result<(), GuardError> {
+        let mut grants = Vec::new();
+        for record in self
+            .store
+            .all()?
+            .iter()
+            .filter(|record| Some(&record.attachment.id) != without)
+        {
+            let treatment = Treatment::Guarded {
+                count_only: false,
+                udp: record.grants.clone(),
+            };
+            grants.extend(rules::grants_of(&record.attachment, &treatment));
+        }
+        rules::replace_grants(script, &grants);
+        Ok(())
+    }
+
+    /// Removes everything about `id`; what is missing already is no error.
+    ///
+    /// # Errors
+    /// [`GuardError`]; calling again continues.
+    pub fn withdraw(&self, locked: &Locked, id: &AttachmentId) -> Result<(), GuardError> {
+        match self.store.get(id)? {
+            Some(record) => self.forget(locked, &record),
+            None => Ok(()),
+        }
+    }
+
+    fn forget(&self, locked: &Locked, record: &Record) -> Result<(), GuardError> {
+        let mut script = String::new();
+        rules::delete(
+            &mut script,
+            &self.unshared(record, possible(&record.attachment))?,
+        );
+        if !record.grants.is_empty() {
+            self.replace_grants(&mut script, Some(&record.attachment.id))?;
+        }
+        match self.nft.apply(&script, locked.file()) {
+            // Without tables there is nothing to remove.
+            Ok(()) | Err(NftError::Missing(_)) => Ok(self.store.remove(locked, record)?),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The transaction from whatever the kernel holds of this pod to `treatment`.
+    fn transition(&self, record: &Record, treatment: &Treatment) -> Result<String, GuardError> {
+        let wanted = rules::elements(&record.attachment, treatment);
+        let keep: BTreeSet<&Element> = wanted.iter().collect();
+        let stale = possible(&record.attachment)
+            .into_iter()
+            .filter(|element| !keep.contains(element))
+            .collect();
+        // An exempt pod takes nothing away from another pod with the same address; a guarded
+        // one decides for both, with the stricter sets first in every chain.
+        let stale = if wanted.is_empty() {
+            self.unshared(record, stale)?
+        } else {
+            stale
+        };
+        let mut script = String::new();
+        rules::delete(&mut script, &stale);
+        rules::add(&mut script, &wanted);
+        Ok(script)
+    }
+
+    /// The elements that no other record uses.
+    fn unshared(
+        &self,
+        record: &Record,
+        elements: Vec<Element>,
+    ) -> Result<Vec<Element>, GuardError> {
+        let attachment = &record.attachment;
+        let link = link_key(attachment);
+        let used = |keys: &[&str]| self.store.used_by_another(&attachment.id, keys);
+        let link_shared = used(&[&link])?;
+        let mut shared: BTreeSet<String> = BTreeSet::new();
+        for address in attachment.addresses.iter().map(ToString::to_string) {
+            if used(&[&address])? {
+                shared.insert(address);
+            }
+        }
+        let quoted = format!("\"{}\"", attachment.host_link);
+        let free = |element: &Element| {
+            let mut parts = element.key.split(" . ");
+            match (parts.next(), parts.next()) {
+                (Some(first), None) if first == quoted => !link_shared,
+                (Some(first), Some(address)) if first == quoted => {
+                    !(link_shared && shared.contains(address))
+                }
+                (Some(address), _) => !shared.contains(address),
+                (None, _) => true,
+            }
+        };
+        Ok(elements.into_iter().filter(free).collect())
+    }
+
+    /// Replaces both tables by what records and configuration say.
+    ///
+    /// # Errors
+    /// [`GuardError`].
+    pub fn rebuild(&self, locked: &Locked, config: &NodeConfig) -> Result<(), GuardError> {
+        let (records, followed) = (self.store.all()?, self.store.followed()?);
+        let pods: Vec<rules::Treated<'_>> = records
+            .iter()
+            .map(|record| {
+                (
+                    &record.attachment,
+                    Treatment::of(config, &record.attachment, record.identity.as_ref()),
+                )
+            })
+            .collect();
+        self.nft
+            .apply(&rules::rebuild(config, &followed, &pods), locked.file())?;
+        self.remember_rules(locked)
+    }
+
+    /// Rewrites rules and destinations, pods and their counters untouched.
+    ///
+    /// # Errors
+    /// [`GuardError`]; [`NftError::Refused`] also when an older version's sets are in the
+    /// way, which [`Guard::rebuild`] replaces.
+    pub fn refresh(
+        &self,
+        locked: &Locked,
+        config: &NodeConfig,
+        followed: &Followed,
+    ) -> Result<(), GuardError> {
+        self.store.set_followed(locked, followed)?;
+        self.nft
+            .apply(&rules::refresh(config, followed), locked.file())?;
+        self.remember_rules(locked)
+    }
+
+    fn remember_rules(&self, locked: &Locked) -> Result<(), GuardError> {
+        Ok(self.store.set_baseline(locked, &self.rules_in_kernel()?)?)
+    }
+
+    /// All chains as the kernel holds them now, counters left out. One chain per run: `nft`
+    /// 1.0.6 forgets all but the last chain that one script lists.
+    ///
+    /// # Errors
+    /// [`NftError::Missing`] if a table or chain is gone.
+    pub fn rules_in_kernel(&self) -> Result<String, NftError> {
+        let mut text = String::new();
+        for (family, chain) in rules::chain_names() {
+            text.push_str(&self.nft.read(&[
+                "-s",
+                "list",
+                "chain",
+                family.keyword(),
+                TABLE,
+                chain,
+            ])?);
+        }
+        Ok(text)
+    }
+
+    /// Compares the kernel with what `record` should be; the first difference found.
+    ///
+    /// # Errors
+    /// [`GuardError`] if the comparison itself fails.
+    pub fn drift(
+        &self,
+        config: &NodeConfig,
+        record: &Record,
+    ) -> Result<Option<String>, GuardError> {
+        match self.rules_in_kernel() {
+            Ok(rules) if rules == self.store.baseline()? => {}
+            Ok(_) => return Ok(Some("the rules were changed".to_owned())),
+            Err(NftError::Missing(what)) => return Ok(Some(format!("rules are missing: {what}"))),
+            Err(error) => return Err(error.into()),
+        }
+        let treatment = Treatment::of(config, &record.attachment, record.identity.as_ref());
+        for element in rules::elements(&record.attachment, &treatment) {
+            let set = element.set;
+            let key = format!("{{ {} }}", element.key);
+            match self
+                .nft
+                .read(&["get", "element", element.family.keyword(), TABLE, set, &key])
+            {
+                Ok(_) => {}
+                Err(NftError::Missing(_)) => {
+                    return Ok(Some(format!("element is missing: {element}")));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes both tables and all records.
+    ///
+    /// # Errors
+    /// [`GuardError`].
+    pub fn uninstall(self) -> Result<(), GuardError> {
+        let locked = self.store.lock()?;
+        let mut script = String::new();
+        for family in Family::ALL {
+            script.push_str(&format!(
+                "add table {family} {TABLE}\ndelete table {family} {TABLE}\n"
+            ));
+        }
+        self.nft.apply(&script, locked.file())?;
+        Ok(self.store.destroy(locked)?)
+    }
+}
+
+fn granted(treatment: &Treatment) -> &[UdpGrant] {
+    match treatment {
+        Treatment::Guarded { udp, .. } => udp,
+        Treatment::Exempt | Treatment::Gateway { .. } => &[],
+    }
+}
+
+/// Every element that the kernel may hold for an interface, whatever configuration was in
+/// force when it was written.
+fn possible(attachment: &Attachment) -> Vec<Element> {
+    let workload = Treatment::Guarded {
+        count_only: true,
+        udp: Vec::new(),
+    };
+    let gateway = Treatment::Gateway { count_only: true };
+    let all: BTreeSet<Element> = [workload, gateway]
+        .iter()
+        .flat_map(|treatment| rules::elements(attachment, treatment))
+        .collect();
+    all.into_iter().collect()
+}

@@ -1,0 +1,201 @@
+//! Which interface on the host is the other end of the pod's.
+//!
+//! The kernel is asked, not the previous plugin's result: results differ in what they list,
+//! and a wrong answer would guard a stranger's interface. The two ends of a veth pair name
+//! each other by index and by network namespace; all of it has to agree.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sched::{CloneFlags, setns};
+
+use crate::attachment::LinkName;
+
+/// Why no host interface was found.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The system refused something.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was tried.
+        doing: String,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// The interface or its shape makes a guard impossible.
+    #[error("{0}")]
+    Unguardable(String),
+}
+
+fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> LinkError {
+    move |source| LinkError::Io {
+        doing: doing.into(),
+        source,
+    }
+}
+
+/// What is asked of one interface.
+#[derive(Debug, Default)]
+struct Link {
+    index: u32,
+    name: String,
+    veth: bool,
+    peer_index: Option<u32>,
+    peer_namespace: Option<i32>,
+}
+
+/// The host end of interface `ifname` in the network namespace at `netns`.
+///
+/// # Errors
+/// [`LinkError::Unguardable`] if the pod shares the host's network, the interface is not a
+/// veth, or its other end is not here.
+pub fn host_end(netns: &Path, ifname: &str) -> Result<LinkName, LinkError> {
+    let namespace = File::open(netns).map_err(io(format!("open {}", netns.display())))?;
+    let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+    let own =
+        File::open("/proc/thread-self/ns/net").map_err(io("open the host's network namespace"))?;
+    let same = identity(&namespace).map_err(io("stat"))? == identity(&own).map_err(io("stat"))?;
+    if same {
+        return Err(LinkError::Unguardable(
+            "the pod shares the host's network namespace".to_owned(),
+        ));
+    }
+    let inside = link_inside(&namespace, ifname)?;
+    if !inside.veth {
+        return Err(LinkError::Unguardable(format!(
+            "`{ifname}` is not a veth: there is no host side to guard"
+        )));
+    }
+    let Some(peer_index) = inside.peer_index else {
+        return Err(LinkError::Unguardable(format!(
+            "`{ifname}` does not name its other end"
+        )));
+    };
+    let mut socket = connect()?;
+    let host = get_link(&mut socket, |message| message.header.index = peer_index)?;
+    let expected = namespace_id(&mut socket, &namespace)?;
+    let paired =
+        host.veth && host.peer_index == Some(inside.index) && host.peer_namespace == expected;
+    if !paired || expected.is_none() {
+        return Err(LinkError::Unguardable(format!(
+            "the other end of `{ifname}` is not in the host's network namespace"
+        )));
+    }
+    LinkName::try_from(host.name).map_err(LinkError::Unguardable)
+}
+
+/// Looks at the interface from inside, on a thread of its own: a namespace change is per
+/// thread and the thread ends with it.
+fn link_inside(namespace: &File, ifname: &str) -> Result<Link, LinkError> {
+    let ask = || {
+        setns(namespace, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| io("enter the pod's network namespace")(errno.into()))?;
+        let mut socket = connect()?;
+        get_link(&mut socket, |message| {
+            message
+                .attributes
+                .push(LinkAttribute::IfName(ifname.to_owned()))
+        })
+    };
+    std::thread::scope(|scope| scope.spawn(ask).join()).unwrap_or_else(|_| {
+        Err(LinkError::Unguardable(
+            "the thread that looked into the pod failed".to_owned(),
+        ))
+    })
+}
+
+fn connect() -> Result<Socket, LinkError> {
+    let mut socket = Socket::new(NETLINK_ROUTE).map_err(io("open rtnetlink"))?;
+    socket.bind_auto().map_err(io("bind rtnetlink"))?;
+    socket
+        .connect(&SocketAddr::new(0, 0))
+        .map_err(io("connect rtnetlink"))?;
+    Ok(socket)
+}
+
+fn get_link(socket: &mut Socket, select: impl FnOnce(&mut LinkMessage)) -> Result<Link, LinkError> {
+    let mut message = LinkMessage::default();
+    select(&mut message);
+    match request(socket, RouteNetlinkMessage::GetLink(message))? {
+        RouteNetlinkMessage::NewLink(message) => Ok(describe(message)),
+        other => Err(LinkError::Unguardable(format!(
+            "unexpected answer to RTM_GETLINK: {other:?}"
+        ))),
+    }
+}
+
+fn describe(message: LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        ..Link::default()
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Link(index) => link.peer_index = Some(index),
+            LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(id),
+            LinkAttribute::LinkInfo(info) => {
+                link.veth = info.contains(&LinkInfo::Kind(InfoKind::Veth))
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+/// The id by which this network namespace knows `namespace`; `None` if it has none, and then
+/// no link can lead there.
+fn namespace_id(socket: &mut Socket, namespace: &File) -> Result<Option<i32>, LinkError> {
+    let descriptor = u32::try_from(namespace.as_raw_fd())
+        .map_err(|_| LinkError::Unguardable("negative file descriptor".to_owned()))?;
+    let mut message = NsidMessage::default();
+    message.attributes.push(NsidAttribute::Fd(descriptor));
+    let RouteNetlinkMessage::NewNsId(answer) =
+        request(socket, RouteNetlinkMessage::GetNsId(message))?
+    else {
+        return Ok(None);
+    };
+    Ok(answer
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NsidAttribute::Id(id) if *id >= 0 => Some(*id),
+            _ => None,
+        }))
+}
+
+fn request(
+    socket: &mut Socket,
+    message: RouteNetlinkMessage,
+) -> Result<RouteNetlinkMessage, LinkError> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+    message.finalize();
+    let mut buffer = vec![0; message.buffer_len()];
+    message.serialize(&mut buffer);
+    socket
+        .send(&buffer, 0)
+        .map_err(io("send rtnetlink request"))?;
+    let (answer, _) = socket
+        .recv_from_full()
+        .map_err(io("receive rtnetlink answer"))?;
+    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(|error| {
+        LinkError::Unguardable(format!("rtnetlink answer does not decode: {error}"))
+    })?;
+    match answer.payload {
+        NetlinkPayload::InnerMessage(message) => Ok(message),
+        NetlinkPayload::Error(error) => Err(io("rtnetlink")(error.to_io())),
+        other => Err(LinkError::Unguardable(format!(
+            "unexpected rtnetlink answer: {other:?}"
+        ))),
+    }
+}

@@ -1,0 +1,304 @@
+//! The verbs of the chained plugin.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+
+use crate::attachment::{Attachment, AttachmentId};
+use crate::config::NodeConfig;
+use crate::guard::{Guard, GuardError};
+use crate::link::{self, LinkError};
+use crate::nft::Nft;
+use crate::protocol::{
+    Code, Environment, Failure, LATEST, NetworkConfig, OnUnguardable, PrevResult, VERSIONS, Verb,
+    VersionResult,
+};
+use crate::store::{Record, Store};
+
+/// Runs one call of the protocol: environment through `get`, configuration from `input`,
+/// result or error object to `output`. Returns the process's exit code.
+pub fn run(
+    get: impl Fn(&str) -> Option<String>,
+    input: &[u8],
+    output: &mut dyn Write,
+    warnings: &mut dyn Write,
+) -> u8 {
+    let (text, code) = match call(get, input, warnings) {
+        Ok(result) => (result, 0),
+        Err(failure) => (failure.json(&version_of(input)), 1),
+    };
+    // Nothing is left to report a failing standard output to, except the exit code.
+    if text.is_empty() || writeln!(output, "{text}").is_ok() {
+        code
+    } else {
+        1
+    }
+}
+
+/// The caller's version, as far as it can be told, for error objects.
+fn version_of(input: &[u8]) -> String {
+    serde_json::from_slice::<serde_json::Value>(input)
+        .ok()
+        .and_then(|value| value.get("cniVersion")?.as_str().map(str::to_owned))
+        .unwrap_or_else(|| LATEST.to_owned())
+}
+
+fn call(
+    get: impl Fn(&str) -> Option<String>,
+    input: &[u8],
+    warnings: &mut dyn Write,
+) -> Result<String, Failure> {
+    let environment = Environment::read(get)?;
+    if environment.verb == Verb::Version && input.iter().all(u8::is_ascii_whitespace) {
+        return versions(LATEST);
+    }
+    let network = NetworkConfig::parse(input, environment.verb)?;
+    match environment.verb {
+        Verb::Version => versions(&network.cni_version),
+        Verb::Add => add(&environment, &network, warnings),
+        Verb::Del => del(&environment, &network),
+        Verb::Check => check(&environment, &network),
+        Verb::Gc => gc(&network),
+        Verb::Status => status(&network),
+    }
+}
+
+fn versions(asked: &str) -> Result<String, Failure> {
+    let cni_version = if VERSIONS.contains(&asked) {
+        asked
+    } else {
+        LATEST
+    };
+    serde_json::to_string(&VersionResult {
+        cni_version,
+        supported_versions: VERSIONS,
+    })
+    .map_err(|error| Failure::new(Code::Io, error.to_string()))
+}
+
+fn guard(network: &NetworkConfig) -> Result<Guard, Failure> {
+    let store = Store::open(&network.state_dir)
+        .map_err(GuardError::from)
+        .map_err(failed)?;
+    Ok(Guard::new(store, Nft::new(network.nft.clone())))
+}
+
+fn node_config(network: &NetworkConfig) -> Result<NodeConfig, Failure> {
+    NodeConfig::load(&network.config_file)
+        .map_err(|error| Failure::new(Code::InvalidConfig, error.to_string()))
+}
+
+fn failed(error: GuardError) -> Failure {
+    let (code, message) = match error {
+        GuardError::Store(_) => (Code::Io, "the records of pod interfaces cannot be used"),
+        GuardError::Nft(_) => (Code::TryAgain, "the kernel's rules cannot be changed"),
+    };
+    Failure {
+        details: error.to_string(),
+        ..Failure::new(code, message)
+    }
+}
+
+/// Guards the interface, then hands the previous result on unchanged.
+fn add(
+    environment: &Environment,
+    network: &NetworkConfig,
+    warnings: &mut dyn Write,
+) -> Result<String, Failure> {
+    let Some(raw) = &network.prev_result else {
+        return Err(Failure::new(
+            Code::InvalidConfig,
+            "prevResult is missing: this plugin runs after the main plugin of a chain",
+        ));
+    };
+    let previous = prev_result(raw.get())?;
+    let config = node_config(network)?;
+    match attachment(environment, network, &previous) {
+        Ok(attachment) => {
+            let guard = guard(network)?;
+            let locked = guard
+                .store()
+                .lock()
+                .map_err(GuardError::from)
+                .map_err(failed)?;
+            guard
+                .admit(
+                    &locked,
+                    &config,
+                    Record {
+                        attachment,
+                        identity: None,
+                        grants: Vec::new(),
+                    },
+                )
+                .map_err(failed)?;
+        }
+        Err(error @ LinkError::Unguardable(_)) if network.on_unguardable == OnUnguardable::Warn => {
+            // A lost warning must not fail what was asked only to warn.
+            let _ = writeln!(
+                warnings,
+                "egress-cni: NOT GUARDED: {}/{}: {error}",
+                environment.namespace, environment.pod
+            );
+        }
+        Err(error) => return Err(unguardable(&error)),
+    }
+    Ok(raw.get().to_owned())
+}
+
+fn prev_result(raw: &str) -> Result<PrevResult, Failure> {
+    serde_json::from_str(raw).map_err(|error| Failure {
+        details: error.to_string(),
+        ..Failure::new(Code::Decode, "prevResult does not decode")
+    })
+}
+
+fn unguardable(error: &LinkError) -> Failure {
+    match error {
+        LinkError::Io { .. } => Failure {
+            details: error.to_string(),
+            ..Failure::new(Code::Io, "the pod's interface cannot be examined")
+        },
+        LinkError::Unguardable(_) => Failure {
+            details: error.to_string(),
+            ..Failure::new(Code::Unguardable, "the pod's interface cannot be guarded")
+        },
+    }
+}
+
+fn attachment(
+    environment: &Environment,
+    network: &NetworkConfig,
+    previous: &PrevResult,
+) -> Result<Attachment, LinkError> {
+    let netns = environment.netns.as_deref().unwrap_or(Path::new(""));
+    let mine = |index: Option<usize>| {
+        let interface = index.and_then(|index| previous.interfaces.get(index));
+        // An address without an interface belongs to the interface being made.
+        interface.is_none_or(|interface| {
+            interface.name == environment.ifname && !interface.sandbox.is_empty()
+        })
+    };
+    let addresses: BTreeSet<_> = previous
+        .ips
+        .iter()
+        .filter(|ip| mine(ip.interface))
+        .map(|ip| ip.address.addr())
+        .collect();
+    Ok(Attachment {
+        id: AttachmentId {
+            container_id: environment.container_id.clone(),
+            ifname: environment.ifname.clone(),
+        },
+        network: network.name.clone(),
+        namespace: environment.namespace.clone(),
+        pod: environment.pod.clone(),
+        host_link: link::host_end(netns, &environment.ifname)?,
+        addresses: addresses.into_iter().collect(),
+    })
+}
+
+/// Needs neither the node configuration nor the pod's network namespace: both may be gone.
+fn del(environment: &Environment, network: &NetworkConfig) -> Result<String, Failure> {
+    let id = AttachmentId {
+        container_id: environment.container_id.clone(),
+        ifname: environment.ifname.clone(),
+    };
+    let guard = guard(network)?;
+    let locked = guard
+        .store()
+        .lock()
+        .map_err(GuardError::from)
+        .map_err(failed)?;
+    guard.withdraw(&locked, &id).map_err(failed)?;
+    Ok(String::new())
+}
+
+fn check(environment: &Environment, network: &NetworkConfig) -> Result<String, Failure> {
+    let Some(raw) = &network.prev_result else {
+        return Err(Failure::new(Code::InvalidConfig, "prevResult is missing"));
+    };
+    let config = node_config(network)?;
+    let found = attachment(environment, network, &prev_result(raw.get())?)
+        .map_err(|error| unguardable(&error))?;
+    let guard = guard(network)?;
+    let locked = guard
+        .store()
+        .lock()
+        .map_err(GuardError::from)
+        .map_err(failed)?;
+    let drift = |details: String| Failure {
+        details,
+        ..Failure::new(Code::Drift, "the guard is not what ADD left")
+    };
+    let record = guard
+        .store()
+        .get(&found.id)
+        .map_err(GuardError::from)
+        .map_err(failed)?;
+    let record = record.ok_or_else(|| drift("the interface is not known".to_owned()))?;
+    if record.attachment != found {
+        return Err(drift(format!(
+            "known as {:?}, found {found:?}",
+            record.attachment
+        )));
+    }
+    guard
+        .drift(&config, &record)
+        .map_err(failed)?
+        .map_or(Ok(String::new()), |difference| Err(drift(difference)))
+}
+
+/// Forgets every interface of this network that the runtime does not list. All are tried;
+/// the first failure is reported.
+fn gc(network: &NetworkConfig) -> Result<String, Failure> {
+    let Some(valid) = &network.valid_attachments else {
+        return Err(Failure::new(
+            Code::InvalidConfig,
+            "cni.dev/valid-attachments is missing",
+        ));
+    };
+    let valid: BTreeSet<AttachmentId> = valid
+        .iter()
+        .map(|one| AttachmentId {
+            container_id: one.container_id.clone(),
+            ifname: one.ifname.clone(),
+        })
+        .collect();
+    let guard = guard(network)?;
+    let locked = guard
+        .store()
+        .lock()
+        .map_err(GuardError::from)
+        .map_err(failed)?;
+    let mut first_failure = None;
+    for record in guard
+        .store()
+        .all()
+        .map_err(GuardError::from)
+        .map_err(failed)?
+    {
+        let id = &record.attachment.id;
+        if record.attachment.network == network.name && !valid.contains(id) {
+            first_failure = first_failure.or(guard.withdraw(&locked, id).err());
+        }
+    }
+    first_failure.map_or(Ok(String::new()), |error| Err(failed(error)))
+}
+
+/// Whether ADD could be served: configuration, records, and a kernel that takes the rules.
+fn status(network: &NetworkConfig) -> Result<String, Failure> {
+    let unavailable = |error: Failure| Failure {
+        code: Code::NotAvailable,
+        details: format!("{} {}", error.message, error.details),
+        message: "pods cannot be guarded".to_owned(),
+    };
+    node_config(network).map_err(unavailable)?;
+    guard(network).map_err(unavailable)?;
+    Nft::new(network.nft.clone())
+        .read(&["list", "tables"])
+        .map_err(GuardError::from)
+        .map_err(failed)
+        .map_err(unavailable)?;
+    Ok(String::new())
+}
