@@ -1,6 +1,7 @@
 //! Store and kernel kept in step: the operations that plugin and agent share.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use crate::attachment::{Attachment, AttachmentId, Treatment, UdpGrant};
 use crate::config::NodeConfig;
@@ -276,9 +277,10 @@ impl Guard {
         let locked = self.store.lock()?;
         let mut script = String::new();
         for family in Family::ALL {
-            script.push_str(&format!(
-                "add table {family} {TABLE}\ndelete table {family} {TABLE}\n"
-            ));
+            let _ = writeln!(
+                script,
+                "add table {family} {TABLE}\ndelete table {family} {TABLE}"
+            );
         }
         self.nft.apply(&script, locked.file())?;
         Ok(self.store.destroy(locked)?)

@@ -4,6 +4,11 @@
 //! and a wrong answer would guard a stranger's interface. The two ends of a veth pair name
 //! each other by index and by network namespace; all of it has to agree.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "netlink's enums are open: what is not asked for is passed over"
+)]
+
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -79,9 +84,9 @@ pub fn host_end(netns: &Path, ifname: &str) -> Result<LinkName, LinkError> {
             "`{ifname}` does not name its other end"
         )));
     };
-    let mut socket = connect()?;
-    let host = get_link(&mut socket, |message| message.header.index = peer_index)?;
-    let expected = namespace_id(&mut socket, &namespace)?;
+    let socket = connect()?;
+    let host = get_link(&socket, |message| message.header.index = peer_index)?;
+    let expected = namespace_id(&socket, &namespace)?;
     let paired =
         host.veth && host.peer_index == Some(inside.index) && host.peer_namespace == expected;
     if !paired || expected.is_none() {
@@ -98,11 +103,11 @@ fn link_inside(namespace: &File, ifname: &str) -> Result<Link, LinkError> {
     let ask = || {
         setns(namespace, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| io("enter the pod's network namespace")(errno.into()))?;
-        let mut socket = connect()?;
-        get_link(&mut socket, |message| {
+        let socket = connect()?;
+        get_link(&socket, |message| {
             message
                 .attributes
-                .push(LinkAttribute::IfName(ifname.to_owned()))
+                .push(LinkAttribute::IfName(ifname.to_owned()));
         })
     };
     std::thread::scope(|scope| scope.spawn(ask).join()).unwrap_or_else(|_| {
@@ -121,7 +126,7 @@ fn connect() -> Result<Socket, LinkError> {
     Ok(socket)
 }
 
-fn get_link(socket: &mut Socket, select: impl FnOnce(&mut LinkMessage)) -> Result<Link, LinkError> {
+fn get_link(socket: &Socket, select: impl FnOnce(&mut LinkMessage)) -> Result<Link, LinkError> {
     let mut message = LinkMessage::default();
     select(&mut message);
     match request(socket, RouteNetlinkMessage::GetLink(message))? {
@@ -143,7 +148,7 @@ fn describe(message: LinkMessage) -> Link {
             LinkAttribute::Link(index) => link.peer_index = Some(index),
             LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(id),
             LinkAttribute::LinkInfo(info) => {
-                link.veth = info.contains(&LinkInfo::Kind(InfoKind::Veth))
+                link.veth = info.contains(&LinkInfo::Kind(InfoKind::Veth));
             }
             _ => {}
         }
@@ -153,7 +158,7 @@ fn describe(message: LinkMessage) -> Link {
 
 /// The id by which this network namespace knows `namespace`; `None` if it has none, and then
 /// no link can lead there.
-fn namespace_id(socket: &mut Socket, namespace: &File) -> Result<Option<i32>, LinkError> {
+fn namespace_id(socket: &Socket, namespace: &File) -> Result<Option<i32>, LinkError> {
     let descriptor = u32::try_from(namespace.as_raw_fd())
         .map_err(|_| LinkError::Unguardable("negative file descriptor".to_owned()))?;
     let mut message = NsidMessage::default();
@@ -173,7 +178,7 @@ fn namespace_id(socket: &mut Socket, namespace: &File) -> Result<Option<i32>, Li
 }
 
 fn request(
-    socket: &mut Socket,
+    socket: &Socket,
     message: RouteNetlinkMessage,
 ) -> Result<RouteNetlinkMessage, LinkError> {
     let mut header = NetlinkHeader::default();

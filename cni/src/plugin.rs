@@ -88,6 +88,7 @@ fn node_config(network: &NetworkConfig) -> Result<NodeConfig, Failure> {
         .map_err(|error| Failure::new(Code::InvalidConfig, error.to_string()))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]
 fn failed(error: GuardError) -> Failure {
     let (code, message) = match error {
         GuardError::Store(_) => (Code::Io, "the records of pod interfaces cannot be used"),
@@ -222,7 +223,7 @@ fn check(environment: &Environment, network: &NetworkConfig) -> Result<String, F
     let found = attachment(environment, network, &prev_result(raw.get())?)
         .map_err(|error| unguardable(&error))?;
     let guard = guard(network)?;
-    let locked = guard
+    let _locked = guard
         .store()
         .lock()
         .map_err(GuardError::from)

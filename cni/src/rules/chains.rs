@@ -13,6 +13,14 @@ const LOG_LIMIT: &str = "limit rate 5/second burst 20 packets";
 const NEIGHBOUR: &str = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, \
 mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }";
 
+/// Where such messages go when they stay on the link. To a unicast address elsewhere a host
+/// would forward them like any packet. The cluster is here for neighbours on one bridge.
+fn neighbour_on_link() -> Vec<String> {
+    ["{ ff02::/16, fe80::/10 }", "@cluster6"]
+        .map(|to| format!("ip6 daddr {to} {NEIGHBOUR} accept"))
+        .into()
+}
+
 /// Sets of a family: name and definition.
 fn sets(family: Family) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
@@ -213,9 +221,12 @@ fn refuse_pod(last: &str) -> Vec<String> {
     rules
 }
 
+/// Not even with the pod's own address may it advertise routes or redirect (CVE-2020-10749).
+const STEERING: &str = "icmpv6 type { nd-router-advert, nd-redirect } goto refuse_source";
+
 /// The pod's own addresses, and neighbour discovery from link-local or no address.
 fn source() -> Vec<String> {
-    let mut rules = Vec::new();
+    let mut rules = lines(&[STEERING]);
     rules.extend(both("iifname . IP saddr @own~ accept"));
     rules.push(format!("ip6 saddr {{ ::, fe80::/10 }} {NEIGHBOUR} accept"));
     rules.push("goto refuse_source".to_owned());
@@ -307,7 +318,8 @@ fn gateway_common() -> Vec<String> {
 }
 
 fn gateway_forward() -> Vec<String> {
-    let mut rules = lines(&["jump gateway_common"]);
+    let mut rules = neighbour_on_link();
+    rules.push("jump gateway_common".to_owned());
     for set in ["private", "cluster", "service"] {
         rules.extend(both(&format!("IP daddr @{set}~ goto refuse")));
     }

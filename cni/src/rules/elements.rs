@@ -71,7 +71,7 @@ pub fn elements(attachment: &Attachment, treatment: &Treatment) -> Vec<Element> 
             family,
             set,
             key: key.to_owned(),
-        })
+        });
     };
     let link = format!("\"{}\"", attachment.host_link);
     for family in Family::ALL {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::attachment::{AttachmentId, PodIdentity};
+use crate::config::Protocol::{Tcp, Udp};
 
 const CONFIG: &str = r#"{
   "exemptNamespaces": ["kube-system"],
@@ -35,7 +36,6 @@ fn followed() -> Followed {
         protocol,
         port,
     };
-    use crate::config::Protocol::{Tcp, Udp};
     Followed {
         reach: [
             endpoint("10.244.0.2", Udp, 53),
