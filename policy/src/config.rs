@@ -48,6 +48,8 @@ pub struct Config {
     pub routes: RouteTable,
     /// Inspection clusters: name and Envoy cluster.
     pub inspection: Vec<(String, String)>,
+    /// Where the address behind a name is checked: what an adapter has to hand on.
+    pub address_check: AddressCheck,
     /// Whether an encrypted ClientHello is refused outright.
     pub refuse_ech: bool,
     /// One accepted verdict in this many is logged; 0 is none. Denials are always logged.
@@ -134,6 +136,7 @@ fn read(document: &Json<'_>, at: &At<'_>, defects: &mut Defects) -> Option<Confi
         context: context?,
         labels: labels?,
         routes,
+        address_check: settings.address_check,
         refuse_ech: refuse_ech.unwrap_or(false),
         log_accepts: log_accepts.unwrap_or(1),
         policies: read_policies(&policies, &at, defects, settings, &inspection)?,
