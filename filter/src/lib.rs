@@ -1,1 +1,30 @@
-//! The egress-warden proxy-wasm module.
+//! The egress-warden proxy-wasm module: Envoy's callbacks become facts, the engine's verdict
+//! becomes what Envoy does. No policy is decided here.
+//!
+//! One module, three contexts, told apart by configuration:
+//! - [`http`]: requests and CONNECT tunnels, before anything is connected;
+//! - [`upstream`]: the same request where its resolved address is known;
+//! - [`network`]: connections of an internal listener, or of a chain per destination.
+//!
+//! Everything but [`host`]'s implementation over the real host calls is plain Rust over a trait,
+//! tested natively with a fake host.
+
+#[cfg(target_arch = "wasm32")]
+mod abi;
+pub mod caller;
+pub mod claims;
+pub mod connections;
+pub mod denial;
+#[cfg(target_arch = "wasm32")]
+mod entry;
+#[cfg(test)]
+mod fake;
+pub mod gathered;
+pub mod host;
+pub mod http;
+pub mod network;
+pub mod plugin;
+pub mod record;
+pub mod request;
+pub mod state;
+pub mod upstream;

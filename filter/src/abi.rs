@@ -1,0 +1,267 @@
+//! The host calls of proxy-wasm 0.2.1 themselves, and [`EnvoyHost`] over them.
+//!
+//! The one place with `unsafe`. The SDK declares these functions too, but reads the returned
+//! status as a Rust enum and panics on values it does not list; here a status is a number, and
+//! every number but the documented ones is an error.
+
+use std::ptr::null_mut;
+
+use prost::Message;
+
+use crate::host::{
+    Headers, Host, HostError, Level, Metric, MetricKind, Response, Side, parse_pairs, write_pairs,
+};
+
+const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
+const REQUEST_HEADERS: u32 = 0;
+const DOWNSTREAM_DATA: u32 = 2;
+const UPSTREAM_DATA: u32 = 3;
+const PLUGIN_CONFIGURATION: u32 = 7;
+const DOWNSTREAM: u32 = 2;
+
+#[expect(
+    unsafe_code,
+    reason = "the host's functions, as proxy-wasm/spec declares them for ABI 0.2.1"
+)]
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_log(level: u32, data: *const u8, size: usize) -> u32;
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    fn proxy_set_effective_context(id: u32) -> u32;
+    fn proxy_get_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        max: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_get_property(
+        path: *const u8,
+        path_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_set_property(
+        path: *const u8,
+        path_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        arguments: *const u8,
+        arguments_size: usize,
+        results: *mut *mut u8,
+        results_size: *mut usize,
+    ) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> u32;
+    fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_close_stream(stream: u32) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
+    fn proxy_increment_metric(id: u32, by: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
+}
+
+/// `envoy.source.extensions.common.wasm.SetEnvoyFilterStateArguments`. The span stays at its
+/// default, the life of the filter chain.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct SetEnvoyFilterState {
+    #[prost(string, tag = "1")]
+    path: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+/// Envoy.
+#[derive(Clone, Copy, Debug)]
+pub struct EnvoyHost;
+
+fn done(status: u32) -> Result<(), HostError> {
+    if status == OK { Ok(()) } else { Err(HostError) }
+}
+
+/// Bytes that the host hands over: it allocates them in this module's memory by the SDK's
+/// `proxy_on_memory_allocate` and leaves them to us.
+fn returned(
+    call: impl FnOnce(*mut *mut u8, *mut usize) -> u32,
+) -> Result<Option<Vec<u8>>, HostError> {
+    let mut data = null_mut();
+    let mut size = 0;
+    match call(&raw mut data, &raw mut size) {
+        // The host writes no pointer for an empty value.
+        OK if data.is_null() => Ok(Some(Vec::new())),
+        #[expect(
+            unsafe_code,
+            reason = "the allocator made a boxed slice of exactly `size` bytes and gave it away"
+        )]
+        OK => Ok(Some(unsafe { Vec::from_raw_parts(data, size, size) })),
+        NOT_FOUND => Ok(None),
+        _ => Err(HostError),
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "host calls: every pointer comes from a slice or local that outlives the call"
+)]
+impl Host for EnvoyHost {
+    fn property(&self, path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {
+        let path = path.join("\0");
+        returned(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) })
+    }
+
+    fn set_property(&self, name: &str, value: &[u8]) -> Result<(), HostError> {
+        done(unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+    }
+
+    fn set_envoy_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
+        const NAME: &str = "set_envoy_filter_state";
+        let arguments = SetEnvoyFilterState {
+            path: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let arguments = arguments.encode_to_vec();
+        returned(|data, size| unsafe {
+            proxy_call_foreign_function(
+                NAME.as_ptr(),
+                NAME.len(),
+                arguments.as_ptr(),
+                arguments.len(),
+                data,
+                size,
+            )
+        })?
+        .map(drop)
+        .ok_or(HostError)
+    }
+
+    fn request_headers(&self) -> Result<Headers, HostError> {
+        let bytes = returned(|data, size| unsafe {
+            proxy_get_header_map_pairs(REQUEST_HEADERS, data, size)
+        })?;
+        bytes.as_deref().and_then(parse_pairs).ok_or(HostError)
+    }
+
+    fn remove_request_header(&self, name: &str) -> Result<(), HostError> {
+        done(unsafe { proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len()) })
+    }
+
+    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
+        done(unsafe {
+            proxy_replace_header_map_value(
+                REQUEST_HEADERS,
+                name.as_ptr(),
+                name.len(),
+                value.as_ptr(),
+                value.len(),
+            )
+        })
+    }
+
+    fn respond(&self, response: &Response) -> Result<(), HostError> {
+        let headers: Vec<(&str, &str)> = response
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let headers = write_pairs(&headers).ok_or(HostError)?;
+        done(unsafe {
+            proxy_send_local_response(
+                response.status,
+                response.details.as_ptr(),
+                response.details.len(),
+                response.body.as_ptr(),
+                response.body.len(),
+                headers.as_ptr(),
+                headers.len(),
+                response.grpc_status,
+            )
+        })
+    }
+
+    fn data(&self, side: Side, max: usize) -> Result<Vec<u8>, HostError> {
+        let buffer = match side {
+            Side::Downstream => DOWNSTREAM_DATA,
+            Side::Upstream => UPSTREAM_DATA,
+        };
+        returned(|data, size| unsafe { proxy_get_buffer_bytes(buffer, 0, max, data, size) })?
+            .ok_or(HostError)
+    }
+
+    fn resume_downstream(&self) -> Result<(), HostError> {
+        done(unsafe { proxy_continue_stream(DOWNSTREAM) })
+    }
+
+    fn close_downstream(&self) -> Result<(), HostError> {
+        done(unsafe { proxy_close_stream(DOWNSTREAM) })
+    }
+
+    fn now(&self) -> Result<u64, HostError> {
+        let mut time = 0;
+        done(unsafe { proxy_get_current_time_nanoseconds(&raw mut time) }).map(|()| time)
+    }
+
+    fn set_tick_period(&self, milliseconds: u32) -> Result<(), HostError> {
+        done(unsafe { proxy_set_tick_period_milliseconds(milliseconds) })
+    }
+
+    fn set_effective_context(&self, id: u32) -> Result<(), HostError> {
+        done(unsafe { proxy_set_effective_context(id) })
+    }
+
+    fn configuration(&self, size: usize) -> Result<Vec<u8>, HostError> {
+        returned(|data, length| unsafe {
+            proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, size, data, length)
+        })?
+        .ok_or(HostError)
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<Metric, HostError> {
+        let kind = match kind {
+            MetricKind::Counter => 0,
+            MetricKind::Gauge => 1,
+        };
+        let mut id = 0;
+        done(unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) })
+            .map(|()| Metric(id))
+    }
+
+    fn increment(&self, counter: Metric, by: i64) -> Result<(), HostError> {
+        done(unsafe { proxy_increment_metric(counter.0, by) })
+    }
+
+    fn record(&self, gauge: Metric, value: u64) -> Result<(), HostError> {
+        done(unsafe { proxy_record_metric(gauge.0, value) })
+    }
+
+    fn log(&self, level: Level, line: &str) {
+        let level = match level {
+            Level::Info => 2,
+            Level::Warn => 3,
+            Level::Error => 4,
+        };
+        // Nobody is left to tell.
+        let _ = unsafe { proxy_log(level, line.as_ptr(), line.len()) };
+    }
+}

@@ -1,0 +1,96 @@
+//! What a denied client is told: who asked for what, which rule said no, and how to ask.
+
+use egress_policy::verdict::{Basis, Code, Ruling};
+use serde_json::json;
+
+use crate::host::Response;
+
+/// gRPC's PERMISSION_DENIED.
+const PERMISSION_DENIED: i32 = 7;
+
+/// What the answer says besides the ruling.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The caller, as the certificate names it.
+    pub workload: &'a str,
+    /// Host and port; printable.
+    pub destination: &'a str,
+}
+
+/// The 403. For a gRPC request Envoy turns it into a trailers-only answer whose `grpc-message` is
+/// the percent-encoded body.
+#[must_use]
+pub fn response(subject: Subject<'_>, ruling: &Ruling<'_>, wants_json: bool) -> Response {
+    let rule = rule_words(ruling);
+    let ask = how_to_ask(ruling);
+    let Subject {
+        workload,
+        destination,
+    } = subject;
+    let (content_type, body) = if wants_json {
+        let body = json!({
+            "workload": workload,
+            "destination": destination,
+            "rule": rule,
+            "code": ruling.code.as_str(),
+            "reason": ruling.code.explanation(),
+            "ask": ask,
+        });
+        ("application/json", format!("{body}\n"))
+    } else {
+        let reason = ruling.code.explanation();
+        let code = ruling.code.as_str();
+        let body = format!(
+            "egress denied: {reason}\nworkload: {workload}\ndestination: {destination}\n\
+             rule: {rule}\ncode: {code}\nask: {ask}\n"
+        );
+        ("text/plain; charset=utf-8", body)
+    };
+    Response {
+        status: 403,
+        details: format!("warden_{}", ruling.code),
+        headers: vec![
+            ("content-type", content_type.to_owned()),
+            ("x-content-type-options", "nosniff".to_owned()),
+        ],
+        body,
+        grpc_status: PERMISSION_DENIED,
+    }
+}
+
+/// The rule that decided, or that none did.
+fn rule_words(ruling: &Ruling<'_>) -> String {
+    match ruling.basis {
+        Basis::Rule { .. } => ruling.basis.to_string(),
+        Basis::None | Basis::Policy { .. } | Basis::Tier { .. } => "default".to_owned(),
+    }
+}
+
+fn how_to_ask(ruling: &Ruling<'_>) -> String {
+    let policy = match ruling.basis {
+        Basis::Policy { policy } | Basis::Tier { policy, .. } | Basis::Rule { policy, .. } => {
+            policy
+        }
+        Basis::None => {
+            return "this is refused whatever the policy says; send this text to whoever runs the egress gateway"
+                .to_owned();
+        }
+    };
+    match ruling.code {
+        Code::Rule | Code::Default | Code::ConnectNotAllowed => format!(
+            "propose a rule for this workload and destination in egress policy `{policy}`, and send this text with it"
+        ),
+        _ => format!("send this text to the owners of egress policy `{policy}`"),
+    }
+}
+
+/// Bytes of a client as printable text, cut at a length that fits a log line.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
+    const LONGEST: usize = 256;
+    let text = bytes.get(..LONGEST).unwrap_or(bytes).escape_ascii();
+    text.to_string()
+}
+
+#[cfg(test)]
+mod tests;

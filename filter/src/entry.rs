@@ -1,0 +1,122 @@
+//! Where Envoy calls in: the SDK's traits over this module's contexts.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use egress_policy::config::Context as Place;
+use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
+use proxy_wasm::types::{Action, ContextType, LogLevel, PeerType};
+
+use crate::abi::EnvoyHost;
+use crate::host::Flow;
+use crate::http::Http;
+use crate::network::Network;
+use crate::plugin::{Plugin, accept_configuration};
+use crate::upstream::Upstream;
+
+proxy_wasm::main! {{
+    // Only the panic hook is wanted of it: what a trap was about is then in Envoy's log.
+    proxy_wasm::set_log_level(LogLevel::Error);
+    proxy_wasm::set_root_context(|_| Box::new(Root::default()));
+}}
+
+#[derive(Default)]
+struct Root {
+    plugin: Option<Rc<Plugin<EnvoyHost>>>,
+    connections: Rc<RefCell<Vec<u32>>>,
+}
+
+const fn action(flow: Flow) -> Action {
+    match flow {
+        Flow::Continue => Action::Continue,
+        Flow::Stop => Action::Pause,
+    }
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        match accept_configuration(&EnvoyHost, size) {
+            Some(plugin) => {
+                self.plugin = Some(plugin);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(plugin) = &self.plugin {
+            plugin.tick();
+        }
+    }
+
+    /// Envoy asks once per stream. A module that stands in a chain of the other kind than its
+    /// configuration says traps there, which is closed.
+    fn get_type(&self) -> Option<ContextType> {
+        let network = self
+            .plugin
+            .as_ref()
+            .is_some_and(|plugin| plugin.config.context == Place::Network);
+        Some(if network {
+            ContextType::StreamContext
+        } else {
+            ContextType::HttpContext
+        })
+    }
+
+    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
+        let plugin = Rc::clone(self.plugin.as_ref()?);
+        Some(match plugin.config.context {
+            Place::Upstream => Box::new(Last(Upstream::new(plugin))),
+            Place::Http | Place::Network => Box::new(First(Http::new(plugin))),
+        })
+    }
+
+    fn create_stream_context(&self, id: u32) -> Option<Box<dyn StreamContext>> {
+        let plugin = Rc::clone(self.plugin.as_ref()?);
+        let _ = (&self.connections, id);
+        Some(Box::new(Connection(Network::new(plugin))))
+    }
+}
+
+struct First(Http<EnvoyHost>);
+
+impl Context for First {}
+
+impl HttpContext for First {
+    fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
+        action(self.0.on_request_headers())
+    }
+}
+
+struct Last(Upstream<EnvoyHost>);
+
+impl Context for Last {}
+
+impl HttpContext for Last {
+    fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
+        action(self.0.on_request_headers())
+    }
+}
+
+struct Connection(Network<EnvoyHost>);
+
+impl Context for Connection {}
+
+impl StreamContext for Connection {
+    fn on_new_connection(&mut self) -> Action {
+        action(self.0.on_new_connection())
+    }
+
+    fn on_downstream_data(&mut self, size: usize, _end: bool) -> Action {
+        action(self.0.on_downstream_data(size))
+    }
+
+    fn on_upstream_data(&mut self, size: usize, _end: bool) -> Action {
+        action(self.0.on_upstream_data(size))
+    }
+
+    fn on_downstream_close(&mut self, _peer: PeerType) {}
+}

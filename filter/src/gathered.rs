@@ -1,0 +1,272 @@
+//! Facts as an adapter holds them: owned, and able to travel to the context that ends the
+//! judgement.
+
+use std::net::IpAddr;
+
+use egress_policy::destination::Agreed;
+use egress_policy::facts::{Destination, Fact, Facts, Protocol, Request};
+use egress_policy::name::{Authority, Host as Target};
+use egress_policy::path::RequestPath;
+use egress_policy::verdict::Code;
+use serde::{Deserialize, Serialize};
+
+use crate::caller::Identity;
+use crate::claims::{OwnedClaims, borrowed};
+
+/// A path, owned and already classified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedPath {
+    /// As [`RequestPath::Clean`].
+    Clean(String),
+    /// As [`RequestPath::Malformed`].
+    Malformed,
+    /// As [`RequestPath::Absent`].
+    Absent,
+}
+
+impl OwnedPath {
+    /// Classifies the bytes of `:path`.
+    #[must_use]
+    pub fn parse(bytes: Option<&[u8]>) -> Self {
+        match RequestPath::parse(bytes) {
+            RequestPath::Clean(path) => Self::Clean(path.to_owned()),
+            RequestPath::Malformed => Self::Malformed,
+            RequestPath::Absent => Self::Absent,
+        }
+    }
+
+    fn borrowed(&self) -> RequestPath<'_> {
+        match self {
+            Self::Clean(path) => RequestPath::Clean(path),
+            Self::Malformed => RequestPath::Malformed,
+            Self::Absent => RequestPath::Absent,
+        }
+    }
+}
+
+/// The request line. Missing parts could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestLine {
+    /// The method.
+    pub method: Fact<String>,
+    /// The path, without its query.
+    pub path: OwnedPath,
+    /// What is upgraded to, if anything.
+    pub upgrade: Fact<Option<String>>,
+}
+
+impl RequestLine {
+    /// That of a connection that is no HTTP: never read.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            method: Fact::Missing,
+            path: OwnedPath::Absent,
+            upgrade: Fact::Missing,
+        }
+    }
+}
+
+/// Everything known about one request or connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gathered {
+    /// What carries the payload.
+    pub protocol: Protocol,
+    /// Who asks.
+    pub identity: Fact<Identity>,
+    /// What the caller claims.
+    pub claims: Fact<OwnedClaims>,
+    /// Where to; an error is a refusal whatever the rules say.
+    pub destination: Result<Agreed, Code>,
+    /// Whether `destination` names what is connected to, or only what was dialled on the way to a
+    /// name that is read later.
+    pub final_name: bool,
+    /// Where the gateway connects, as far as it is not the destination itself.
+    pub address: Fact<IpAddr>,
+    /// The request line.
+    pub request: RequestLine,
+    /// Seconds since the Unix epoch.
+    pub now: Fact<i64>,
+}
+
+impl Gathered {
+    /// Lends the facts to the engine.
+    pub fn lend<T>(&self, judge: impl FnOnce(&Facts<'_>) -> T) -> T {
+        let labels = self.claims.as_ref().known().map(OwnedClaims::pairs);
+        let facts = Facts {
+            protocol: self.protocol,
+            caller: self.identity.as_ref().map(Identity::caller),
+            claims: borrowed(&self.claims, labels.as_deref().unwrap_or_default()),
+            destination: self.place(),
+            request: Request {
+                method: self.request.method.as_ref().map(String::as_str),
+                path: Fact::Known(self.request.path.borrowed()),
+                upgrade: self.request.upgrade.as_ref().map(Option::as_deref),
+            },
+            now: self.now,
+            refused: self.destination.as_ref().err().copied(),
+        };
+        judge(&facts)
+    }
+
+    fn place(&self) -> Destination<'_> {
+        match &self.destination {
+            Ok(agreed) if self.final_name => agreed.facts(self.address),
+            Ok(agreed) => Destination {
+                name: Fact::Pending,
+                address: Fact::Pending,
+                port: Fact::Known(agreed.port),
+            },
+            Err(_) => Destination {
+                name: Fact::Missing,
+                address: Fact::Missing,
+                port: Fact::Missing,
+            },
+        }
+    }
+
+    /// The form in which facts travel in filter state, where no client can write.
+    #[must_use]
+    pub fn to_wire(&self) -> Option<Vec<u8>> {
+        let Ok(agreed) = &self.destination else {
+            return None;
+        };
+        let wire = Wire {
+            protocol: self.protocol.as_str().to_owned(),
+            caller: known(&self.identity).map(|identity| match identity {
+                Identity::Workload(uri) => WireCaller::Workload(uri.to_string()),
+                Identity::NoCertificate => WireCaller::NoCertificate,
+                Identity::Plaintext => WireCaller::Plaintext,
+                Identity::Malformed => WireCaller::Malformed,
+            }),
+            claims: known(&self.claims).map(|claims| WireClaims {
+                namespace: claims.namespace.clone(),
+                cluster: claims.cluster.clone(),
+                labels: claims.labels.clone(),
+            }),
+            host: match &agreed.host {
+                Target::Name(name) => name.to_string(),
+                Target::Address(IpAddr::V6(v6)) => format!("[{v6}]"),
+                Target::Address(v4) => v4.to_string(),
+            },
+            port: agreed.port,
+            method: known(&self.request.method).cloned(),
+            path: match &self.request.path {
+                OwnedPath::Clean(path) => WirePath::Clean(path.clone()),
+                OwnedPath::Malformed => WirePath::Malformed,
+                OwnedPath::Absent => WirePath::Absent,
+            },
+            upgrade: known(&self.request.upgrade).cloned(),
+        };
+        serde_json::to_vec(&wire).ok()
+    }
+
+    /// Reads what [`Gathered::to_wire`] wrote. The address, the time and whether the name is final
+    /// are the reader's business.
+    #[must_use]
+    pub fn from_wire(bytes: &[u8]) -> Option<Self> {
+        let wire: Wire = serde_json::from_slice(bytes).ok()?;
+        let host = Authority::parse(wire.host.as_bytes()).ok()?.host;
+        Some(Self {
+            protocol: Protocol::parse(&wire.protocol)?,
+            identity: wire.caller.map_or(Fact::Missing, |caller| {
+                Fact::Known(match caller {
+                    WireCaller::Workload(uri) => Identity::from_uri_sans([uri.as_bytes()]),
+                    WireCaller::NoCertificate => Identity::NoCertificate,
+                    WireCaller::Plaintext => Identity::Plaintext,
+                    WireCaller::Malformed => Identity::Malformed,
+                })
+            }),
+            claims: wire.claims.map_or(Fact::Missing, |claims| {
+                Fact::Known(OwnedClaims {
+                    namespace: claims.namespace,
+                    cluster: claims.cluster,
+                    labels: claims.labels,
+                })
+            }),
+            destination: Ok(Agreed {
+                host,
+                port: wire.port,
+            }),
+            final_name: false,
+            address: Fact::Missing,
+            request: RequestLine {
+                method: wire.method.map_or(Fact::Missing, Fact::Known),
+                path: match wire.path {
+                    WirePath::Clean(path) => OwnedPath::parse(Some(path.as_bytes())),
+                    WirePath::Malformed => OwnedPath::Malformed,
+                    WirePath::Absent => OwnedPath::Absent,
+                },
+                upgrade: wire.upgrade.map_or(Fact::Missing, Fact::Known),
+            },
+            now: Fact::Missing,
+        })
+    }
+}
+
+fn known<T>(fact: &Fact<T>) -> Option<&T> {
+    fact.as_ref().known()
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    protocol: String,
+    caller: Option<WireCaller>,
+    claims: Option<WireClaims>,
+    host: String,
+    port: u16,
+    method: Option<String>,
+    path: WirePath,
+    /// Outer `None`: not readable. JSON has one `null` for both, so the known absence is a list.
+    #[serde(with = "listed")]
+    upgrade: Option<Option<String>>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireCaller {
+    Workload(String),
+    NoCertificate,
+    Plaintext,
+    Malformed,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireClaims {
+    namespace: String,
+    cluster: Option<String>,
+    labels: Vec<(String, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WirePath {
+    Clean(String),
+    Malformed,
+    Absent,
+}
+
+mod listed {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Option<String>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value
+            .as_ref()
+            .map(|token| token.iter().collect::<Vec<_>>())
+            .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Option<String>>, D::Error> {
+        let value: Option<Vec<String>> = Deserialize::deserialize(deserializer)?;
+        Ok(value.map(|list| list.into_iter().next()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

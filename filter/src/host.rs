@@ -1,0 +1,229 @@
+//! What the module asks of its host, in bytes.
+//!
+//! Everything here can fail, and a failure is a fact that is not known: never a panic, never an
+//! accept. The SDK's own wrappers panic on statuses that Envoy really returns and on header bytes
+//! that are not UTF-8, so nothing above this trait uses them.
+
+/// The host could not do it, or answered in a form that is not the documented one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostError;
+
+/// Severity of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Ordinary events.
+    Info,
+    /// What an operator should look at.
+    Warn,
+    /// What is wrong with this module or its configuration.
+    Error,
+}
+
+/// What sort of metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only ever grows.
+    Counter,
+    /// Says how things are now.
+    Gauge,
+}
+
+/// A metric that was defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric(pub u32);
+
+/// What becomes of the event that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It goes on to the next filter.
+    Continue,
+    /// It stops here.
+    Stop,
+}
+
+/// Which way bytes of a connection flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// From the client.
+    Downstream,
+    /// From the server.
+    Upstream,
+}
+
+/// Header names and values, in order, duplicates included.
+pub type Headers = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// An answer that this module gives instead of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u32,
+    /// What Envoy's access log prints as response code details.
+    pub details: String,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body. Envoy makes it the `grpc-message` of a gRPC request.
+    pub body: String,
+    /// The gRPC status, used where the request is gRPC.
+    pub grpc_status: i32,
+}
+
+/// The host, as far as this module needs it.
+pub trait Host {
+    /// The value of a property (Envoy's attributes, filter state included); `None` where there is
+    /// none.
+    ///
+    /// # Errors
+    /// [`HostError`] for every other status.
+    fn property(&self, path: &[&str]) -> Result<Option<Vec<u8>>, HostError>;
+
+    /// Sets a property of our own, which is filter state `wasm.NAME`. Clients cannot.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not set.
+    fn set_property(&self, name: &str, value: &[u8]) -> Result<(), HostError>;
+
+    /// Sets filter state that Envoy's own extensions read.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not set.
+    fn set_envoy_filter_state(&self, key: &str, value: &str) -> Result<(), HostError>;
+
+    /// All request headers.
+    ///
+    /// # Errors
+    /// [`HostError`] if they cannot be read whole.
+    fn request_headers(&self) -> Result<Headers, HostError>;
+
+    /// Removes every request header of this name.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not removed.
+    fn remove_request_header(&self, name: &str) -> Result<(), HostError>;
+
+    /// Sets a request header, replacing all of this name.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not set.
+    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError>;
+
+    /// Answers the request in the server's place.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not sent.
+    fn respond(&self, response: &Response) -> Result<(), HostError>;
+
+    /// Bytes of a connection that are held for this filter, at most `max` from the first.
+    ///
+    /// # Errors
+    /// [`HostError`] if they cannot be read.
+    fn data(&self, side: Side, max: usize) -> Result<Vec<u8>, HostError>;
+
+    /// Lets held client bytes of the current connection go on.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not done.
+    fn resume_downstream(&self) -> Result<(), HostError>;
+
+    /// Closes the client's side of the current connection.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not done.
+    fn close_downstream(&self) -> Result<(), HostError>;
+
+    /// Nanoseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`HostError`] if there is no clock.
+    fn now(&self) -> Result<u64, HostError>;
+
+    /// Asks for a tick every so many milliseconds.
+    ///
+    /// # Errors
+    /// [`HostError`] if there will be none.
+    fn set_tick_period(&self, milliseconds: u32) -> Result<(), HostError>;
+
+    /// Makes the calls that follow mean this context. Needed only in a tick.
+    ///
+    /// # Errors
+    /// [`HostError`] if there is no such context.
+    fn set_effective_context(&self, id: u32) -> Result<(), HostError>;
+
+    /// The module's configuration.
+    ///
+    /// # Errors
+    /// [`HostError`] if it cannot be read.
+    fn configuration(&self, size: usize) -> Result<Vec<u8>, HostError>;
+
+    /// Defines a metric, or finds it again.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not defined.
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<Metric, HostError>;
+
+    /// Adds to a counter.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not added.
+    fn increment(&self, counter: Metric, by: i64) -> Result<(), HostError>;
+
+    /// Sets a gauge.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not set.
+    fn record(&self, gauge: Metric, value: u64) -> Result<(), HostError>;
+
+    /// Writes a log line. A line that cannot be written is lost; verdicts do not depend on it.
+    fn log(&self, level: Level, line: &str);
+}
+
+/// Parses the map encoding of proxy-wasm: a count, the sizes of all keys and values, then each key
+/// and value with a NUL behind it; numbers are little-endian `u32`.
+#[must_use]
+pub fn parse_pairs(bytes: &[u8]) -> Option<Headers> {
+    let (count, mut sizes) = split_u32(bytes)?;
+    let sizes_length = count.checked_mul(8)?;
+    let mut data = sizes.get(sizes_length..)?;
+    let mut pairs = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (key_size, rest) = split_u32(sizes)?;
+        let (value_size, rest) = split_u32(rest)?;
+        sizes = rest;
+        let (key, rest) = split_terminated(data, key_size)?;
+        let (value, rest) = split_terminated(rest, value_size)?;
+        data = rest;
+        pairs.push((key.to_vec(), value.to_vec()));
+    }
+    data.is_empty().then_some(pairs)
+}
+
+fn split_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (first, rest) = bytes.split_first_chunk::<4>()?;
+    Some((usize::try_from(u32::from_le_bytes(*first)).ok()?, rest))
+}
+
+fn split_terminated(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
+    let (value, rest) = bytes.split_at_checked(size)?;
+    Some((value, rest.strip_prefix(&[0])?))
+}
+
+/// The same encoding, the other way.
+#[must_use]
+pub fn write_pairs(pairs: &[(&str, &str)]) -> Option<Vec<u8>> {
+    let size = |text: &str| u32::try_from(text.len()).ok();
+    let mut bytes = u32::try_from(pairs.len()).ok()?.to_le_bytes().to_vec();
+    for (key, value) in pairs {
+        bytes.extend(size(key)?.to_le_bytes());
+        bytes.extend(size(value)?.to_le_bytes());
+    }
+    for (key, value) in pairs {
+        bytes.extend(key.as_bytes());
+        bytes.push(0);
+        bytes.extend(value.as_bytes());
+        bytes.push(0);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! The downstream HTTP filter: requests and CONNECT tunnels.
+//!
+//! Gathers, asks, acts. What only the resolved address can still change goes on to the upstream
+//! filter; TLS inside a tunnel goes inward, where its server name is known.
+
+use std::rc::Rc;
+
+use egress_policy::destination::{Agreed, Route, RouteHost, of_request, of_tunnel};
+use egress_policy::facts::{Fact, Protocol};
+use egress_policy::name::Host as Target;
+use egress_policy::settings::AddressCheck;
+use egress_policy::verdict::{Action, Code, Evaluation, Verdict};
+
+use crate::denial::{Subject, printable, response};
+use crate::gathered::{Gathered, RequestLine};
+use crate::host::{Flow, Host, HostError};
+use crate::plugin::Plugin;
+use crate::record;
+use crate::request::Seen;
+use crate::state::{self, Mark};
+
+const CLUSTER: &[&str] = &["xds", "cluster_name"];
+
+/// One request.
+#[derive(Debug)]
+pub struct Http<H> {
+    plugin: Rc<Plugin<H>>,
+}
+
+/// Where an undenied request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Straight out: this verdict is the last.
+    Out,
+    /// Out by a cluster whose upstream filter checks the address and ends the judgement.
+    Checked,
+    /// To the internal listener that reads the server name and ends the judgement.
+    Inward,
+}
+
+impl<H: Host> Http<H> {
+    /// A request under this configuration.
+    pub const fn new(plugin: Rc<Plugin<H>>) -> Self {
+        Self { plugin }
+    }
+
+    /// Judges the request.
+    pub fn on_request_headers(&self) -> Flow {
+        let host = &self.plugin.host;
+        let Ok(headers) = host.request_headers() else {
+            return self.deny_unread();
+        };
+        let seen = Seen::of(&headers);
+        // Before the route is looked at: no header that is removed may have chosen it.
+        for name in &seen.inward {
+            if host.remove_request_header(name).is_err() {
+                return self.deny_unread();
+            }
+        }
+        let (gathered, way, dynamic) = self.gather(&seen);
+        match (self.plugin.evaluate(&gathered), way) {
+            (Evaluation::Final(verdict), way) => match (verdict.enforced.action, way) {
+                (Action::Accept, Way::Out) => {
+                    self.open(&seen, &gathered, way, dynamic, Some(&verdict))
+                }
+                (Action::Accept, Way::Checked | Way::Inward) => {
+                    self.open(&seen, &gathered, way, dynamic, None)
+                }
+                (Action::Deny | Action::Inspect(_), _) => self.deny(&seen, &gathered, &verdict),
+            },
+            (Evaluation::Undecided, Way::Checked | Way::Inward) => {
+                self.open(&seen, &gathered, way, dynamic, None)
+            }
+            (Evaluation::Undecided, Way::Out) => {
+                self.deny(&seen, &gathered, &Verdict::refusal(Code::AddressUnchecked))
+            }
+        }
+    }
+
+    fn gather(&self, seen: &Seen<'_>) -> (Gathered, Way, bool) {
+        let peer = self.plugin.peer(seen.peer_metadata);
+        let mut gathered = Gathered {
+            protocol: Protocol::Http,
+            identity: peer.identity.clone(),
+            claims: peer.claims.clone(),
+            destination: Err(Code::RouteMismatch),
+            final_name: true,
+            address: Fact::Pending,
+            request: seen.line.clone(),
+            now: self.plugin.now(),
+        };
+        let cluster = self.plugin.host.property(CLUSTER).ok().flatten();
+        let route = cluster
+            .as_deref()
+            .ok_or(Code::RouteMismatch)
+            .and_then(|cluster| self.plugin.config.routes.resolve(cluster));
+        let authority = seen.authority.unwrap_or_default();
+        let (destination, way, dynamic) = match &route {
+            Err(code) => (Err(*code), Way::Out, false),
+            Ok(route) => {
+                let (destination, way) = self.destination(seen, authority, route, &mut gathered);
+                let dynamic = matches!(route.host, RouteHost::Dynamic | RouteHost::Pattern(_));
+                (destination, way, dynamic && way != Way::Inward)
+            }
+        };
+        gathered.destination = destination;
+        (gathered, way, dynamic)
+    }
+
+    /// Where the request leads, by what its route carries.
+    fn destination(
+        &self,
+        seen: &Seen<'_>,
+        authority: &[u8],
+        route: &Route,
+        gathered: &mut Gathered,
+    ) -> (Result<Agreed, Code>, Way) {
+        match (route.protocol, seen.is_connect()) {
+            (Protocol::Http, _) => {
+                let agreed = of_request(authority, route, None);
+                if self.plugin.config.address_check == AddressCheck::Upstream {
+                    return (agreed, Way::Checked);
+                }
+                gathered.address = Fact::Missing;
+                (agreed, Way::Out)
+            }
+            (Protocol::Tcp, true) => {
+                let agreed = of_tunnel(authority, route);
+                gathered.protocol = Protocol::Tcp;
+                gathered.request = RequestLine::none();
+                // Behind a tunnel of opaque bytes nothing reads the resolved address in time.
+                gathered.address = Fact::Missing;
+                (agreed, Way::Out)
+            }
+            (Protocol::Tls, true) => {
+                let agreed = of_tunnel(authority, route);
+                gathered.protocol = Protocol::Tls;
+                gathered.request = RequestLine::none();
+                // A dialled name must be the server name; a dialled address says nothing of it.
+                gathered.final_name = matches!(&agreed, Ok(agreed) if is_name(agreed));
+                (agreed, Way::Inward)
+            }
+            (Protocol::Tcp | Protocol::Tls | Protocol::Udp, _) => {
+                (Err(Code::RouteMismatch), Way::Out)
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        seen: &Seen<'_>,
+        gathered: &Gathered,
+        way: Way,
+        dynamic: bool,
+        last: Option<&Verdict<'_>>,
+    ) -> Flow {
+        match self.write(gathered, way, dynamic) {
+            Ok(()) => {
+                if let Some(verdict) = last {
+                    self.plugin.note(gathered, verdict);
+                }
+                Flow::Continue
+            }
+            Err(HostError) => self.deny(seen, gathered, &Verdict::refusal(Code::EngineError)),
+        }
+    }
+
+    /// The verdict comes last: whatever fails before leaves the lock closed.
+    fn write(&self, gathered: &Gathered, way: Way, dynamic: bool) -> Result<(), HostError> {
+        let host = &self.plugin.host;
+        if let (true, Ok(agreed)) = (dynamic, &gathered.destination) {
+            state::connect_to(host, agreed)?;
+        }
+        if way != Way::Out {
+            state::hand_on(host, &gathered.to_wire().ok_or(HostError)?)?;
+        }
+        state::mark(
+            host,
+            match way {
+                Way::Out | Way::Checked => Mark::Accept,
+                Way::Inward => Mark::Forward,
+            },
+        )
+    }
+
+    fn deny(&self, seen: &Seen<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {
+        let host = &self.plugin.host;
+        state::mark_denied(host, &verdict.enforced);
+        let destination = match &gathered.destination {
+            Ok(agreed) => format!("{}:{}", agreed.host, agreed.port),
+            Err(_) => printable(seen.authority.unwrap_or_default()),
+        };
+        let subject = Subject {
+            workload: record::workload(gathered),
+            destination: &destination,
+        };
+        // If the answer cannot be sent the request still goes nowhere.
+        let _ = host.respond(&response(subject, &verdict.enforced, seen.wants_json));
+        self.plugin.note(gathered, verdict);
+        Flow::Stop
+    }
+
+    /// The request itself cannot be read.
+    fn deny_unread(&self) -> Flow {
+        let nothing = Vec::new();
+        let seen = Seen::of(&nothing);
+        let gathered = Gathered {
+            protocol: Protocol::Http,
+            identity: Fact::Missing,
+            claims: Fact::Missing,
+            destination: Err(Code::EngineError),
+            final_name: true,
+            address: Fact::Missing,
+            request: RequestLine::none(),
+            now: Fact::Missing,
+        };
+        self.deny(&seen, &gathered, &Verdict::refusal(Code::EngineError))
+    }
+}
+
+fn is_name(agreed: &Agreed) -> bool {
+    matches!(agreed.host, Target::Name(_))
+}
+
+#[cfg(test)]
+mod tests;

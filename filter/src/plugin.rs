@@ -1,0 +1,245 @@
+//! One configured instance of the module: what all its streams share.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use egress_policy::config::{Config, Context, LabelSource};
+use egress_policy::defect::Defect;
+use egress_policy::facts::Fact;
+use egress_policy::verdict::{Code, Evaluation, Verdict};
+use serde_json::json;
+
+use crate::caller::identity;
+use crate::claims;
+use crate::connections::{Connections, Peer};
+use crate::gathered::Gathered;
+use crate::host::{Host, Level, MetricKind};
+use crate::record::{Record, Setting};
+
+/// How often the clock is read. `expires` counts in seconds.
+const TICK_MILLISECONDS: u32 = 1_000;
+const NANOSECONDS: u64 = 1_000_000_000;
+
+const CONNECTION_ID: &[&str] = &["connection", "id"];
+
+/// One configured instance.
+#[derive(Debug)]
+pub struct Plugin<H> {
+    /// The host.
+    pub host: H,
+    /// The configuration in force.
+    pub config: Config,
+    /// Log and counters.
+    pub record: Record,
+    connections: RefCell<Connections>,
+    now: Cell<Option<i64>>,
+    ticking: bool,
+}
+
+impl<H: Host> Plugin<H> {
+    /// Reads the configuration: all of it, or nothing.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn configure(host: H, bytes: &[u8]) -> Result<Self, Vec<Defect>> {
+        let text = String::from_utf8_lossy(bytes);
+        let config = Config::read(&text)?;
+        let ticking = host.set_tick_period(TICK_MILLISECONDS).is_ok();
+        let plugin = Self {
+            host,
+            config,
+            record: Record::default(),
+            connections: RefCell::default(),
+            now: Cell::new(None),
+            ticking,
+        };
+        plugin.tick();
+        Ok(plugin)
+    }
+
+    /// Reads the clock for the next second.
+    pub fn tick(&self) {
+        self.now.set(self.read_clock());
+    }
+
+    /// Seconds since the Unix epoch, as of the last tick. Envoy's ticks and callbacks run on one
+    /// event loop, so a tick cannot fall behind the callbacks; without ticks the clock is read
+    /// each time.
+    pub fn now(&self) -> Fact<i64> {
+        let now = if self.ticking {
+            self.now.get().or_else(|| self.read_clock())
+        } else {
+            self.read_clock()
+        };
+        now.map_or(Fact::Missing, Fact::Known)
+    }
+
+    fn read_clock(&self) -> Option<i64> {
+        let nanoseconds = self.host.now().ok()?;
+        i64::try_from(nanoseconds / NANOSECONDS).ok()
+    }
+
+    /// The peer of the current connection. What comes from the connection is remembered for its
+    /// later requests; `header`, the claims header, is read anew with each, where the
+    /// configuration says that it counts.
+    pub fn peer(&self, header: Fact<Option<&[u8]>>) -> Rc<Peer> {
+        let id = self.host.property(CONNECTION_ID).ok().flatten();
+        let remembered = id.as_deref().and_then(|id| {
+            let mut connections = self.connections.try_borrow_mut().ok()?;
+            connections.get(id)
+        });
+        let by_header = self.config.labels == LabelSource::Header;
+        match remembered {
+            Some(peer) if by_header => {
+                return Rc::new(Peer {
+                    identity: peer.identity.clone(),
+                    claims: self.claims(header),
+                });
+            }
+            Some(peer) => return peer,
+            None => {}
+        }
+        let peer = Rc::new(Peer {
+            identity: identity(&self.host),
+            claims: self.claims(header),
+        });
+        // What is missing may come with the next request.
+        let whole = matches!(peer.identity, Fact::Known(_))
+            && (matches!(peer.claims, Fact::Known(_))
+                || self.config.labels != LabelSource::FilterState);
+        if let (true, Some(id), Ok(mut connections)) =
+            (whole, id, self.connections.try_borrow_mut())
+        {
+            connections.insert(id, Rc::clone(&peer));
+        }
+        peer
+    }
+
+    fn claims(&self, header: Fact<Option<&[u8]>>) -> Fact<claims::OwnedClaims> {
+        let keys = self.config.policies.label_keys();
+        let found = match self.config.labels {
+            LabelSource::None => None,
+            LabelSource::FilterState => claims::from_filter_state(&self.host, keys).ok().flatten(),
+            LabelSource::Header => header
+                .known()
+                .flatten()
+                .and_then(|value| claims::from_header(value, keys)),
+        };
+        found.map_or(Fact::Missing, Fact::Known)
+    }
+
+    /// Asks the engine.
+    pub fn evaluate(&self, gathered: &Gathered) -> Evaluation<'_> {
+        gathered.lend(|facts| self.config.policies.evaluate(facts))
+    }
+
+    /// Asks the engine where no further fact can come.
+    pub fn conclude(&self, gathered: &Gathered, otherwise: Code) -> Verdict<'_> {
+        match self.evaluate(gathered) {
+            Evaluation::Final(verdict) => verdict,
+            Evaluation::Undecided => Verdict::refusal(otherwise),
+        }
+    }
+
+    /// Counts and logs a final verdict.
+    pub fn note(&self, gathered: &Gathered, verdict: &Verdict<'_>) {
+        if gathered.lend(|facts| {
+            facts
+                .caller
+                .known()
+                .and_then(egress_policy::facts::Caller::workload)
+                .is_some()
+                && facts.claims.known().is_some()
+                && facts.counting_claims().known().is_none()
+        }) {
+            self.record.event(&self.host, "warden_claims_discarded");
+        }
+        let setting = Setting {
+            context: context_word(self.config.context),
+            policy_hash: &self.config.policy_hash,
+            log_accepts: self.config.log_accepts,
+        };
+        self.record.verdict(&self.host, setting, gathered, verdict);
+    }
+}
+
+/// The configuration's word for a context.
+#[must_use]
+pub const fn context_word(context: Context) -> &'static str {
+    match context {
+        Context::Http => "http",
+        Context::Network => "network",
+        Context::Upstream => "upstream",
+    }
+}
+
+/// What a root context does with a configuration: the new one in force, or the old one and every
+/// reason why. Envoy keeps the running filter when this returns `None`.
+pub fn accept_configuration<H: Host + Clone>(host: &H, size: usize) -> Option<Rc<Plugin<H>>> {
+    let name = host.property(&["plugin_name"]).ok().flatten();
+    let name = name.map_or_else(|| "unnamed".to_owned(), |name| metric_word(&name));
+    let rejected = format!("warden_config_rejected.{name}");
+    let Ok(bytes) = host.configuration(size) else {
+        host.log(
+            Level::Error,
+            r#"{"event":"configuration refused","defect":"it cannot be read"}"#,
+        );
+        gauge(host, &rejected, 1);
+        return None;
+    };
+    match Plugin::configure(host.clone(), &bytes) {
+        Ok(plugin) => {
+            let line = json!({
+                "event": "configured",
+                "context": context_word(plugin.config.context),
+                "policyHash": plugin.config.policy_hash,
+            });
+            host.log(Level::Info, &line.to_string());
+            gauge(host, &rejected, 0);
+            gauge(
+                host,
+                &format!("warden_policy_hash.{name}"),
+                short(&plugin.config.policy_hash),
+            );
+            Some(Rc::new(plugin))
+        }
+        Err(defects) => {
+            for defect in &defects {
+                let line = json!({
+                    "event": "configuration refused",
+                    "kind": defect.kind.as_str(),
+                    "defect": defect.to_string(),
+                });
+                host.log(Level::Error, &line.to_string());
+            }
+            gauge(host, &rejected, 1);
+            None
+        }
+    }
+}
+
+fn gauge(host: &impl Host, name: &str, value: u64) {
+    // Visibility only: what is in force does not depend on it.
+    if let Ok(gauge) = host.define_metric(MetricKind::Gauge, name) {
+        let _ = host.record(gauge, value);
+    }
+}
+
+/// The first 48 bits of the hash: a number that metrics systems, which count in doubles, keep.
+fn short(hash: &str) -> u64 {
+    hash.get(..12)
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .unwrap_or_default()
+}
+
+fn metric_word(bytes: &[u8]) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    bytes
+        .iter()
+        .take(64)
+        .map(|b| if plain(b) { char::from(*b) } else { '_' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

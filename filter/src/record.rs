@@ -1,0 +1,176 @@
+//! The record of verdicts: one structured log line and one counter each.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use egress_policy::facts::Fact;
+use egress_policy::verdict::{Action, Basis, Ruling, Verdict};
+use serde_json::{Map, Value, json};
+
+use crate::caller::Identity;
+use crate::gathered::{Gathered, OwnedPath};
+use crate::host::{Host, Level, Metric, MetricKind};
+
+/// Rules that get counters of their own; the rest count as `other`. A counter lives as long as
+/// Envoy does.
+pub const MAX_RULES: usize = 1_000;
+
+/// Counters and sampling of one instance of the module.
+#[derive(Debug, Default)]
+pub struct Record {
+    counters: RefCell<BTreeMap<String, Metric>>,
+    accepts: Cell<u32>,
+}
+
+/// Where a verdict fell.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// The context, as the configuration names it.
+    pub context: &'static str,
+    /// The hash of the policy in force.
+    pub policy_hash: &'a str,
+    /// One accept in this many is logged; 0 is none.
+    pub log_accepts: u32,
+}
+
+impl Record {
+    /// Counts and logs a final verdict.
+    pub fn verdict(
+        &self,
+        host: &impl Host,
+        setting: Setting<'_>,
+        gathered: &Gathered,
+        verdict: &Verdict<'_>,
+    ) {
+        self.count(host, "warden_verdicts", &verdict.enforced);
+        if let Some(would_be) = &verdict.would_be {
+            self.count(host, "warden_shadow_verdicts", would_be);
+        }
+        let level = match verdict.enforced.action {
+            Action::Deny => Level::Warn,
+            Action::Inspect(_) | Action::Accept => Level::Info,
+        };
+        let worth_a_line = verdict.enforced.action == Action::Deny
+            || verdict.would_be.is_some()
+            || self.sampled(setting.log_accepts);
+        if worth_a_line {
+            host.log(level, &line(setting, gathered, verdict));
+        }
+    }
+
+    /// Counts an event that is no verdict.
+    pub fn event(&self, host: &impl Host, name: &str) {
+        self.add(host, name.to_owned());
+    }
+
+    fn count(&self, host: &impl Host, family: &str, ruling: &Ruling<'_>) {
+        let action = match ruling.action {
+            Action::Deny => "deny",
+            Action::Inspect(_) => "inspect",
+            Action::Accept => "accept",
+        };
+        let code = ruling.code;
+        let rule = match ruling.basis {
+            Basis::None => "none".to_owned(),
+            basis => basis.to_string(),
+        };
+        let name = format!("{family}.{action}.{code}.{rule}");
+        let known = self
+            .counters
+            .try_borrow()
+            .is_ok_and(|counters| counters.len() < MAX_RULES || counters.contains_key(&name));
+        if known {
+            self.add(host, name);
+        } else {
+            self.add(host, format!("{family}.{action}.{code}.other"));
+        }
+    }
+
+    fn add(&self, host: &impl Host, name: String) {
+        let found = self
+            .counters
+            .try_borrow()
+            .ok()
+            .and_then(|counters| counters.get(&name).copied());
+        let counter = match found {
+            Some(counter) => counter,
+            None => match host.define_metric(MetricKind::Counter, &name) {
+                Ok(counter) => {
+                    if let Ok(mut counters) = self.counters.try_borrow_mut() {
+                        counters.insert(name, counter);
+                    }
+                    counter
+                }
+                Err(_) => return,
+            },
+        };
+        // A count that is lost changes no verdict.
+        let _ = host.increment(counter, 1);
+    }
+
+    fn sampled(&self, one_in: u32) -> bool {
+        if one_in == 0 {
+            return false;
+        }
+        let seen = self.accepts.get();
+        self.accepts.set(seen.wrapping_add(1));
+        seen.is_multiple_of(one_in)
+    }
+}
+
+/// The log line: a JSON object with nothing in it that a client could break a line with.
+fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> String {
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    put("event", "verdict".into());
+    put("context", setting.context.into());
+    put("policyHash", setting.policy_hash.into());
+    put("action", verdict.enforced.action.as_str().into());
+    put("code", verdict.enforced.code.as_str().into());
+    put("rule", verdict.enforced.basis.to_string().into());
+    put("protocol", gathered.protocol.as_str().into());
+    put("workload", workload(gathered).into());
+    if let Fact::Known(claims) = &gathered.claims {
+        let labels = claims.labels.iter();
+        let labels: Map<String, Value> = labels
+            .map(|(key, value)| (key.clone(), value.as_str().into()))
+            .collect();
+        put("labels", labels.into());
+    }
+    if let Ok(agreed) = &gathered.destination {
+        put("host", agreed.host.to_string().into());
+        put("port", agreed.port.into());
+    }
+    if let Fact::Known(address) = gathered.address {
+        put("address", address.to_string().into());
+    }
+    if let Fact::Known(method) = &gathered.request.method {
+        put("method", method.as_str().into());
+    }
+    if let OwnedPath::Clean(path) = &gathered.request.path {
+        put("path", path.as_str().into());
+    }
+    if let Some(would_be) = verdict.would_be {
+        put(
+            "wouldBe",
+            json!({
+                "action": would_be.action.as_str(),
+                "code": would_be.code.as_str(),
+                "rule": would_be.basis.to_string(),
+            }),
+        );
+    }
+    Value::Object(fields).to_string()
+}
+
+/// The caller in words.
+#[must_use]
+pub fn workload(gathered: &Gathered) -> &str {
+    match &gathered.identity {
+        Fact::Known(identity) => Identity::as_str(identity),
+        Fact::Pending | Fact::Missing => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests;

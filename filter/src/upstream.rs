@@ -1,0 +1,108 @@
+//! The upstream HTTP filter: the judgement ends here, where the address is known and no byte of
+//! the request has been sent.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use egress_policy::facts::Fact;
+use egress_policy::name::{Host as Target, canonical};
+use egress_policy::verdict::{Action, Code, Verdict};
+
+use crate::denial::{Subject, response};
+use crate::gathered::{Gathered, RequestLine};
+use crate::host::{Flow, Host, HostError};
+use crate::plugin::Plugin;
+use crate::record;
+use crate::state;
+
+const ADDRESS: &[&str] = &["upstream", "address"];
+
+/// One attempt to send a request.
+#[derive(Debug)]
+pub struct Upstream<H> {
+    plugin: Rc<Plugin<H>>,
+}
+
+impl<H: Host> Upstream<H> {
+    /// A request under this configuration.
+    pub const fn new(plugin: Rc<Plugin<H>>) -> Self {
+        Self { plugin }
+    }
+
+    /// Ends the judgement.
+    pub fn on_request_headers(&self) -> Flow {
+        let gathered = self.gather();
+        let verdict = self.plugin.conclude(&gathered, Code::AddressUnchecked);
+        self.plugin.note(&gathered, &verdict);
+        if verdict.enforced.action == Action::Accept {
+            Flow::Continue
+        } else {
+            self.deny(&gathered, &verdict)
+        }
+    }
+
+    fn gather(&self) -> Gathered {
+        let host = &self.plugin.host;
+        let handed_on = state::handed_on(host).ok().flatten();
+        // Without the downstream filter's mark nobody has judged this request.
+        let Some(mut gathered) = handed_on.as_deref().and_then(Gathered::from_wire) else {
+            return unmarked();
+        };
+        gathered.final_name = true;
+        gathered.now = self.plugin.now();
+        gathered.address = address(host).map_or(Fact::Missing, |address| Fact::Known(address.ip()));
+        if let (Ok(agreed), Fact::Known(address)) = (&gathered.destination, gathered.address)
+            && matches!(&agreed.host, Target::Address(judged) if *judged != address)
+        {
+            gathered.destination = Err(Code::RouteMismatch);
+        }
+        gathered
+    }
+
+    fn deny(&self, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {
+        let host = &self.plugin.host;
+        state::mark_denied(host, &verdict.enforced);
+        let destination = match &gathered.destination {
+            Ok(agreed) => format!("{}:{}", agreed.host, agreed.port),
+            Err(_) => "unknown".to_owned(),
+        };
+        let subject = Subject {
+            workload: record::workload(gathered),
+            destination: &destination,
+        };
+        let wants_json = host
+            .request_headers()
+            .is_ok_and(|headers| crate::request::Seen::of(&headers).wants_json);
+        // If the answer cannot be sent the request still goes nowhere.
+        let _ = host.respond(&response(subject, &verdict.enforced, wants_json));
+        Flow::Stop
+    }
+}
+
+fn unmarked() -> Gathered {
+    Gathered {
+        protocol: egress_policy::facts::Protocol::Http,
+        identity: Fact::Missing,
+        claims: Fact::Missing,
+        destination: Err(Code::FactsMissing),
+        final_name: true,
+        address: Fact::Missing,
+        request: RequestLine::none(),
+        now: Fact::Missing,
+    }
+}
+
+/// Where Envoy connects.
+///
+/// # Errors
+/// If that is not known, or is not an address and port.
+pub fn address(host: &impl Host) -> Result<SocketAddr, HostError> {
+    let bytes = host.property(ADDRESS)?.ok_or(HostError)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| HostError)?;
+    let address: SocketAddr = text.parse().map_err(|_| HostError)?;
+    let ip: IpAddr = canonical(address.ip());
+    Ok(SocketAddr::new(ip, address.port()))
+}
+
+#[cfg(test)]
+mod tests;
