@@ -13,6 +13,7 @@ mod decode;
 pub mod defect;
 pub mod destination;
 pub mod facts;
+mod index;
 pub mod model;
 pub mod name;
 pub mod path;

@@ -5,19 +5,22 @@ use std::collections::BTreeSet;
 use crate::decode::suggestion;
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::facts::Facts;
-use crate::model::{From, Policy, Rule, RuleAction};
-use crate::read::read_policy;
-use crate::reference;
+use crate::index::{Actions, Full, Index, IndexBuilder, MAX_DEVICES, Outcome, Truth, View, listed};
+use crate::model::{From, Head, Mode, Policy, Rule, RuleAction, TierDefault};
+use crate::read::{RuleSink, read_policy};
 use crate::settings::Settings;
 use crate::tree::Node;
-use crate::verdict::Evaluation;
+use crate::verdict::{Action, Basis, Code, Evaluation, Ruling, Verdict};
 
 /// The policies of one gateway, in order, compiled. Immutable.
 #[derive(Debug)]
 pub struct PolicySet {
-    policies: Vec<Policy>,
+    policies: Vec<(Head, Index)>,
     settings: Settings,
+    /// Names of the inspection clusters, sorted.
+    devices: Vec<String>,
     label_keys: Vec<String>,
+    rules: usize,
 }
 
 impl PolicySet {
@@ -45,7 +48,18 @@ impl PolicySet {
     /// Judges what is known.
     #[must_use]
     pub fn evaluate(&self, facts: &Facts<'_>) -> Evaluation<'_> {
-        reference::evaluate(&self.policies, self.settings, facts)
+        let Composed::Final(enforced) = self.compose(facts, View::Enforced) else {
+            return Evaluation::Undecided;
+        };
+        let shadows = self
+            .policies
+            .iter()
+            .any(|(head, index)| index.has_shadows() || !head.shadow_workloads.is_empty());
+        let would_be = match shadows.then(|| self.compose(facts, View::ShadowLifted)) {
+            Some(Composed::Final(ruling)) if ruling.action != enforced.action => Some(ruling),
+            Some(Composed::Final(_) | Composed::Undecided) | None => None,
+        };
+        Evaluation::Final(Verdict { enforced, would_be })
     }
 
     /// The labels that some rule selects by, sorted: what an adapter has to read.
@@ -53,42 +67,209 @@ impl PolicySet {
     pub fn label_keys(&self) -> &[String] {
         &self.label_keys
     }
+
+    /// How many rules there are in all.
+    #[must_use]
+    pub fn rule_count(&self) -> usize {
+        self.rules
+    }
+
+    fn compose(&self, facts: &Facts<'_>, view: View) -> Composed<'_> {
+        if let Some(code) = facts.refused {
+            return Composed::Final(Ruling::refusal(code));
+        }
+        if self.policies.is_empty() {
+            return Composed::Final(Ruling::refusal(Code::NoPolicy));
+        }
+        let mut all = Together::default();
+        for (head, index) in &self.policies {
+            let applies = head
+                .applies_to
+                .as_ref()
+                .map_or(Truth::True, |w| listed(w, facts.caller));
+            if applies == Truth::False {
+                continue;
+            }
+            let mut outcome = index.walk(head, self.settings, facts, view);
+            if applies != Truth::True {
+                // Not consulted is the same as accepting: the other policies decide.
+                outcome.possible = outcome.possible.with(Actions::ACCEPT);
+                outcome.pending |= applies == Truth::Open;
+                outcome.may_accept |= applies == Truth::Open;
+            }
+            if !outcome.may_accept && all.closed.is_none() {
+                all.closed = Some(self.closed(&outcome));
+            }
+            all.add(outcome);
+        }
+        self.together(&all)
+    }
+
+    /// "The result is the most restrictive (Deny < Inspect < Accept)."
+    fn together<'p>(&'p self, all: &Together<'p>) -> Composed<'p> {
+        if let Some(ruling) = all.closed {
+            return Composed::Final(ruling);
+        }
+        let Some(strictest) = all.possible.strictest() else {
+            return Composed::Final(Ruling::refusal(Code::EngineError));
+        };
+        let holds = |outcome: &&Outcome<'p>| outcome.possible.has(strictest);
+        if all.possible.is_single() {
+            let decided = all
+                .outcomes
+                .iter()
+                .find(|outcome| outcome.possible == strictest);
+            return Composed::Final(decided.map_or(
+                Ruling::refusal(Code::EngineError),
+                |outcome| {
+                    let (action, code, basis) = outcome.end;
+                    Ruling {
+                        action: self.action(action),
+                        code,
+                        basis,
+                    }
+                },
+            ));
+        }
+        if all.outcomes.iter().any(|outcome| outcome.pending) {
+            return Composed::Undecided;
+        }
+        let basis = all
+            .outcomes
+            .iter()
+            .find(holds)
+            .map_or(Basis::None, unsettled_basis);
+        Composed::Final(Ruling {
+            action: self.action(strictest),
+            code: Code::FactsMissing,
+            basis,
+        })
+    }
+
+    /// The denial of an outcome that can no longer open.
+    fn closed<'p>(&'p self, outcome: &Outcome<'p>) -> Ruling<'p> {
+        if outcome.possible == Actions::DENY {
+            let (action, code, basis) = outcome.end;
+            return Ruling {
+                action: self.action(action),
+                code,
+                basis,
+            };
+        }
+        Ruling {
+            action: Action::Deny,
+            code: Code::FactsMissing,
+            basis: unsettled_basis(outcome),
+        }
+    }
+
+    /// A number that stands for nothing denies.
+    fn action(&self, action: Actions) -> Action<'_> {
+        if action == Actions::ACCEPT {
+            return Action::Accept;
+        }
+        let device = action
+            .device_place()
+            .and_then(|place| self.devices.get(place));
+        device.map_or(Action::Deny, |name| Action::Inspect(name))
+    }
+}
+
+fn unsettled_basis<'p>(outcome: &Outcome<'p>) -> Basis<'p> {
+    outcome.missing.unwrap_or(outcome.end.2)
+}
+
+enum Composed<'p> {
+    Final(Ruling<'p>),
+    Undecided,
+}
+
+/// The outcomes of the policies that are consulted.
+struct Together<'p> {
+    outcomes: smallvec::SmallVec<[Outcome<'p>; 2]>,
+    possible: Actions,
+    closed: Option<Ruling<'p>>,
+}
+
+impl Default for Together<'_> {
+    fn default() -> Self {
+        Self {
+            outcomes: smallvec::SmallVec::new(),
+            possible: Actions::ACCEPT,
+            closed: None,
+        }
+    }
+}
+
+impl<'p> Together<'p> {
+    fn add(&mut self, outcome: Outcome<'p>) {
+        let mut both = Actions::NONE;
+        for left in self.possible.each() {
+            for right in outcome.possible.each() {
+                both = both.with(left.stricter(right));
+            }
+        }
+        self.possible = both;
+        self.outcomes.push(outcome);
+    }
 }
 
 /// Reads and compiles policies one by one.
 #[derive(Debug)]
 pub struct PolicySetBuilder {
     settings: Settings,
-    inspection: Vec<String>,
-    policies: Vec<Policy>,
+    devices: Vec<String>,
+    policies: Vec<(Head, Index)>,
     label_keys: BTreeSet<String>,
+    rules: usize,
 }
 
 impl PolicySetBuilder {
     /// A builder that knows the declared inspection clusters.
     pub fn new(settings: Settings, inspection: impl IntoIterator<Item = String>) -> Self {
-        let inspection = inspection.into_iter().collect();
+        let mut devices: Vec<String> = inspection.into_iter().collect();
+        devices.sort_unstable();
+        devices.dedup();
         Self {
             settings,
-            inspection,
+            devices,
             policies: Vec::new(),
             label_keys: BTreeSet::new(),
+            rules: 0,
         }
     }
 
-    /// Reads the next policy from a document.
+    /// Reads the next policy from a document, without holding its rules beside the index.
     pub fn read(&mut self, document: &impl Node, at: &At<'_>, defects: &mut Defects) {
-        let mut tiers = Vec::new();
-        if let Some(head) = read_policy(document, at, defects, &mut tiers) {
-            self.add(&Policy { head, tiers }, at, defects);
+        let mut compiler = Compiler::new(self);
+        let head = read_policy(document, at, defects, &mut compiler);
+        let index = compiler.index;
+        if let Some(head) = head {
+            self.close(head, index, at, defects);
         }
     }
 
     /// Adds the next policy.
     pub fn add(&mut self, policy: &Policy, at: &At<'_>, defects: &mut Defects) {
+        let mut compiler = Compiler::new(self);
+        let spec = at.field("spec");
+        let tiers = spec.field("tiers");
+        for (t, tier) in policy.tiers.iter().enumerate() {
+            compiler.tier(&tier.name, tier.mode, tier.default);
+            let here = tiers.index(t);
+            let rules = here.field("rules");
+            for (r, rule) in tier.rules.iter().enumerate() {
+                compiler.note(rule, &rules.index(r), defects);
+            }
+        }
+        let index = compiler.index;
+        self.close(policy.head.clone(), index, at, defects);
+    }
+
+    fn close(&mut self, head: Head, index: IndexBuilder, at: &At<'_>, defects: &mut Defects) {
         let spec = at.field("spec");
         let applies_to = spec.field("appliesTo");
-        match (self.policies.is_empty(), &policy.head.applies_to) {
+        match (self.policies.is_empty(), &head.applies_to) {
             (true, Some(_)) => {
                 let hint = "everything else would have no policy at all".to_owned();
                 defects.add(
@@ -112,9 +293,9 @@ impl PolicySetBuilder {
         if self
             .policies
             .iter()
-            .any(|other| other.head.name == policy.head.name)
+            .any(|(other, _)| other.name == head.name)
         {
-            let message = format!("another policy is named `{}`", policy.head.name);
+            let message = format!("another policy is named `{}`", head.name);
             defects.add(
                 DefectKind::DuplicateName,
                 &at.field("metadata").field("name"),
@@ -122,39 +303,9 @@ impl PolicySetBuilder {
                 None,
             );
         }
-        let tiers = spec.field("tiers");
-        for (t, tier) in policy.tiers.iter().enumerate() {
-            let tier_at = tiers.index(t);
-            let rules_at = tier_at.field("rules");
-            for (r, rule) in tier.rules.iter().enumerate() {
-                self.note(rule, &rules_at.index(r), defects);
-            }
-        }
-        self.policies.push(policy.clone());
-    }
-
-    fn note(&mut self, rule: &Rule, at: &At<'_>, defects: &mut Defects) {
-        if let RuleAction::Inspect(device) = &rule.action
-            && !self.inspection.iter().any(|known| **known == **device)
-        {
-            let hint = suggestion(device, self.inspection.iter().map(String::as_str));
-            let message = format!("no inspection cluster is named `{device}`");
-            defects.add(
-                DefectKind::UnknownReference,
-                &at.field("inspection"),
-                message,
-                hint,
-            );
-        }
-        if let From::Sources(sources) = &rule.from {
-            for source in &**sources {
-                let labels = source.match_labels.iter().map(|(key, _)| key);
-                let expressions = source
-                    .match_expressions
-                    .iter()
-                    .map(|expression| &expression.key);
-                self.label_keys.extend(labels.chain(expressions).cloned());
-            }
+        match index.finish() {
+            Ok(index) => self.policies.push((head, index)),
+            Err(Full) => full(at, defects),
         }
     }
 
@@ -164,7 +315,90 @@ impl PolicySetBuilder {
         PolicySet {
             policies: self.policies,
             settings: self.settings,
+            devices: self.devices,
             label_keys: self.label_keys.into_iter().collect(),
+            rules: self.rules,
         }
+    }
+}
+
+fn full(at: &At<'_>, defects: &mut Defects) {
+    let hint = "more than four billion names or two billion rules".to_owned();
+    defects.add(
+        DefectKind::BadValue,
+        at,
+        "the policy is too large to be compiled",
+        hint,
+    );
+}
+
+/// Compiles one policy's rules as they are read.
+struct Compiler<'b> {
+    devices: &'b [String],
+    label_keys: &'b mut BTreeSet<String>,
+    rules: &'b mut usize,
+    index: IndexBuilder,
+}
+
+impl<'b> Compiler<'b> {
+    fn new(builder: &'b mut PolicySetBuilder) -> Self {
+        Self {
+            devices: &builder.devices,
+            label_keys: &mut builder.label_keys,
+            rules: &mut builder.rules,
+            index: IndexBuilder::default(),
+        }
+    }
+
+    fn note(&mut self, rule: &Rule, at: &At<'_>, defects: &mut Defects) {
+        *self.rules += 1;
+        let device = match &rule.action {
+            RuleAction::Inspect(name) => {
+                let place = self.devices.iter().position(|known| **known == **name);
+                if place.is_none() {
+                    let hint = suggestion(name, self.devices.iter().map(String::as_str));
+                    let message = format!("no inspection cluster is named `{name}`");
+                    defects.add(
+                        DefectKind::UnknownReference,
+                        &at.field("inspection"),
+                        message,
+                        hint,
+                    );
+                    return;
+                }
+                place.and_then(Actions::device)
+            }
+            RuleAction::Accept | RuleAction::Deny | RuleAction::Pass => None,
+        };
+        if let From::Sources(sources) = &rule.from {
+            for source in &**sources {
+                let labels = source.match_labels.iter().map(|(key, _)| key);
+                let expressions = source
+                    .match_expressions
+                    .iter()
+                    .map(|expression| &expression.key);
+                for key in labels.chain(expressions) {
+                    if !self.label_keys.contains(key) {
+                        self.label_keys.insert(key.clone());
+                    }
+                }
+            }
+        }
+        if self.index.rule(rule, device) == Err(Full) {
+            let message = format!(
+                "more than {MAX_DEVICES} inspection clusters, or a policy too large to be compiled"
+            );
+            defects.add(DefectKind::BadValue, at, message, None);
+        }
+    }
+}
+
+impl RuleSink for Compiler<'_> {
+    fn tier(&mut self, name: &str, mode: Mode, default: TierDefault) {
+        self.index.tier(name, mode, default);
+    }
+
+    fn rule(&mut self, rule: Rule, at: &At<'_>, defects: &mut Defects) {
+        self.note(&rule, at, defects);
     }
 }

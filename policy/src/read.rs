@@ -28,7 +28,7 @@ pub trait RuleSink {
     /// A tier begins. Its rules follow.
     fn tier(&mut self, name: &str, mode: Mode, default: TierDefault);
     /// The next rule of the tier that began last.
-    fn rule(&mut self, rule: Rule);
+    fn rule(&mut self, rule: Rule, at: &At<'_>, defects: &mut Defects);
 }
 
 impl RuleSink for Vec<Tier> {
@@ -41,7 +41,7 @@ impl RuleSink for Vec<Tier> {
         });
     }
 
-    fn rule(&mut self, rule: Rule) {
+    fn rule(&mut self, rule: Rule, _: &At<'_>, _: &mut Defects) {
         if let Some(tier) = self.last_mut() {
             tier.rules.push(rule);
         }
@@ -234,7 +234,7 @@ fn read_tiers<N: Node>(
         if let Some(node) = rule_nodes {
             each(&node, &at.field("rules"), defects, |node, at, defects| {
                 if let Some(rule) = rules.read(node, at, defects, &mut rule_names) {
-                    sink.rule(rule);
+                    sink.rule(rule, at, defects);
                 }
             });
         }

@@ -1,0 +1,46 @@
+//! The compiled form of one policy: from facts to the few rules that could match, and the walk
+//! over those.
+//!
+//! The reference evaluator reads the rules straight; this one has to come to the same outcome, and
+//! the property tests hold it to that.
+
+mod build;
+mod candidates;
+mod names;
+mod networks;
+mod pool;
+mod postings;
+mod rules;
+mod strings;
+mod truth;
+mod walk;
+
+pub(crate) use build::{Full, IndexBuilder};
+pub(crate) use rules::{Actions, MAX_DEVICES};
+pub(crate) use truth::Truth;
+pub(crate) use walk::{Outcome, View, listed};
+
+use postings::Postings;
+use rules::{Store, Tier};
+
+/// One policy, compiled.
+#[derive(Debug)]
+pub(crate) struct Index {
+    tables: Tables,
+    tiers: Vec<Tier>,
+    /// Some rule or tier is in shadow.
+    shadows: bool,
+}
+
+#[derive(Debug)]
+struct Tables {
+    store: Store,
+    postings: Postings,
+}
+
+impl Index {
+    /// Whether lifting the shadow could change anything.
+    pub(crate) const fn has_shadows(&self) -> bool {
+        self.shadows
+    }
+}

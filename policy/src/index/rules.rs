@@ -1,0 +1,559 @@
+//! Rules in compiled form, and their conditions over facts that were looked up once.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use smallvec::SmallVec;
+
+use super::names::{ClassId, NameIndex};
+use super::networks::NetworkIndex;
+use super::pool::{Distinct, Pool, Slice};
+use super::strings::{StrId, Strings};
+use super::truth::Truth;
+use crate::facts::{Caller, Fact, Facts, Protocol};
+use crate::model::{Mode, TierDefault};
+use crate::name::canonical;
+use crate::path::{PathPattern, RequestPath};
+
+/// A set of actions, and one action as a set of one: bit 0 is Deny, bit 1 Accept, the bits above
+/// the inspection clusters in the order of their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Actions(u64);
+
+/// Most inspection clusters that a gateway can declare.
+pub(crate) const MAX_DEVICES: usize = 62;
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Effect {
+    Pass,
+    End(Actions),
+}
+
+impl Effect {
+    pub(super) const fn denies(self) -> bool {
+        matches!(self, Self::End(Actions::DENY))
+    }
+}
+
+/// A rule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    pub(super) name: StrId,
+    pub(super) from: From,
+    /// Numbers of [`To`] elements.
+    pub(super) to: Slice<u32>,
+    pub(super) effect: Effect,
+    pub(super) expires: Option<i64>,
+    pub(super) shadow: bool,
+}
+
+/// Whom a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum From {
+    Anyone,
+    AnyWorkload,
+    /// Numbers of [`Source`] elements.
+    Sources(Slice<u32>),
+}
+
+/// A tier: a run of rules.
+#[derive(Clone, Debug)]
+pub(crate) struct Tier {
+    pub(super) name: String,
+    pub(super) shadow: bool,
+    pub(super) default: TierDefault,
+    /// The number behind its last rule.
+    pub(super) end: u32,
+}
+
+impl Tier {
+    pub(super) fn new(name: &str, mode: Mode, default: TierDefault, end: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            shadow: mode == Mode::Shadow,
+            default,
+            end,
+        }
+    }
+}
+
+/// An element of `from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Source {
+    pub(super) proven: Proven,
+    pub(super) clusters: Slice<StrId>,
+    pub(super) labels: Slice<(StrId, StrId)>,
+    pub(super) expressions: Slice<Expression>,
+}
+
+/// The part of a [`Source`] that the certificate proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Proven {
+    pub(super) trust_domains: Slice<StrId>,
+    pub(super) namespaces: Slice<StrId>,
+    /// Namespace and name.
+    pub(super) accounts: Slice<(StrId, StrId)>,
+}
+
+impl Source {
+    pub(super) const fn uses_claims(&self) -> bool {
+        !(self.clusters.is_empty() && self.labels.is_empty() && self.expressions.is_empty())
+    }
+}
+
+/// A label expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Expression {
+    pub(super) key: StrId,
+    pub(super) operator: Operator,
+}
+
+/// Its operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Operator {
+    In(Slice<StrId>),
+    NotIn(Slice<StrId>),
+    Exists,
+    DoesNotExist,
+}
+
+/// An element of `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct To {
+    pub(super) place: Place,
+    pub(super) narrowing: Narrowing,
+}
+
+/// What an element of `to` says beside its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Narrowing {
+    /// First and last.
+    pub(super) ports: Slice<(u16, u16)>,
+    /// One bit for each [`Protocol`].
+    pub(super) protocols: u8,
+    pub(super) methods: Slice<StrId>,
+    pub(super) upgrades: Slice<StrId>,
+    /// Numbers of path patterns.
+    pub(super) paths: Slice<u32>,
+    pub(super) allow_private: bool,
+}
+
+/// Names or networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    Anywhere,
+    Names(Slice<ClassId>),
+    Networks(Slice<ClassId>, Slice<IpNet>),
+}
+
+pub(super) const fn protocol_bit(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Http => 1,
+        Protocol::Tls => 2,
+        Protocol::Tcp => 4,
+        Protocol::Udp => 8,
+    }
+}
+
+/// Everything that rules refer to by number.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    pub(super) strings: Strings,
+    pub(super) names: NameIndex,
+    pub(super) networks: NetworkIndex,
+    pub(super) rules: Vec<Rule>,
+    pub(super) sources: Distinct<Source>,
+    pub(super) tos: Distinct<To>,
+    pub(super) paths: Vec<PathPattern>,
+    pub(super) numbers: Pool<u32>,
+    pub(super) texts: Pool<StrId>,
+    pub(super) pairs: Pool<(StrId, StrId)>,
+    pub(super) expressions: Pool<Expression>,
+    pub(super) classes: Pool<ClassId>,
+    pub(super) ports: Pool<(u16, u16)>,
+    pub(super) exceptions: Pool<IpNet>,
+}
+
+/// The caller by number: trust domain, namespace, account.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallerIds {
+    pub(super) trust_domain: StrId,
+    pub(super) namespace: StrId,
+    pub(super) account: StrId,
+}
+
+/// Labels by number.
+pub(super) type Labels = SmallVec<[(StrId, StrId); 8]>;
+
+/// What the caller claims, by number.
+#[derive(Clone, Debug)]
+pub(super) struct ClaimIds {
+    cluster: Option<StrId>,
+    pub(super) labels: Labels,
+}
+
+impl ClaimIds {
+    fn label(&self, key: StrId) -> Option<StrId> {
+        self.labels
+            .iter()
+            .find(|(k, _)| *k == key)
+            .map(|(_, value)| *value)
+    }
+}
+
+/// The facts, looked up in the store once for all rules.
+pub(super) struct Seen<'f> {
+    pub(super) facts: &'f Facts<'f>,
+    /// `Known(None)` is the known fact that there is no identity.
+    pub(super) caller: Fact<Option<CallerIds>>,
+    pub(super) claims: Fact<ClaimIds>,
+    pub(super) address: Fact<IpAddr>,
+    /// Classes that the name and the address are in.
+    pub(super) classes: SmallVec<[ClassId; 12]>,
+    method: Fact<StrId>,
+    is_connect: Fact<bool>,
+    upgrade: Fact<Option<StrId>>,
+}
+
+impl Store {
+    /// Gives back what only building needed.
+    pub(super) fn seal(&mut self) {
+        self.sources.seal();
+        self.tos.seal();
+        self.numbers.seal();
+        self.texts.seal();
+        self.pairs.seal();
+        self.expressions.seal();
+        self.classes.seal();
+        self.ports.seal();
+        self.exceptions.seal();
+    }
+
+    pub(super) fn rule(&self, number: u32) -> Option<&Rule> {
+        self.rules.get(usize::try_from(number).ok()?)
+    }
+
+    /// Looks the facts up.
+    pub(super) fn see<'f>(&self, facts: &'f Facts<'f>) -> Seen<'f> {
+        let strings = &self.strings;
+        let caller = facts.caller.map(|caller: Caller<'_>| {
+            caller.workload().map(|id| CallerIds {
+                trust_domain: strings.known(id.trust_domain),
+                namespace: strings.known(id.namespace),
+                account: strings.known(id.service_account),
+            })
+        });
+        let claims = facts.counting_claims().map(|claims| ClaimIds {
+            cluster: claims.cluster.map(|cluster| strings.known(cluster)),
+            labels: claims
+                .labels
+                .iter()
+                .filter_map(|(key, value)| Some((strings.find(key)?, strings.known(value))))
+                .collect(),
+        });
+        let address = facts.destination.address.map(canonical);
+        let mut classes = SmallVec::new();
+        if let Fact::Known(Some(name)) = facts.destination.name {
+            self.names
+                .matches(name, strings, |class| classes.push(class));
+        }
+        if let Fact::Known(address) = address {
+            self.networks.matches(address, |class| classes.push(class));
+        }
+        let http = facts.protocol == Protocol::Http;
+        let method = if http {
+            facts.request.method
+        } else {
+            Fact::Known("")
+        };
+        Seen {
+            facts,
+            caller,
+            claims,
+            address,
+            classes,
+            method: method.map(|method| strings.known(method)),
+            is_connect: method.map(|method| method == "CONNECT"),
+            upgrade: facts
+                .request
+                .upgrade
+                .map(|token| token.map(|token| strings.known(token))),
+        }
+    }
+
+    pub(super) fn caller_holds(&self, from: From, seen: &Seen<'_>) -> Truth {
+        let identity = || Truth::on(seen.caller, |caller| caller.is_some());
+        match from {
+            From::Anyone => Truth::True,
+            From::AnyWorkload => identity(),
+            From::Sources(sources) => {
+                let identity = identity();
+                let mut any = Truth::False;
+                for id in self.numbers.get(sources) {
+                    if any == Truth::True || identity == Truth::False {
+                        break;
+                    }
+                    let Some(source) = self.sources.get(*id) else {
+                        continue;
+                    };
+                    any = any.or(self.source_holds(source, seen));
+                }
+                identity.and(any)
+            }
+        }
+    }
+
+    fn source_holds(&self, source: &Source, seen: &Seen<'_>) -> Truth {
+        let proven = self.proven_holds(&source.proven, seen);
+        if proven == Truth::False || !source.uses_claims() {
+            return proven;
+        }
+        let claimed = match &seen.claims {
+            Fact::Known(claims) => self.claims_hold(source, claims),
+            Fact::Pending => Truth::Open,
+            Fact::Missing => Truth::Lost,
+        };
+        proven.and(claimed)
+    }
+
+    fn proven_holds(&self, proven: &Proven, seen: &Seen<'_>) -> Truth {
+        Truth::on(seen.caller, |caller| {
+            let Some(caller) = caller else { return false };
+            let among =
+                |texts: Slice<StrId>, id| texts.is_empty() || self.texts.get(texts).contains(&id);
+            among(proven.trust_domains, caller.trust_domain)
+                && among(proven.namespaces, caller.namespace)
+                && (proven.accounts.is_empty()
+                    || self
+                        .pairs
+                        .get(proven.accounts)
+                        .contains(&(caller.namespace, caller.account)))
+        })
+    }
+
+    fn claims_hold(&self, source: &Source, claims: &ClaimIds) -> Truth {
+        let labels = self
+            .pairs
+            .get(source.labels)
+            .iter()
+            .all(|(key, value)| claims.label(*key) == Some(*value))
+            && self
+                .expressions
+                .get(source.expressions)
+                .iter()
+                .all(|expression| {
+                    let found = claims.label(expression.key);
+                    match expression.operator {
+                        Operator::In(values) => {
+                            found.is_some_and(|found| self.texts.get(values).contains(&found))
+                        }
+                        Operator::NotIn(values) => {
+                            found.is_none_or(|found| !self.texts.get(values).contains(&found))
+                        }
+                        Operator::Exists => found.is_some(),
+                        Operator::DoesNotExist => found.is_none(),
+                    }
+                });
+        let cluster = match claims.cluster {
+            _ if source.clusters.is_empty() => Truth::True,
+            None => Truth::Lost,
+            Some(cluster) => Truth::of(self.texts.get(source.clusters).contains(&cluster)),
+        };
+        Truth::of(labels).and(cluster)
+    }
+
+    /// Whether an element of `to` holds, and whether it compares a path that it must not.
+    pub(super) fn to_holds(&self, to: &To, denies: bool, seen: &Seen<'_>) -> ToTruth {
+        let narrowing = &to.narrowing;
+        if narrowing.protocols & protocol_bit(seen.facts.protocol) == 0 {
+            return ToTruth {
+                holds: Truth::False,
+                malformed: Truth::False,
+            };
+        }
+        let base = self
+            .place_holds(to.place, denies, seen)
+            .and(self.port_holds(narrowing.ports, seen))
+            .and(self.request_holds(narrowing, denies, seen));
+        if base == Truth::False || narrowing.paths.is_empty() {
+            return ToTruth {
+                holds: base,
+                malformed: Truth::False,
+            };
+        }
+        let path = seen.facts.request.path;
+        let matched = Truth::on(path, |path| match path {
+            RequestPath::Clean(path) => self.path_matches(narrowing.paths, path),
+            RequestPath::Malformed | RequestPath::Absent => false,
+        });
+        let malformed = Truth::on(path, |path| path == RequestPath::Malformed);
+        ToTruth {
+            holds: base.and(matched),
+            malformed: base.and(malformed),
+        }
+    }
+
+    fn path_matches(&self, patterns: Slice<u32>, path: &str) -> bool {
+        self.numbers.get(patterns).iter().any(|id| {
+            usize::try_from(*id)
+                .ok()
+                .and_then(|i| self.paths.get(i))
+                .is_some_and(|pattern| pattern.matches(path))
+        })
+    }
+
+    fn place_holds(&self, place: Place, denies: bool, seen: &Seen<'_>) -> Truth {
+        let name = seen.facts.destination.name;
+        match place {
+            Place::Anywhere => Truth::True,
+            Place::Names(classes) => {
+                Truth::on(name, |name| name.is_some() && self.in_one_of(classes, seen))
+            }
+            Place::Networks(classes, except) => {
+                let nameless = if denies {
+                    Truth::True
+                } else {
+                    Truth::on(name, |name| name.is_none())
+                };
+                let inside = Truth::on(seen.address, |address| {
+                    self.in_one_of(classes, seen)
+                        && !self
+                            .exceptions
+                            .get(except)
+                            .iter()
+                            .any(|net| net.contains(&address))
+                });
+                nameless.and(inside)
+            }
+        }
+    }
+
+    /// Class lists are sorted; a destination is in few classes.
+    fn in_one_of(&self, classes: Slice<ClassId>, seen: &Seen<'_>) -> bool {
+        let classes = self.classes.get(classes);
+        seen.classes
+            .iter()
+            .any(|class| classes.binary_search(class).is_ok())
+    }
+
+    fn port_holds(&self, ports: Slice<(u16, u16)>, seen: &Seen<'_>) -> Truth {
+        if ports.is_empty() {
+            return Truth::True;
+        }
+        Truth::on(seen.facts.destination.port, |port| {
+            self.ports
+                .get(ports)
+                .iter()
+                .any(|(first, last)| (*first..=*last).contains(&port))
+        })
+    }
+
+    fn request_holds(&self, narrowing: &Narrowing, denies: bool, seen: &Seen<'_>) -> Truth {
+        if seen.facts.protocol != Protocol::Http {
+            return Truth::True;
+        }
+        // CONNECT and upgrades need to be listed by what opens; a Deny covers them unasked.
+        let method = if narrowing.methods.is_empty() {
+            if denies {
+                Truth::True
+            } else {
+                Truth::on(seen.is_connect, |connect| !connect)
+            }
+        } else {
+            Truth::on(seen.method, |method| {
+                self.texts.get(narrowing.methods).contains(&method)
+            })
+        };
+        let upgrade = if narrowing.upgrades.is_empty() {
+            if denies {
+                Truth::True
+            } else {
+                Truth::on(seen.upgrade, |token| token.is_none())
+            }
+        } else {
+            Truth::on(seen.upgrade, |token| {
+                token.is_some_and(|token| self.texts.get(narrowing.upgrades).contains(&token))
+            })
+        };
+        method.and(upgrade)
+    }
+}
+
+/// What [`Store::to_holds`] found.
+#[derive(Clone, Copy)]
+pub(super) struct ToTruth {
+    pub(super) holds: Truth,
+    pub(super) malformed: Truth,
+}
+
+impl Actions {
+    pub(crate) const NONE: Self = Self(0);
+    pub(crate) const DENY: Self = Self(1);
+    pub(crate) const ACCEPT: Self = Self(2);
+
+    /// The inspection cluster with this place in the order of names.
+    pub(crate) fn device(place: usize) -> Option<Self> {
+        let bit = u32::try_from(place).ok().filter(|_| place < MAX_DEVICES)? + 2;
+        1_u64.checked_shl(bit).map(Self)
+    }
+
+    pub(crate) const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Anything but Deny is in it.
+    pub(crate) const fn has_opening(self) -> bool {
+        self.0 & !Self::DENY.0 != 0
+    }
+
+    /// Exactly one is in it.
+    pub(crate) const fn is_single(self) -> bool {
+        self.0.is_power_of_two()
+    }
+
+    pub(crate) fn each(self) -> impl Iterator<Item = Self> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let lowest = left & left.wrapping_neg();
+            left &= !lowest;
+            (lowest != 0).then_some(Self(lowest))
+        })
+    }
+
+    /// The more restrictive of two single actions: Deny, then inspection, then Accept. Of two
+    /// inspections the first argument's.
+    pub(crate) fn stricter(self, other: Self) -> Self {
+        if self == Self::DENY || other == Self::DENY {
+            Self::DENY
+        } else if self == Self::ACCEPT {
+            other
+        } else {
+            self
+        }
+    }
+
+    /// The most restrictive in it.
+    pub(crate) fn strictest(self) -> Option<Self> {
+        self.each().reduce(|a, b| {
+            if b.0 > Self::ACCEPT.0 && a == Self::ACCEPT {
+                b
+            } else {
+                a
+            }
+        })
+    }
+
+    /// The place of the inspection cluster, if this is one.
+    pub(crate) fn device_place(self) -> Option<usize> {
+        self.0
+            .trailing_zeros()
+            .checked_sub(2)
+            .filter(|_| self.is_single())
+            .and_then(|p| usize::try_from(p).ok())
+    }
+}

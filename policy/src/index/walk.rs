@@ -1,0 +1,502 @@
+//! The walk over the candidates of one policy.
+
+use super::candidates::Candidates;
+use super::rules::{Actions, Effect, Rule, Seen, Store, ToTruth};
+use super::truth::Truth;
+use super::{Index, Tables};
+use crate::address::special;
+use crate::facts::{Caller, Fact, Facts, Protocol};
+use crate::model::{DefaultAction, Head, TierDefault, Workloads};
+use crate::settings::{AddressCheck, Settings};
+use crate::verdict::{Basis, Code};
+
+/// Which policy is walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// Without every Shadow rule and tier.
+    Enforced,
+    /// As if nothing were in shadow.
+    ShadowLifted,
+}
+
+/// What one policy's walk can come to.
+#[derive(Debug)]
+pub(crate) struct Outcome<'p> {
+    /// Every action that some completion of the facts leads to. Not all of them are collected once
+    /// it is certain that the outcome is undecided.
+    pub(crate) possible: Actions,
+    /// One of them waits for a fact that may still come.
+    pub(crate) pending: bool,
+    /// Some completion of the facts still to come opens.
+    pub(crate) may_accept: bool,
+    /// Where the walk ended for certain: action, code, basis.
+    pub(crate) end: (Actions, Code, Basis<'p>),
+    /// The first rule or default that a missing fact left unknown.
+    pub(crate) missing: Option<Basis<'p>>,
+}
+
+/// Whether a point of the walk can still lead to something that opens.
+#[derive(Clone, Copy, PartialEq)]
+enum Chance {
+    Never,
+    Surely,
+    /// As from the start of the next tier.
+    AsNext,
+}
+
+/// What an end of the walk can be.
+#[derive(Clone, Copy)]
+struct Ending {
+    actions: Actions,
+    /// The last resort among them.
+    last: (Actions, Code),
+    /// The choice waits for a fact that may still come.
+    pending: bool,
+}
+
+impl Ending {
+    const fn only(action: Actions, code: Code) -> Self {
+        Self {
+            actions: action,
+            last: (action, code),
+            pending: false,
+        }
+    }
+
+    const fn deny(code: Code) -> Self {
+        Self::only(Actions::DENY, code)
+    }
+
+    fn either(truth: Truth, if_true: Self, if_false: Self) -> Self {
+        match truth {
+            Truth::True => if_true,
+            Truth::False => if_false,
+            Truth::Open | Truth::Lost => Self {
+                actions: if_true.actions.with(if_false.actions),
+                last: if_false.last,
+                pending: truth == Truth::Open || if_true.pending || if_false.pending,
+            },
+        }
+    }
+
+    const fn opens(&self) -> bool {
+        self.actions.has_opening() && (self.pending || !self.actions.has(Actions::DENY))
+    }
+}
+
+struct Walk<'p, 's> {
+    store: &'p Store,
+    head: &'p Head,
+    settings: Settings,
+    seen: &'s Seen<'s>,
+    in_shadow: Truth,
+    outcome: Outcome<'p>,
+    /// The chance over all tiers before this one.
+    so_far: Chance,
+    /// The chance of this tier, once something decided it.
+    this_tier: Option<Chance>,
+    /// What the rest of this tier stands for, if it surely opens and if it never does.
+    if_surely: Chance,
+    if_never: Chance,
+}
+
+impl Index {
+    /// Walks the policy over what was seen.
+    pub(crate) fn walk<'p>(
+        &'p self,
+        head: &'p Head,
+        settings: Settings,
+        facts: &Facts<'_>,
+        view: View,
+    ) -> Outcome<'p> {
+        let Self {
+            tables: Tables { store, .. },
+            tiers,
+            ..
+        } = self;
+        let seen = store.see(facts);
+        let nothing = (Actions::DENY, Code::EngineError, Basis::None);
+        let mut walk = Walk {
+            store,
+            head,
+            settings,
+            seen: &seen,
+            in_shadow: Truth::False,
+            outcome: Outcome {
+                possible: Actions::NONE,
+                pending: false,
+                may_accept: false,
+                end: nothing,
+                missing: None,
+            },
+            so_far: Chance::AsNext,
+            this_tier: None,
+            if_surely: Chance::Surely,
+            if_never: Chance::Never,
+        };
+        if let Some(code) = walk.refused() {
+            walk.outcome.possible = Actions::DENY;
+            walk.outcome.end = (Actions::DENY, code, Basis::Policy { policy: &head.name });
+            return walk.outcome;
+        }
+        if view == View::Enforced {
+            walk.in_shadow = in_shadow(head, facts);
+        }
+        walk.unread();
+        let mut candidates = Candidates::of(&self.tables, &seen);
+        for tier in tiers {
+            if view == View::Enforced && tier.shadow {
+                candidates.skip_to(tier.end);
+                continue;
+            }
+            let basis = Basis::Tier {
+                policy: &head.name,
+                tier: &tier.name,
+            };
+            let mut goes_on = false;
+            let mut ended = false;
+            while let Some(number) = candidates.next_below(tier.end) {
+                let Some(rule) = store.rule(number) else {
+                    continue;
+                };
+                if rule.shadow && view == View::Enforced {
+                    continue;
+                }
+                let basis = Basis::Rule {
+                    policy: &head.name,
+                    tier: &tier.name,
+                    rule: store.strings.get(rule.name),
+                };
+                match walk.rule(rule, basis) {
+                    Next::Rule => {}
+                    Next::RuleOrTier => goes_on = true,
+                    Next::Tier => {
+                        goes_on = true;
+                        ended = true;
+                    }
+                    Next::End => ended = true,
+                }
+                if walk.is_settled() {
+                    walk.outcome.may_accept = true;
+                    return walk.outcome;
+                }
+                if ended {
+                    break;
+                }
+            }
+            if !ended {
+                match tier.default {
+                    TierDefault::Pass => {
+                        walk.pass(Truth::True, basis);
+                        goes_on = true;
+                    }
+                    TierDefault::Deny => {
+                        let ending = walk.deny(walk.default_code());
+                        walk.end(Truth::True, ending, basis);
+                    }
+                }
+            }
+            if !goes_on {
+                return walk.finish();
+            }
+            candidates.skip_to(tier.end);
+            walk.next_tier();
+        }
+        let ending = match head.default {
+            DefaultAction::Deny => walk.deny(walk.default_code()),
+            DefaultAction::Accept => walk.open(Actions::ACCEPT, Code::Default, Truth::False),
+        };
+        walk.end(Truth::True, ending, Basis::Policy { policy: &head.name });
+        walk.finish()
+    }
+}
+
+/// Where the walk goes after a rule.
+#[derive(Clone, Copy)]
+enum Next {
+    Rule,
+    RuleOrTier,
+    Tier,
+    End,
+}
+
+impl<'p> Walk<'p, '_> {
+    /// What is denied whatever the rules say.
+    fn refused(&self) -> Option<Code> {
+        let Fact::Known(caller) = self.seen.facts.caller else {
+            return None;
+        };
+        match caller {
+            Caller::Malformed => Some(Code::IdentityMalformed),
+            Caller::Plaintext if !self.head.allow_plaintext => Some(Code::NoIdentity),
+            Caller::Workload(id)
+                if !self
+                    .head
+                    .trust_domains
+                    .iter()
+                    .any(|td| td == id.trust_domain) =>
+            {
+                Some(Code::TrustDomain)
+            }
+            Caller::Workload(_) | Caller::NoCertificate | Caller::Plaintext => None,
+        }
+    }
+
+    /// Whoever or whatever is not read yet may turn out to be refused.
+    fn unread(&mut self) {
+        let (facts, basis) = (
+            self.seen.facts,
+            Basis::Policy {
+                policy: &self.head.name,
+            },
+        );
+        let unread = [
+            Truth::on(facts.caller, |_| false),
+            Truth::on(facts.destination.name, |_| false),
+            Truth::on(facts.destination.port, |_| false),
+        ];
+        for truth in unread {
+            self.end(truth, Ending::deny(Code::FactsMissing), basis);
+        }
+        self.pass(Truth::True, basis);
+        self.next_tier();
+    }
+
+    fn rule(&mut self, rule: &Rule, basis: Basis<'p>) -> Next {
+        let in_force = rule
+            .expires
+            .map_or(Truth::True, |expires| match self.seen.facts.now {
+                Fact::Known(now) => Truth::of(now < expires),
+                Fact::Pending => Truth::Open,
+                // An unreadable clock means expired.
+                Fact::Missing => Truth::False,
+            });
+        if in_force == Truth::False {
+            return Next::Rule;
+        }
+        let who = in_force.and(self.store.caller_holds(rule.from, self.seen));
+        if who == Truth::False {
+            return Next::Rule;
+        }
+        let to = self.elements(rule);
+        let (truth, malformed) = (who.and(to.holds), who.and(to.malformed));
+        let next = match rule.effect {
+            Effect::Pass => self.pass(truth, basis),
+            Effect::End(Actions::DENY) => {
+                let ending = self.deny(Code::Rule);
+                self.end(truth, ending, basis)
+            }
+            Effect::End(action) => {
+                let ending = self.open(action, Code::Rule, to.exempt);
+                self.end(truth, ending, basis)
+            }
+        };
+        if truth == Truth::True || malformed == Truth::False {
+            return next;
+        }
+        // A path that servers read differently denies where the rule would have compared it.
+        match (
+            next,
+            self.end(malformed, Ending::deny(Code::PathMalformed), basis),
+        ) {
+            (Next::RuleOrTier, Next::End) => Next::Tier,
+            (_, Next::End) => Next::End,
+            (next, _) => next,
+        }
+    }
+
+    fn elements(&self, rule: &Rule) -> Elements {
+        let mut all = Elements {
+            holds: Truth::False,
+            malformed: Truth::False,
+            exempt: Truth::False,
+        };
+        for id in self.store.numbers.get(rule.to) {
+            let Some(to) = self.store.tos.get(*id) else {
+                continue;
+            };
+            let ToTruth { holds, malformed } =
+                self.store.to_holds(to, rule.effect.denies(), self.seen);
+            all.holds = all.holds.or(holds);
+            all.malformed = all.malformed.or(malformed);
+            if to.narrowing.allow_private {
+                all.exempt = all.exempt.or(holds);
+            }
+        }
+        all
+    }
+
+    /// An end of the walk that holds as far as `truth` says.
+    fn end(&mut self, truth: Truth, ending: Ending, basis: Basis<'p>) -> Next {
+        if truth == Truth::False {
+            return Next::Rule;
+        }
+        self.outcome.possible = self.outcome.possible.with(ending.actions);
+        self.outcome.pending |= ending.pending || truth == Truth::Open;
+        let opens = ending.opens();
+        match truth {
+            Truth::True => {
+                let (action, code) = ending.last;
+                self.outcome.end = (action, code, basis);
+                self.decide(if opens { self.if_surely } else { self.if_never });
+                return Next::End;
+            }
+            Truth::Open if opens => self.decide(self.if_surely),
+            Truth::Lost if !opens => self.decide(self.if_never),
+            Truth::Open | Truth::Lost | Truth::False => {}
+        }
+        if truth == Truth::Lost {
+            self.outcome.missing.get_or_insert(basis);
+        }
+        Next::Rule
+    }
+
+    /// A Pass that holds as far as `truth` says.
+    fn pass(&mut self, truth: Truth, basis: Basis<'p>) -> Next {
+        match truth {
+            Truth::False => Next::Rule,
+            Truth::True => {
+                self.decide(Chance::AsNext);
+                Next::Tier
+            }
+            Truth::Open => {
+                self.outcome.pending = true;
+                self.if_never = Chance::AsNext;
+                Next::RuleOrTier
+            }
+            Truth::Lost => {
+                self.outcome.missing.get_or_insert(basis);
+                self.if_surely = Chance::AsNext;
+                Next::RuleOrTier
+            }
+        }
+    }
+
+    /// The first event of a tier that settles its chance does so for good.
+    fn decide(&mut self, chance: Chance) {
+        self.this_tier.get_or_insert(chance);
+    }
+
+    fn chance(&self) -> Chance {
+        if self.so_far == Chance::AsNext {
+            self.this_tier.unwrap_or(Chance::AsNext)
+        } else {
+            self.so_far
+        }
+    }
+
+    fn next_tier(&mut self) {
+        self.so_far = self.chance();
+        self.this_tier = None;
+        self.if_surely = Chance::Surely;
+        self.if_never = Chance::Never;
+    }
+
+    /// Nothing that follows can make this outcome other than undecided.
+    fn is_settled(&self) -> bool {
+        let possible = self.outcome.possible;
+        self.outcome.pending
+            && possible.has(Actions::DENY)
+            && possible.has_opening()
+            && self.chance() == Chance::Surely
+    }
+
+    fn finish(mut self) -> Outcome<'p> {
+        self.outcome.may_accept = self.chance() == Chance::Surely;
+        self.outcome
+    }
+
+    /// An end that opens, under the guard over the addresses that names lead to.
+    fn open(&self, action: Actions, code: Code, exempt: Truth) -> Ending {
+        match self.seen.facts.destination.name {
+            Fact::Known(Some(_)) => {
+                Ending::either(exempt, Ending::only(action, code), self.guard(action, code))
+            }
+            // A literal is the policy's own business; an unread name is refused before.
+            Fact::Known(None) | Fact::Pending | Fact::Missing => Ending::only(action, code),
+        }
+    }
+
+    fn guard(&self, action: Actions, code: Code) -> Ending {
+        match (self.settings.address_check, self.seen.address) {
+            (AddressCheck::None, _) => Ending::only(action, code),
+            (AddressCheck::Unstated, _) | (AddressCheck::Upstream, Fact::Missing) => {
+                Ending::deny(Code::AddressUnchecked)
+            }
+            (AddressCheck::Upstream, Fact::Known(_) | Fact::Pending) => {
+                self.unless_special(action, code)
+            }
+        }
+    }
+
+    fn unless_special(&self, action: Actions, code: Code) -> Ending {
+        let inside = Truth::on(self.seen.address, |address| special(address).is_some());
+        Ending::either(
+            inside,
+            Ending::deny(Code::PrivateAddress),
+            Ending::only(action, code),
+        )
+    }
+
+    /// A denial by the policy, which a workload in shadow is only told about.
+    fn deny(&self, code: Code) -> Ending {
+        Ending::either(self.in_shadow, self.reported(), Ending::deny(code))
+    }
+
+    /// What a workload in shadow may do beyond its rules: everything but inside addresses.
+    fn reported(&self) -> Ending {
+        match (self.seen.facts.destination.name, self.seen.address) {
+            (Fact::Known(Some(_)), _) => self.guard(Actions::ACCEPT, Code::Default),
+            (Fact::Known(None), Fact::Missing) => Ending::deny(Code::AddressUnchecked),
+            (Fact::Known(None), _) => self.unless_special(Actions::ACCEPT, Code::Default),
+            (Fact::Pending | Fact::Missing, _) => Ending::only(Actions::ACCEPT, Code::Default),
+        }
+    }
+
+    fn default_code(&self) -> Code {
+        let request = &self.seen.facts.request;
+        let connect = request.method == Fact::Known("CONNECT");
+        let upgrade = matches!(request.upgrade, Fact::Known(Some(_)));
+        if self.seen.facts.protocol == Protocol::Http && (connect || upgrade) {
+            Code::ConnectNotAllowed
+        } else {
+            Code::Default
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Elements {
+    holds: Truth,
+    malformed: Truth,
+    /// An element that holds says `allowPrivate`.
+    exempt: Truth,
+}
+
+fn in_shadow(head: &Head, facts: &Facts<'_>) -> Truth {
+    let entries = head.shadow_workloads.iter().map(|entry| {
+        let in_force = match facts.now {
+            Fact::Known(now) => Truth::of(now < entry.expires),
+            Fact::Pending => Truth::Open,
+            Fact::Missing => Truth::False,
+        };
+        in_force.and(listed(&entry.workloads, facts.caller))
+    });
+    entries.fold(Truth::False, Truth::or)
+}
+
+/// Whether the caller is one of these workloads.
+pub(crate) fn listed(workloads: &Workloads, caller: Fact<Caller<'_>>) -> Truth {
+    Truth::on(caller, |caller| {
+        caller.workload().is_some_and(|id| {
+            workloads
+                .namespaces
+                .iter()
+                .any(|namespace| namespace == id.namespace)
+                || workloads
+                    .service_accounts
+                    .iter()
+                    .any(|sa| sa.namespace == id.namespace && sa.name == id.service_account)
+        })
+    })
+}
