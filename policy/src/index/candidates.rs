@@ -8,10 +8,6 @@ use super::rules::Seen;
 use crate::facts::Fact;
 
 /// Rule numbers in ascending order, each once.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives on the stack of one walk"
-)]
 pub(super) enum Candidates<'i> {
     /// Every rule, where too little is known to leave any out.
     All { next: u32, end: u32 },
