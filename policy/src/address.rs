@@ -146,15 +146,16 @@ fn special_v6(v6: Ipv6Addr) -> Option<Special> {
     embedded_v4(v6).and_then(special_v4)
 }
 
-/// The IPv4 address inside NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380) or the
-/// IPv4-compatible form (RFC 4291 §2.5.5.1).
+/// The IPv4 address inside NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380), the
+/// IPv4-compatible form (RFC 4291 §2.5.5.1) or the IPv4-translated one (RFC 2765 §2.1).
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let octets = v6.octets();
     let at = |i: usize| octets.get(i).copied().unwrap_or_default();
     let quad = |i: usize| Ipv4Addr::new(at(i), at(i + 1), at(i + 2), at(i + 3));
     let nat64 = octets.starts_with(&[0x00, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0]);
     let compatible = octets.starts_with(&[0; 12]);
-    if nat64 || compatible {
+    let translated = octets.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0]);
+    if nat64 || compatible || translated {
         Some(quad(12))
     } else if octets.starts_with(&[0x20, 0x02]) {
         Some(quad(2))
