@@ -9,7 +9,7 @@ use globset::{GlobBuilder, GlobMatcher};
 pub enum RequestPath<'a> {
     /// Every server reads it alike; the query is cut off.
     Clean(&'a str),
-    /// Servers differ over it (`%2f`, `\`, `;`, `//`, dot segments, escapes of plain letters,
+    /// Servers differ over it (`%2f`, `\`, `;`, `//`, dot segments, escapes of what needs none,
     /// bytes outside printable ASCII), so a rule that compares paths denies it.
     Malformed,
     /// None at all, as in CONNECT.
@@ -47,18 +47,34 @@ fn is_clean(path: &str) -> bool {
         && path.split('%').skip(1).all(is_unambiguous_escape)
 }
 
+/// What may stand in a path as it is (RFC 3986 §3.3, pchar), but for `;`, which starts a path
+/// parameter for some servers.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'@')
+        || matches!(
+            byte,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'='
+        )
+}
+
 /// True unless the escape stands for a byte that a server may treat as a separator, or for one
-/// that needs no escape and so gives one path two spellings (RFC 3986 §2.3).
+/// that needs no escape: nearly every server reads `%40` as `@`, and one path with two spellings
+/// would slip past a Deny that writes the other.
 fn is_unambiguous_escape(after_percent: &str) -> bool {
-    let Some(byte) = after_percent
-        .get(..2)
-        .and_then(|hex| u8::from_str_radix(hex, 16).ok())
-    else {
+    let Some([high, low]) = after_percent.as_bytes().first_chunk() else {
+        return false;
+    };
+    let digit = |b: u8| {
+        char::from(b)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    let Some(byte) = digit(*high).zip(digit(*low)).map(|(h, l)| h << 4 | l) else {
         return false;
     };
     let separator = matches!(byte, b'/' | b'\\' | b';' | b'%' | b'?' | b'#');
-    let unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    !separator && !unreserved && !byte.is_ascii_control()
+    !separator && !is_plain(byte) && !byte.is_ascii_control()
 }
 
 /// A path glob: `*` inside a segment, `**` across segments.
@@ -76,9 +92,17 @@ impl PathPattern {
         if !text.starts_with('/') {
             return Err(PathPatternError::NotAbsolute);
         }
-        let literal: String = text.chars().filter(|c| *c != '*').collect();
-        // What no clean path can hold would make a rule that never matches.
-        if !is_clean(&literal.replace("//", "/")) || text.contains('?') {
+        let segments = || text.split('/').skip(1);
+        if segments().any(|segment| segment.contains("**") && segment != "**") {
+            return Err(PathPatternError::DoubleStar);
+        }
+        // What no clean path holds in one spelling only would make a rule that never matches, or
+        // one that an escape slips past.
+        let fine = |byte: u8| is_plain(byte) || matches!(byte, b'/' | b'{' | b'}');
+        if text.contains("//")
+            || segments().any(|segment| matches!(segment, "." | ".."))
+            || !text.bytes().all(fine)
+        {
             return Err(PathPatternError::NeverMatches);
         }
         GlobBuilder::new(text)
@@ -128,6 +152,9 @@ pub enum PathPatternError {
     /// Characters that are refused in every request path under a path rule.
     #[error("no path that a rule compares holds these characters")]
     NeverMatches,
+    /// `**` beside other characters of its segment.
+    #[error("`**` is a whole segment")]
+    DoubleStar,
     /// globset's own complaint.
     #[error("{0}")]
     Glob(String),
@@ -140,9 +167,11 @@ impl PathPatternError {
         match self {
             Self::NotAbsolute => "for example `/repos/*/issues` or `/repos/**`",
             Self::NeverMatches => {
-                "`?`, `;`, `#`, `\\`, `//`, dot segments and escapes of `/` or of plain letters are denied before globs are compared"
+                "a glob holds what stands in a path unescaped, `*` and `{a,b}`; write `*` where a path holds an escape"
             }
-            Self::Glob(_) => "`*` matches inside a segment, `**` across segments, `{a,b}` either",
+            Self::DoubleStar | Self::Glob(_) => {
+                "`*` matches inside a segment, `**` across segments, `{a,b}` either"
+            }
         }
     }
 }
