@@ -1,0 +1,330 @@
+//! `warden explain`: one question, the verdict, and why.
+
+use egress_policy::facts::{Fact, Protocol};
+use egress_policy::settings::AddressCheck;
+use egress_policy::verdict::{Action, Evaluation};
+
+use crate::Console;
+use crate::diagnostic::Severity;
+use crate::exit::{Exit, Failure};
+use crate::explain::{Entry, Explanation, explain, rule_id, truth_word};
+use crate::load::{Inputs, Layers, load};
+use crate::report;
+use crate::satisfy::ordinary_address;
+use crate::situation::{Situation, parse_address, parse_caller, parse_time, parse_to};
+
+/// Most rules that are listed for people.
+const MAX_LISTED: usize = 20;
+
+/// Explain a verdict: which rule decides, why the ones before it do not, and what facts that are
+/// not given would change. Exits 0 for Accept and Inspect, 2 for Deny, 5 for Undecided.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  warden explain policy.yaml --from app1-ns/app1,label=egress-ruleset=app1 \\
+      --to https://api.github.com
+  warden explain policy.yaml --from app1-ns/app1,claims=none --to tcp://203.0.113.7:22
+  warden explain policy.yaml --from plaintext --to http://example.com/login --method POST")]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    inputs: Inputs,
+    /// Who asks: NAMESPACE/SERVICE-ACCOUNT, then `,label=KEY=VALUE`, `,cluster=NAME`,
+    /// `,trust-domain=NAME`, `,claims=none|unknown|missing`. Or a spiffe:// id, `plaintext`,
+    /// `no-certificate`, `malformed`, `unknown`, `missing`. Labels that are not given are unknown.
+    #[arg(long)]
+    from: String,
+    /// Where to, as `http://HOST/PATH`, `https://HOST`, `tls://HOST:PORT`, `ws://HOST`,
+    /// `tcp://HOST:PORT` or `udp://ADDRESS:PORT`.
+    #[arg(long)]
+    to: String,
+    /// The HTTP method [default: GET], or `unknown` or `missing`.
+    #[arg(long)]
+    method: Option<String>,
+    /// The server name in the ClientHello, where it differs from the host; `none` for no name.
+    #[arg(long)]
+    sni: Option<String>,
+    /// Where a name leads: an address, `unknown`, `missing`, or `public` for an ordinary address
+    /// that no rule names [default: public].
+    #[arg(long, visible_alias = "resolved")]
+    address: Option<String>,
+    /// When, as RFC 3339, or `unknown` or `missing` [default: now].
+    #[arg(long)]
+    time: Option<String>,
+    /// Whether the gateway checks the address behind a name [default: as configured, or upstream].
+    #[arg(long, value_name = "WHERE")]
+    address_check: Option<AddressCheckWord>,
+    /// How to write the result.
+    #[arg(long, value_enum, default_value_t)]
+    output: Form,
+    /// List every rule on the way, not only the closest.
+    #[arg(long)]
+    all: bool,
+}
+
+/// `--output` without annotations: there is no file to annotate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum AddressCheckWord {
+    /// Where it is known.
+    Upstream,
+    /// Not at all, stated.
+    None,
+    /// Not at all, not stated, so names are denied.
+    Unstated,
+}
+
+impl Explain {
+    pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let mut loaded = load(&self.inputs, console)?;
+        let mut compiled = None;
+        if !loaded.has_errors() {
+            let mut layers = one_set(std::mem::take(&mut loaded.layers))?;
+            if let Some(word) = self.address_check {
+                layers.settings.address_check = match word {
+                    AddressCheckWord::Upstream => AddressCheck::Upstream,
+                    AddressCheckWord::None => AddressCheck::None,
+                    AddressCheckWord::Unstated => AddressCheck::Unstated,
+                };
+            }
+            match layers.compile() {
+                Ok(set) => compiled = Some((layers, set)),
+                Err(found) => loaded.diagnostics.extend(found),
+            }
+        }
+        let Some((layers, set)) = compiled else {
+            for diagnostic in &loaded.diagnostics {
+                if diagnostic.severity == Severity::Error {
+                    writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
+                }
+            }
+            return Ok(Exit::Defects);
+        };
+        let (situation, assumptions) = self.situation(&layers, console.now)?;
+        let explanation = explain(&layers, &set, situation, assumptions);
+        match self.output {
+            Form::Json => writeln!(console.stdout, "{:#}", explanation.to_json())?,
+            Form::Human => self.write_human(&explanation, console)?,
+        }
+        Ok(exit_of(&explanation.evaluation))
+    }
+
+    /// The facts that the arguments state, and what was assumed beside them.
+    fn situation(
+        &self,
+        layers: &Layers,
+        now: Option<i64>,
+    ) -> Result<(Situation, Vec<String>), Failure> {
+        let mut assumptions = Vec::new();
+        let mut situation = parse_to(&self.to, self.sni.as_deref())?;
+        let first = layers.policies.first();
+        let trust_domain = first
+            .and_then(|policy| policy.head.trust_domains.first())
+            .map_or("cluster.local", String::as_str);
+        (situation.caller, situation.claims) = parse_caller(&self.from, trust_domain)?;
+        self.set_request(&mut situation, &mut assumptions);
+        self.set_address(&mut situation, layers, &mut assumptions)?;
+        situation.now = match &self.time {
+            Some(text) => parse_time(text)?,
+            None => now.map_or(Fact::Missing, Fact::Known),
+        };
+        Ok((situation, assumptions))
+    }
+
+    fn set_request(&self, situation: &mut Situation, assumptions: &mut Vec<String>) {
+        let after_host = self.to.split_once("://").map_or("", |(_, rest)| rest);
+        let has_path = after_host
+            .split_once('/')
+            .is_some_and(|(_, path)| !path.is_empty());
+        if situation.protocol != Protocol::Http {
+            if situation.protocol == Protocol::Tls && (has_path || self.method.is_some()) {
+                assumptions.push(
+                    "the application speaks TLS to the outside, and the gateway sees neither method nor path; where the gateway originates TLS, ask for http://"
+                        .to_owned(),
+                );
+            }
+            return;
+        }
+        match self.method.as_deref() {
+            None => assumptions.push("the method is GET".to_owned()),
+            Some("unknown") => situation.method = Fact::Pending,
+            Some("missing") => situation.method = Fact::Missing,
+            Some(method) => situation.method = Fact::Known(method.to_owned()),
+        }
+        if self.method.as_deref() == Some("CONNECT") {
+            situation.path = Fact::Known(None);
+        }
+    }
+
+    fn set_address(
+        &self,
+        situation: &mut Situation,
+        layers: &Layers,
+        assumptions: &mut Vec<String>,
+    ) -> Result<(), Failure> {
+        let named = matches!(situation.name, Fact::Known(Some(_)));
+        match self.address.as_deref() {
+            Some("public") | None => {
+                if named
+                    && !matches!(situation.address, Fact::Known(_))
+                    && let Some(address) = ordinary_address(&layers.policies)
+                {
+                    situation.address = Fact::Known(address);
+                    if self.address.is_none() {
+                        assumptions.push(format!(
+                            "the name leads to a public address that no rule names, such as {address}"
+                        ));
+                    }
+                }
+            }
+            Some(text) => situation.address = parse_address(text)?,
+        }
+        Ok(())
+    }
+
+    fn write_human(
+        &self,
+        explanation: &Explanation<'_>,
+        console: &mut Console<'_>,
+    ) -> Result<(), Failure> {
+        let out = &mut *console.stdout;
+        match &explanation.evaluation {
+            Evaluation::Final(verdict) => {
+                let ruling = &verdict.enforced;
+                let by = rule_id(ruling.basis)
+                    .map(|rule| format!(" by {rule}"))
+                    .unwrap_or_default();
+                let device = match ruling.action {
+                    Action::Inspect(device) => format!(" through {device}"),
+                    Action::Accept | Action::Deny => String::new(),
+                };
+                writeln!(
+                    out,
+                    "{}{device}{by} ({}): {}",
+                    ruling.action.as_str(),
+                    ruling.code,
+                    ruling.code.explanation()
+                )?;
+                if let Some(would_be) = &verdict.would_be {
+                    let by = rule_id(would_be.basis).unwrap_or_default();
+                    writeln!(
+                        out,
+                        "without shadow it would be {} by {by} ({})",
+                        would_be.action.as_str(),
+                        would_be.code
+                    )?;
+                }
+            }
+            Evaluation::Undecided => {
+                writeln!(out, "Undecided: the given facts decide nothing yet")?;
+            }
+        }
+        for assumption in &explanation.assumptions {
+            writeln!(out, "assumed: {assumption}")?;
+        }
+        self.write_considered(&explanation.considered, console)?;
+        let out = &mut *console.stdout;
+        if !explanation.changes.is_empty() {
+            writeln!(out, "\nit would change if:")?;
+        }
+        for change in &explanation.changes {
+            let known: Vec<String> = change
+                .known
+                .iter()
+                .map(|(fact, value)| format!("{fact} = {value}"))
+                .collect();
+            let by = change.rule.as_deref().unwrap_or("no rule");
+            let code = change.code.unwrap_or("-");
+            writeln!(
+                out,
+                "  {}: {} by {by} ({code})",
+                known.join(", "),
+                change.verdict
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_considered(
+        &self,
+        considered: &[Entry<'_>],
+        console: &mut Console<'_>,
+    ) -> Result<(), Failure> {
+        let shown = if self.all || considered.len() <= MAX_LISTED {
+            considered.iter().collect()
+        } else {
+            nearest(considered)
+        };
+        if !shown.is_empty() {
+            writeln!(console.stdout, "\nrules on the way:")?;
+        }
+        for entry in &shown {
+            let shadow = if entry.shadow { ", shadow" } else { "" };
+            let matches = match truth_word(entry.truth) {
+                "true" => "matches",
+                "false" => "does not match",
+                _ => "cannot be told yet",
+            };
+            let id = rule_id(entry.basis).unwrap_or_default();
+            writeln!(
+                console.stdout,
+                "  {id} ({}{shadow}): {matches}",
+                entry.action
+            )?;
+            for mismatch in &entry.mismatches {
+                writeln!(console.stdout, "      {mismatch}")?;
+            }
+        }
+        let hidden = considered.len() - shown.len();
+        if hidden > 0 {
+            writeln!(
+                console.stdout,
+                "  ... and {hidden} that differ in more (--all lists them)"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The rules that came closest, in their order.
+fn nearest<'e, 'p>(considered: &'e [Entry<'p>]) -> Vec<&'e Entry<'p>> {
+    let mut ranked: Vec<(usize, &Entry<'_>)> = considered.iter().enumerate().collect();
+    ranked.sort_by_key(|(_, entry)| entry.mismatches.len());
+    ranked.truncate(MAX_LISTED);
+    ranked.sort_by_key(|(index, _)| *index);
+    ranked.into_iter().map(|(_, entry)| entry).collect()
+}
+
+/// The one set of policies that the question is about. Manifests that carry the same policies
+/// (the contexts of one gateway) count as one.
+fn one_set(mut layers: Vec<Layers>) -> Result<Layers, Failure> {
+    let first = layers
+        .pop()
+        .ok_or_else(|| Failure::new("no policy was found"))?;
+    match layers.iter().find(|other| other.policies != first.policies) {
+        None => Ok(first),
+        Some(other) => Err(Failure::new(format!(
+            "{} and {} carry different policies",
+            first.origin, other.origin
+        ))
+        .with_hint("ask about one of them")),
+    }
+}
+
+/// The exit code of a verdict.
+const fn exit_of(evaluation: &Evaluation<'_>) -> Exit {
+    match evaluation {
+        Evaluation::Final(verdict) => match verdict.enforced.action {
+            Action::Accept | Action::Inspect(_) => Exit::Ok,
+            Action::Deny => Exit::Denied,
+        },
+        Evaluation::Undecided => Exit::Undecided,
+    }
+}

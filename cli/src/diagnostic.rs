@@ -1,0 +1,125 @@
+//! What is wrong or doubtful, and where, in one form for every output.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use egress_policy::defect::{Defect, DefectKind};
+
+use crate::document::{self, Source, Target};
+
+/// How serious a diagnostic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing to do, good to know.
+    Note,
+    /// Probably not what was meant, or not safe to rest on.
+    Warning,
+    /// The policy is refused.
+    Error,
+}
+
+impl Severity {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A place in a source.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The text.
+    pub source: Arc<Source>,
+    /// Bytes in it.
+    pub span: Range<usize>,
+}
+
+impl Place {
+    /// Line and column of the start, both from 1; the column counts characters.
+    #[must_use]
+    pub fn line_column(&self) -> (usize, usize) {
+        self.source.line_column(self.span.start)
+    }
+
+    /// Line and column of the end, exclusive.
+    #[must_use]
+    pub fn end_line_column(&self) -> (usize, usize) {
+        self.source.line_column(self.span.end)
+    }
+}
+
+/// One thing to tell about the files that were read.
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    /// How serious.
+    pub severity: Severity,
+    /// A stable word: a defect's kind or a lint's code.
+    pub code: &'static str,
+    /// What: lower case, no full stop.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+    /// Where, if anywhere.
+    pub place: Option<Place>,
+    /// The path in the document, such as `spec.tiers[0]`.
+    pub path: String,
+    /// Another place that belongs to it, with what it is.
+    pub related: Vec<(Place, String)>,
+}
+
+impl Diagnostic {
+    /// A defect that the engine found in the document at `root`.
+    #[must_use]
+    pub fn of_defect(defect: &Defect, root: document::Place<'_>) -> Self {
+        let target = match defect.kind {
+            DefectKind::UnknownField => Target::Key,
+            DefectKind::DuplicateField => Target::LastKey,
+            _ => Target::Value,
+        };
+        let span = root.resolve(&defect.path, target);
+        let source = Arc::clone(root.source());
+        let written = source.text().get(span.clone()).unwrap_or_default();
+        let hint = if defect.kind == DefectKind::BadValue && !written.is_ascii() {
+            Some("this Unicode name has no A-label form (UTS 46)".to_owned())
+        } else {
+            defect.hint.clone()
+        };
+        Self {
+            severity: Severity::Error,
+            code: defect.kind.as_str(),
+            message: defect.message.clone(),
+            hint,
+            place: Some(Place { source, span }),
+            path: defect.path.to_string(),
+            related: Vec::new(),
+        }
+    }
+
+    /// A mistake of syntax.
+    #[must_use]
+    pub fn of_syntax(error: document::SyntaxError, source: &Arc<Source>) -> Self {
+        let document::SyntaxError {
+            span,
+            message,
+            hint,
+        } = error;
+        Self {
+            severity: Severity::Error,
+            code: DefectKind::Syntax.as_str(),
+            message,
+            hint,
+            place: Some(Place {
+                source: Arc::clone(source),
+                span,
+            }),
+            path: String::new(),
+            related: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Why a verdict is what it is: the rules that were considered, what each of them wanted, and
+//! what facts that are still unknown would change.
+
+mod change;
+mod mismatch;
+
+use egress_policy::PolicySet;
+use egress_policy::facts::Fact;
+use egress_policy::model::{Policy, Rule};
+use egress_policy::reference::{Considered, PolicyTrace, Step, Truth, trace};
+use egress_policy::verdict::{Action, Basis, Code, Evaluation, Ruling};
+use serde_json::{Value, json};
+
+use crate::load::Layers;
+use crate::situation::Situation;
+
+pub(crate) use change::Change;
+
+/// The answer to `warden explain`.
+pub(crate) struct Explanation<'p> {
+    /// What was asked.
+    pub(crate) situation: Situation,
+    /// What was taken for granted.
+    pub(crate) assumptions: Vec<String>,
+    /// The verdict.
+    pub(crate) evaluation: Evaluation<'p>,
+    /// The rules on the way to it.
+    pub(crate) considered: Vec<Entry<'p>>,
+    /// What unknown facts would change.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// One rule or default on the way to the verdict.
+pub(crate) struct Entry<'p> {
+    /// Which.
+    pub(crate) basis: Basis<'p>,
+    /// Its action.
+    pub(crate) action: &'static str,
+    /// It is in shadow, so it is only reported.
+    pub(crate) shadow: bool,
+    /// Whether it matched.
+    pub(crate) truth: Truth,
+    /// What it wanted and did not find, of its closest alternatives.
+    pub(crate) mismatches: Vec<String>,
+}
+
+/// Judges and explains.
+pub(crate) fn explain<'p>(
+    layers: &'p Layers,
+    set: &'p PolicySet,
+    situation: Situation,
+    assumptions: Vec<String>,
+) -> Explanation<'p> {
+    let evaluation = situation.with_facts(|facts| set.evaluate(facts));
+    let traces = situation.with_facts(|facts| trace(&layers.policies, layers.settings, facts));
+    let considered = if situation.refused.is_some() {
+        Vec::new()
+    } else {
+        traces
+            .iter()
+            .zip(&layers.policies)
+            .filter(|(trace, _)| trace.applies != Truth::False)
+            .flat_map(|(trace, policy)| entries(trace, policy, &situation))
+            .collect()
+    };
+    let changes = change::changes(layers, set, &situation);
+    Explanation {
+        situation,
+        assumptions,
+        evaluation,
+        considered,
+        changes,
+    }
+}
+
+/// The rules of one policy up to the one that decides.
+fn entries<'p>(
+    trace: &PolicyTrace<'p>,
+    policy: &'p Policy,
+    situation: &Situation,
+) -> Vec<Entry<'p>> {
+    let mut entries = Vec::new();
+    let mut passed: Option<&str> = None;
+    let mut rules = policy.tiers.iter().flat_map(|tier| &tier.rules);
+    for considered in &trace.considered {
+        let is_rule = matches!(considered.step, Step::Rule { .. });
+        let rule = if is_rule { rules.next() } else { None };
+        let tier = tier_of(considered.basis);
+        if passed.is_some() && passed == tier {
+            continue;
+        }
+        entries.push(entry(considered, rule, situation));
+        if considered.truth == Truth::True && !considered.shadow {
+            if considered.action == "Pass" {
+                passed = tier;
+            } else {
+                break;
+            }
+        }
+    }
+    entries
+}
+
+fn tier_of(basis: Basis<'_>) -> Option<&str> {
+    match basis {
+        Basis::Rule { tier, .. } | Basis::Tier { tier, .. } => Some(tier),
+        Basis::None | Basis::Policy { .. } => None,
+    }
+}
+
+fn entry<'p>(considered: &Considered<'p>, rule: Option<&Rule>, situation: &Situation) -> Entry<'p> {
+    let mismatches = match (&considered.step, rule) {
+        (Step::Rule { expiry, from, to }, Some(rule)) => {
+            mismatch::of_rule(rule, expiry.as_ref(), from, to, situation)
+        }
+        _ => Vec::new(),
+    };
+    Entry {
+        basis: considered.basis,
+        action: considered.action,
+        shadow: considered.shadow,
+        truth: considered.truth,
+        mismatches,
+    }
+}
+
+/// `true`, `false`, `pending` (a fact may still come) or `missing` (it cannot).
+pub(crate) const fn truth_word(truth: Truth) -> &'static str {
+    match truth {
+        Truth::True => "true",
+        Truth::False => "false",
+        Truth::Unknown { pending: true } => "pending",
+        Truth::Unknown { pending: false } => "missing",
+    }
+}
+
+/// The word for an evaluation.
+pub(crate) const fn verdict_word(evaluation: &Evaluation<'_>) -> &'static str {
+    match evaluation {
+        Evaluation::Final(verdict) => verdict.enforced.action.as_str(),
+        Evaluation::Undecided => "Undecided",
+    }
+}
+
+/// A ruling as JSON.
+pub(crate) fn ruling_json(ruling: &Ruling<'_>) -> Value {
+    let inspection = match ruling.action {
+        Action::Inspect(device) => Some(device),
+        Action::Accept | Action::Deny => None,
+    };
+    json!({
+        "verdict": ruling.action.as_str(),
+        "code": ruling.code.as_str(),
+        "reason": ruling.code.explanation(),
+        "rule": rule_id(ruling.basis),
+        "inspection": inspection,
+    })
+}
+
+/// What a ruling rests on: `policy/tier/rule`, shorter for defaults, nothing for refusals.
+pub(crate) fn rule_id(basis: Basis<'_>) -> Option<String> {
+    match basis {
+        Basis::None => None,
+        Basis::Policy { .. } | Basis::Tier { .. } | Basis::Rule { .. } => Some(basis.to_string()),
+    }
+}
+
+impl Explanation<'_> {
+    /// The documented JSON form.
+    pub(crate) fn to_json(&self) -> Value {
+        let mut result = match &self.evaluation {
+            Evaluation::Final(verdict) => {
+                let mut result = ruling_json(&verdict.enforced);
+                if let Some(object) = result.as_object_mut() {
+                    let would_be = verdict.would_be.as_ref().map(ruling_json);
+                    object.insert("wouldBe".to_owned(), json!(would_be));
+                }
+                result
+            }
+            Evaluation::Undecided => json!({
+                "verdict": "Undecided",
+                "code": null,
+                "reason": "the given facts decide nothing yet",
+                "rule": null,
+                "inspection": null,
+                "wouldBe": null,
+            }),
+        };
+        let considered: Vec<Value> = self.considered.iter().map(Entry::to_json).collect();
+        let changes: Vec<Value> = self.changes.iter().map(Change::to_json).collect();
+        if let Some(object) = result.as_object_mut() {
+            object.insert("facts".to_owned(), self.situation.to_json());
+            object.insert("assumed".to_owned(), json!(self.assumptions));
+            object.insert("considered".to_owned(), json!(considered));
+            object.insert("ifKnown".to_owned(), json!(changes));
+        }
+        result
+    }
+}
+
+impl Entry<'_> {
+    fn to_json(&self) -> Value {
+        json!({
+            "rule": rule_id(self.basis),
+            "action": self.action,
+            "shadow": self.shadow,
+            "matches": truth_word(self.truth),
+            "because": self.mismatches,
+        })
+    }
+}
+
+/// The code of a final evaluation.
+pub(crate) fn code_of(evaluation: &Evaluation<'_>) -> Option<Code> {
+    match evaluation {
+        Evaluation::Final(verdict) => Some(verdict.enforced.code),
+        Evaluation::Undecided => None,
+    }
+}
+
+/// The value of a fact for people.
+pub(crate) fn fact_text<T: std::fmt::Display>(fact: Fact<T>) -> String {
+    match fact {
+        Fact::Known(value) => value.to_string(),
+        Fact::Pending => "not known yet".to_owned(),
+        Fact::Missing => "not to be had".to_owned(),
+    }
+}

@@ -1,0 +1,183 @@
+//! What a fact that is not known yet, or only assumed, would change.
+
+use std::net::IpAddr;
+
+use egress_policy::PolicySet;
+use egress_policy::facts::Fact;
+use egress_policy::model::Rule;
+use egress_policy::reference::{Truth, trace};
+use egress_policy::verdict::{Code, Evaluation};
+use serde_json::{Value, json};
+
+use super::{code_of, rule_id, verdict_word};
+use crate::load::Layers;
+use crate::satisfy::{destinations, fit, ordinary_address, sources};
+use crate::situation::{Metadata, Situation};
+
+/// Most changes that are worked out.
+const MAX_CHANGES: usize = 12;
+
+/// One way in which the unknown could turn out, and the verdict then.
+pub(crate) struct Change {
+    /// The facts that would be known.
+    pub(crate) known: Vec<(&'static str, String)>,
+    /// The verdict's word.
+    pub(crate) verdict: &'static str,
+    /// Its code.
+    pub(crate) code: Option<&'static str>,
+    /// Its rule.
+    pub(crate) rule: Option<String>,
+}
+
+impl Change {
+    pub(super) fn to_json(&self) -> Value {
+        let known: serde_json::Map<String, Value> = self
+            .known
+            .iter()
+            .map(|(fact, value)| ((*fact).to_owned(), json!(value)))
+            .collect();
+        json!({
+            "facts": known,
+            "verdict": self.verdict,
+            "code": self.code,
+            "rule": self.rule,
+        })
+    }
+}
+
+/// Ways in which unknown facts, and the address behind a name, could turn out. One for each
+/// verdict and rule that can come of it.
+pub(super) fn changes(layers: &Layers, set: &PolicySet, situation: &Situation) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    if situation.refused.is_some() {
+        return changes;
+    }
+    let now = describe(situation, situation, set);
+    let mut add = |candidate: &Situation| {
+        let change = describe(situation, candidate, set);
+        let same = |other: &Change| {
+            (other.verdict, &other.rule, other.code) == (change.verdict, &change.rule, change.code)
+        };
+        if !change.known.is_empty() && !same(&now) && !changes.iter().any(same) {
+            changes.push(change);
+        }
+        changes.len() < MAX_CHANGES
+    };
+    for candidate in candidates(layers, situation) {
+        if !add(&candidate) {
+            break;
+        }
+    }
+    changes
+}
+
+fn candidates(layers: &Layers, situation: &Situation) -> Vec<Situation> {
+    let mut found = Vec::new();
+    for rule in undecided_rules(layers, situation) {
+        for source in sources(rule) {
+            for to in destinations(rule) {
+                let mut candidate = situation.clone();
+                fit(&mut candidate, source, to, rule);
+                settle(&mut candidate, layers);
+                found.push(candidate);
+            }
+        }
+    }
+    let mut ordinary = situation.clone();
+    settle(&mut ordinary, layers);
+    found.push(ordinary);
+    if matches!(situation.name, Fact::Known(Some(_))) {
+        let private = IpAddr::from([10, 0, 0, 1]);
+        found.extend(
+            [Some(private), ordinary_address(&layers.policies)]
+                .into_iter()
+                .flatten()
+                .map(|address| {
+                    let mut candidate = situation.clone();
+                    candidate.address = Fact::Known(address);
+                    candidate
+                }),
+        );
+    }
+    found
+}
+
+/// Rules that the unknown leaves open, and Deny rules over the address behind a name.
+fn undecided_rules<'p>(layers: &'p Layers, situation: &Situation) -> Vec<&'p Rule> {
+    let traces = situation.with_facts(|facts| trace(&layers.policies, layers.settings, facts));
+    let mut found = Vec::new();
+    for (policy, trace) in layers.policies.iter().zip(&traces) {
+        let rules = policy.tiers.iter().flat_map(|tier| &tier.rules);
+        let considered = trace
+            .considered
+            .iter()
+            .filter(|one| matches!(one.step, egress_policy::reference::Step::Rule { .. }));
+        for (rule, considered) in rules.zip(considered) {
+            if matches!(considered.truth, Truth::Unknown { .. }) {
+                found.push(rule);
+            }
+        }
+    }
+    found.truncate(200);
+    found
+}
+
+/// Gives what is still unknown its most ordinary value.
+fn settle(situation: &mut Situation, layers: &Layers) {
+    if !matches!(situation.claims, Fact::Known(_)) {
+        situation.claims = Fact::Known(Metadata {
+            namespace: situation.namespace().unwrap_or_default().to_owned(),
+            cluster: None,
+            labels: Vec::new(),
+        });
+    }
+    if !matches!(situation.address, Fact::Known(_))
+        && let Some(address) = ordinary_address(&layers.policies)
+    {
+        situation.address = Fact::Known(address);
+    }
+}
+
+fn describe(before: &Situation, after: &Situation, set: &PolicySet) -> Change {
+    let evaluation = after.with_facts(|facts| set.evaluate(facts));
+    let mut known: Vec<(&'static str, String)> = Vec::new();
+    let (old, new) = (before.to_json(), after.to_json());
+    for fact in [
+        "caller", "claims", "name", "address", "port", "method", "path", "upgrade", "time",
+    ] {
+        let value = new.get(fact);
+        if old.get(fact) != value
+            && let Some(value) = value
+        {
+            known.push((fact, short(value)));
+        }
+    }
+    Change {
+        known,
+        verdict: verdict_word(&evaluation),
+        code: code_of(&evaluation).map(Code::as_str),
+        rule: match &evaluation {
+            Evaluation::Final(verdict) => rule_id(verdict.enforced.basis),
+            Evaluation::Undecided => None,
+        },
+    }
+}
+
+/// A fact's value without JSON's quotes; of claims, the labels.
+fn short(value: &Value) -> String {
+    if let Some(text) = value.as_str() {
+        return text.to_owned();
+    }
+    let Some(labels) = value.get("labels").and_then(Value::as_object) else {
+        return value.to_string();
+    };
+    let labels: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    if labels.is_empty() {
+        "no labels".to_owned()
+    } else {
+        labels.join(",")
+    }
+}

@@ -1,0 +1,165 @@
+//! Diagnostics drawn: for people in the manner of rustc, as JSON, and as GitHub annotations.
+
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde_json::{Value, json};
+
+use crate::diagnostic::{Diagnostic, Place, Severity};
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object.
+    Json,
+    /// GitHub workflow commands, which become annotations on a pull request.
+    Github,
+}
+
+/// Widest part of a line that is drawn: a minified file is one line of megabytes.
+const MAX_LINE: usize = 400;
+
+/// One diagnostic for people.
+#[must_use]
+pub(crate) fn human(diagnostic: &Diagnostic, color: bool) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
+    };
+    let title = level
+        .primary_title(diagnostic.message.as_str())
+        .id(diagnostic.code);
+    let mut group = annotate_snippets::Group::with_title(title);
+    if let Some(place) = &diagnostic.place {
+        group = group.element(snippet(place, AnnotationKind::Primary, None));
+    }
+    for (place, label) in &diagnostic.related {
+        group = group.element(snippet(place, AnnotationKind::Context, Some(label)));
+    }
+    if let Some(hint) = &diagnostic.hint {
+        group = group.element(Level::HELP.message(hint.as_str()));
+    }
+    let renderer = if color {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    renderer.render(&[group])
+}
+
+/// The lines of a place, cut to a window if they are very long.
+fn snippet<'a>(
+    place: &'a Place,
+    kind: AnnotationKind,
+    label: Option<&'a String>,
+) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let text = place.source.text();
+    let window = window(text, &place.span);
+    let (line, _) = place.source.line_column(window.start);
+    let inside = place.span.start.saturating_sub(window.start)
+        ..place.span.end.min(window.end).saturating_sub(window.start);
+    let mut annotation = kind.span(inside);
+    if let Some(label) = label {
+        annotation = annotation.label(label.as_str());
+    }
+    Snippet::source(text.get(window).unwrap_or_default())
+        .line_start(line)
+        .path(place.source.name())
+        .annotation(annotation)
+}
+
+fn window(text: &str, span: &Range<usize>) -> Range<usize> {
+    let before = text.get(..span.start).unwrap_or(text);
+    let mut start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let after = text.get(span.end..).unwrap_or_default();
+    let mut end = span.end.min(text.len()) + after.find('\n').unwrap_or(after.len());
+    if end - start > MAX_LINE {
+        start = start.max(span.start.saturating_sub(MAX_LINE / 4));
+        end = end.min(span.end.min(span.start + MAX_LINE) + MAX_LINE / 4);
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        while !text.is_char_boundary(end) {
+            end += 1;
+        }
+    }
+    start..end.max(start)
+}
+
+/// One diagnostic as JSON.
+#[must_use]
+pub(crate) fn to_json(diagnostic: &Diagnostic) -> Value {
+    let place = |place: &Place| {
+        let (line, column) = place.line_column();
+        let (end_line, end_column) = place.end_line_column();
+        json!({
+            "file": place.source.name(),
+            "line": line,
+            "column": column,
+            "endLine": end_line,
+            "endColumn": end_column,
+        })
+    };
+    let related: Vec<Value> = diagnostic
+        .related
+        .iter()
+        .map(|(related, label)| json!({"place": place(related), "label": label}))
+        .collect();
+    json!({
+        "severity": diagnostic.severity,
+        "code": diagnostic.code,
+        "message": diagnostic.message,
+        "hint": diagnostic.hint,
+        "path": diagnostic.path,
+        "place": diagnostic.place.as_ref().map(place),
+        "related": related,
+    })
+}
+
+/// One diagnostic as a GitHub workflow command.
+#[must_use]
+pub(crate) fn github(diagnostic: &Diagnostic) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "notice",
+    };
+    let mut properties = String::new();
+    if let Some(place) = &diagnostic.place {
+        let (line, column) = place.line_column();
+        let (end_line, end_column) = place.end_line_column();
+        let file = escape(place.source.name(), true);
+        properties = format!("file={file},line={line},endLine={end_line},");
+        // GitHub takes columns only for annotations of a single line.
+        if line == end_line {
+            properties = format!("{properties}col={column},endColumn={end_column},");
+        }
+    }
+    let mut message = diagnostic.message.clone();
+    if let Some(hint) = &diagnostic.hint {
+        message = format!("{message}\nhelp: {hint}");
+    }
+    format!(
+        "::{level} {properties}title={}::{}",
+        escape(diagnostic.code, true),
+        escape(&message, false)
+    )
+}
+
+/// The escapes of GitHub's runner (actions/toolkit, packages/core: `escapeData`,
+/// `escapeProperty`).
+fn escape(text: &str, property: bool) -> String {
+    let text = text
+        .replace('%', "%25")
+        .replace('\r', "%0D")
+        .replace('\n', "%0A");
+    if property {
+        text.replace(':', "%3A").replace(',', "%2C")
+    } else {
+        text
+    }
+}

@@ -1,0 +1,134 @@
+//! `warden explain`: verdicts, exit codes, reasons.
+
+use super::support::{Folder, REFERENCE};
+
+/// Who asks, where to, and the exit code, verdict, code and rule that must follow.
+const VERDICTS: &str = "
+app1                     | https://api.github.com                       | 0 Accept rule seed/apps/app1-github
+app1                     | http://api.github.com/repos                  | 0 Accept rule seed/apps/app1-github
+app1                     | http://API.GitHub.com.:8080/                 | 2 Deny default seed
+app1                     | https://github.com                           | 2 Deny default seed
+app1                     | https://evilgithub.com                       | 2 Deny default seed
+app1                     | https://api.github.com.evil.example          | 2 Deny default seed
+app1                     | https://api.github.com:22                    | 2 Deny default seed
+app1                     | tcp://203.0.113.7:22                         | 0 Accept rule seed/apps/app1-partner-ssh
+app1                     | tcp://[::ffff:203.0.113.7]:22                | 0 Accept rule seed/apps/app1-partner-ssh
+app1                     | tcp://203.0.113.7:23                         | 2 Deny default seed
+app1                     | https://api.weather.gov                      | 2 Deny default seed
+app1                     | http://169.254.169.254/latest                | 2 Deny rule seed/platform/no-metadata-service
+app1                     | https://api.github.com --address 10.1.2.3    | 2 Deny private_address seed/apps/app1-github
+app1                     | https://api.github.com --address missing     | 2 Deny address_unchecked seed/apps/app1-github
+app1                     | https://api.github.com --address unknown     | 5 Undecided - -
+app1                     | https://api.github.com --address-check unstated | 2 Deny address_unchecked seed/apps/app1-github
+app1                     | https://api.github.com --sni evil.example    | 2 Deny sni_mismatch -
+app1                     | https://203.0.113.7                          | 2 Deny sni_missing -
+app1                     | tls://203.0.113.7:443 --sni api.github.com   | 0 Accept rule seed/apps/app1-github
+app1                     | tls://203.0.113.7:443 --sni 203.0.113.7      | 2 Deny address_form -
+app1                     | http://api.github.com,evil.example/          | 2 Deny name_malformed -
+app1                     | http://user@api.github.com/                  | 2 Deny name_malformed -
+app1                     | http://127.1/                                | 2 Deny address_form -
+app1                     | http://api.github.com/ --method CONNECT      | 2 Deny connect_not_allowed seed
+app1                     | ws://api.github.com/                         | 2 Deny connect_not_allowed seed
+app1-ns/a,claims=missing | https://api.github.com                       | 2 Deny facts_missing seed/apps/app1-github
+app1-ns/a,claims=none    | https://api.github.com                       | 2 Deny default seed
+app1-ns/a,label=egress-ruleset=app1,claimed-namespace=x | https://api.github.com | 2 Deny facts_missing seed/apps/app1-github
+app1-ns/a,trust-domain=x | https://api.github.com                       | 2 Deny trust_domain seed
+app2-ns/a,label=egress-ruleset=app1 | https://api.github.com            | 2 Deny default seed
+plaintext                | https://api.github.com                       | 2 Deny no_identity seed
+no-certificate           | https://api.github.com                       | 2 Deny default seed
+spiffe://x/y             | https://api.github.com                       | 2 Deny identity_malformed seed
+unknown                  | https://api.github.com                       | 5 Undecided - -
+";
+
+#[test]
+fn verdicts_of_the_reference_case() {
+    let folder = Folder::with(&[("policy.yaml", REFERENCE)]);
+    for line in VERDICTS.lines().filter(|line| !line.is_empty()) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let from = match cells[0] {
+            "app1" => "app1-ns/app1,label=egress-ruleset=app1",
+            from => from,
+        };
+        let to = cells[1];
+        let ran = folder.warden(&format!(
+            "explain policy.yaml --output json --from {from} --to {to}"
+        ));
+        let json = ran.json();
+        let text = |field: &str| json[field].as_str().unwrap_or("-").to_owned();
+        let seen = [
+            ran.exit.to_string(),
+            text("verdict"),
+            text("code"),
+            text("rule"),
+        ];
+        assert_eq!(seen.join(" "), cells[2], "{line}");
+    }
+}
+
+#[test]
+fn what_is_unknown_is_undecided_and_says_what_would_decide() {
+    let folder = Folder::with(&[("policy.yaml", REFERENCE)]);
+    let ran = folder.warden("explain policy.yaml --from app1-ns/app1 --to https://api.github.com");
+    assert_eq!(ran.exit, 5);
+    assert!(
+        ran.stdout
+            .contains("claims = egress-ruleset=app1: Accept by seed/apps/app1-github (rule)")
+    );
+}
+
+#[test]
+fn wrong_usage_says_what_is_right() {
+    let folder = Folder::with(&[("policy.yaml", REFERENCE)]);
+    let table = [
+        (
+            "--from app1 --to https://x.example",
+            "error: `app1` is no caller",
+        ),
+        (
+            "--from a/b,c=d --to https://x.example",
+            "error: `c=d` says nothing about a caller",
+        ),
+        (
+            "--from a/b --to x.example",
+            "error: `x.example` has no scheme",
+        ),
+        (
+            "--from a/b --to gopher://x.example",
+            "error: unknown scheme `gopher`",
+        ),
+        (
+            "--from a/b --to tcp://x.example",
+            "error: `tcp://x.example` names no port",
+        ),
+        (
+            "--from a/b --to tcp://x.example:1 --address x",
+            "error: `x` is no address",
+        ),
+        (
+            "--from a/b --to tcp://x.example:1 --time now",
+            "error: `now` is no time",
+        ),
+    ];
+    for (arguments, message) in table {
+        let ran = folder.warden(&format!("explain policy.yaml {arguments}"));
+        assert_eq!(ran.exit, 1, "{arguments}");
+        assert!(
+            ran.stderr.starts_with(message),
+            "{arguments}: {}",
+            ran.stderr
+        );
+        assert!(
+            ran.stderr.contains("\n  help: "),
+            "{arguments}: {}",
+            ran.stderr
+        );
+    }
+    assert_eq!(
+        folder
+            .warden("explain absent.yaml --from a/b --to http://x.example")
+            .exit,
+        1
+    );
+    assert_eq!(folder.warden("nonsense").exit, 1);
+    assert_eq!(folder.warden("--help").exit, 0);
+}

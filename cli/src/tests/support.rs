@@ -1,0 +1,88 @@
+//! Runs the command in a folder of its own, without a process.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::{Console, run};
+
+/// 2026-12-01T00:00:00Z.
+pub(super) const NOW: i64 = 1_796_083_200;
+
+/// A folder that goes away with the test.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    /// A new one with these files.
+    pub(super) fn with(files: &[(&str, &str)]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("warden-test-{}-{number}", std::process::id());
+        let folder = Self(std::env::temp_dir().join(name));
+        std::fs::create_dir_all(&folder.0).unwrap();
+        for (name, text) in files {
+            folder.write(name, text);
+        }
+        folder
+    }
+
+    /// Writes a file, with its folders.
+    pub(super) fn write(&self, name: &str, text: &str) {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Runs a command line in it, `warden` left out.
+    pub(super) fn warden(&self, line: &str) -> Ran {
+        self.warden_with(line, "")
+    }
+
+    /// The same, with standard input.
+    pub(super) fn warden_with(&self, line: &str, stdin: &str) -> Ran {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let args = std::iter::once("warden").chain(line.split_whitespace());
+        let exit = run(
+            args,
+            &mut Console {
+                stdin: &mut stdin.as_bytes(),
+                stdout: &mut stdout,
+                stderr: &mut stderr,
+                now: Some(NOW),
+                directory: &self.0,
+                color: false,
+            },
+        );
+        Ran {
+            exit: exit.code(),
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a run gave.
+#[derive(Debug)]
+pub(super) struct Ran {
+    /// The exit code.
+    pub(super) exit: u8,
+    /// Standard output.
+    pub(super) stdout: String,
+    /// Standard error.
+    pub(super) stderr: String,
+}
+
+impl Ran {
+    /// Standard output as JSON.
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// The reference policy.
+pub(super) const REFERENCE: &str = include_str!("../../../cases/policies/reference.yaml");
