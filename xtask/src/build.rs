@@ -38,3 +38,9 @@ pub(crate) fn size() -> Result<()> {
     ensure!(size <= BUDGET, "the module is over its budget");
     Ok(())
 }
+
+/// Runs the engine's benchmark.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    let mut command = cargo(&["run", "--quiet", "--package", "egress-bench", "--"]);
+    check(command.args(arguments))
+}

@@ -38,6 +38,12 @@ enum Command {
     Wasm,
     /// Print the size of the module and fail if it is over its budget.
     Size,
+    /// Measure the time per verdict as policies grow, and fail if it grows too.
+    Bench {
+        /// What the benchmark takes: a shape, or `--help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Install Envoy under `target/`, unless the variable ENVOY names one, and print its path.
     Envoy,
 }
@@ -48,6 +54,7 @@ fn main() -> Result<ExitCode> {
         Command::Test { only } => Ok(test::run(only)),
         Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
+        Command::Bench { arguments } => build::bench(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Envoy => {
             run::say(&envoy::install()?.display().to_string());
             Ok(ExitCode::SUCCESS)

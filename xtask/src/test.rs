@@ -97,7 +97,10 @@ fn stage(name: &str, broken: &mut Vec<String>, work: impl FnOnce() -> Result<()>
 
 fn tests(part: Part, count: &mut Count) -> Result<()> {
     match part {
-        Part::Engine => suite(&["--package=egress-policy"], count),
+        Part::Engine => {
+            suite(&["--package=egress-policy"], count)?;
+            build::bench(&["--samples=31".to_owned()])
+        }
         Part::Filter => {
             build::size()?;
             suite(&["--package=egress-filter"], count)
