@@ -6,6 +6,7 @@
 //! - [`mesh`] starts everything from the templates in `envoy-config/`.
 //! - [`outside`] and [`dns`] are the servers, which write down what reaches them.
 //! - [`client`] dials as an application does, through its sidecar.
+//! - [`istio`] has a real control plane feed the same Envoys.
 //! - [`extension`] writes the policy where the gateway looks for it.
 
 pub mod certificates;
@@ -13,6 +14,7 @@ pub mod client;
 pub mod dns;
 pub mod envoy;
 pub mod extension;
+pub mod istio;
 pub mod mesh;
 pub mod outside;
 pub mod peer;

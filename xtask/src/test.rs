@@ -107,11 +107,23 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
         }
         Part::Cli => suite(&["--package=warden"], count),
         Part::Cni => suite(&["--package=egress-cni"], count),
-        Part::Istio => suite(&["--package=integration", "--test=istio"], count),
+        Part::Istio => {
+            envoy::install()?;
+            build::wasm()?;
+            suite(&["--package=egress-render"], count)?;
+            suite(&["--package=integration", "--test=istio"], count)
+        }
         Part::Envoy => {
             envoy::install()?;
             build::wasm()?;
-            suite(&["--package=integration", "--package=xtask"], count)?;
+            suite(
+                &[
+                    "--package=integration",
+                    "--package=egress-render",
+                    "--package=xtask",
+                ],
+                count,
+            )?;
             suite(&["--package=fixture-peer-metadata"], count)
         }
     }

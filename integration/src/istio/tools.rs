@@ -1,0 +1,136 @@
+//! Istio's programs. Building them takes Go and many minutes, so a clone may be without them; then
+//! what needs them is skipped, by name.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// The folder that holds them, if they are not on `PATH`.
+pub const FOLDER: &str = "WARDEN_ISTIO_TOOLS";
+/// Set where a missing program is an error, as in CI.
+pub const REQUIRED: &str = "WARDEN_ISTIO_REQUIRED";
+
+/// A program of Istio's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Validates and analyses manifests.
+    Istioctl,
+    /// The control plane's configuration generator over xDS: `integration/istiod`.
+    Istiod,
+    /// The agent beside every proxy, which fetches modules.
+    PilotAgent,
+}
+
+impl Program {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Istioctl, Self::Istiod, Self::PilotAgent];
+
+    /// Its file name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Istioctl => "istioctl",
+            Self::Istiod => "istiod-xds",
+            Self::PilotAgent => "pilot-agent",
+        }
+    }
+
+    /// How to build it.
+    #[must_use]
+    pub fn recipe(self) -> &'static str {
+        match self {
+            Self::Istioctl => "go install istio.io/istio/istioctl/cmd/istioctl@latest",
+            Self::Istiod => "go -C integration/istiod build -o $(go env GOPATH)/bin/istiod-xds .",
+            Self::PilotAgent => "go install istio.io/istio/pilot/cmd/pilot-agent@latest",
+        }
+    }
+
+    /// Where it is: in the folder that [`FOLDER`] names, else on `PATH`.
+    #[must_use]
+    pub fn find(self) -> Option<PathBuf> {
+        let named = std::env::var_os(FOLDER).map(PathBuf::from);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = named.into_iter().chain(std::env::split_paths(&path));
+        let mut candidates = folders.map(|folder| folder.join(self.name()));
+        candidates.find(|candidate| candidate.is_file())
+    }
+
+    /// The program, ready for arguments.
+    ///
+    /// # Errors
+    /// If it is not there; the message says how to get it.
+    pub fn command(self) -> Result<Command> {
+        let path = self.find().with_context(|| Missing(self).to_string())?;
+        Ok(Command::new(path))
+    }
+}
+
+/// A program that is not there.
+#[derive(Clone, Copy, Debug)]
+pub struct Missing(pub Program);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let program = self.0;
+        write!(
+            formatter,
+            "no {}; put it on PATH or into the folder {FOLDER}: {}",
+            program.name(),
+            program.recipe()
+        )
+    }
+}
+
+/// Whether a missing program is an error.
+#[must_use]
+pub fn required() -> bool {
+    std::env::var_os(REQUIRED).is_some_and(|value| value != "0")
+}
+
+/// Runs `istioctl validate` and `istioctl analyze` over a file, as an admin would before applying
+/// it. `cluster` holds the objects that are already in the cluster.
+///
+/// # Errors
+/// Every error, and every warning but the standing one: `validate` says of each `EnvoyFilter` that
+/// it exposes internals.
+pub fn lint(manifests: &Path, cluster: &Path) -> Result<()> {
+    let output = Program::Istioctl
+        .command()?
+        .args(["validate", "-f"])
+        .arg(manifests)
+        .output()?;
+    let text = said(&output);
+    ensure!(output.status.success(), "istioctl validate:\n{text}");
+    let unexpected: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains('*') && !is_standing_warning(line))
+        .collect();
+    ensure!(
+        unexpected.is_empty(),
+        "istioctl validate:\n{}",
+        unexpected.join("\n")
+    );
+    let output = Program::Istioctl
+        .command()?
+        .args(["analyze", "--use-kube=false", "--failure-threshold=Info"])
+        .args([manifests, cluster])
+        .output()?;
+    let text = said(&output);
+    ensure!(
+        output.status.success() && text.contains("No validation issues found"),
+        "istioctl analyze:\n{text}"
+    );
+    Ok(())
+}
+
+fn said(output: &std::process::Output) -> String {
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn is_standing_warning(line: &str) -> bool {
+    line.contains("EnvoyFilter/") && line.contains("exposes internal implementation details")
+}

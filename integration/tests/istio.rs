@@ -1,0 +1,43 @@
+//! What an admin applies, against the real Istio: its command, its control plane, its agent.
+//!
+//! A test that needs a program which is not there is listed as ignored and says how to enable it,
+//! unless `WARDEN_ISTIO_REQUIRED` is set, as in CI.
+
+#[path = "istio/manifests.rs"]
+mod manifests;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use integration::istio::tools::{Missing, Program, required};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A test and the programs that it needs.
+pub(crate) struct Case {
+    name: &'static str,
+    needs: &'static [Program],
+    body: fn() -> Result<()>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let cases = manifests::CASES.iter();
+    for program in Program::ALL {
+        let skipped: Vec<_> = cases
+            .clone()
+            .filter(|case| case.needs.contains(&program) && program.find().is_none())
+            .map(|case| case.name)
+            .collect();
+        if !skipped.is_empty() && !required() {
+            eprintln!("skipped: {}: {}", skipped.join(", "), Missing(program));
+        }
+    }
+    let trials = cases.map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(case: &'static Case) -> Trial {
+    let missing = case.needs.iter().any(|program| program.find().is_none());
+    let body = || (case.body)().map_err(|error| Failed::from(format!("{error:#}")));
+    Trial::test(case.name, body).with_ignored_flag(missing && !required())
+}

@@ -1,0 +1,184 @@
+//! The manifests themselves: valid, the same every time, and as committed.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use egress_render::Rendered;
+use integration::istio::reference;
+use integration::istio::tools::{self, Program};
+use serde_json::{Value, json};
+
+use crate::Case;
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "the_reference_case_passes_istioctl",
+        needs: &[Program::Istioctl],
+        body: the_reference_case_passes_istioctl,
+    },
+    Case {
+        name: "generated_policies_pass_istioctl",
+        needs: &[Program::Istioctl],
+        body: generated_policies_pass_istioctl,
+    },
+    Case {
+        name: "a_broken_manifest_does_not_pass_istioctl",
+        needs: &[Program::Istioctl],
+        body: a_broken_manifest_does_not_pass_istioctl,
+    },
+    Case {
+        name: "two_renders_are_byte_equal",
+        needs: &[],
+        body: two_renders_are_byte_equal,
+    },
+    Case {
+        name: "the_committed_example_is_what_is_rendered",
+        needs: &[],
+        body: the_committed_example_is_what_is_rendered,
+    },
+];
+
+fn lint(rendered: &Rendered) -> Result<()> {
+    lint_text(&rendered.yaml())
+}
+
+fn lint_text(manifests: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rendered.yaml");
+    std::fs::write(&file, manifests)?;
+    tools::lint(&file, &reference::cluster())
+}
+
+fn the_reference_case_passes_istioctl() -> Result<()> {
+    lint(&reference::rendered()?)
+}
+
+/// Policies of every shape that changes what is rendered.
+fn generated_policies_pass_istioctl() -> Result<()> {
+    let install = reference::install()?;
+    for (name, rules) in generated() {
+        let policy = json!({
+            "apiVersion": "warden.egress/v1alpha1",
+            "kind": "EgressPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "identity": {"trustDomains": ["cluster.local"]},
+                "tiers": [{"name": "apps", "rules": rules}],
+            },
+        });
+        let rendered = reference::of(&install, &[policy]).context(name)?;
+        lint(&rendered).context(name)?;
+    }
+    Ok(())
+}
+
+fn generated() -> Vec<(&'static str, Value)> {
+    let many: Vec<_> = (0..500)
+        .map(|i| {
+            json!({
+                "name": format!("rule-{i}"),
+                "from": [{"namespaces": ["app1-ns"]}],
+                "to": [{"domainNames": [format!("*.d{i}.example")], "ports": [443]}],
+                "action": "Accept",
+            })
+        })
+        .collect();
+    vec![
+        ("nothing", json!([{"name": "none", "action": "Deny"}])),
+        ("many", json!(many)),
+        (
+            "ports",
+            json!([{
+                "name": "ports",
+                "from": [{"serviceAccounts": ["app1-ns/app1"]}],
+                "to": [
+                    {"domainNames": ["a.example"], "ports": [8080, "9000-9003"], "protocols": ["HTTP"]},
+                    {"domainNames": ["*.b.example"], "ports": [8443, 993], "protocols": ["TLS"]},
+                    {"networks": ["198.51.100.0/24"], "ports": ["1-65535"], "protocols": ["TCP"]},
+                ],
+                "action": "Accept",
+            }]),
+        ),
+        (
+            "labels",
+            json!([{
+                "name": "labels",
+                "from": [{
+                    "namespaces": ["app2-ns"],
+                    "matchLabels": {"app.kubernetes.io/name": "pay", "tier": "front"},
+                    "matchExpressions": [{"key": "stage", "operator": "In", "values": ["prod"]}],
+                }],
+                "to": [{"domainNames": ["c.example"], "ports": [443]}],
+                "action": "Accept",
+            }]),
+        ),
+        (
+            "udp",
+            json!([{
+                "name": "ntp",
+                "from": [{"namespaces": ["app1-ns", "app2-ns"], "matchLabels": {"clock": "yes"}}],
+                "to": [{"networks": ["198.51.100.0/24"], "ports": [123], "protocols": ["UDP"]}],
+                "action": "Accept",
+            }]),
+        ),
+    ]
+}
+
+fn a_broken_manifest_does_not_pass_istioctl() -> Result<()> {
+    let text = reference::rendered()?.yaml();
+    for (sound, broken) in [
+        ("configPatches:", "configPatch:"),
+        ("ISTIO_MUTUAL", "ISTIO_MUTUALLY"),
+        ("failStrategy: FAIL_RELOAD", "failStrategy: FAIL_AROUND"),
+    ] {
+        ensure!(text.contains(sound), "{sound} is not rendered");
+        let changed = text.replace(sound, broken);
+        ensure!(lint_text(&changed).is_err(), "{broken} passes");
+    }
+    Ok(())
+}
+
+fn two_renders_are_byte_equal() -> Result<()> {
+    let (first, second) = (reference::rendered()?, reference::rendered()?);
+    ensure!(first.yaml() == second.yaml());
+    ensure!(first.prune_list() == second.prune_list());
+    // The order of keys in the file does not matter either.
+    let policy: Value = serde_json::from_str(&reference::policy()?.to_string())?;
+    let third = reference::of(&reference::install()?, &[policy])?;
+    ensure!(first.yaml() == third.yaml());
+    Ok(())
+}
+
+/// `WARDEN_BLESS=1` writes the files anew.
+fn the_committed_example_is_what_is_rendered() -> Result<()> {
+    let folder = reference::folder().join("rendered");
+    let rendered = reference::rendered()?;
+    let bless = std::env::var_os("WARDEN_BLESS").is_some();
+    let mut names = vec!["README.md".to_owned(), "kustomization.yaml".to_owned()];
+    for object in rendered.objects() {
+        let path = folder.join(object.file_name());
+        names.push(object.file_name());
+        if bless {
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(&path, object.yaml())?;
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        ensure!(
+            committed == object.yaml(),
+            "{} is not what is rendered; write it anew with WARDEN_BLESS=1",
+            path.display()
+        );
+    }
+    no_others(&folder, &names)
+}
+
+fn no_others(folder: &Path, names: &[String]) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        ensure!(
+            names.contains(&name),
+            "{name} is committed and not rendered"
+        );
+    }
+    Ok(())
+}

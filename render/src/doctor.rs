@@ -1,0 +1,138 @@
+//! Whether the mesh's own settings let the rendered objects hold.
+
+use serde_json::Value;
+
+use crate::traffic::Traffic;
+
+/// One setting, and whether it is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The setting's name.
+    pub setting: &'static str,
+    /// What it has to be.
+    pub wanted: String,
+    /// What it is; `None` if it is not set.
+    pub found: Option<String>,
+    /// What goes wrong otherwise.
+    pub why: &'static str,
+    /// How it stands.
+    pub health: Health,
+}
+
+/// How a setting stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// As it has to be.
+    Good,
+    /// It works, less well than it could.
+    Advice,
+    /// The mesh is open, or rules do not work.
+    Bad,
+}
+
+/// Checks istiod's environment, given as `NAME=VALUE` lines.
+#[must_use]
+pub fn istiod(environment: &str, traffic: &Traffic) -> Vec<Finding> {
+    let value = |name: &str| {
+        environment
+            .lines()
+            .filter_map(|line| line.trim().split_once('='))
+            .rfind(|(key, _)| key.trim() == name)
+            .map(|(_, value)| value.trim().trim_matches('"').to_owned())
+    };
+    let scope = value("PILOT_SCOPE_GATEWAY_TO_NAMESPACE");
+    let exchange = value("PILOT_ENABLE_METADATA_EXCHANGE");
+    let mut findings = vec![
+        Finding {
+            setting: "PILOT_SCOPE_GATEWAY_TO_NAMESPACE",
+            wanted: "true".to_owned(),
+            health: health(scope.as_deref() == Some("true")),
+            found: scope,
+            why: "otherwise a Gateway of any namespace can add ports to the egress gateway",
+        },
+        Finding {
+            setting: "PILOT_ENABLE_METADATA_EXCHANGE",
+            wanted: "true".to_owned(),
+            health: health(traffic.labels.is_empty() || exchange.as_deref() != Some("false")),
+            found: exchange,
+            why: "otherwise sidecars do not send their labels, and rules that select by labels \
+                  accept nothing",
+        },
+    ];
+    if !traffic.labels.is_empty() {
+        let labels: Vec<_> = traffic.labels.iter().map(String::as_str).collect();
+        let found = value("PILOT_MX_ADDITIONAL_LABELS");
+        let sent: Vec<_> = found
+            .as_deref()
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .collect();
+        findings.push(Finding {
+            setting: "PILOT_MX_ADDITIONAL_LABELS",
+            wanted: labels.join(","),
+            health: health(labels.iter().all(|label| sent.contains(label))),
+            found,
+            why: "otherwise these labels do not travel, and rules that select by them accept \
+                  nothing",
+        });
+    }
+    findings
+}
+
+/// Checks the mesh configuration, as read from YAML.
+#[must_use]
+pub fn mesh(config: &Value, trust_domains: &[&str]) -> Vec<Finding> {
+    let text = |pointer: &str| {
+        let value = config.pointer(pointer)?;
+        Some(
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned),
+        )
+    };
+    let domain = text("/trustDomain");
+    let headers = text("/defaultConfig/proxyHeaders/metadataExchangeHeaders/mode");
+    let dns = text("/defaultConfig/proxyMetadata/ISTIO_META_DNS_CAPTURE");
+    let mode = text("/outboundTrafficPolicy/mode");
+    vec![
+        Finding {
+            setting: "trustDomain",
+            wanted: trust_domains.join(" or "),
+            health: health(trust_domains.contains(&domain.as_deref().unwrap_or("cluster.local"))),
+            found: domain,
+            why: "otherwise no certificate of the mesh counts for the policy",
+        },
+        Finding {
+            setting: "defaultConfig.proxyHeaders.metadataExchangeHeaders.mode",
+            wanted: "IN_MESH".to_owned(),
+            health: advice(headers.as_deref() == Some("IN_MESH")),
+            found: headers,
+            why: "otherwise sidecars that do not go through the gateway send the mesh's metadata \
+                  to outside hosts",
+        },
+        Finding {
+            setting: "outboundTrafficPolicy.mode",
+            wanted: "REGISTRY_ONLY".to_owned(),
+            health: advice(mode.as_deref() == Some("REGISTRY_ONLY")),
+            found: mode,
+            why: "namespaces that are not rolled out yet otherwise go straight out",
+        },
+        Finding {
+            setting: "defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE",
+            wanted: "true".to_owned(),
+            health: advice(dns.as_deref() == Some("true")),
+            found: dns,
+            why: "applications must resolve names before the sidecar sees the connection; with \
+                  capture they ask the sidecar",
+        },
+    ]
+}
+
+fn health(good: bool) -> Health {
+    if good { Health::Good } else { Health::Bad }
+}
+
+fn advice(good: bool) -> Health {
+    if good { Health::Good } else { Health::Advice }
+}

@@ -1,0 +1,223 @@
+//! The gateway's objects: its ports, the module, and the routes to the outside.
+
+use serde_json::{Value, json};
+
+use crate::NAME;
+use crate::install::Install;
+use crate::module::{Module, Place};
+use crate::object::{Object, Stage, set};
+use crate::outside;
+use crate::traffic::Traffic;
+
+const NETWORKING: &str = "networking.istio.io/v1";
+const ENVOY_FILTER: (&str, &str) = ("networking.istio.io/v1alpha3", "EnvoyFilter");
+
+/// Everything in the gateway's namespace that Istio reads.
+pub(crate) fn objects(install: &Install, traffic: &Traffic, module: &Module) -> Vec<Object> {
+    let mut objects = vec![
+        ports(install),
+        closed_route(install),
+        mutual_tls(install),
+        http_ports(install, traffic),
+        plugin(install, module, Place::Http, "http"),
+        plugin(install, module, Place::Tunnel, "tunnel"),
+        Object::new(
+            Stage::Policy,
+            "The policy where no WasmPlugin can put it: in the clusters for HTTP requests, and in
+             the listener inside the gateway where TLS in a tunnel shows its name. Each has a
+             name of its own: one shared with a WasmPlugin keeps the listener waiting for ever.",
+            ENVOY_FILTER,
+            metadata(install, "egress-warden-policy"),
+            filter(install, 0, &outside::extensions(install, module)),
+        ),
+        Object::new(
+            Stage::Gateway,
+            "The lock, and everything that leads outside. They are one object, so that whoever
+             removes the lock removes the way out with it. Proxies older than the stated version
+             get none of it.",
+            ENVOY_FILTER,
+            metadata(install, NAME),
+            filter(install, 10, &outside::patches(install, traffic)),
+        ),
+    ];
+    if !traffic.labels.is_empty() {
+        objects.push(peer_metadata(install, traffic));
+    }
+    objects
+}
+
+/// Metadata of an object in the gateway's namespace.
+pub(crate) fn metadata(install: &Install, name: &str) -> Value {
+    json!({"name": name, "namespace": install.spec.gateway.namespace})
+}
+
+fn filter(install: &Install, priority: i32, patches: &[Value]) -> Value {
+    json!({"spec": {
+        "workloadSelector": {"labels": install.spec.gateway.selector},
+        "priority": priority,
+        "configPatches": patches,
+    }})
+}
+
+fn ports(install: &Install) -> Object {
+    let gateway = &install.spec.gateway;
+    let server = |name: &str, number: u16| {
+        json!({
+            "port": {"name": name, "number": number, "protocol": "HTTPS"},
+            // `./`: no other namespace can bind routes to it.
+            "hosts": ["./*"],
+            "tls": {"mode": "ISTIO_MUTUAL"},
+        })
+    };
+    Object::new(
+        Stage::Gateway,
+        "The gateway's two ports. Both ask for a certificate of the mesh; there is no other way in.",
+        (NETWORKING, "Gateway"),
+        metadata(install, NAME),
+        json!({"spec": {
+            "selector": gateway.selector,
+            "servers": [
+                server("https-http", gateway.ports.http),
+                server("https-tunnel", gateway.ports.tunnel),
+            ],
+        }}),
+    )
+}
+
+fn closed_route(install: &Install) -> Object {
+    Object::new(
+        Stage::Gateway,
+        "The route that everything has if nothing else is there: refused. The routes to the
+         outside come from EnvoyFilter egress-warden, together with the lock.",
+        (NETWORKING, "VirtualService"),
+        metadata(install, NAME),
+        json!({"spec": {
+            "hosts": ["*"],
+            "gateways": [NAME],
+            "exportTo": ["."],
+            "http": [{
+                "name": "closed",
+                "directResponse": {
+                    "status": 403,
+                    "body": {"string": "egress-warden: the gateway has no routes\n"},
+                },
+            }],
+        }}),
+    )
+}
+
+fn mutual_tls(install: &Install) -> Object {
+    Object::new(
+        Stage::Gateway,
+        "Sidecars speak the mesh's mTLS to the gateway, check who it is, and keep the
+         application's HTTP version: gRPC stays HTTP/2.",
+        (NETWORKING, "DestinationRule"),
+        metadata(install, NAME),
+        json!({"spec": {
+            "host": install.gateway_host(),
+            "trafficPolicy": {
+                "tls": {"mode": "ISTIO_MUTUAL"},
+                "portLevelSettings": [{
+                    "port": {"number": install.spec.gateway.ports.http},
+                    "connectionPool": {"http": {"useClientProtocol": true}},
+                    "tls": {"mode": "ISTIO_MUTUAL"},
+                }],
+            },
+        }}),
+    )
+}
+
+fn http_ports(install: &Install, traffic: &Traffic) -> Object {
+    let ports: Vec<_> = traffic
+        .http
+        .iter()
+        .map(|port| json!({"name": format!("http-{port}"), "number": port, "protocol": "HTTP"}))
+        .collect();
+    Object::new(
+        Stage::Workloads,
+        "Tells sidecars which outside ports carry HTTP. The host stands for nothing and leads
+         nowhere; requests to every other host go to the gateway.",
+        (NETWORKING, "ServiceEntry"),
+        metadata(install, "egress-warden-http"),
+        json!({"spec": {
+            "hosts": ["http.egress-warden.internal"],
+            "exportTo": install.spec.workloads.namespaces,
+            "location": "MESH_INTERNAL",
+            "resolution": "STATIC",
+            "ports": ports,
+            "workloadSelector": {"labels": {"warden.egress/none": "true"}},
+        }}),
+    )
+}
+
+fn plugin(install: &Install, module: &Module, place: Place, name: &str) -> Object {
+    let gateway = &install.spec.gateway;
+    let port = match place {
+        Place::Http | Place::Upstream => gateway.ports.http,
+        Place::Tunnel | Place::Tls => gateway.ports.tunnel,
+    };
+    let image = &install.spec.module;
+    let mut spec = json!({
+        "selector": {"matchLabels": gateway.selector},
+        "url": image.url,
+        // FAIL_CLOSE never recovers from a trap, FAIL_OPEN opens.
+        "failStrategy": "FAIL_RELOAD",
+        // After authentication, where Istio's own authorization stands.
+        "phase": "AUTHZ",
+        "match": [{"ports": [{"number": port}]}],
+        "pluginConfig": module.config(place),
+    });
+    if let Some(digest) = &image.sha256 {
+        set(&mut spec, "sha256", json!(digest));
+    }
+    if image.url.starts_with("oci://") {
+        set(&mut spec, "imagePullPolicy", json!("IfNotPresent"));
+    }
+    if let Some(secret) = &image.pull_secret {
+        set(&mut spec, "imagePullSecret", json!(secret));
+    }
+    let about = match place {
+        Place::Http | Place::Upstream => "Judges every HTTP request.",
+        Place::Tunnel | Place::Tls => "Judges every tunnel before it connects to anything.",
+    };
+    Object::new(
+        Stage::Policy,
+        about,
+        ("extensions.istio.io/v1alpha1", "WasmPlugin"),
+        metadata(install, &format!("{NAME}-{name}")),
+        json!({"spec": spec}),
+    )
+}
+
+/// Istio's own filter at a gateway looks only upstream, and overwrites the caller's header with
+/// the gateway's before any plugin runs; so one that looks downstream goes first.
+fn peer_metadata(install: &Install, traffic: &Traffic) -> Object {
+    let patch = json!({
+        "applyTo": "HTTP_FILTER",
+        "match": outside::matching(install, &json!({
+            "listener": {
+                "portNumber": install.spec.gateway.ports.http,
+                "filterChain": {"filter": {"name": outside::CONNECTION_MANAGER}},
+            },
+        })),
+        "patch": {"operation": "INSERT_FIRST", "value": {
+            "name": "egress-warden.peer-metadata",
+            "typed_config": {
+                "@type": "type.googleapis.com/udpa.type.v1.TypedStruct",
+                "type_url": "type.googleapis.com/io.istio.http.peer_metadata.Config",
+                "value": {
+                    "downstream_discovery": [{"istio_headers": {}}],
+                    "additional_labels": traffic.labels,
+                },
+            },
+        }},
+    });
+    Object::new(
+        Stage::Policy,
+        "Makes the caller's labels visible: exactly those that the policy selects by. Without it
+         no rule with labels accepts anything.",
+        ENVOY_FILTER,
+        metadata(install, "egress-warden-peer-metadata"),
+        filter(install, 0, &[patch]),
+    )
+}

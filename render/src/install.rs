@@ -1,0 +1,397 @@
+//! The install settings: what the policies do not say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use egress_policy::model::Policy;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::problem::Problem;
+
+/// The `apiVersion` of install settings.
+pub const API_VERSION: &str = "warden.egress/v1alpha1";
+/// The `kind` of install settings.
+pub const KIND: &str = "Install";
+
+/// Install settings, as the file says them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Install {
+    /// Always [`API_VERSION`].
+    pub api_version: String,
+    /// Always [`KIND`].
+    pub kind: String,
+    /// The settings.
+    pub spec: Spec,
+}
+
+/// The settings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Spec {
+    /// The mesh.
+    pub istio: Istio,
+    /// The egress gateway.
+    pub gateway: Gateway,
+    /// The module's image.
+    pub module: ModuleImage,
+    /// The workloads whose egress is enforced.
+    pub workloads: Workloads,
+    /// Policies in their order of precedence; may be left out where there is only one.
+    #[serde(default)]
+    pub policies: Vec<PolicyGrant>,
+    /// How the gateway resolves names.
+    #[serde(default)]
+    pub dns: Dns,
+    /// What the network policies have to know about the cluster.
+    #[serde(default)]
+    pub cluster: Cluster,
+    /// Admission policies against ways around the sidecar.
+    #[serde(default)]
+    pub guardrails: Guardrails,
+    /// Inspection devices that rules may name.
+    #[serde(default)]
+    pub inspection: Vec<Inspection>,
+}
+
+/// The mesh.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Istio {
+    /// The oldest version of the mesh's proxies, such as `1.29`. Older proxies get no routes.
+    pub version: String,
+    /// The revision that every object is labelled with, where the mesh has several.
+    pub revision: Option<String>,
+    /// Whether the mesh has the `TrafficExtension` API; `WasmPlugin` is used otherwise.
+    #[serde(default)]
+    pub traffic_extension: bool,
+}
+
+/// The egress gateway.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Gateway {
+    /// Its namespace, which holds nothing else.
+    pub namespace: String,
+    /// Its Service.
+    pub service: String,
+    /// Its service account.
+    pub service_account: String,
+    /// The labels of its pods.
+    pub selector: BTreeMap<String, String>,
+    /// Its ports.
+    #[serde(default)]
+    pub ports: GatewayPorts,
+    /// Render its Deployment, Service and scaling too.
+    pub deployment: Option<Deployment>,
+}
+
+/// The gateway's own Deployment.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Deployment {
+    /// Fewest pods; at least two stay up during a drain.
+    #[serde(default = "two")]
+    pub min_replicas: u32,
+    /// Most pods.
+    #[serde(default = "ten")]
+    pub max_replicas: u32,
+    /// Mean CPU use in percent at which pods are added.
+    #[serde(default = "seventy")]
+    pub cpu_percent: u32,
+    /// Seconds that a pod may take to end its streams.
+    #[serde(default = "drain")]
+    pub drain_seconds: u32,
+}
+
+const fn two() -> u32 {
+    2
+}
+
+const fn ten() -> u32 {
+    10
+}
+
+const fn seventy() -> u32 {
+    70
+}
+
+const fn drain() -> u32 {
+    3600
+}
+
+/// The gateway's ports. Container and Service port are the same number.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GatewayPorts {
+    /// HTTP requests.
+    pub http: u16,
+    /// CONNECT tunnels.
+    pub tunnel: u16,
+}
+
+impl Default for GatewayPorts {
+    fn default() -> Self {
+        Self {
+            http: 8080,
+            tunnel: 8443,
+        }
+    }
+}
+
+/// Where the module comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ModuleImage {
+    /// `oci://REGISTRY/NAME:TAG`, or `file:///PATH` on the gateway's own disk.
+    pub url: String,
+    /// SHA-256 of the image's manifest (`oci:`) or of the module (`file:`), in hexadecimal.
+    pub sha256: Option<String>,
+    /// A Kubernetes secret of the gateway's namespace for the registry.
+    pub pull_secret: Option<String>,
+}
+
+/// The workloads whose egress is enforced.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Workloads {
+    /// Their namespaces. Roll-out goes namespace by namespace.
+    pub namespaces: Vec<String>,
+}
+
+/// A policy's place in the order, and what it may speak for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PolicyGrant {
+    /// Its `metadata.name`.
+    pub name: String,
+    /// The namespaces that its `appliesTo` may name. Not for the first policy.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+}
+
+/// How the gateway resolves names.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Dns {
+    /// Resolver addresses, port 53; none is the gateway pod's own configuration.
+    #[serde(default)]
+    pub resolvers: Vec<std::net::IpAddr>,
+    /// Address families.
+    #[serde(default)]
+    pub family: Family,
+}
+
+/// The address families that the gateway connects to.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub enum Family {
+    /// Both, for dual-stack gateways.
+    #[default]
+    All,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+/// What network policies have to know.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Cluster {
+    /// The cluster's DNS domain.
+    #[serde(default = "cluster_local")]
+    pub domain: String,
+    /// Namespace of the cluster's DNS.
+    #[serde(default = "kube_system")]
+    pub dns_namespace: String,
+    /// Namespace of istiod.
+    #[serde(default = "istio_system")]
+    pub istio_namespace: String,
+    /// Addresses of the API server that lie outside of pods.
+    #[serde(default)]
+    pub api_server: Vec<IpNet>,
+}
+
+fn cluster_local() -> String {
+    "cluster.local".to_owned()
+}
+
+fn kube_system() -> String {
+    "kube-system".to_owned()
+}
+
+fn istio_system() -> String {
+    "istio-system".to_owned()
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            domain: cluster_local(),
+            dns_namespace: kube_system(),
+            istio_namespace: istio_system(),
+            api_server: Vec::new(),
+        }
+    }
+}
+
+/// Admission policies.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Guardrails {
+    /// Namespaces beside the system's that they do not hold for.
+    #[serde(default)]
+    pub exempt_namespaces: Vec<String>,
+}
+
+/// An inspection device.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Inspection {
+    /// The name by which rules call it.
+    pub name: String,
+    /// Its host name or address.
+    pub address: String,
+    /// Its port, where it takes HTTP CONNECT.
+    pub port: u16,
+}
+
+impl Install {
+    /// What is wrong with the settings by themselves.
+    pub(crate) fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut wrong = |place: &str, message: &str| problems.push(Problem::new(place, message));
+        if self.api_version != API_VERSION || self.kind != KIND {
+            wrong(
+                "apiVersion",
+                "expected `warden.egress/v1alpha1`, kind `Install`",
+            );
+        }
+        let spec = &self.spec;
+        if self.minor().is_none() {
+            wrong("spec.istio.version", "expected a version from `1.29` on");
+        }
+        if spec.gateway.selector.is_empty() {
+            wrong(
+                "spec.gateway.selector",
+                "an empty selector would select every pod",
+            );
+        }
+        if spec.gateway.ports.http == spec.gateway.ports.tunnel {
+            wrong("spec.gateway.ports", "HTTP and tunnels need a port each");
+        }
+        if spec.workloads.namespaces.is_empty() {
+            wrong("spec.workloads.namespaces", "nothing would be enforced");
+        }
+        let namespaces: BTreeSet<_> = spec.workloads.namespaces.iter().collect();
+        if namespaces.len() < spec.workloads.namespaces.len() {
+            wrong("spec.workloads.namespaces", "a namespace is listed twice");
+        }
+        if namespaces.contains(&spec.gateway.namespace) {
+            wrong(
+                "spec.workloads.namespaces",
+                "the gateway's namespace holds the gateway and nothing else",
+            );
+        }
+        if !["oci://", "file:///"]
+            .iter()
+            .any(|scheme| spec.module.url.starts_with(scheme))
+        {
+            wrong(
+                "spec.module.url",
+                "expected `oci://REGISTRY/NAME:TAG` or `file:///PATH`",
+            );
+        }
+        match &spec.module.sha256 {
+            Some(digest) if is_sha256(digest) => {}
+            Some(_) => wrong("spec.module.sha256", "expected 64 hexadecimal digits"),
+            None if spec.module.url.starts_with("oci://") => wrong(
+                "spec.module.sha256",
+                "a tag can be moved: state the digest (`warden package` prints it)",
+            ),
+            None => {}
+        }
+        for (name, value) in self.names() {
+            if !is_dns_label(value) {
+                problems.push(Problem::new(
+                    name,
+                    format!("`{value}` is no Kubernetes name"),
+                ));
+            }
+        }
+        problems
+    }
+
+    /// Names that go into generated text, such as host names and regular expressions.
+    fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let spec = &self.spec;
+        [
+            ("spec.gateway.namespace", spec.gateway.namespace.as_str()),
+            ("spec.gateway.service", &spec.gateway.service),
+            ("spec.cluster.dnsNamespace", &spec.cluster.dns_namespace),
+            ("spec.cluster.istioNamespace", &spec.cluster.istio_namespace),
+        ]
+        .into_iter()
+        .chain(
+            spec.workloads
+                .namespaces
+                .iter()
+                .map(|name| ("spec.workloads.namespaces", &**name)),
+        )
+        .chain(
+            spec.inspection
+                .iter()
+                .map(|device| ("spec.inspection", &*device.name)),
+        )
+    }
+
+    /// Whether later policies stay within what the settings grant them.
+    pub(crate) fn check_grants(&self, policies: &[Policy], problems: &mut Vec<Problem>) {
+        for (policy, grant) in policies.iter().zip(&self.spec.policies) {
+            let Some(applies_to) = &policy.head.applies_to else {
+                continue;
+            };
+            let accounts = applies_to
+                .service_accounts
+                .iter()
+                .map(|account| &account.namespace);
+            for namespace in applies_to.namespaces.iter().chain(accounts) {
+                if !grant.namespaces.contains(namespace) {
+                    problems.push(Problem::new(
+                        format!("policy {}", policy.head.name),
+                        format!("it applies to `{namespace}`, which is not granted to it"),
+                    ));
+                }
+            }
+        }
+    }
+
+    /// The minor version of Istio, if it is supported.
+    pub(crate) fn minor(&self) -> Option<u32> {
+        let minor = self.spec.istio.version.strip_prefix("1.")?.parse().ok()?;
+        // `upstream_connect_mode` and built-in CEL formatting need Envoy 1.37.
+        (29..100).contains(&minor).then_some(minor)
+    }
+
+    /// The gateway Service's host name.
+    pub(crate) fn gateway_host(&self) -> String {
+        let gateway = &self.spec.gateway;
+        let domain = &self.spec.cluster.domain;
+        format!("{}.{}.svc.{domain}", gateway.service, gateway.namespace)
+    }
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}

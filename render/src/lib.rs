@@ -1,0 +1,122 @@
+//! From policies and a short file of install settings to the objects that a mesh's admin applies.
+//!
+//! Rendering is pure: the same input gives the same bytes, sorted, whatever machine it runs on.
+//! What cannot be enforced as the policy says is a [`Problem`], never a manifest that enforces
+//! something else.
+//!
+//! The shape of what is rendered:
+//!
+//! - Sidecars send everything that is not in the mesh to the egress gateway: HTTP as requests,
+//!   all other TCP in an HTTP CONNECT tunnel that names the dialled address. No object per
+//!   destination exists.
+//! - The gateway judges, and connects through Envoy's dynamic forward proxy to the judged host and
+//!   port, behind a lock of Envoy's own that only a verdict opens.
+//! - Network policies and admission policies close the ways around both.
+
+pub mod doctor;
+mod gateway;
+mod guardrails;
+pub mod install;
+mod module;
+mod network;
+mod object;
+mod outside;
+mod problem;
+mod traffic;
+mod workloads;
+
+use egress_policy::model::Policy;
+use serde_json::Value;
+
+pub use install::Install;
+pub use object::{Object, Rendered};
+pub use problem::Problem;
+pub use traffic::Traffic;
+
+use module::Module;
+
+/// The name that rendered objects carry or begin with.
+pub const NAME: &str = "egress-warden";
+
+/// Renders policies, in their order of precedence, for one gateway.
+///
+/// # Errors
+/// Everything that keeps the policies from being enforced as they are written.
+pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Problem>> {
+    let mut problems = install.check();
+    let documents = in_order(install, documents, &mut problems);
+    let policies = read(&documents, &mut problems);
+    install.check_grants(&policies, &mut problems);
+    let traffic = Traffic::of(&policies, install, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let module = Module::new(install, &traffic, &documents)?;
+    let mut objects = gateway::objects(install, &traffic, &module);
+    objects.extend(workloads::objects(install, &traffic));
+    objects.extend(network::objects(install, &policies, &mut problems));
+    objects.extend(guardrails::objects(install));
+    if problems.is_empty() {
+        Ok(Rendered::new(install, &module, objects))
+    } else {
+        Err(problems)
+    }
+}
+
+/// The documents as the install settings order them; without an order a single one stands as it
+/// is.
+fn in_order(install: &Install, documents: &[Value], problems: &mut Vec<Problem>) -> Vec<Value> {
+    let order = &install.spec.policies;
+    if order.is_empty() {
+        if documents.len() > 1 {
+            problems.push(Problem::new(
+                "spec.policies",
+                "several policies need an order: the install settings must list their names, the \
+                 security team's first",
+            ));
+        }
+        return documents.to_vec();
+    }
+    let name = |document: &Value| {
+        let name = document.pointer("/metadata/name").and_then(Value::as_str);
+        name.unwrap_or_default().to_owned()
+    };
+    for document in documents {
+        let name = name(document);
+        if !order.iter().any(|entry| entry.name == name) {
+            problems.push(Problem::new(
+                "spec.policies",
+                format!("policy `{name}` is not in the install settings' order"),
+            ));
+        }
+    }
+    let mut sorted = Vec::new();
+    for entry in order {
+        let mut found = documents
+            .iter()
+            .filter(|document| name(document) == entry.name);
+        match (found.next(), found.next()) {
+            (Some(document), None) => sorted.push(document.clone()),
+            (None, _) => problems.push(Problem::new(
+                "spec.policies",
+                format!("policy `{}` was not given", entry.name),
+            )),
+            (Some(_), Some(_)) => problems.push(Problem::new(
+                "spec.policies",
+                format!("policy `{}` was given twice", entry.name),
+            )),
+        }
+    }
+    sorted
+}
+
+fn read(documents: &[Value], problems: &mut Vec<Problem>) -> Vec<Policy> {
+    let mut policies = Vec::new();
+    for document in documents {
+        match module::policy(document) {
+            Ok(policy) => policies.push(policy),
+            Err(found) => problems.extend(found),
+        }
+    }
+    policies
+}

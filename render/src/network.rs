@@ -1,0 +1,270 @@
+//! Network policies: only the gateway may leave the cluster.
+
+use egress_policy::facts::Protocol;
+use egress_policy::model::{From, Place, Policy, Rule, RuleAction, Source, To};
+use serde_json::{Value, json};
+
+use crate::NAME;
+use crate::gateway::metadata;
+use crate::install::Install;
+use crate::object::{Object, Stage, set};
+use crate::problem::Problem;
+
+const API: (&str, &str) = ("networking.k8s.io/v1", "NetworkPolicy");
+
+/// The network policies of the workloads' namespaces and of the gateway's.
+pub(crate) fn objects(
+    install: &Install,
+    policies: &[Policy],
+    problems: &mut Vec<Problem>,
+) -> Vec<Object> {
+    let mut objects = vec![gateway(install)];
+    objects.extend(beside_the_gateway(install));
+    for namespace in &install.spec.workloads.namespaces {
+        objects.push(workloads(install, namespace));
+    }
+    objects.extend(udp(install, policies, problems));
+    objects
+}
+
+fn in_namespace(name: &str) -> Value {
+    json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}})
+}
+
+fn dns(install: &Install) -> Value {
+    json!({
+        "to": [in_namespace(&install.spec.cluster.dns_namespace)],
+        "ports": [
+            {"port": 53, "protocol": "UDP"},
+            {"port": 53, "protocol": "TCP"},
+        ],
+    })
+}
+
+fn workloads(install: &Install, namespace: &str) -> Object {
+    let gateway = &install.spec.gateway;
+    let mut to_gateway = in_namespace(&gateway.namespace);
+    set(
+        &mut to_gateway,
+        "podSelector",
+        json!({"matchLabels": gateway.selector}),
+    );
+    // Namespace selectors match pods, never outside addresses; the gateway's and the DNS's
+    // namespaces have rules of their own, by port.
+    let elsewhere = json!({"namespaceSelector": {"matchExpressions": [{
+        "key": "kubernetes.io/metadata.name",
+        "operator": "NotIn",
+        "values": [gateway.namespace, install.spec.cluster.dns_namespace],
+    }]}});
+    let mut egress = vec![
+        dns(install),
+        json!({"to": [to_gateway], "ports": [
+            {"port": gateway.ports.http, "protocol": "TCP"},
+            {"port": gateway.ports.tunnel, "protocol": "TCP"},
+        ]}),
+        json!({"to": [elsewhere]}),
+    ];
+    if let Some(rule) = api_server(install) {
+        egress.push(rule);
+    }
+    Object::new(
+        Stage::Guard,
+        "Pods of this namespace reach pods, cluster DNS and the gateway's two ports; nothing
+         outside. The node's own guard (the CNI part) holds where network policies do not.",
+        API,
+        json!({"name": NAME, "namespace": namespace}),
+        json!({"spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": egress}}),
+    )
+}
+
+fn api_server(install: &Install) -> Option<Value> {
+    let networks = &install.spec.cluster.api_server;
+    let blocks: Vec<_> = networks
+        .iter()
+        .map(|network| json!({"ipBlock": {"cidr": network.to_string()}}))
+        .collect();
+    (!blocks.is_empty()).then(|| json!({"to": blocks}))
+}
+
+fn gateway(install: &Install) -> Object {
+    let gateway = &install.spec.gateway;
+    let callers: Vec<_> = install
+        .spec
+        .workloads
+        .namespaces
+        .iter()
+        .map(|name| in_namespace(name))
+        .collect();
+    Object::new(
+        Stage::Guard,
+        "The gateway's pods: in by the two rendered ports and from the enforced namespaces only,
+         out to anywhere; what goes out is the module's decision.",
+        API,
+        metadata(install, NAME),
+        json!({"spec": {
+            "podSelector": {"matchLabels": gateway.selector},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": callers, "ports": [
+                {"port": gateway.ports.http, "protocol": "TCP"},
+                {"port": gateway.ports.tunnel, "protocol": "TCP"},
+            ]}],
+            "egress": [{}],
+        }}),
+    )
+}
+
+/// Another pod in the gateway's namespace is a workload like any. One difference in labels is
+/// enough to be another pod, so there is one policy per label.
+fn beside_the_gateway(install: &Install) -> Vec<Object> {
+    let labels = install.spec.gateway.selector.iter().enumerate();
+    let policy = |(index, (key, value)): (usize, (&String, &String))| {
+        Object::new(
+            Stage::Guard,
+            "Other pods in the gateway's namespace do not leave the cluster.",
+            API,
+            metadata(install, &format!("egress-warden-beside-{index}")),
+            json!({"spec": {
+                "podSelector": {"matchExpressions": [
+                    {"key": key, "operator": "NotIn", "values": [value]},
+                ]},
+                "policyTypes": ["Egress"],
+                "egress": [
+                    dns(install),
+                    {"to": [in_namespace(&install.spec.cluster.istio_namespace)]},
+                ],
+            }}),
+        )
+    };
+    labels.map(policy).collect()
+}
+
+/// UDP does not go through the gateway: its rules are exceptions in the kernel, bound to what the
+/// API server says of a pod.
+fn udp(install: &Install, policies: &[Policy], problems: &mut Vec<Problem>) -> Vec<Object> {
+    let mut objects = Vec::new();
+    for policy in policies {
+        for tier in &policy.tiers {
+            for rule in &tier.rules {
+                let place = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
+                let to: Vec<_> = rule
+                    .to
+                    .iter()
+                    .filter(|to| to.protocols.contains(&Protocol::Udp))
+                    .collect();
+                if to.is_empty() {
+                    continue;
+                }
+                if !matches!(rule.action, RuleAction::Accept) {
+                    let message = "network policies can only accept: a UDP rule that does not \
+                                   accept would have no effect";
+                    problems.push(Problem::new(place, message));
+                    continue;
+                }
+                objects.extend(exceptions(install, rule, &to, &place, problems));
+            }
+        }
+    }
+    objects
+}
+
+fn exceptions(
+    install: &Install,
+    rule: &Rule,
+    to: &[&To],
+    place: &str,
+    problems: &mut Vec<Problem>,
+) -> Vec<Object> {
+    let From::Sources(sources) = &rule.from else {
+        problems.push(Problem::new(place, "a UDP rule must name namespaces"));
+        return Vec::new();
+    };
+    let egress: Vec<_> = to.iter().filter_map(|to| destination(to)).collect();
+    if egress.len() < to.len() {
+        problems.push(Problem::new(place, "a UDP rule must name networks"));
+    }
+    let mut objects = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        let Some(pods) = selector(source) else {
+            let message = "a UDP rule selects by namespaces and labels: network policies know \
+                           neither service accounts nor clusters";
+            problems.push(Problem::new(place, message));
+            continue;
+        };
+        for namespace in &source.namespaces {
+            if !install.spec.workloads.namespaces.contains(namespace) {
+                // Nothing is closed there, so nothing needs an exception.
+                continue;
+            }
+            objects.push(Object::new(
+                Stage::Workloads,
+                "A UDP rule of the policy: straight out, for these pods and these networks only.",
+                API,
+                json!({
+                    "name": format!("{NAME}-udp-{}-{index}", rule.name),
+                    "namespace": namespace,
+                }),
+                json!({"spec": {
+                    "podSelector": pods,
+                    "policyTypes": ["Egress"],
+                    "egress": egress,
+                }}),
+            ));
+        }
+    }
+    objects
+}
+
+fn selector(source: &Source) -> Option<Value> {
+    use egress_policy::model::LabelOperator;
+    if !source.service_accounts.is_empty() || !source.clusters.is_empty() {
+        return None;
+    }
+    let labels: std::collections::BTreeMap<_, _> = source
+        .match_labels
+        .iter()
+        .map(|(key, value)| (key, value))
+        .collect();
+    let expressions: Vec<_> = source
+        .match_expressions
+        .iter()
+        .map(|expression| {
+            let key = &expression.key;
+            match &expression.operator {
+                LabelOperator::In(values) => {
+                    json!({"key": key, "operator": "In", "values": values})
+                }
+                LabelOperator::NotIn(values) => {
+                    json!({"key": key, "operator": "NotIn", "values": values})
+                }
+                LabelOperator::Exists => json!({"key": key, "operator": "Exists"}),
+                LabelOperator::DoesNotExist => json!({"key": key, "operator": "DoesNotExist"}),
+            }
+        })
+        .collect();
+    Some(json!({"matchLabels": labels, "matchExpressions": expressions}))
+}
+
+fn destination(to: &To) -> Option<Value> {
+    let Place::Networks(networks) = &to.place else {
+        return None;
+    };
+    let blocks: Vec<_> = networks
+        .networks
+        .iter()
+        .map(|network| {
+            let except: Vec<_> = networks
+                .except
+                .iter()
+                .filter(|inner| network.contains(*inner))
+                .map(ToString::to_string)
+                .collect();
+            json!({"ipBlock": {"cidr": network.to_string(), "except": except}})
+        })
+        .collect();
+    let ports: Vec<_> = to
+        .ports
+        .ranges()
+        .map(|range| json!({"protocol": "UDP", "port": range.start(), "endPort": range.end()}))
+        .collect();
+    Some(json!({"to": blocks, "ports": ports}))
+}

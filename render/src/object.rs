@@ -1,0 +1,218 @@
+//! Rendered objects, their order and their text.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::NAME;
+use crate::install::Install;
+use crate::module::Module;
+
+/// One Kubernetes object with a word on what it is for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    about: &'static str,
+    /// Earlier objects are applied first and removed last.
+    stage: Stage,
+    manifest: Value,
+}
+
+/// When an object is applied. Removal goes the other way, so that what closes goes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// What closes ways around: applied first, removed last.
+    Guard,
+    /// The policy and its lock.
+    Policy,
+    /// The gateway's ports and workload.
+    Gateway,
+    /// What sends workloads to the gateway.
+    Workloads,
+}
+
+impl Object {
+    pub(crate) fn new(
+        stage: Stage,
+        about: &'static str,
+        api: (&str, &str),
+        metadata: Value,
+        mut body: Value,
+    ) -> Self {
+        let (version, kind) = api;
+        set(&mut body, "apiVersion", json!(version));
+        set(&mut body, "kind", json!(kind));
+        set(&mut body, "metadata", metadata);
+        Self {
+            about,
+            stage,
+            manifest: body,
+        }
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Value {
+        &self.manifest
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.text("/kind")
+    }
+
+    /// Its namespace; empty if it has none.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.text("/metadata/namespace")
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.text("/metadata/name")
+    }
+
+    fn text(&self, pointer: &str) -> &str {
+        self.manifest
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
+
+    /// A file name that no other object of a rendering has.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        let namespace = match self.namespace() {
+            "" => "cluster",
+            namespace => namespace,
+        };
+        let kind = self.kind().to_ascii_lowercase();
+        format!("{namespace}.{kind}.{}.yaml", self.name())
+    }
+
+    /// The manifest as YAML, with what it is for as a comment.
+    #[must_use]
+    pub fn yaml(&self) -> String {
+        let mut text = String::new();
+        for line in self.about.lines() {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "# {}", line.trim());
+        }
+        // A JSON value always serialises.
+        text + &serde_saphyr::to_string(&sorted(&self.manifest)).unwrap_or_default()
+    }
+
+    fn key(&self) -> (Stage, &str, &str, &str) {
+        (self.stage, self.kind(), self.namespace(), self.name())
+    }
+}
+
+/// Everything that one rendering applies, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    objects: Vec<Object>,
+    policy_hash: String,
+}
+
+impl Rendered {
+    pub(crate) fn new(install: &Install, module: &Module, mut objects: Vec<Object>) -> Self {
+        for object in &mut objects {
+            mark(&mut object.manifest, install, module.policy_hash());
+        }
+        objects.sort_by(|a, b| a.key().cmp(&b.key()));
+        Self {
+            objects,
+            policy_hash: module.policy_hash().to_owned(),
+        }
+    }
+
+    /// The objects, in the order in which they are applied.
+    #[must_use]
+    pub fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
+    /// SHA-256 of the policies, as the gateway reports it.
+    #[must_use]
+    pub fn policy_hash(&self) -> &str {
+        &self.policy_hash
+    }
+
+    /// All objects as one YAML stream.
+    #[must_use]
+    pub fn yaml(&self) -> String {
+        let texts: Vec<_> = self.objects.iter().map(Object::yaml).collect();
+        texts.join("---\n")
+    }
+
+    /// What to remove and in which order: routes first, the lock and the guards last. One
+    /// `KIND NAMESPACE NAME` per line, `-` for no namespace.
+    #[must_use]
+    pub fn prune_list(&self) -> String {
+        let mut text = String::new();
+        for object in self.objects.iter().rev() {
+            let namespace = match object.namespace() {
+                "" => "-",
+                namespace => namespace,
+            };
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "{} {namespace} {}", object.kind(), object.name());
+        }
+        text
+    }
+
+    /// The largest object: its file name and its size as JSON in bytes. Kubernetes refuses
+    /// requests above about 1.5 MiB, and client-side `kubectl apply` objects above 256 KiB.
+    #[must_use]
+    pub fn largest(&self) -> Option<(String, usize)> {
+        let sized = self
+            .objects
+            .iter()
+            .map(|object| (object.file_name(), object.manifest.to_string().len()));
+        sized.max_by_key(|(_, size)| *size)
+    }
+}
+
+/// Sets a field of a JSON object; other values have no fields and stay as they are.
+pub(crate) fn set(object: &mut Value, field: &str, value: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(field.to_owned(), value);
+    }
+}
+
+/// Labels and annotations that every object carries.
+fn mark(manifest: &mut Value, install: &Install, policy_hash: &str) {
+    let Some(metadata) = manifest.get_mut("metadata") else {
+        return;
+    };
+    let mut labels = BTreeMap::from([
+        ("app.kubernetes.io/managed-by", "warden".to_owned()),
+        ("app.kubernetes.io/part-of", NAME.to_owned()),
+    ]);
+    if let Some(revision) = &install.spec.istio.revision {
+        labels.insert("istio.io/rev", revision.clone());
+    }
+    set(metadata, "labels", json!(labels));
+    let annotations = json!({"warden.egress/policy-hash": policy_hash});
+    set(metadata, "annotations", annotations);
+}
+
+/// The same document with the keys of every map in order, whatever map type `serde_json` was
+/// built with.
+pub(crate) fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        Value::Object(fields) => {
+            let fields: BTreeMap<_, _> = fields.iter().collect();
+            let fields = fields.into_iter();
+            Value::Object(
+                fields
+                    .map(|(key, value)| (key.clone(), sorted(value)))
+                    .collect(),
+            )
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}

@@ -1,0 +1,250 @@
+//! What a gateway needs to reach the outside, as Envoy configuration: the lock, the routes, the
+//! dynamic clusters, and the listener inside the gateway where TLS in a tunnel shows its name.
+
+mod clusters;
+mod listener;
+mod routes;
+
+use serde_json::{Value, json};
+
+use crate::install::Install;
+use crate::module::{Module, Place, http_cluster};
+use crate::object::set;
+use crate::traffic::Traffic;
+
+use clusters::{dns_cache, dynamic_cluster, http_outside, inner_cluster, inspection};
+use listener::inner_listener;
+use routes::routes;
+
+pub(crate) const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
+const ROUTER: &str = "envoy.filters.http.router";
+const LOCK: &str = "egress-warden.lock";
+const INNER_LISTENER: &str = "egress-warden-tls";
+const INNER_CLUSTER: &str = "warden-tls-inner";
+/// The header by which a verdict chooses an inspection device. Only the module writes it.
+const INSPECT_HEADER: &str = "x-egress-warden-inspect";
+
+/// The name of the module's resource in a place that no WasmPlugin reaches.
+fn resource(place: Place) -> &'static str {
+    match place {
+        Place::Upstream => "egress-warden.upstream",
+        Place::Http | Place::Tunnel | Place::Tls => "egress-warden.tls",
+    }
+}
+
+fn typed(message: &str, mut fields: Value) -> Value {
+    let url = format!("type.googleapis.com/{message}");
+    set(&mut fields, "@type", json!(url));
+    fields
+}
+
+fn named(name: &str, message: &str, fields: Value) -> Value {
+    json!({"name": name, "typed_config": typed(message, fields)})
+}
+
+/// A match on the gateway and on the proxies' version, beside what `place` says.
+pub(crate) fn matching(install: &Install, place: &Value) -> Value {
+    let mut found = place.clone();
+    set(&mut found, "context", json!("GATEWAY"));
+    set(
+        &mut found,
+        "proxy",
+        json!({"proxyVersion": proxy_version(install)}),
+    );
+    found
+}
+
+/// A regular expression for the stated version and every later minor one.
+pub(crate) fn proxy_version(install: &Install) -> String {
+    let minor = install.minor().unwrap_or_default();
+    let (tens, ones) = (minor / 10, minor % 10);
+    format!("^1\\.({tens}[{ones}-9]|[{}-9][0-9])([^0-9].*)?$", tens + 1)
+}
+
+fn patch(install: &Install, apply_to: &str, place: &Value, operation: &str, value: Value) -> Value {
+    let mut patch = json!({
+        "applyTo": apply_to,
+        "match": matching(install, place),
+        "patch": {"operation": operation},
+    });
+    if let Some(inner) = patch.get_mut("patch") {
+        set(inner, "value", value);
+    }
+    patch
+}
+
+/// All patches that lead outside, and the lock before them.
+pub(crate) fn patches(install: &Install, traffic: &Traffic) -> Vec<Value> {
+    let anywhere = json!({});
+    let mut patches = filters(install);
+    patches.extend(routes(install, traffic));
+    let mut clusters: Vec<_> = traffic
+        .http
+        .iter()
+        .map(|port| http_outside(install, &http_cluster(*port)))
+        .collect();
+    clusters.push(dynamic_cluster(install, "warden-tcp"));
+    clusters.push(dynamic_cluster(install, "warden-tls"));
+    clusters.push(inner_cluster());
+    clusters.extend(install.spec.inspection.iter().map(inspection));
+    let clusters = clusters
+        .into_iter()
+        .map(|cluster| patch(install, "CLUSTER", &anywhere, "ADD", cluster));
+    patches.extend(clusters);
+    patches.push(patch(
+        install,
+        "LISTENER",
+        &anywhere,
+        "ADD",
+        inner_listener(install),
+    ));
+    patches
+}
+
+/// In front of every router of the gateway, on whatever port: the lock, then what only an
+/// accepted stream may reach. On every chain of plain TCP, which this gateway has no use for: the
+/// end.
+fn filters(install: &Install) -> Vec<Value> {
+    let router = json!({"listener": {"filterChain": {"filter": {
+        "name": CONNECTION_MANAGER,
+        "subFilter": {"name": ROUTER},
+    }}}});
+    let tcp = json!({"listener": {"filterChain": {"filter": {"name": TCP_PROXY}}}});
+    let tunnel = json!({"listener": {
+        "portNumber": install.spec.gateway.ports.tunnel,
+        "filterChain": {"filter": {"name": CONNECTION_MANAGER}},
+    }});
+    let before = |value| patch(install, "HTTP_FILTER", &router, "INSERT_BEFORE", value);
+    vec![
+        before(lock()),
+        before(carry_inward()),
+        before(named(
+            "egress-warden.resolve",
+            "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+            json!({
+                "allow_dynamic_host_from_filter_state": true,
+                "dns_cache_config": dns_cache(install),
+            }),
+        )),
+        patch(
+            install,
+            "NETWORK_FILTER",
+            &tcp,
+            "INSERT_FIRST",
+            named(
+                LOCK,
+                "envoy.extensions.filters.network.direct_response.v3.Config",
+                json!({"response": {"inline_string": ""}}),
+            ),
+        ),
+        patch(
+            install,
+            "NETWORK_FILTER",
+            &tunnel,
+            "MERGE",
+            named(
+                CONNECTION_MANAGER,
+                "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                json!({
+                    "http2_protocol_options": {"allow_connect": true},
+                    "upgrade_configs": [{"upgrade_type": "CONNECT"}],
+                }),
+            ),
+        ),
+    ]
+}
+
+fn rules(verdict: &str) -> Value {
+    json!({"action": "ALLOW", "policies": {verdict: {
+        "permissions": [{"any": true}],
+        "principals": [{"filter_state": {
+            "key": "wasm.warden_verdict",
+            "string_match": {"exact": verdict},
+        }}],
+    }}})
+}
+
+fn lock() -> Value {
+    let rules = json!({"rules": rules("accept")});
+    named(LOCK, "envoy.extensions.filters.http.rbac.v3.RBAC", rules)
+}
+
+/// What the inner listener cannot see for itself travels inward with the connection.
+fn carry_inward() -> Value {
+    let carry = |key: &str, value: &str| {
+        json!({
+            "object_key": key,
+            "factory_key": "envoy.string",
+            "format_string": {"text_format_source": {"inline_string": value}},
+            "shared_with_upstream": "ONCE",
+        })
+    };
+    named(
+        "egress-warden.carry",
+        "envoy.extensions.filters.http.set_filter_state.v3.Config",
+        json!({"on_request_headers": [
+            carry("warden.principal", "%DOWNSTREAM_PEER_URI_SAN%"),
+            carry("warden.facts", "%FILTER_STATE(wasm.warden_facts:PLAIN)%"),
+            carry("warden.dialled", "%REQ(:authority)%"),
+        ]}),
+    )
+}
+
+/// A filter whose configuration istiod sends by name. Until it is there nothing passes.
+fn discovered(place: Place, messages: &[&str]) -> Value {
+    let urls: Vec<_> = messages
+        .iter()
+        .map(|message| format!("type.googleapis.com/{message}"))
+        .collect();
+    json!({"name": resource(place), "config_discovery": {
+        "type_urls": urls,
+        "config_source": {
+            "ads": {},
+            "resource_api_version": "V3",
+            "initial_fetch_timeout": "0s",
+        },
+    }})
+}
+
+/// The module's own resources for the two places that no WasmPlugin reaches.
+pub(crate) fn extensions(install: &Install, module: &Module) -> Vec<Value> {
+    let image = &install.spec.module;
+    let code = match image.url.strip_prefix("file://") {
+        Some(path) => json!({"local": {"filename": path}}),
+        None => json!({"remote": {
+            // Istio's agent fetches it, checks the digest and makes it a local file.
+            "http_uri": {"uri": image.url, "cluster": "_", "timeout": "30s"},
+            "sha256": image.sha256.clone().unwrap_or_default(),
+        }}),
+    };
+    [(Place::Upstream, "http"), (Place::Tls, "network")]
+        .into_iter()
+        .map(|(place, kind)| {
+            let name = resource(place);
+            let configuration = typed(
+                "google.protobuf.StringValue",
+                json!({"value": module.text(place)}),
+            );
+            let wasm = json!({"config": {
+                "name": name,
+                "root_id": name,
+                "failure_policy": "FAIL_RELOAD",
+                "configuration": configuration,
+                "vm_config": {
+                    "vm_id": name,
+                    "runtime": "envoy.wasm.runtime.v8",
+                    "code": code,
+                },
+            }});
+            let message = format!("envoy.extensions.filters.{kind}.wasm.v3.Wasm");
+            patch(
+                install,
+                "EXTENSION_CONFIG",
+                &json!({}),
+                "ADD",
+                named(name, &message, wasm),
+            )
+        })
+        .collect()
+}

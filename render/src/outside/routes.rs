@@ -1,0 +1,87 @@
+//! The gateway's routes: by port for HTTP, by the port in the authority for tunnels.
+
+use serde_json::{Value, json};
+
+use super::{INNER_CLUSTER, INSPECT_HEADER, LOCK, patch, rules, typed};
+use crate::install::Install;
+use crate::module::{http_cluster, inspection_cluster};
+use crate::object::set;
+use crate::traffic::Traffic;
+
+/// The routes, the most specific first in the end: each goes before those inserted earlier.
+pub(super) fn routes(install: &Install, traffic: &Traffic) -> Vec<Value> {
+    let ports = install.spec.gateway.ports;
+    let mut routes = Vec::new();
+    let mut add = |number: u16, route: Value| {
+        let place = json!({"routeConfiguration": {
+            "portNumber": number,
+            "gateway": format!("{}/egress-warden", install.spec.gateway.namespace),
+            "vhost": {"name": format!("*:{number}")},
+        }});
+        routes.push(patch(install, "HTTP_ROUTE", &place, "INSERT_FIRST", route));
+    };
+    add(ports.http, http_route(80, &[]));
+    for port in traffic.http.iter().filter(|port| **port != 80) {
+        add(ports.http, http_route(*port, &[authority_port(*port)]));
+    }
+    add(ports.tunnel, tunnel_route("tcp", "warden-tcp", &[]));
+    for port in &traffic.tls {
+        let name = format!("tls-{port}");
+        let mut route = tunnel_route(&name, INNER_CLUSTER, &[authority_port(*port)]);
+        // What goes inward has not been judged whole yet: its verdict is `forward`, which opens
+        // this route and no other.
+        let lock = json!({LOCK: typed(
+            "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+            json!({"rbac": {"rules": rules("forward")}}),
+        )});
+        set(&mut route, "typed_per_filter_config", lock);
+        add(ports.tunnel, route);
+    }
+    for device in &install.spec.inspection {
+        let cluster = inspection_cluster(&device.name);
+        let chosen = json!({
+            "name": INSPECT_HEADER,
+            "string_match": {"exact": device.name},
+        });
+        let name = format!("inspect-{}", device.name);
+        add(ports.tunnel, tunnel_route(&name, &cluster, &[chosen]));
+    }
+    routes
+}
+
+fn authority_port(port: u16) -> Value {
+    json!({"name": ":authority", "string_match": {"suffix": format!(":{port}")}})
+}
+
+fn http_route(port: u16, headers: &[Value]) -> Value {
+    json!({
+        "name": format!("http-{port}"),
+        "match": {"prefix": "/", "headers": headers},
+        "metadata": {"filter_metadata": {"warden": {"role": "http"}}},
+        "route": {"cluster": http_cluster(port), "timeout": "0s"},
+        // The mesh's own words do not leave the mesh.
+        "request_headers_to_remove": [
+            "x-envoy-peer-metadata",
+            "x-envoy-peer-metadata-id",
+            "x-forwarded-client-cert",
+            "x-forwarded-for",
+            "x-envoy-external-address",
+            "x-envoy-internal",
+            "x-envoy-attempt-count",
+            "x-envoy-decorator-operation",
+        ],
+    })
+}
+
+fn tunnel_route(name: &str, cluster: &str, headers: &[Value]) -> Value {
+    json!({
+        "name": name,
+        "match": {"connect_matcher": {}, "headers": headers},
+        "metadata": {"filter_metadata": {"warden": {"role": name}}},
+        "route": {
+            "cluster": cluster,
+            "timeout": "0s",
+            "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
+        },
+    })
+}

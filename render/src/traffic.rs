@@ -1,0 +1,126 @@
+//! What the policies mean for ports: which carry HTTP, which carry TLS.
+//!
+//! A port's protocol comes from the policy, never from the bytes. 80 is HTTP and 443 is TLS; a
+//! rule says what any other port carries. Everything that is neither is tunnelled as opaque TCP.
+
+use std::collections::BTreeSet;
+
+use egress_policy::facts::Protocol;
+use egress_policy::model::{Policy, RuleAction, To};
+
+use crate::install::Install;
+use crate::problem::Problem;
+
+/// Most ports that one rule may single out for HTTP or TLS: each needs a route of its own.
+const MOST_PORTS: usize = 64;
+
+/// The ports that need routes of their own, and the labels that have to travel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Ports whose requests are judged one by one.
+    pub http: BTreeSet<u16>,
+    /// Ports inside whose tunnels a ClientHello must come first.
+    pub tls: BTreeSet<u16>,
+    /// The labels that rules select by.
+    pub labels: BTreeSet<String>,
+}
+
+impl Traffic {
+    /// Reads it off the policies.
+    pub(crate) fn of(policies: &[Policy], install: &Install, problems: &mut Vec<Problem>) -> Self {
+        let mut traffic = Self {
+            http: BTreeSet::from([80]),
+            tls: BTreeSet::from([443]),
+            labels: BTreeSet::new(),
+        };
+        for policy in policies {
+            for tier in &policy.tiers {
+                for rule in &tier.rules {
+                    let place = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
+                    for to in &rule.to {
+                        traffic.take_ports(to, &place, problems);
+                        if let Some(problem) = unsupported(to, &rule.action, &place) {
+                            problems.push(problem);
+                        }
+                    }
+                    traffic.take_labels(rule);
+                    check_inspection(&rule.action, install, &place, problems);
+                }
+            }
+        }
+        for port in traffic.http.intersection(&traffic.tls) {
+            let message = format!(
+                "port {port} is HTTP in one rule and TLS in another: a port carries one protocol"
+            );
+            problems.push(Problem::new("ports", message));
+        }
+        traffic
+    }
+
+    fn take_ports(&mut self, to: &To, place: &str, problems: &mut Vec<Problem>) {
+        let only = |protocol| to.protocols == [protocol];
+        let (known, word) = if only(Protocol::Http) {
+            (&mut self.http, "HTTP")
+        } else if only(Protocol::Tls) {
+            (&mut self.tls, "TLS")
+        } else {
+            return;
+        };
+        if to.ports.is_any() {
+            return;
+        }
+        let count: usize = to.ports.ranges().map(|range| range.len()).sum();
+        if count > MOST_PORTS {
+            let message = format!(
+                "{count} {word} ports: each needs a route of its own, and at most {MOST_PORTS} \
+                 are rendered for one destination"
+            );
+            problems.push(Problem::new(place, message));
+            return;
+        }
+        known.extend(to.ports.ranges().flatten());
+    }
+
+    fn take_labels(&mut self, rule: &egress_policy::model::Rule) {
+        let egress_policy::model::From::Sources(sources) = &rule.from else {
+            return;
+        };
+        for source in &**sources {
+            let keys = source.match_labels.iter().map(|(key, _)| key);
+            let expressions = source.match_expressions.iter().map(|one| &one.key);
+            self.labels.extend(keys.chain(expressions).cloned());
+        }
+    }
+}
+
+/// What the engine can judge and these manifests cannot carry out.
+fn unsupported(to: &To, action: &RuleAction, place: &str) -> Option<Problem> {
+    if to.tls.is_some() && !matches!(action, RuleAction::Deny) {
+        return Some(Problem::new(
+            place,
+            "TLS origination by the gateway is not rendered yet: route this destination as TLS, \
+             without methods and paths",
+        ));
+    }
+    None
+}
+
+fn check_inspection(
+    action: &RuleAction,
+    install: &Install,
+    place: &str,
+    problems: &mut Vec<Problem>,
+) {
+    let RuleAction::Inspect(device) = action else {
+        return;
+    };
+    if !install
+        .spec
+        .inspection
+        .iter()
+        .any(|known| *known.name == **device)
+    {
+        let message = format!("no inspection device is named `{device}` in the install settings");
+        problems.push(Problem::new(place, message));
+    }
+}
