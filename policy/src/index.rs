@@ -6,6 +6,8 @@
 
 mod build;
 mod candidates;
+#[cfg(test)]
+pub(crate) mod mutations;
 mod names;
 mod networks;
 mod pool;

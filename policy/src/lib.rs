@@ -25,3 +25,7 @@ pub mod settings;
 pub mod tree;
 pub mod verdict;
 pub use policy_set::{PolicySet, PolicySetBuilder};
+
+// Test support is shared with the integration tests, which know the crate by its name.
+#[cfg(test)]
+extern crate self as egress_policy;

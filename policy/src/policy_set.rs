@@ -402,3 +402,6 @@ impl RuleSink for Compiler<'_> {
         self.note(&rule, at, defects);
     }
 }
+
+#[cfg(test)]
+mod tests;

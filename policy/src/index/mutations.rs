@@ -1,0 +1,95 @@
+//! Faults put into a compiled index on purpose, for the test that the laws would notice them.
+
+use super::Index;
+use super::pool::Pool;
+use super::rules::{Actions, Effect, From};
+use crate::model::TierDefault;
+
+/// A fault of the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    ShadowIsEnforced,
+    ExpiredRulesAccept,
+    ExceptIsIgnored,
+    TierDefaultDenyPasses,
+    PassAccepts,
+    InspectAccepts,
+    NoIdentityIsNeeded,
+    LastRuleOfATierIsLost,
+    RuleMovesToTheNextTier,
+    PortsAreIgnored,
+}
+
+impl Index {
+    pub(crate) fn spoil(&mut self, fault: Fault) {
+        let Self {
+            tables,
+            tiers,
+            shadows: _,
+        } = self;
+        let store = &mut tables.store;
+        match fault {
+            Fault::ShadowIsEnforced => {
+                for rule in &mut store.rules {
+                    rule.shadow = false;
+                }
+                for tier in tiers {
+                    tier.shadow = false;
+                }
+            }
+            Fault::ExpiredRulesAccept => {
+                for rule in &mut store.rules {
+                    rule.expires = None;
+                }
+            }
+            Fault::ExceptIsIgnored => store.exceptions = Pool::default(),
+            Fault::TierDefaultDenyPasses => {
+                for tier in tiers {
+                    tier.default = TierDefault::Pass;
+                }
+            }
+            Fault::PassAccepts => {
+                for rule in &mut store.rules {
+                    if rule.effect == Effect::Pass {
+                        rule.effect = Effect::End(Actions::ACCEPT);
+                    }
+                }
+            }
+            Fault::InspectAccepts => {
+                for rule in &mut store.rules {
+                    if !matches!(rule.effect, Effect::Pass) && !rule.effect.denies() {
+                        rule.effect = Effect::End(Actions::ACCEPT);
+                    }
+                }
+            }
+            Fault::NoIdentityIsNeeded => {
+                for rule in &mut store.rules {
+                    if rule.from == From::AnyWorkload {
+                        rule.from = From::Anyone;
+                    }
+                }
+            }
+            Fault::LastRuleOfATierIsLost => {
+                let mut start = 0;
+                for tier in tiers.iter_mut() {
+                    let end = tier.end;
+                    if let Some(rule) = end
+                        .checked_sub(1)
+                        .filter(|last| *last >= start)
+                        .and_then(|last| store.rules.get_mut(usize::try_from(last).ok()?))
+                    {
+                        rule.expires = Some(i64::MIN);
+                    }
+                    start = end;
+                }
+            }
+            Fault::RuleMovesToTheNextTier => {
+                let count = tiers.len();
+                for tier in tiers.iter_mut().take(count.saturating_sub(1)) {
+                    tier.end = tier.end.saturating_sub(1);
+                }
+            }
+            Fault::PortsAreIgnored => store.ports = Pool::default(),
+        }
+    }
+}
