@@ -12,13 +12,21 @@ use crate::name::canonical;
 /// # Errors
 /// A message and a hint for the policy's author.
 pub fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
-    let Ok(net) = text.parse::<IpNet>() else {
-        return Err(match text.parse::<IpAddr>() {
-            Ok(IpAddr::V4(v4)) => NetworkError::NoPrefix(format!("{v4}/32")),
-            Ok(IpAddr::V6(v6)) => NetworkError::NoPrefix(format!("{v6}/128")),
-            Err(_) => NetworkError::Syntax,
-        });
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
     };
+    // The standard library's parser: ipnet's own takes 010.0.0.0 for 10.0.0.0, and others for 8.0.0.0.
+    let address: IpAddr = address.parse().map_err(|_| NetworkError::Syntax)?;
+    let Some(length) = length else {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        return Err(NetworkError::NoPrefix(format!("{address}/{bits}")));
+    };
+    let plain = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
+    let length = length.parse().ok().filter(|_| plain);
+    let net = length
+        .and_then(|length| IpNet::new(address, length).ok())
+        .ok_or(NetworkError::Syntax)?;
     if net.trunc() != net {
         return Err(NetworkError::HostBits(net.trunc()));
     }
