@@ -276,6 +276,9 @@ impl NamePattern {
         }
         let lower = text.to_ascii_lowercase();
         let body = lower.strip_suffix('.').unwrap_or(&lower);
+        if body.ends_with('.') {
+            return Err(PatternError::NotAName);
+        }
         if let Some(base) = body.strip_prefix("+.") {
             return below(base).map(Self::OneBelow);
         }
