@@ -1,1 +1,145 @@
+use super::*;
 
+fn name(text: &str) -> Name {
+    Name::parse(text.as_bytes()).expect(text)
+}
+
+fn table() -> RouteTable {
+    let mut routes = RouteTable::default();
+    routes.add_istio_port(80, Protocol::Http);
+    routes.add_istio_port(22, Protocol::Tcp);
+    let wild = Route {
+        host: RouteHost::Pattern(NamePattern::parse("*.example.com").expect("a pattern")),
+        port: Some(443),
+        protocol: Protocol::Http,
+    };
+    routes.add_cluster("wild".to_owned(), wild);
+    routes
+}
+
+#[test]
+fn clusters_that_a_verdict_may_lead_to() {
+    let routes = table();
+    let host = |cluster: &[u8]| routes.resolve(cluster).map(|route| route.host.clone());
+    assert_eq!(
+        host(b"outbound|80||Api.example.com."),
+        Ok(RouteHost::Name(name("api.example.com")))
+    );
+    assert_eq!(
+        host(b"outbound|22|v1|203.0.113.7"),
+        Ok(RouteHost::Address([203, 0, 113, 7].into()))
+    );
+    assert!(matches!(
+        host(b"outbound|80||*.example.com"),
+        Ok(RouteHost::Pattern(_))
+    ));
+    assert!(matches!(host(b"wild"), Ok(RouteHost::Pattern(_))));
+    let refused: &[&[u8]] = &[
+        b"",
+        b"PassthroughCluster",
+        b"BlackHoleCluster",
+        b"InboundPassthroughCluster",
+        b"Wild",
+        b"wild ",
+        b"outbound|81||api.example.com",
+        b"outbound|0||api.example.com",
+        b"outbound|65536||api.example.com",
+        b"outbound|+80||api.example.com",
+        b"outbound|||api.example.com",
+        b"outbound|80|api.example.com",
+        b"outbound|80||api.example.com|x",
+        b"outbound|80||",
+        b"outbound|80||a,b",
+        b"outbound|80||*",
+        b"outbound|80||*.com",
+        b"outbound|80||127.1",
+        b"inbound|80||api.example.com",
+        b"OUTBOUND|80||api.example.com",
+        b"outbound|80||\xff",
+    ];
+    for cluster in refused {
+        let shown = String::from_utf8_lossy(cluster);
+        assert_eq!(host(cluster), Err(Code::RouteMismatch), "{shown}");
+    }
+}
+
+#[test]
+fn a_cluster_or_port_is_listed_once() {
+    let mut routes = table();
+    assert!(!routes.add_istio_port(80, Protocol::Tcp));
+    let route = Route {
+        host: RouteHost::Dynamic,
+        port: None,
+        protocol: Protocol::Tcp,
+    };
+    assert!(!routes.add_cluster("wild".to_owned(), route));
+}
+
+#[test]
+fn a_request_goes_where_its_route_leads() {
+    let fixed = Route {
+        host: RouteHost::Name(name("api.example.com")),
+        port: Some(80),
+        protocol: Protocol::Http,
+    };
+    let dynamic = Route {
+        host: RouteHost::Dynamic,
+        ..fixed.clone()
+    };
+    let portless = Route {
+        port: None,
+        ..dynamic.clone()
+    };
+    for (authority, route, app_sni, expected) in [
+        ("api.example.com", &fixed, None, Ok("api.example.com")),
+        ("api.example.com:22", &fixed, None, Ok("api.example.com")),
+        ("a.example.com", &fixed, None, Err(Code::RouteMismatch)),
+        ("192.0.2.1", &fixed, None, Err(Code::RouteMismatch)),
+        ("a.example.com", &dynamic, None, Ok("a.example.com")),
+        ("a.example.com:80", &dynamic, None, Ok("a.example.com")),
+        ("a.example.com:22", &dynamic, None, Err(Code::RouteMismatch)),
+        ("192.0.2.1", &dynamic, None, Ok("192.0.2.1")),
+        ("a.example.com", &portless, None, Err(Code::RouteMismatch)),
+        ("a,b", &dynamic, None, Err(Code::NameMalformed)),
+        (
+            "a.example.com",
+            &dynamic,
+            Some("A.example.com"),
+            Ok("a.example.com"),
+        ),
+        (
+            "a.example.com",
+            &dynamic,
+            Some("b.example.com"),
+            Err(Code::HostMismatch),
+        ),
+        (
+            "a.example.com",
+            &dynamic,
+            Some("a,b"),
+            Err(Code::NameMalformed),
+        ),
+    ] {
+        let agreed = of_request(authority.as_bytes(), route, app_sni.map(str::as_bytes));
+        let host = agreed.map(|agreed| agreed.host.to_string());
+        assert_eq!(host, expected.map(str::to_owned), "{authority} {app_sni:?}");
+    }
+}
+
+#[test]
+fn facts_of_a_destination() {
+    let resolved = Fact::Known([192, 0, 2, 1].into());
+    let named = Agreed {
+        host: Host::Name(name("a.example.com")),
+        port: 80,
+    };
+    assert_eq!(named.facts(resolved).address, resolved);
+    assert_eq!(named.facts(Fact::Pending).address, Fact::Pending);
+    let literal = Agreed {
+        host: Host::Address([203, 0, 113, 7].into()),
+        port: 22,
+    };
+    let facts = literal.facts(Fact::Pending);
+    assert_eq!(facts.name, Fact::Known(None));
+    assert_eq!(facts.address, Fact::Known([203, 0, 113, 7].into()));
+}
