@@ -366,7 +366,9 @@ impl<'b> Compiler<'b> {
                     );
                     return;
                 }
-                place.and_then(Actions::device)
+                place
+                    .filter(|place| *place < MAX_DEVICES)
+                    .and_then(|place| u8::try_from(place).ok())
             }
             RuleAction::Accept | RuleAction::Deny | RuleAction::Pass => None,
         };

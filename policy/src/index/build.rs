@@ -4,10 +4,13 @@ use hashbrown::HashMap;
 
 use super::names::ClassId;
 use super::pool::{Distinct, Pool, Slice};
-use super::postings::{Family, MAX_CLASSES, MAX_RULES, PlaceKey, PostingsBuilder, SourceKey};
+use super::postings::{
+    Family, FromFamily, MAX_CLASSES, MAX_RULES, PlaceFamily, PlaceKey, PostingsBuilder, SourceKey,
+    ToFamily,
+};
 use super::rules::{
-    Actions, Effect, Expression, From, Narrowing, Operator, Place, Proven, Rule, Source, Store,
-    Tier, To, protocol_bit,
+    Claimed, Effect, Expression, From, Narrowing, Operator, Place, Proven, Rule, Source, Store,
+    Term, Tier, To, protocol_bit,
 };
 use super::strings::StrId;
 use super::{Index, Tables};
@@ -46,7 +49,7 @@ impl IndexBuilder {
     }
 
     /// Adds the next rule of the tier that began last. `device` is the action of an Inspect rule.
-    pub(crate) fn rule(&mut self, rule: &model::Rule, device: Option<Actions>) -> Result<(), Full> {
+    pub(crate) fn rule(&mut self, rule: &model::Rule, device: Option<u8>) -> Result<(), Full> {
         self.add(rule, device).ok_or(Full)
     }
 
@@ -66,15 +69,21 @@ impl IndexBuilder {
         })
     }
 
-    fn add(&mut self, rule: &model::Rule, device: Option<Actions>) -> Option<()> {
+    fn add(&mut self, rule: &model::Rule, device: Option<u8>) -> Option<()> {
         let number = u32::try_from(self.store.rules.len())
             .ok()
             .filter(|number| *number < MAX_RULES)?;
         let effect = match &rule.action {
-            model::RuleAction::Accept => Effect::End(Actions::ACCEPT),
-            model::RuleAction::Deny => Effect::End(Actions::DENY),
+            model::RuleAction::Accept => Effect::Accept,
+            model::RuleAction::Deny => Effect::Deny,
             model::RuleAction::Pass => Effect::Pass,
-            model::RuleAction::Inspect(_) => Effect::End(device?),
+            model::RuleAction::Inspect(_) => Effect::Inspect(device?),
+        };
+        let shadow = rule.mode == model::Mode::Shadow;
+        self.shadows |= shadow;
+        let expires = match rule.expires {
+            Some(time) => Some(self.store.expiries.intern_nonzero(time)?),
+            None => None,
         };
         let sources = self.sources(&rule.from)?;
         let tos = self.tos(&rule.to)?;
@@ -91,16 +100,16 @@ impl IndexBuilder {
         };
         let ids: Option<Vec<u32>> = tos.iter().map(|to| self.store.tos.intern(*to)).collect();
         let to = self.store.numbers.intern(&ids?)?;
-        let shadow = rule.mode == model::Mode::Shadow;
-        self.shadows |= shadow;
         let name = self.store.strings.intern(&rule.name)?;
         let compiled = Rule {
             name,
             from,
             to,
-            effect,
-            expires: rule.expires,
-            shadow,
+            term: Term {
+                effect,
+                shadow,
+                expires,
+            },
         };
         self.post(number, &compiled, &sources, &tos)?;
         self.store.rules.push(compiled);
@@ -113,21 +122,6 @@ impl IndexBuilder {
 struct SourceKeys {
     known: Vec<SourceKey>,
     unclaimed: Vec<SourceKey>,
-}
-
-/// A rule's callers as far as two rules are alike where the claims are unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum FromFamily {
-    Exact(From),
-    Unclaimed(Slice<(Proven, bool)>),
-}
-
-/// An element of `to` as far as two are alike where its place is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum PlaceFamily {
-    Exact(Place),
-    AnyNames,
-    AnyNetworks,
 }
 
 impl IndexBuilder {
@@ -181,11 +175,19 @@ impl IndexBuilder {
                 operator,
             });
         }
-        Some(Source {
-            proven,
+        let claimed = Claimed {
             clusters: self.texts(&source.clusters)?,
             labels: self.pairs(source.match_labels.iter().map(|(key, value)| (key, value)))?,
             expressions: self.store.expressions.intern(&expressions)?,
+        };
+        let claimed = if source.uses_claims() {
+            Some(self.store.claimed.intern_nonzero(claimed)?)
+        } else {
+            None
+        };
+        Some(Source {
+            proven: self.store.proven.intern(proven)?,
+            claimed,
         })
     }
 
@@ -200,6 +202,7 @@ impl IndexBuilder {
                 paths: Slice::EMPTY,
                 allow_private: false,
             };
+            let narrowing = self.store.narrowings.intern(narrowing)?;
             return Some(vec![To {
                 place: Place::Anywhere,
                 narrowing,
@@ -264,7 +267,10 @@ impl IndexBuilder {
             paths: self.store.numbers.intern(&paths)?,
             allow_private: element.allow_private,
         };
-        Some(To { place, narrowing })
+        Some(To {
+            place,
+            narrowing: self.store.narrowings.intern(narrowing)?,
+        })
     }
 
     /// Class lists are sorted, for binary search.
@@ -290,9 +296,12 @@ impl IndexBuilder {
             keys.known.push(SourceKey::Any);
         }
         for source in sources {
-            let label = self.separating_label(source);
-            let namespaces = self.store.texts.get(source.proven.namespaces);
-            let accounts = self.store.pairs.get(source.proven.accounts);
+            let label = self.separating_label(*source);
+            let Some(proven) = self.store.proven.get(source.proven) else {
+                continue;
+            };
+            let namespaces = self.store.texts.get(proven.namespaces);
+            let accounts = self.store.pairs.get(proven.accounts);
             match (accounts, namespaces, label) {
                 ([_, ..], ..) => keys.known.extend(
                     accounts
@@ -329,8 +338,9 @@ impl IndexBuilder {
     }
 
     /// The label that fewest rules were posted under so far.
-    fn separating_label(&mut self, source: &Source) -> Option<(StrId, StrId)> {
-        let labels = self.store.pairs.get(source.labels);
+    fn separating_label(&mut self, source: Source) -> Option<(StrId, StrId)> {
+        let claimed = self.store.claimed.get_nonzero(source.claimed?)?;
+        let labels = self.store.pairs.get(claimed.labels);
         let uses = |label: &(StrId, StrId)| self.label_uses.get(label).copied().unwrap_or(0);
         let label = *labels.iter().min_by_key(|label| uses(label))?;
         *self.label_uses.entry(label).or_insert(0) += 1;
@@ -390,86 +400,88 @@ impl IndexBuilder {
         keys: &SourceKeys,
         places: &[PlaceKey],
     ) -> Option<()> {
-        let exact = self.families.tos(tos, PlaceFamily::Exact)?;
-        let unread = self.families.tos(tos, |place| match place {
+        let unread = self.families.unknown(tos, |place| match place {
             Place::Anywhere => PlaceFamily::Exact(place),
             Place::Names(_) => PlaceFamily::AnyNames,
             Place::Networks(..) => PlaceFamily::AnyNetworks,
         })?;
         let mut unknown = vec![(PlaceKey::Unread, unread)];
         // With the name known, only what denies by address still waits for the address.
-        if rule.effect.denies() && tos.iter().any(|to| matches!(to.place, Place::Networks(..))) {
-            let unresolved = self.families.tos(tos, |place| match place {
+        let denies = rule.term.effect == Effect::Deny;
+        if denies && tos.iter().any(|to| matches!(to.place, Place::Networks(..))) {
+            let unresolved = self.families.unknown(tos, |place| match place {
                 Place::Anywhere | Place::Names(_) => PlaceFamily::Exact(place),
                 Place::Networks(..) => PlaceFamily::AnyNetworks,
             })?;
             unknown.push((PlaceKey::Unresolved, unresolved));
         }
-        let tier = u32::try_from(self.tiers.len()).ok()?;
-        let family = |from, to| Family {
-            from,
-            to,
-            tier,
-            effect: rule.effect,
-            shadow: rule.shadow,
-            expires: rule.expires,
-        };
-        let from = self.families.from(FromFamily::Exact(rule.from))?;
+        let term = self.families.terms.intern((self.tiers.len(), rule.term))?;
+        let from = FromFamily::Exact(rule.from);
         for source in &keys.known {
             for (place, to) in &unknown {
-                self.postings
-                    .post_family(*source, *place, number, family(from, *to))?;
+                self.postings.post_family(
+                    *source,
+                    *place,
+                    number,
+                    Family {
+                        from,
+                        to: *to,
+                        term,
+                    },
+                )?;
             }
         }
         if keys.unclaimed.is_empty() {
             return Some(());
         }
         let from = self.families.unclaimed(sources)?;
+        let many = keys.unclaimed.len().saturating_mul(places.len()) > MAX_PAIRS;
         for source in &keys.unclaimed {
             for (place, to) in &unknown {
-                self.postings
-                    .post_family(*source, *place, number, family(from, *to))?;
+                self.postings.post_family(
+                    *source,
+                    *place,
+                    number,
+                    Family {
+                        from,
+                        to: *to,
+                        term,
+                    },
+                )?;
             }
-            let many = keys.unclaimed.len().saturating_mul(places.len()) > MAX_PAIRS;
+            let to = ToFamily::Exact(rule.to);
             for place in if many { &[PlaceKey::Any] } else { places } {
                 self.postings
-                    .post_family(*source, *place, number, family(from, exact))?;
+                    .post_family(*source, *place, number, Family { from, to, term })?;
             }
         }
         Some(())
     }
 }
 
-/// Numbers for what makes families. Needed only while building.
+/// What makes families, held once. Needed only while building.
 #[derive(Debug, Default)]
 struct Families {
-    froms: Distinct<FromFamily>,
-    proven: Pool<(Proven, bool)>,
-    to_lists: Distinct<Slice<(PlaceFamily, Narrowing)>>,
-    tos: Pool<(PlaceFamily, Narrowing)>,
+    proven: Pool<(u32, bool)>,
+    places: Pool<(PlaceFamily, u32)>,
+    terms: Distinct<(usize, Term)>,
 }
 
 impl Families {
-    fn from(&mut self, family: FromFamily) -> Option<u32> {
-        self.froms.intern(family)
-    }
-
-    fn unclaimed(&mut self, sources: &[Source]) -> Option<u32> {
-        let proven: Vec<(Proven, bool)> = sources
+    fn unclaimed(&mut self, sources: &[Source]) -> Option<FromFamily> {
+        let proven: Vec<(u32, bool)> = sources
             .iter()
-            .map(|source| (source.proven, source.uses_claims()))
+            .map(|source| (source.proven, source.claimed.is_some()))
             .collect();
-        let proven = self.proven.intern(&proven)?;
-        self.froms.intern(FromFamily::Unclaimed(proven))
+        self.proven.intern(&proven).map(FromFamily::Unclaimed)
     }
 
-    fn tos(&mut self, tos: &[To], place: impl Fn(Place) -> PlaceFamily) -> Option<u32> {
-        let list: Vec<(PlaceFamily, Narrowing)> = tos
+    fn unknown(&mut self, tos: &[To], place: impl Fn(Place) -> PlaceFamily) -> Option<ToFamily> {
+        let places: Vec<(PlaceFamily, u32)> = tos
             .iter()
             .map(|to| (place(to.place), to.narrowing))
             .collect();
-        let list = self.tos.intern(&list)?;
-        self.to_lists.intern(list)
+        self.places.intern(&places).map(ToFamily::Unknown)
     }
 }
 

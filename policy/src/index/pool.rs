@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -141,9 +142,21 @@ impl<T> Distinct<T> {
         self.table = HashTable::new();
         self.items.shrink_to_fit();
     }
+
+    /// As [`Distinct::get`], counted from one.
+    pub(crate) fn get_nonzero(&self, id: NonZeroU32) -> Option<&T> {
+        self.get(id.get() - 1)
+    }
 }
 
 impl<T: Hash + Eq> Distinct<T> {
+    /// As [`Distinct::intern`], counted from one.
+    pub(crate) fn intern_nonzero(&mut self, wanted: T) -> Option<NonZeroU32> {
+        self.intern(wanted)?
+            .checked_add(1)
+            .and_then(NonZeroU32::new)
+    }
+
     pub(crate) fn intern(&mut self, wanted: T) -> Option<u32> {
         let Self {
             items,

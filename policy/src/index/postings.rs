@@ -8,6 +8,8 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::names::ClassId;
+use super::pool::Slice;
+use super::rules::{From, Place};
 use super::strings::StrId;
 
 /// A class of callers.
@@ -97,12 +99,34 @@ impl Postings {
 /// What two rules must share for one to stand for both where facts are unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Family {
-    pub(super) from: u32,
-    pub(super) to: u32,
-    pub(super) tier: u32,
-    pub(super) effect: super::rules::Effect,
-    pub(super) shadow: bool,
-    pub(super) expires: Option<i64>,
+    pub(super) from: FromFamily,
+    pub(super) to: ToFamily,
+    /// The number of their tier and [`super::rules::Term`].
+    pub(super) term: u32,
+}
+
+/// Callers as far as two rules are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum FromFamily {
+    Exact(From),
+    /// The claims are unknown: what is proven, and whether there are claims.
+    Unclaimed(Slice<(u32, bool)>),
+}
+
+/// Destinations as far as two rules are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ToFamily {
+    Exact(Slice<u32>),
+    /// The place is unknown: its kind, and the number of what narrows it.
+    Unknown(Slice<(PlaceFamily, u32)>),
+}
+
+/// An element's place as far as two are alike where it is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum PlaceFamily {
+    Exact(Place),
+    AnyNames,
+    AnyNetworks,
 }
 
 /// Collects postings; rules come in ascending order.

@@ -1,6 +1,7 @@
 //! Rules in compiled form, and their conditions over facts that were looked up once.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 use smallvec::SmallVec;
@@ -27,25 +28,29 @@ pub(crate) const MAX_DEVICES: usize = 62;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Effect {
     Pass,
-    End(Actions),
+    Deny,
+    Accept,
+    /// The place of an inspection cluster in the order of their names.
+    Inspect(u8),
 }
 
-impl Effect {
-    pub(super) const fn denies(self) -> bool {
-        matches!(self, Self::End(Actions::DENY))
-    }
-}
-
-/// A rule.
+/// A rule. There can be hundreds of thousands, so what few of them have stands elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
     pub(super) name: StrId,
     pub(super) from: From,
     /// Numbers of [`To`] elements.
     pub(super) to: Slice<u32>,
+    pub(super) term: Term,
+}
+
+/// What a rule does, and until when. Few differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Term {
     pub(super) effect: Effect,
-    pub(super) expires: Option<i64>,
     pub(super) shadow: bool,
+    /// The number of the time after which it no longer accepts.
+    pub(super) expires: Option<NonZeroU32>,
 }
 
 /// Whom a rule is about.
@@ -78,10 +83,18 @@ impl Tier {
     }
 }
 
-/// An element of `from`.
+/// An element of `from`: numbers of its two parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Source {
-    pub(super) proven: Proven,
+    /// Of a [`Proven`].
+    pub(super) proven: u32,
+    /// Of a [`Claimed`].
+    pub(super) claimed: Option<NonZeroU32>,
+}
+
+/// The part of a [`Source`] that the caller claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Claimed {
     pub(super) clusters: Slice<StrId>,
     pub(super) labels: Slice<(StrId, StrId)>,
     pub(super) expressions: Slice<Expression>,
@@ -94,12 +107,6 @@ pub(crate) struct Proven {
     pub(super) namespaces: Slice<StrId>,
     /// Namespace and name.
     pub(super) accounts: Slice<(StrId, StrId)>,
-}
-
-impl Source {
-    pub(super) const fn uses_claims(&self) -> bool {
-        !(self.clusters.is_empty() && self.labels.is_empty() && self.expressions.is_empty())
-    }
 }
 
 /// A label expression.
@@ -122,7 +129,8 @@ pub(crate) enum Operator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct To {
     pub(super) place: Place,
-    pub(super) narrowing: Narrowing,
+    /// The number of a [`Narrowing`].
+    pub(super) narrowing: u32,
 }
 
 /// What an element of `to` says beside its place.
@@ -164,6 +172,12 @@ pub(crate) struct Store {
     pub(super) networks: NetworkIndex,
     pub(super) rules: Vec<Rule>,
     pub(super) sources: Distinct<Source>,
+    pub(super) proven: Distinct<Proven>,
+    /// Counted from one.
+    pub(super) claimed: Distinct<Claimed>,
+    pub(super) narrowings: Distinct<Narrowing>,
+    /// Counted from one; seconds since the Unix epoch.
+    pub(super) expiries: Distinct<i64>,
     pub(super) tos: Distinct<To>,
     pub(super) paths: Vec<PathPattern>,
     pub(super) numbers: Pool<u32>,
@@ -220,6 +234,10 @@ impl Store {
     /// Gives back what only building needed.
     pub(super) fn seal(&mut self) {
         self.sources.seal();
+        self.proven.seal();
+        self.claimed.seal();
+        self.narrowings.seal();
+        self.expiries.seal();
         self.tos.seal();
         self.numbers.seal();
         self.texts.seal();
@@ -297,22 +315,26 @@ impl Store {
                     let Some(source) = self.sources.get(*id) else {
                         continue;
                     };
-                    any = any.or(self.source_holds(source, seen));
+                    any = any.or(self.source_holds(*source, seen));
                 }
                 identity.and(any)
             }
         }
     }
 
-    fn source_holds(&self, source: &Source, seen: &Seen<'_>) -> Truth {
-        let proven = self.proven_holds(&source.proven, seen);
-        if proven == Truth::False || !source.uses_claims() {
+    fn source_holds(&self, source: Source, seen: &Seen<'_>) -> Truth {
+        // A number that stands for nothing matches nothing that opens, and may match a denial.
+        let Some(proven) = self.proven.get(source.proven) else {
+            return Truth::Lost;
+        };
+        let proven = self.proven_holds(proven, seen);
+        let Some(claimed) = source.claimed.filter(|_| proven != Truth::False) else {
             return proven;
-        }
-        let claimed = match &seen.claims {
-            Fact::Known(claims) => self.claims_hold(source, claims),
-            Fact::Pending => Truth::Open,
-            Fact::Missing => Truth::Lost,
+        };
+        let claimed = match (&seen.claims, self.claimed.get_nonzero(claimed)) {
+            (Fact::Known(claims), Some(claimed)) => self.claims_hold(claimed, claims),
+            (Fact::Pending, _) => Truth::Open,
+            (Fact::Missing, _) | (Fact::Known(_), None) => Truth::Lost,
         };
         proven.and(claimed)
     }
@@ -332,15 +354,15 @@ impl Store {
         })
     }
 
-    fn claims_hold(&self, source: &Source, claims: &ClaimIds) -> Truth {
+    fn claims_hold(&self, wanted: &Claimed, claims: &ClaimIds) -> Truth {
         let labels = self
             .pairs
-            .get(source.labels)
+            .get(wanted.labels)
             .iter()
             .all(|(key, value)| claims.label(*key) == Some(*value))
             && self
                 .expressions
-                .get(source.expressions)
+                .get(wanted.expressions)
                 .iter()
                 .all(|expression| {
                     let found = claims.label(expression.key);
@@ -356,31 +378,31 @@ impl Store {
                     }
                 });
         let cluster = match claims.cluster {
-            _ if source.clusters.is_empty() => Truth::True,
+            _ if wanted.clusters.is_empty() => Truth::True,
             None => Truth::Lost,
-            Some(cluster) => Truth::of(self.texts.get(source.clusters).contains(&cluster)),
+            Some(cluster) => Truth::of(self.texts.get(wanted.clusters).contains(&cluster)),
         };
         Truth::of(labels).and(cluster)
     }
 
     /// Whether an element of `to` holds, and whether it compares a path that it must not.
     pub(super) fn to_holds(&self, to: &To, denies: bool, seen: &Seen<'_>) -> ToTruth {
-        let narrowing = &to.narrowing;
-        if narrowing.protocols & protocol_bit(seen.facts.protocol) == 0 {
+        let Some(narrowing) = self.narrowings.get(to.narrowing) else {
             return ToTruth {
-                holds: Truth::False,
+                holds: Truth::Lost,
                 malformed: Truth::False,
+                exempt: Truth::False,
             };
+        };
+        if narrowing.protocols & protocol_bit(seen.facts.protocol) == 0 {
+            return ToTruth::NONE;
         }
         let base = self
             .place_holds(to.place, denies, seen)
             .and(self.port_holds(narrowing.ports, seen))
             .and(self.request_holds(narrowing, denies, seen));
         if base == Truth::False || narrowing.paths.is_empty() {
-            return ToTruth {
-                holds: base,
-                malformed: Truth::False,
-            };
+            return ToTruth::new(base, Truth::False, narrowing);
         }
         let path = seen.facts.request.path;
         let matched = Truth::on(path, |path| match path {
@@ -388,10 +410,7 @@ impl Store {
             RequestPath::Malformed | RequestPath::Absent => false,
         });
         let malformed = Truth::on(path, |path| path == RequestPath::Malformed);
-        ToTruth {
-            holds: base.and(matched),
-            malformed: base.and(malformed),
-        }
+        ToTruth::new(base.and(matched), base.and(malformed), narrowing)
     }
 
     fn path_matches(&self, patterns: Slice<u32>, path: &str) -> bool {
@@ -484,7 +503,38 @@ impl Store {
 #[derive(Clone, Copy)]
 pub(super) struct ToTruth {
     pub(super) holds: Truth,
+    /// It compares paths, and this one must not be compared.
     pub(super) malformed: Truth,
+    /// It holds and says `allowPrivate`.
+    pub(super) exempt: Truth,
+}
+
+impl ToTruth {
+    pub(super) const NONE: Self = Self {
+        holds: Truth::False,
+        malformed: Truth::False,
+        exempt: Truth::False,
+    };
+
+    const fn new(holds: Truth, malformed: Truth, narrowing: &Narrowing) -> Self {
+        Self {
+            holds,
+            malformed,
+            exempt: if narrowing.allow_private {
+                holds
+            } else {
+                Truth::False
+            },
+        }
+    }
+
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            holds: self.holds.or(other.holds),
+            malformed: self.malformed.or(other.malformed),
+            exempt: self.exempt.or(other.exempt),
+        }
+    }
 }
 
 impl Actions {

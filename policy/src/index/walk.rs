@@ -159,7 +159,7 @@ impl Index {
                 let Some(rule) = store.rule(number) else {
                     continue;
                 };
-                if rule.shadow && view == View::Enforced {
+                if rule.term.shadow && view == View::Enforced {
                     continue;
                 }
                 let basis = Basis::Rule {
@@ -264,9 +264,15 @@ impl<'p> Walk<'p, '_> {
 
     fn rule(&mut self, rule: &Rule, basis: Basis<'p>) -> Next {
         let in_force = rule
+            .term
             .expires
             .map_or(Truth::True, |expires| match self.seen.facts.now {
-                Fact::Known(now) => Truth::of(now < expires),
+                Fact::Known(now) => Truth::of(
+                    self.store
+                        .expiries
+                        .get_nonzero(expires)
+                        .is_some_and(|expires| now < *expires),
+                ),
                 Fact::Pending => Truth::Open,
                 // An unreadable clock means expired.
                 Fact::Missing => Truth::False,
@@ -280,13 +286,19 @@ impl<'p> Walk<'p, '_> {
         }
         let to = self.elements(rule);
         let (truth, malformed) = (who.and(to.holds), who.and(to.malformed));
-        let next = match rule.effect {
-            Effect::Pass => self.pass(truth, basis),
-            Effect::End(Actions::DENY) => {
+        let action = match rule.term.effect {
+            Effect::Pass => None,
+            Effect::Deny => Some(Actions::DENY),
+            Effect::Accept => Some(Actions::ACCEPT),
+            Effect::Inspect(place) => Actions::device(usize::from(place)).or(Some(Actions::DENY)),
+        };
+        let next = match action {
+            None => self.pass(truth, basis),
+            Some(Actions::DENY) => {
                 let ending = self.deny(Code::Rule);
                 self.end(truth, ending, basis)
             }
-            Effect::End(action) => {
+            Some(action) => {
                 let ending = self.open(action, Code::Rule, to.exempt);
                 self.end(truth, ending, basis)
             }
@@ -305,25 +317,17 @@ impl<'p> Walk<'p, '_> {
         }
     }
 
-    fn elements(&self, rule: &Rule) -> Elements {
-        let mut all = Elements {
-            holds: Truth::False,
-            malformed: Truth::False,
-            exempt: Truth::False,
-        };
-        for id in self.store.numbers.get(rule.to) {
-            let Some(to) = self.store.tos.get(*id) else {
-                continue;
-            };
-            let ToTruth { holds, malformed } =
-                self.store.to_holds(to, rule.effect.denies(), self.seen);
-            all.holds = all.holds.or(holds);
-            all.malformed = all.malformed.or(malformed);
-            if to.narrowing.allow_private {
-                all.exempt = all.exempt.or(holds);
-            }
-        }
-        all
+    fn elements(&self, rule: &Rule) -> ToTruth {
+        let denies = rule.term.effect == Effect::Deny;
+        let elements = self
+            .store
+            .numbers
+            .get(rule.to)
+            .iter()
+            .filter_map(|id| self.store.tos.get(*id));
+        elements.fold(ToTruth::NONE, |all, to| {
+            all.or(self.store.to_holds(to, denies, self.seen))
+        })
     }
 
     /// An end of the walk that holds as far as `truth` says.
@@ -463,14 +467,6 @@ impl<'p> Walk<'p, '_> {
             Code::Default
         }
     }
-}
-
-#[derive(Clone, Copy)]
-struct Elements {
-    holds: Truth,
-    malformed: Truth,
-    /// An element that holds says `allowPrivate`.
-    exempt: Truth,
 }
 
 fn in_shadow(head: &Head, facts: &Facts<'_>) -> Truth {
