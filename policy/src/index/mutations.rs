@@ -2,7 +2,7 @@
 
 use super::Index;
 use super::pool::Pool;
-use super::rules::{Actions, Effect, From};
+use super::rules::{Effect, From};
 use crate::model::TierDefault;
 
 /// A fault of the index.
@@ -31,7 +31,7 @@ impl Index {
         match fault {
             Fault::ShadowIsEnforced => {
                 for rule in &mut store.rules {
-                    rule.shadow = false;
+                    rule.term.shadow = false;
                 }
                 for tier in tiers {
                     tier.shadow = false;
@@ -39,7 +39,7 @@ impl Index {
             }
             Fault::ExpiredRulesAccept => {
                 for rule in &mut store.rules {
-                    rule.expires = None;
+                    rule.term.expires = None;
                 }
             }
             Fault::ExceptIsIgnored => store.exceptions = Pool::default(),
@@ -50,15 +50,15 @@ impl Index {
             }
             Fault::PassAccepts => {
                 for rule in &mut store.rules {
-                    if rule.effect == Effect::Pass {
-                        rule.effect = Effect::End(Actions::ACCEPT);
+                    if rule.term.effect == Effect::Pass {
+                        rule.term.effect = Effect::Accept;
                     }
                 }
             }
             Fault::InspectAccepts => {
                 for rule in &mut store.rules {
-                    if !matches!(rule.effect, Effect::Pass) && !rule.effect.denies() {
-                        rule.effect = Effect::End(Actions::ACCEPT);
+                    if matches!(rule.term.effect, Effect::Inspect(_)) {
+                        rule.term.effect = Effect::Accept;
                     }
                 }
             }
@@ -70,6 +70,7 @@ impl Index {
                 }
             }
             Fault::LastRuleOfATierIsLost => {
+                let expired = store.expiries.intern_nonzero(i64::MIN);
                 let mut start = 0;
                 for tier in tiers.iter_mut() {
                     let end = tier.end;
@@ -78,7 +79,7 @@ impl Index {
                         .filter(|last| *last >= start)
                         .and_then(|last| store.rules.get_mut(usize::try_from(last).ok()?))
                     {
-                        rule.expires = Some(i64::MIN);
+                        rule.term.expires = expired;
                     }
                     start = end;
                 }
