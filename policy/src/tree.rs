@@ -55,12 +55,18 @@ pub trait Node: Clone {
 #[derive(Clone, Copy, Debug)]
 pub struct Json<'a>(&'a RawValue);
 
+/// Deepest nesting of a document; a policy needs a dozen levels. Decoding and hashing recurse.
+const MAX_DEPTH: usize = 64;
+
 impl<'a> Json<'a> {
-    /// Checks the syntax of the whole text.
+    /// Checks the syntax of the whole text, and that it is not nested deeper than any policy is.
     ///
     /// # Errors
     /// `serde_json`'s message, with line and column.
     pub fn parse(text: &'a str) -> Result<Self, String> {
+        if depth(text) > MAX_DEPTH {
+            return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+        }
         serde_json::from_str(text)
             .map(Self)
             .map_err(|error| error.to_string())
@@ -87,6 +93,25 @@ impl<'a> Json<'a> {
             _ => Shape::Number(Cow::Borrowed(text)),
         })
     }
+}
+
+/// How deep brackets nest outside texts. Exact for well-formed JSON, which is checked next.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 impl Node for Json<'_> {
@@ -224,3 +249,6 @@ impl<'de> serde::Deserialize<'de> for Tree {
         deserializer.deserialize_any(TreeVisitor)
     }
 }
+
+#[cfg(test)]
+mod tests;
