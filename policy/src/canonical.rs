@@ -65,3 +65,6 @@ fn feed_text(text: &str, hasher: &mut Sha256) -> Result<(), String> {
     hasher.update(quoted.as_bytes());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@ use super::*;
 
 fn long(label: usize, name: usize) -> String {
     let labels = std::iter::repeat_n("a".repeat(label), name.div_ceil(label + 1));
-    labels.collect::<Vec<_>>().join(".")[..name].to_owned()
+    let joined = labels.collect::<Vec<_>>().join(".");
+    joined.chars().take(name).collect()
 }
 
 #[test]
@@ -69,7 +70,8 @@ fn lengths_are_those_of_the_dns() {
 
 #[test]
 fn authorities() {
-    let table: &[(&str, Result<(&str, Option<u16>), Code>)] = &[
+    type Parsed<'a> = Result<(&'a str, Option<u16>), Code>;
+    let table: &[(&str, Parsed<'_>)] = &[
         ("Example.com", Ok(("example.com", None))),
         ("example.com:443", Ok(("example.com", Some(443)))),
         ("example.com.:443", Ok(("example.com", Some(443)))),
