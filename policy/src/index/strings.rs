@@ -1,10 +1,10 @@
-//! Texts of the policies, each held once and known by number.
+//! Texts of the policies, each held once and known by its place.
 
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// The number of a text. Equal texts have equal numbers.
+/// The place of a text. Equal texts have equal places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct StrId(u32);
 
@@ -13,53 +13,61 @@ impl StrId {
     pub(crate) const UNMENTIONED: Self = Self(u32::MAX);
 }
 
-/// Texts in one arena.
+/// Texts in one arena, each behind its length, so that a look-up touches one place of it.
 #[derive(Debug, Default)]
 pub(crate) struct Strings {
     arena: String,
-    /// Where each text ends; it starts where the one before it ends.
-    ends: Vec<u32>,
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
 
+/// A length is two characters of seven bits.
+const LENGTH_BITS: u32 = 7;
+const PREFIX: usize = 2;
+
 impl Strings {
-    /// The text of a number.
+    /// The text of a place.
     pub(crate) fn get(&self, id: StrId) -> &str {
-        text(&self.arena, &self.ends, id.0)
+        text(&self.arena, id.0)
     }
 
-    /// The number of a text, if a policy mentions it.
+    /// The place of a text, if a policy mentions it.
     pub(crate) fn find(&self, wanted: &str) -> Option<StrId> {
         let hash = self.hasher.hash_one(wanted);
-        let same = |id: &u32| text(&self.arena, &self.ends, *id) == wanted;
-        self.table.find(hash, same).copied().map(StrId)
+        self.table
+            .find(hash, |id| text(&self.arena, *id) == wanted)
+            .copied()
+            .map(StrId)
     }
 
-    /// The number of a text, or [`StrId::UNMENTIONED`].
+    /// The place of a text, or [`StrId::UNMENTIONED`].
     pub(crate) fn known(&self, wanted: &str) -> StrId {
         self.find(wanted).unwrap_or(StrId::UNMENTIONED)
     }
 
-    /// The number of a text, new or not. `None` where the arena is full (4 GiB of names).
+    /// The place of a text, new or not. `None` where the arena is full (4 GiB), or the text longer
+    /// than 16 KiB.
     pub(crate) fn intern(&mut self, wanted: &str) -> Option<StrId> {
         if let Some(id) = self.find(wanted) {
             return Some(id);
         }
-        let id = u32::try_from(self.ends.len())
+        let id = u32::try_from(self.arena.len())
             .ok()
             .filter(|id| *id < u32::MAX)?;
-        let end = u32::try_from(self.arena.len() + wanted.len()).ok()?;
+        let length = u32::try_from(wanted.len())
+            .ok()
+            .filter(|length| length >> (2 * LENGTH_BITS) == 0)?;
+        let low_mask = (1 << LENGTH_BITS) - 1;
+        self.arena.push(char::from_u32(length >> LENGTH_BITS)?);
+        self.arena.push(char::from_u32(length & low_mask)?);
         self.arena.push_str(wanted);
-        self.ends.push(end);
         let Self {
             arena,
-            ends,
             table,
             hasher,
         } = self;
         table.insert_unique(hasher.hash_one(wanted), id, |id| {
-            hasher.hash_one(text(arena, ends, *id))
+            hasher.hash_one(text(arena, *id))
         });
         Some(StrId(id))
     }
@@ -67,16 +75,15 @@ impl Strings {
     /// Gives back what building over-allocated.
     pub(crate) fn shrink(&mut self) {
         self.arena.shrink_to_fit();
-        self.ends.shrink_to_fit();
     }
 }
 
-fn text<'a>(arena: &'a str, ends: &[u32], id: u32) -> &'a str {
-    let at = |i: usize| ends.get(i).and_then(|end| usize::try_from(*end).ok());
-    let Ok(i) = usize::try_from(id) else {
-        return "";
-    };
-    let start = i.checked_sub(1).map_or(Some(0), at);
-    let range = start.zip(at(i)).map(|(start, end)| start..end);
-    range.and_then(|range| arena.get(range)).unwrap_or_default()
+fn text(arena: &str, id: u32) -> &str {
+    let found = usize::try_from(id).ok().and_then(|start| {
+        let [high, low] = arena.as_bytes().get(start..)?.first_chunk::<PREFIX>()?;
+        let length = (usize::from(*high) << LENGTH_BITS) | usize::from(*low);
+        let start = start.checked_add(PREFIX)?;
+        arena.get(start..start.checked_add(length)?)
+    });
+    found.unwrap_or_default()
 }
