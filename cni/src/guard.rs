@@ -103,7 +103,7 @@ impl Guard {
     pub fn withdraw(&self, locked: &Locked, id: &AttachmentId) -> Result<(), GuardError> {
         match self.store.get(id)? {
             Some(record) => self.forget(locked, &record),
-            None => Ok(()),
+            None => Ok(self.store.sweep(locked, id)?),
         }
     }
 
@@ -154,8 +154,11 @@ impl Guard {
         let link = link_key(attachment);
         let used = |keys: &[&str]| self.store.used_by_another(&attachment.id, keys);
         let link_shared = used(&[&link])?;
-        let mut shared: BTreeSet<String> = BTreeSet::new();
+        let (mut shared, mut shared_with_link) = (BTreeSet::new(), BTreeSet::new());
         for address in attachment.addresses.iter().map(ToString::to_string) {
+            if used(&[&address, &link])? {
+                shared_with_link.insert(address.clone());
+            }
             if used(&[&address])? {
                 shared.insert(address);
             }
@@ -166,7 +169,7 @@ impl Guard {
             match (parts.next(), parts.next()) {
                 (Some(first), None) if first == quoted => !link_shared,
                 (Some(first), Some(address)) if first == quoted => {
-                    !(link_shared && shared.contains(address))
+                    !shared_with_link.contains(address)
                 }
                 (Some(address), _) => !shared.contains(address),
                 (None, _) => true,
@@ -234,6 +237,37 @@ impl Guard {
             ])?);
         }
         Ok(text)
+    }
+
+    /// The elements of all pods as the kernel holds them.
+    ///
+    /// # Errors
+    /// [`NftError::Missing`] if a table is gone.
+    pub fn elements_in_kernel(&self) -> Result<BTreeSet<Element>, NftError> {
+        let mut all = BTreeSet::new();
+        for family in Family::ALL {
+            let text = self
+                .nft
+                .read(&["-j", "list", "table", family.keyword(), TABLE])?;
+            let listing = rules::parse_listing(family, &text);
+            all.extend(listing.map_err(|error| {
+                NftError::Refused(format!("`nft -j` does not decode: {error}"))
+            })?);
+        }
+        Ok(all)
+    }
+
+    /// The elements the kernel should hold for the pods in the records.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn elements_wanted(&self, config: &NodeConfig) -> Result<BTreeSet<Element>, StoreError> {
+        let records = self.store.all()?;
+        let of = |record: &Record| {
+            let treatment = Treatment::of(config, &record.attachment, record.identity.as_ref());
+            rules::elements(&record.attachment, &treatment)
+        };
+        Ok(records.iter().flat_map(of).collect())
     }
 
     /// Compares the kernel with what `record` should be; the first difference found.

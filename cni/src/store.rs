@@ -7,8 +7,8 @@
 //! followed.json                 what the agent last learnt about Services
 //! rules.json                    the rules as the kernel printed them when they were loaded
 //! ```
-//! A record is written before its rules and removed after them, so whatever is killed in
-//! between, DEL, GC or the agent find it again. `keys` makes it a look-up, not a scan, to
+//! A record is written before its keys and rules and removed after them, so whatever is killed
+//! in between, DEL, GC or the agent find it again. `keys` makes it a look-up, not a scan, to
 //! know whether an element of the kernel's sets still has another user (an address handed
 //! out again before a lost DEL): such an element stays, because removing it would open the
 //! other pod.
@@ -128,13 +128,14 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn put(&self, _: &Locked, record: &Record) -> Result<(), StoreError> {
         let id = &record.attachment.id;
+        write(&self.record_path(id), record)?;
         for key in keys(&record.attachment) {
             let directory = self.key_path(&key);
             fs::create_dir_all(&directory).map_err(|source| io(&directory, source))?;
             let holder = directory.join(file_name(id));
             File::create(&holder).map_err(|source| io(&holder, source))?;
         }
-        write(&self.record_path(id), record)
+        Ok(())
     }
 
     /// Removes `record` and its keys; what is missing already is no error.
@@ -159,6 +160,14 @@ impl Store {
             }
         }
         gone(&self.record_path(id), fs::remove_file)
+    }
+
+    /// Removes what a killed [`Store::put`] may have left of `id` without a record.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn sweep(&self, _: &Locked, id: &AttachmentId) -> Result<(), StoreError> {
+        gone(&beside(&self.record_path(id)), fs::remove_file)
     }
 
     /// Whether another record than `id` uses all of `keys` together.
@@ -309,13 +318,17 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreE
     Ok(Some(decoded))
 }
 
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
 /// Writes beside and renames, so that a reader never sees half a file.
 fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
     let text = serde_json::to_vec(value).map_err(|source| StoreError::Decode {
         path: path.display().to_string(),
         source,
     })?;
-    let beside = path.with_extension("new");
+    let beside = beside(path);
     let mut file = File::create(&beside).map_err(|source| io(&beside, source))?;
     file.write_all(&text)
         .map_err(|source| io(&beside, source))?;

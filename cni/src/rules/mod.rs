@@ -19,6 +19,7 @@ mod chains;
 mod destinations;
 mod elements;
 mod intervals;
+mod listing;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use crate::config::NodeConfig;
 
 pub use destinations::{Endpoint, Followed};
 pub use elements::{Element, Family, elements};
+pub use listing::parse_listing;
 
 /// The name of both tables.
 pub const TABLE: &str = "egress_warden";

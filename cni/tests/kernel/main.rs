@@ -16,6 +16,9 @@
     reason = "test code: a failed assumption is a failed test"
 )]
 
+mod attack;
+mod cost;
+mod lifecycle;
 mod packet;
 mod probe;
 mod sandbox;

@@ -11,7 +11,7 @@ use crate::world::{Main, Pod, World};
 
 /// Where a probe would arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(crate) enum Place {
     Outside,
     Cluster,
     /// Another pod on the same node.
@@ -168,7 +168,7 @@ const BRIDGED: &[Route] = &[
     route("a router advertisement to a pod of the node", Neighbour, "{pod6}", RouterAdvertisement, Refuse, Refuse),
 ];
 
-struct Bench {
+pub(crate) struct Bench {
     captures: Vec<(Place, Capture)>,
     node: Vec<UdpSocket>,
     neighbour: Pod,
@@ -176,7 +176,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(neighbour: &Pod) -> Self {
+    pub(crate) fn start(neighbour: &Pod) -> Self {
         let node = [
             "192.0.2.1:9999",
             "[2001:db8::1]:9999",
@@ -201,6 +201,17 @@ impl Bench {
             neighbour: neighbour.clone(),
             token: Cell::new(1),
         }
+    }
+
+    /// Whether one plain packet from `pod` to `to` arrives at `place`.
+    pub(crate) fn reaches(
+        &mut self,
+        pod: &Pod,
+        place: Place,
+        to: &'static str,
+        transport: Transport,
+    ) -> bool {
+        self.arrives(pod, &route(to, place, to, transport, Either, Either))
     }
 
     fn next_token(&self) -> u64 {

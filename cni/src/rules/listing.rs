@@ -1,0 +1,85 @@
+//! Reading back what the kernel holds of pods, from `nft -j list table`.
+
+use serde::Deserialize;
+
+use super::{Element, Family};
+
+/// The sets whose elements stand for pods.
+const POD_SETS: [&str; 17] = [
+    "guarded_if",
+    "gateway_if",
+    "dropped_if",
+    "logged_if",
+    "count_only_if",
+    "own4",
+    "own6",
+    "pod4",
+    "pod6",
+    "gateway_pod4",
+    "gateway_pod6",
+    "dropped4",
+    "dropped6",
+    "logged4",
+    "logged6",
+    "count_only4",
+    "count_only6",
+];
+
+#[derive(Deserialize)]
+struct Listing {
+    nftables: Vec<Object>,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    set: Option<Set>,
+}
+
+#[derive(Deserialize)]
+struct Set {
+    name: String,
+    #[serde(default)]
+    elem: Vec<serde_json::Value>,
+}
+
+/// The elements of pods in the listing of one table.
+///
+/// # Errors
+/// If the text is not what `nft -j` prints.
+pub fn parse_listing(family: Family, text: &str) -> Result<Vec<Element>, serde_json::Error> {
+    let listing: Listing = serde_json::from_str(text)?;
+    let mut all = Vec::new();
+    for set in listing.nftables.into_iter().filter_map(|object| object.set) {
+        let Some(name) = POD_SETS.iter().copied().find(|name| *name == set.name) else {
+            continue;
+        };
+        all.extend(set.elem.iter().filter_map(|element| {
+            Some(Element {
+                family,
+                set: name,
+                key: key(name, element)?,
+            })
+        }));
+    }
+    Ok(all)
+}
+
+/// The key of an element in the form in which it is written.
+fn key(set: &str, element: &serde_json::Value) -> Option<String> {
+    let value = element
+        .get("elem")
+        .and_then(|element| element.get("val"))
+        .unwrap_or(element);
+    if let Some(parts) = value.get("concat") {
+        let [link, address] = parts.as_array()?.as_slice() else {
+            return None;
+        };
+        return Some(format!("\"{}\" . {}", link.as_str()?, address.as_str()?));
+    }
+    let text = value.as_str()?;
+    Some(if set.ends_with("_if") {
+        format!("\"{text}\"")
+    } else {
+        text.to_owned()
+    })
+}
