@@ -119,6 +119,15 @@ pub enum Treatment {
 }
 
 impl Treatment {
+    /// The UDP destinations that are granted.
+    #[must_use]
+    pub fn udp(&self) -> &[UdpGrant] {
+        match self {
+            Self::Guarded { udp, .. } => udp,
+            Self::Exempt | Self::Gateway { .. } => &[],
+        }
+    }
+
     /// Decides the treatment. Without `identity` a pod has the workload's base rules and no
     /// exception, also in the gateway's namespace: what is not known never opens anything.
     #[must_use]

@@ -1,9 +1,9 @@
 //! Store and kernel kept in step: the operations that plugin and agent share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::attachment::{Attachment, AttachmentId, Treatment, UdpGrant};
+use crate::attachment::{Attachment, AttachmentId, Treatment};
 use crate::config::NodeConfig;
 use crate::nft::{Nft, NftError};
 use crate::rules::{self, Element, Family, Followed, TABLE};
@@ -59,7 +59,7 @@ impl Guard {
             self.forget(locked, before)?;
         }
         let treatment = Treatment::of(config, &record.attachment, record.identity.as_ref());
-        let grants = granted(&treatment).to_vec();
+        let grants = treatment.udp().to_vec();
         let had_grants = before.is_some_and(|before| !before.grants.is_empty());
         let record = Record { grants, ..record };
         self.store.put(locked, &record)?;
@@ -257,6 +257,34 @@ impl Guard {
         Ok(all)
     }
 
+    /// Packets refused so far, by address or quoted link, over both tables.
+    ///
+    /// # Errors
+    /// [`NftError::Missing`] if a table is gone.
+    pub fn refused_in_kernel(&self) -> Result<BTreeMap<String, u64>, NftError> {
+        let mut all = BTreeMap::new();
+        for family in Family::ALL {
+            let text = self
+                .nft
+                .read(&["-j", "list", "table", family.keyword(), TABLE])?;
+            let counters = rules::parse_counters(&text);
+            for (key, packets) in counters
+                .map_err(|error| NftError::Refused(format!("`nft -j` does not decode: {error}")))?
+            {
+                *all.entry(key).or_default() += packets;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Applies a transaction of pod elements.
+    ///
+    /// # Errors
+    /// [`NftError`]; nothing of it is then applied.
+    pub fn apply(&self, locked: &Locked, script: &str) -> Result<(), NftError> {
+        self.nft.apply(script, locked.file())
+    }
+
     /// The elements the kernel should hold for the pods in the records.
     ///
     /// # Errors
@@ -318,13 +346,6 @@ impl Guard {
         }
         self.nft.apply(&script, locked.file())?;
         Ok(self.store.destroy(locked)?)
-    }
-}
-
-fn granted(treatment: &Treatment) -> &[UdpGrant] {
-    match treatment {
-        Treatment::Guarded { udp, .. } => udp,
-        Treatment::Exempt | Treatment::Gateway { .. } => &[],
     }
 }
 

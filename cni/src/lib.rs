@@ -6,6 +6,7 @@
 //! administrators hold ([`config`]) and from what the host remembers of each pod interface
 //! ([`attachment`], [`store`]). Nothing here trusts anything that a pod can write.
 
+pub mod agent;
 pub mod attachment;
 pub mod config;
 pub mod guard;

@@ -97,6 +97,29 @@ pub fn host_end(netns: &Path, ifname: &str) -> Result<LinkName, LinkError> {
     LinkName::try_from(host.name).map_err(LinkError::Unguardable)
 }
 
+/// Whether an interface of that name is in this network namespace. An unanswered question
+/// counts as yes: nothing is forgotten on a guess.
+#[must_use]
+pub fn exists(name: &LinkName) -> bool {
+    let by_name = |message: &mut LinkMessage| {
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_string()));
+    };
+    match connect().and_then(|socket| get_link(&socket, by_name)) {
+        Err(LinkError::Io { source, .. }) => source.raw_os_error() != Some(nix::libc::ENODEV),
+        _ => true,
+    }
+}
+
+/// The name of the interface with `index` in this network namespace.
+#[must_use]
+pub fn name_of(index: u32) -> Option<LinkName> {
+    let socket = connect().ok()?;
+    let link = get_link(&socket, |message| message.header.index = index).ok()?;
+    LinkName::try_from(link.name).ok()
+}
+
 /// Looks at the interface from inside, on a thread of its own: a namespace change is per
 /// thread and the thread ends with it.
 fn link_inside(namespace: &File, ifname: &str) -> Result<Link, LinkError> {

@@ -226,6 +226,12 @@ fn ifname(value: Option<String>) -> Result<String, Failure> {
     Ok(value)
 }
 
+/// Whether both parts of `id` are what the protocol allows.
+#[must_use]
+pub fn is_attachment(id: &crate::attachment::AttachmentId) -> bool {
+    container_id(Some(id.container_id.clone())).is_ok() && ifname(Some(id.ifname.clone())).is_ok()
+}
+
 fn netns(value: Option<String>, verb: Verb) -> Result<Option<PathBuf>, Failure> {
     match value.filter(|value| !value.is_empty()) {
         Some(path) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),

@@ -1,2 +1,308 @@
-//! x
-fn main() {}
+//! The node agent's executable.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use egress_cni::agent::alternatives::{self, Form};
+use egress_cni::agent::cluster::{ApiServer, AttemptEvent, Cluster as _, ClusterError, Watch};
+use egress_cni::agent::exporter::Exporter;
+use egress_cni::agent::install::Places;
+use egress_cni::agent::metrics::{Metrics, PodName};
+use egress_cni::agent::nflog::{Log, Refusal};
+use egress_cni::agent::{Agent, Settings, attribute, uninstall};
+use egress_cni::config::NodeConfig;
+use egress_cni::guard::Guard;
+use egress_cni::nft::Nft;
+use egress_cni::store::Store;
+
+/// Between passes when nothing rings.
+const TICK: Duration = Duration::from_secs(10);
+/// Between two events about the same pod.
+const EVENT_INTERVAL: Duration = Duration::from_mins(1);
+/// Before a broken watch is tried again.
+const WATCH_PAUSE: Duration = Duration::from_secs(2);
+
+#[derive(Parser)]
+#[command(about = "Keeps the egress guard of a node installed, intact and visible.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install, watch and repair, until stopped. The guard stays when the agent stops.
+    Run(Node),
+    /// Take chain entry, executable, rules and records off the node.
+    Uninstall(Node),
+    /// Print the same rule for a network plugin that cannot be chained to.
+    Render {
+        /// The node configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// The policy language.
+        #[arg(long)]
+        form: FormName,
+        /// Namespaces to guard, for the namespaced form.
+        #[arg(long)]
+        namespace: Vec<String>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormName {
+    NetworkPolicy,
+    Cilium,
+    Calico,
+}
+
+#[derive(Args)]
+struct Node {
+    /// The configuration as the administrator wrote it.
+    #[arg(long, default_value = "/etc/egress-warden/config.json")]
+    config_source: PathBuf,
+    /// Where the plugin reads it on the node.
+    #[arg(long, default_value = "/etc/egress-cni/config.json")]
+    config_file: PathBuf,
+    /// Records of pod interfaces; the same path for plugin and agent.
+    #[arg(long, default_value = "/run/egress-cni")]
+    state_dir: PathBuf,
+    /// The runtime's network configuration folder.
+    #[arg(long, default_value = "/etc/cni/net.d")]
+    net_dir: PathBuf,
+    /// The runtime's plugin folder.
+    #[arg(long, default_value = "/opt/cni/bin")]
+    bin_dir: PathBuf,
+    /// The runtime's cache of results.
+    #[arg(long, default_value = "/var/lib/cni/results")]
+    results_dir: PathBuf,
+    /// The plugin's executable in this image.
+    #[arg(long, default_value = "/usr/local/bin/egress-cni")]
+    plugin: PathBuf,
+    /// `nft` for the agent.
+    #[arg(long, default_value = "/usr/sbin/nft")]
+    nft: PathBuf,
+    /// `nft` for the plugin, as the runtime sees it on the node.
+    #[arg(long, default_value = "/usr/sbin/nft")]
+    plugin_nft: PathBuf,
+    /// Where metrics and probes are served.
+    #[arg(long, default_value = "127.0.0.1:9460")]
+    metrics: SocketAddr,
+    /// This node's name.
+    #[arg(long = "node-name", default_value = "")]
+    name: String,
+    /// The API server, `https://HOST:PORT`.
+    #[arg(long, default_value = "https://kubernetes.default.svc")]
+    api_server: String,
+    /// The folder with `token` and `ca.crt`.
+    #[arg(long, default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    service_account: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(node) => run(&node),
+        Command::Uninstall(node) => node
+            .guard()
+            .and_then(|guard| uninstall(&node.places(), guard).map_err(|error| error.to_string())),
+        Command::Render {
+            config,
+            form,
+            namespace,
+        } => render(&config, form, &namespace),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("egress-cni-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Node {
+    fn guard(&self) -> Result<Guard, String> {
+        let store = Store::open(&self.state_dir).map_err(|error| error.to_string())?;
+        Ok(Guard::new(store, Nft::new(self.nft.clone())))
+    }
+
+    fn places(&self) -> Places {
+        Places {
+            net_dir: self.net_dir.clone(),
+            bin_dir: self.bin_dir.clone(),
+            plugin_source: self.plugin.clone(),
+            entry: serde_json::json!({
+                "configFile": self.config_file, "stateDir": self.state_dir, "nft": self.plugin_nft,
+            }),
+        }
+    }
+
+    fn api_server(&self) -> Result<ApiServer, String> {
+        let ca = self.service_account.join("ca.crt");
+        let text = std::fs::read(&ca).map_err(|error| format!("{}: {error}", ca.display()))?;
+        ApiServer::new(
+            self.api_server.clone(),
+            &text,
+            self.service_account.join("token"),
+            self.name.clone(),
+        )
+        .map_err(|error| error.to_string())
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the output of this command")]
+fn render(config: &std::path::Path, form: FormName, namespaces: &[String]) -> Result<(), String> {
+    let config = NodeConfig::load(config).map_err(|error| error.to_string())?;
+    let form = match form {
+        FormName::NetworkPolicy => Form::NetworkPolicy,
+        FormName::Cilium => Form::Cilium,
+        FormName::Calico => Form::Calico,
+    };
+    print!("{}", alternatives::render(&config, form, namespaces));
+    Ok(())
+}
+
+fn run(node: &Node) -> Result<(), String> {
+    let exporter = Exporter::default();
+    let listener =
+        TcpListener::bind(node.metrics).map_err(|error| format!("{}: {error}", node.metrics))?;
+    let (bell, doorbell) = channel();
+    let settings = Settings {
+        config_source: node.config_source.clone(),
+        config_file: node.config_file.clone(),
+        results_dir: node.results_dir.clone(),
+        places: node.places(),
+    };
+    let metrics = Arc::clone(&exporter.metrics);
+    let mut agent = Agent::new(settings, node.guard()?, node.api_server()?, metrics);
+    let serving = exporter.clone();
+    std::thread::spawn(move || serving.serve(&listener));
+    listen(node, Arc::clone(&exporter.metrics))?;
+    let mut watched: Vec<Watch> = Vec::new();
+    let mut last = String::new();
+    loop {
+        for what in watches(&node.config_source) {
+            if !watched.contains(&what) {
+                watch(node.api_server()?, what.clone(), bell.clone());
+                watched.push(what);
+            }
+        }
+        let errors: Vec<String> = agent.pass().iter().map(ToString::to_string).collect();
+        exporter.ready.store(errors.is_empty(), Ordering::Release);
+        let state = if errors.is_empty() {
+            "the node is guarded".to_owned()
+        } else {
+            errors.join("; ")
+        };
+        if state != last {
+            eprintln!("egress-cni-agent: {state}");
+            last = state;
+        }
+        match doorbell.recv_timeout(TICK) {
+            // One pass answers all that rang meanwhile.
+            Ok(()) => while doorbell.try_recv().is_ok() {},
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+/// What the configuration asks to follow. A broken one follows pods only.
+fn watches(config: &std::path::Path) -> Vec<Watch> {
+    let mut all = vec![Watch::Pods];
+    if let Ok(config) = NodeConfig::load(config) {
+        let gateway = config
+            .gateway
+            .into_iter()
+            .flat_map(|gateway| gateway.services.into_iter().chain(gateway.reach_services));
+        all.extend(
+            config
+                .dns
+                .services
+                .into_iter()
+                .chain(config.reach_services)
+                .chain(gateway)
+                .map(Watch::Endpoints),
+        );
+    }
+    all
+}
+
+fn watch(server: ApiServer, what: Watch, bell: Sender<()>) {
+    std::thread::spawn(move || {
+        loop {
+            if let Err(error) = server.watch(&what, &bell) {
+                eprintln!("egress-cni-agent: watch: {error}");
+                std::thread::sleep(WATCH_PAUSE);
+            }
+        }
+    });
+}
+
+/// Reads the kernel's log on a thread of its own.
+fn listen(node: &Node, metrics: Arc<Metrics>) -> Result<(), String> {
+    let log = Log::open().map_err(|error| format!("nflog: {error}"))?;
+    let (guard, server) = (node.guard()?, node.api_server()?);
+    std::thread::spawn(move || {
+        let mut told: BTreeMap<PodName, Instant> = BTreeMap::new();
+        loop {
+            match log.next() {
+                Ok(refusals) => {
+                    for refusal in refusals {
+                        if let Err(error) = tell(&guard, &metrics, &server, &mut told, &refusal) {
+                            eprintln!("egress-cni-agent: event: {error}");
+                        }
+                    }
+                }
+                Err(error) => eprintln!("egress-cni-agent: nflog: {error}"),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// One line, one count and, once a minute and pod, one event per refusal.
+fn tell(
+    guard: &Guard,
+    metrics: &Metrics,
+    server: &ApiServer,
+    told: &mut BTreeMap<PodName, Instant>,
+    refusal: &Refusal,
+) -> Result<(), ClusterError> {
+    let records = guard
+        .store()
+        .all()
+        .map_err(|error| ClusterError::Decode(error.to_string()))?;
+    let Some(pod) = attribute(&records, refusal) else {
+        return Ok(());
+    };
+    let flow = &refusal.flow;
+    metrics.attempt(&pod, flow);
+    let port = flow
+        .port
+        .map_or_else(String::new, |port| format!(" port {port}"));
+    let message = format!(
+        "{} to {}{port} refused ({})",
+        flow.protocol_name(),
+        flow.destination,
+        refusal.reason
+    );
+    eprintln!("egress-cni-agent: {}/{}: {message}", pod.namespace, pod.pod);
+    told.retain(|_, at| at.elapsed() < EVENT_INTERVAL);
+    if pod.namespace.is_empty() || told.contains_key(&pod) {
+        return Ok(());
+    }
+    told.insert(pod.clone(), Instant::now());
+    server.report(&AttemptEvent {
+        namespace: pod.namespace,
+        pod: pod.pod,
+        message,
+    })
+}

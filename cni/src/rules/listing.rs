@@ -64,6 +64,36 @@ pub fn parse_listing(family: Family, text: &str) -> Result<Vec<Element>, serde_j
     Ok(all)
 }
 
+/// Packets refused, by key, from the listing of one table.
+///
+/// # Errors
+/// If the text is not what `nft -j` prints.
+pub fn parse_counters(text: &str) -> Result<Vec<(String, u64)>, serde_json::Error> {
+    let listing: Listing = serde_json::from_str(text)?;
+    let mut all = Vec::new();
+    for set in listing.nftables.into_iter().filter_map(|object| object.set) {
+        let Some(name) = ["dropped_if", "dropped4", "dropped6"]
+            .into_iter()
+            .find(|name| *name == set.name)
+        else {
+            continue;
+        };
+        let packets = |element: &serde_json::Value| {
+            element
+                .get("elem")?
+                .get("counter")?
+                .get("packets")?
+                .as_u64()
+        };
+        all.extend(
+            set.elem
+                .iter()
+                .filter_map(|element| Some((key(name, element)?, packets(element)?))),
+        );
+    }
+    Ok(all)
+}
+
 /// The key of an element in the form in which it is written.
 fn key(set: &str, element: &serde_json::Value) -> Option<String> {
     let value = element

@@ -29,7 +29,7 @@ use crate::config::NodeConfig;
 
 pub use destinations::{Endpoint, Followed};
 pub use elements::{Element, Family, elements};
-pub use listing::parse_listing;
+pub use listing::{parse_counters, parse_listing};
 
 /// The name of both tables.
 pub const TABLE: &str = "egress_warden";

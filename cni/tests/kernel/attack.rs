@@ -187,14 +187,14 @@ fn reaches(pod: &Pod, to: SocketAddr) -> bool {
 #[test]
 fn net_admin_and_user_1337_behind_a_bridge() {
     sandboxed("attack::net_admin_and_user_1337_behind_a_bridge", || {
-        attack(Main::Bridge)
+        attack(Main::Bridge);
     });
 }
 
 #[test]
 fn net_admin_and_user_1337_behind_ptp() {
     sandboxed("attack::net_admin_and_user_1337_behind_ptp", || {
-        attack(Main::Ptp)
+        attack(Main::Ptp);
     });
 }
 

@@ -347,11 +347,11 @@ fn configuration_and_identity_reach_running_pods() {
             assert!(!outside(&mut bench, &pod, "10.99.0.1", TcpSyn(443)));
             refresh(&mut world, &|config| {
                 config["clusterNetworks"] =
-                    json!(["10.244.0.0/16", "fd00:10:244::/56", "10.99.0.0/24"])
+                    json!(["10.244.0.0/16", "fd00:10:244::/56", "10.99.0.0/24"]);
             });
             assert!(outside(&mut bench, &pod, "10.99.0.1", TcpSyn(443)));
             refresh(&mut world, &|config| {
-                config["clusterNetworks"] = json!(["10.244.0.0/16", "fd00:10:244::/56"])
+                config["clusterNetworks"] = json!(["10.244.0.0/16", "fd00:10:244::/56"]);
             });
             assert!(!outside(&mut bench, &pod, "10.99.0.1", TcpSyn(443)));
             assert!(world.refused(&pod) >= counted + 2, "counters go on");
@@ -360,7 +360,7 @@ fn configuration_and_identity_reach_running_pods() {
             };
             assert!(cluster(&mut bench, 15000));
             refresh(&mut world, &|config| {
-                config["gateway"]["addresses"] = json!(["10.244.1.80"])
+                config["gateway"]["addresses"] = json!(["10.244.1.80"]);
             });
             assert!(
                 !cluster(&mut bench, 15000) && cluster(&mut bench, 8443),
@@ -370,7 +370,7 @@ fn configuration_and_identity_reach_running_pods() {
             // Roll-out by namespace, and as a whole.
             assert!(!outside(&mut bench, &rolling, "203.0.113.1", TcpSyn(443)));
             refresh(&mut world, &|config| {
-                config["countOnlyNamespaces"] = json!(["rolling-out"])
+                config["countOnlyNamespaces"] = json!(["rolling-out"]);
             });
             world.identify(&rolling, "default", &[]);
             let before = world.refused(&rolling);
@@ -479,7 +479,7 @@ fn a_thousand_pairs_with_kills_leave_exactly_the_living_pods() {
                     scope.spawn(move || {
                         (PAIRS / 2 + worker..PAIRS)
                             .step_by(WORKERS)
-                            .for_each(|number| pair(number, worker))
+                            .for_each(|number| pair(number, worker));
                     });
                 }
             });

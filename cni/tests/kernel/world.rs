@@ -72,7 +72,8 @@ pub(crate) fn plugin() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_egress-cni"))
 }
 
-fn reference(name: &str) -> PathBuf {
+/// The path of a reference plugin.
+pub(crate) fn reference(name: &str) -> PathBuf {
     let folders = [
         std::env::var("CNI_PLUGINS").unwrap_or_default(),
         "/usr/lib/cni".into(),

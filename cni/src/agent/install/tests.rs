@@ -1,0 +1,163 @@
+use super::*;
+
+/// What another program may do to a chain.
+type Damage = (&'static str, fn(&mut Vec<Value>));
+
+struct Fixture {
+    root: tempfile::TempDir,
+    places: Places,
+}
+
+fn fixture(lists: &[(&str, Value)]) -> Fixture {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    for folder in ["net.d", "bin"] {
+        fs::create_dir(path(folder)).unwrap();
+    }
+    fs::write(path("image-plugin"), "v2").unwrap();
+    for (name, list) in lists {
+        fs::write(path("net.d").join(name), list.to_string()).unwrap();
+    }
+    let places = Places {
+        net_dir: path("net.d"),
+        bin_dir: path("bin"),
+        plugin_source: path("image-plugin"),
+        entry: json!({"configFile": "/etc/egress-cni/config.json"}),
+    };
+    Fixture { root, places }
+}
+
+impl Fixture {
+    fn types(&self, name: &str) -> Vec<String> {
+        let text = fs::read(self.root.path().join("net.d").join(name)).unwrap();
+        let list: Value = serde_json::from_slice(&text).unwrap();
+        let plugins = list["plugins"].as_array().unwrap();
+        plugins
+            .iter()
+            .map(|plugin| plugin["type"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    fn edit(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let path = self.root.path().join("net.d").join(name);
+        let mut list = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut list);
+        fs::write(&path, list.to_string()).unwrap();
+    }
+}
+
+fn list(types: &[&str]) -> Value {
+    let plugins: Vec<Value> = types
+        .iter()
+        .map(|name| json!({"type": name, "own": [1]}))
+        .collect();
+    json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins})
+}
+
+#[test]
+fn the_entry_goes_behind_the_main_plugin_and_everything_else_stays() {
+    let fixture = fixture(&[
+        (
+            "10-pods.conflist",
+            list(&["bridge", "portmap", "istio-cni"]),
+        ),
+        ("99-other.conflist", list(&["ptp"])),
+    ]);
+    assert!(fixture.places.ensure().unwrap());
+    assert_eq!(
+        fixture.types("10-pods.conflist"),
+        ["bridge", "egress-cni", "portmap", "istio-cni"]
+    );
+    assert_eq!(
+        fixture.types("99-other.conflist"),
+        ["ptp"],
+        "only the list in use is touched"
+    );
+    assert!(
+        !fixture.places.ensure().unwrap(),
+        "a second look finds nothing to do"
+    );
+}
+
+#[test]
+fn whatever_others_do_to_chain_and_executable_is_repaired() {
+    let fixture = fixture(&[("10-pods.conflist", list(&["bridge", "portmap"]))]);
+    fixture.places.ensure().unwrap();
+    let damages: [Damage; 5] = [
+        ("removed", |plugins| plugins.truncate(1)),
+        ("moved last", |plugins| plugins.swap(1, 2)),
+        ("put first", |plugins| plugins.swap(0, 1)),
+        ("doubled", |plugins| plugins.push(plugins[1].clone())),
+        ("weakened", |plugins| {
+            plugins[1]["onUnguardable"] = json!("warn");
+        }),
+    ];
+    for (name, damage) in damages {
+        fixture.edit("10-pods.conflist", |list| {
+            damage(list["plugins"].as_array_mut().unwrap());
+        });
+        assert!(fixture.places.ensure().unwrap(), "{name}");
+        let types = fixture.types("10-pods.conflist");
+        assert_eq!(types[..2], ["bridge", "egress-cni"], "{name}");
+        assert_eq!(
+            types.iter().filter(|one| *one == "egress-cni").count(),
+            1,
+            "{name}"
+        );
+    }
+    let binary = fixture.root.path().join("bin/egress-cni");
+    fs::write(&binary, "v1").unwrap();
+    assert!(fixture.places.ensure().unwrap());
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(fixture.places.ensure().unwrap());
+    assert_eq!(fs::read(&binary).unwrap(), b"v2");
+}
+
+#[test]
+fn what_cannot_be_guarded_is_named_and_left_alone() {
+    for (name, content, expected) in [
+        ("05-cilium.conflist", list(&["cilium-cni"]), "eBPF"),
+        ("10-x.conflist", list(&["macvlan"]), "no host side"),
+        (
+            "10-x.conf",
+            json!({"type": "bridge"}),
+            "make it a .conflist",
+        ),
+        ("10-x.conflist", json!({"name": "x"}), "has no `plugins`"),
+        ("10-x.conflist", list(&[]), "no main plugin"),
+        ("10-x.conflist", json!("text"), "has no `plugins`"),
+    ] {
+        let fixture = fixture(&[(name, content.clone())]);
+        let error = fixture.places.ensure().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(
+            fs::read_to_string(fixture.root.path().join("net.d").join(name)).unwrap(),
+            content.to_string()
+        );
+    }
+    assert!(
+        fixture(&[])
+            .places
+            .ensure()
+            .unwrap_err()
+            .to_string()
+            .contains("no network configuration yet")
+    );
+}
+
+#[test]
+fn removal_leaves_the_chain_as_it_was_and_may_come_twice() {
+    let fixture = fixture(&[("10-pods.conflist", list(&["bridge", "portmap"]))]);
+    fixture.places.ensure().unwrap();
+    fixture.places.remove().unwrap();
+    assert_eq!(fixture.types("10-pods.conflist"), ["bridge", "portmap"]);
+    assert!(!fixture.root.path().join("bin/egress-cni").exists());
+    fixture.places.remove().unwrap();
+    assert_eq!(
+        fs::read_dir(fixture.root.path().join("net.d"))
+            .unwrap()
+            .count(),
+        1,
+        "no temporary file is left"
+    );
+}
