@@ -50,7 +50,7 @@ fn gateway_ports(gateway: &Gateway) -> Vec<(u16, u16)> {
 fn network_policy(config: &NodeConfig, namespace: &str) -> String {
     let mut text = format!(
         "# Weaker than the node's guard: a pod's own node stays reachable, DNS is allowed to any\n\
-         # pod labelled k8s-app=kube-dns, and nothing is counted.\n\
+         # pod labelled k8s-app=kube-dns, every port of the gateway is open, nothing is counted.\n\
          apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
          metadata: {{name: egress-warden, namespace: {namespace}}}\n\
          spec:\n  podSelector: {{}}\n  policyTypes: [Egress]\n  egress:\n"
@@ -208,4 +208,32 @@ fn calico(config: &NodeConfig) -> String {
     }
     text.push_str("  - {action: Deny}\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Golden files; `EGRESS_CNI_BLESS=1` rewrites them.
+    #[test]
+    fn every_form_of_one_configuration() {
+        let config = NodeConfig::parse("test", crate::rules::EXAMPLE).unwrap();
+        for (name, form) in [
+            ("networkpolicy.yaml", Form::NetworkPolicy),
+            ("cilium.yaml", Form::Cilium),
+            ("calico.yaml", Form::Calico),
+        ] {
+            let actual = render(&config, form, &["app1-ns".to_owned(), "app2-ns".to_owned()]);
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/golden")
+                .join(name);
+            if std::env::var_os("EGRESS_CNI_BLESS").is_some() {
+                std::fs::write(&path, &actual).unwrap();
+            }
+            assert!(
+                std::fs::read_to_string(&path).unwrap_or_default() == actual,
+                "{name} differs"
+            );
+        }
+    }
 }

@@ -114,3 +114,48 @@ fn what_is_not_understood_is_refused_with_the_field_named() {
         assert!(error.contains(expected), "{text}\n{error}");
     }
 }
+
+/// The configuration that the manifests install is one that is accepted.
+#[test]
+fn the_deployed_configuration_is_valid() {
+    let manifest = include_str!("../../deploy/config.yaml");
+    let json: String = manifest
+        .lines()
+        .skip_while(|line| line.trim() != "config.json: |")
+        .skip(1)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = parse(&json).unwrap();
+    assert_eq!(
+        config.mode,
+        Mode::Count,
+        "the roll-out begins with counting"
+    );
+    let admission = include_str!("../../deploy/admission.yaml");
+    let exempt: Vec<&str> = ["kube-system", "istio-system", "egress-warden"].into();
+    assert!(
+        exempt
+            .iter()
+            .all(|name| config.exempt_namespaces.contains(*name))
+    );
+    assert_eq!(config.exempt_namespaces.len(), exempt.len());
+    assert!(
+        admission.contains(&format!("values: [{}]", exempt.join(", "))),
+        "one list of exemptions"
+    );
+}
+
+#[test]
+fn the_agent_is_not_privileged() {
+    let daemon_set = include_str!("../../deploy/daemonset.yaml");
+    for line in [
+        "privileged: false",
+        "allowPrivilegeEscalation: false",
+        "readOnlyRootFilesystem: true",
+        "drop: [ALL]",
+        "add: [NET_ADMIN, SYS_ADMIN]",
+    ] {
+        assert!(daemon_set.contains(line), "{line}");
+    }
+    assert!(!daemon_set.contains("privileged: true") && !daemon_set.contains("hostPID: true"));
+}

@@ -125,5 +125,26 @@ pub fn delete(text: &mut String, elements: &[Element]) {
     }
 }
 
+/// A configuration with every field, for golden files.
+#[cfg(test)]
+pub(crate) const EXAMPLE: &str = r#"{
+  "exemptNamespaces": ["kube-system"],
+  "countOnlyNamespaces": ["rolling-out"],
+  "clusterNetworks": ["10.244.0.0/16", "fd00:10:244::/56"],
+  "serviceNetworks": ["10.96.0.0/12", "fd00:10:96::/112"],
+  "dns": {"addresses": ["169.254.20.10"], "services": ["kube-system/kube-dns"]},
+  "reach": [{"networks": ["203.0.113.100/32"], "protocol": "TCP", "ports": [6443]}],
+  "gateway": {
+    "namespace": "istio-egress", "serviceAccount": "egressgateway",
+    "services": ["istio-egress/egressgateway"], "ports": [8443, "15443-15445"],
+    "reach": [{"networks": ["10.20.0.0/16"], "protocol": "TCP", "ports": [443]}],
+    "reachServices": ["istio-system/istiod"]
+  },
+  "udpExceptions": [{
+    "name": "ntp", "namespaces": ["clock"], "matchLabels": {"app": "chrony"},
+    "networks": ["192.0.2.123/32", "2001:db8::123/128"], "ports": [123]
+  }]
+}"#;
+
 #[cfg(test)]
 mod tests;

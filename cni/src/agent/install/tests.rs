@@ -84,7 +84,7 @@ fn whatever_others_do_to_chain_and_executable_is_repaired() {
     let fixture = fixture(&[("10-pods.conflist", list(&["bridge", "portmap"]))]);
     fixture.places.ensure().unwrap();
     let damages: [Damage; 5] = [
-        ("removed", |plugins| plugins.truncate(1)),
+        ("removed", |plugins| drop(plugins.remove(1))),
         ("moved last", |plugins| plugins.swap(1, 2)),
         ("put first", |plugins| plugins.swap(0, 1)),
         ("doubled", |plugins| plugins.push(plugins[1].clone())),
