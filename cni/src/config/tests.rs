@@ -119,13 +119,8 @@ fn what_is_not_understood_is_refused_with_the_field_named() {
 #[test]
 fn the_deployed_configuration_is_valid() {
     let manifest = include_str!("../../deploy/config.yaml");
-    let json: String = manifest
-        .lines()
-        .skip_while(|line| line.trim() != "config.json: |")
-        .skip(1)
-        .map(|line| format!("{line}\n"))
-        .collect();
-    let config = parse(&json).unwrap();
+    let (_, json) = manifest.split_once("config.json: |\n").unwrap();
+    let config = parse(json).unwrap();
     assert_eq!(
         config.mode,
         Mode::Count,
