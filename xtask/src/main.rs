@@ -27,6 +27,10 @@ enum Command {
         /// Leave everything running and print what to try.
         #[arg(long)]
         keep: bool,
+        /// Print instead every way around the gateway, with and without the guard in the
+        /// node's kernel.
+        #[arg(long, conflicts_with_all = ["json", "keep"])]
+        bypass: bool,
     },
     /// Run every check and test, or one part.
     Test {
@@ -50,7 +54,8 @@ enum Command {
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Demo { json, keep } => demo(json, keep),
+        Command::Demo { bypass: true, .. } => bypass(),
+        Command::Demo { json, keep, .. } => demo(json, keep),
         Command::Test { only } => Ok(test::run(only)),
         Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
@@ -60,6 +65,20 @@ fn main() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The truth table of the kernel part, which makes its own network namespaces.
+fn bypass() -> Result<ExitCode> {
+    let mut table = run::cargo(&["test", "--quiet", "--package", "egress-cni"]);
+    table.args([
+        "--test",
+        "kernel",
+        "--",
+        "--nocapture",
+        "--test-threads=1",
+        "truth_table::",
+    ]);
+    run::check(&mut table).map(|()| ExitCode::SUCCESS)
 }
 
 fn demo(json: bool, keep: bool) -> Result<ExitCode> {
