@@ -62,6 +62,17 @@ impl Authority {
         ])
     }
 
+    /// A certificate with these URI names, however many.
+    ///
+    /// # Errors
+    /// If one is not ASCII.
+    pub fn with_uris(&self, uris: &[String]) -> Result<Leaf> {
+        let names = uris
+            .iter()
+            .map(|uri| Ok(SanType::URI(Ia5String::try_from(uri.as_str())?)));
+        self.sign(names.collect::<Result<Vec<_>>>()?)
+    }
+
     /// A server's certificate.
     ///
     /// # Errors

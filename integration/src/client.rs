@@ -127,10 +127,10 @@ pub fn request(
         Err(error) if gone(error.kind()) => return Ok(None),
         other => other?,
     }
-    response(stream)
+    response(stream, method != "HEAD")
 }
 
-fn response(stream: &mut impl Read) -> Result<Option<Response>> {
+fn response(stream: &mut impl Read, has_body: bool) -> Result<Option<Response>> {
     let mut bytes = Vec::new();
     let head_end = loop {
         if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -150,7 +150,7 @@ fn response(stream: &mut impl Read) -> Result<Option<Response>> {
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .map_or(Ok(0), |(_, value)| value.trim().parse::<usize>())?;
     let mut body = rest;
-    while body.len() < length {
+    while has_body && body.len() < length {
         match hear(stream)? {
             Heard::Bytes(more) => body.extend(more),
             Heard::Closed => break,

@@ -13,7 +13,7 @@ use crate::workspace;
 
 /// How long anything may take before a test gives up. Generous: it is never waited out when
 /// things work.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 const ADMIN_PORT: u16 = 15000;
 
@@ -21,8 +21,16 @@ const ADMIN_PORT: u16 = 15000;
 ///
 /// # Errors
 /// If it is not done within [`PATIENCE`].
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually(what: &str, done: impl FnMut() -> bool) -> Result<()> {
+    eventually_within(PATIENCE, what, done)
+}
+
+/// As [`eventually`], with a time of one's own.
+///
+/// # Errors
+/// If it is not done in time.
+pub fn eventually_within(time: Duration, what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + time;
     while !done() {
         ensure!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));

@@ -1,6 +1,7 @@
 //! The policy as an extension configuration resource, in the file where the gateway looks for it:
 //! what `WasmPlugin` becomes in Istio.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -52,8 +53,9 @@ impl Extension {
                         "@type": "type.googleapis.com/google.protobuf.StringValue",
                         "value": self.configuration,
                     },
+                    // One machine for all places of one module: compiled once, not five times.
                     "vm_config": {
-                        "vm_id": self.name,
+                        "vm_id": self.wasm.file_stem().map(OsStr::to_string_lossy),
                         "runtime": "envoy.wasm.runtime.v8",
                         "code": {"local": {"filename": self.wasm}},
                     },

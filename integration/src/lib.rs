@@ -9,15 +9,20 @@
 //! - [`istio`] has a real control plane feed the same Envoys.
 //! - [`extension`] writes the policy where the gateway looks for it.
 
+pub mod cases;
 pub mod certificates;
 pub mod client;
+pub mod demo;
 pub mod dns;
 pub mod envoy;
 pub mod extension;
+pub mod http2;
 pub mod istio;
 pub mod mesh;
 pub mod outside;
 pub mod peer;
+pub mod policy;
 pub mod sandbox;
 pub mod template;
+pub mod verdicts;
 pub mod workspace;

@@ -1,6 +1,6 @@
 //! The whole bench: gateway, sidecars, outside world.
 
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -39,6 +39,7 @@ pub const HOSTS: &[(&str, Ipv4Addr)] = &[
     ("partner.example", Ipv4Addr::new(203, 0, 113, 7)),
     ("other-partner.example", Ipv4Addr::new(203, 0, 113, 8)),
     ("mail.example", Ipv4Addr::new(8, 8, 8, 8)),
+    ("metadata.example", Ipv4Addr::new(169, 254, 169, 254)),
     // A public name that leads into the private network.
     ("rebind.github.com", Ipv4Addr::new(10, 0, 0, 5)),
 ];
@@ -80,6 +81,7 @@ pub const APP1: Workload = Workload {
         workload: "app1",
         namespace: "app1-ns",
         labels: &[("app", "app1"), ("egress-ruleset", "app1")],
+        cluster: Some("Kubernetes"),
     },
 };
 
@@ -92,6 +94,7 @@ pub const APP2: Workload = Workload {
         workload: "app2",
         namespace: "app2-ns",
         labels: &[("app", "app2"), ("egress-ruleset", "app2")],
+        cluster: Some("Kubernetes"),
     },
 };
 
@@ -102,7 +105,7 @@ pub struct Plan<'a> {
     /// The workloads.
     pub workloads: &'a [Workload],
     /// Changes to the gateway's bootstrap.
-    pub change: fn(&mut Value),
+    pub change: &'a dyn Fn(&mut Value),
 }
 
 /// The running bench. Everything ends when this value does.
@@ -134,7 +137,7 @@ impl Mesh {
         let outside_authority = Authority::new("outside")?;
         let names = HOSTS
             .iter()
-            .map(|(name, address)| ((*name).to_owned(), *address));
+            .map(|(name, address)| ((*name).to_owned(), IpAddr::V4(*address)));
         let dns = Dns::start(DNS, names.collect())?;
         let outside = world(&outside_authority)?;
         write_certificates(files.path(), &mesh_authority, plan.workloads)?;
@@ -238,7 +241,11 @@ fn world(authority: &Authority) -> Result<Outside> {
     Ok(outside)
 }
 
-fn write_certificates(directory: &Path, authority: &Authority, all: &[Workload]) -> Result<()> {
+/// Writes the mesh's certificates where the bootstraps look for them.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write_certificates(directory: &Path, authority: &Authority, all: &[Workload]) -> Result<()> {
     std::fs::write(directory.join("mesh-ca.pem"), authority.certificate())?;
     let gateway = "spiffe://cluster.local/ns/istio-egress/sa/egress-gateway";
     authority
@@ -255,7 +262,7 @@ fn write_certificates(directory: &Path, authority: &Authority, all: &[Workload])
 ///
 /// # Errors
 /// If the template cannot be read or is no YAML.
-pub fn gateway_config(directory: &Path, change: fn(&mut Value)) -> Result<PathBuf> {
+pub fn gateway_config(directory: &Path, change: &dyn Fn(&mut Value)) -> Result<PathBuf> {
     let folder = directory.to_string_lossy();
     let fixture = workspace::wasm("fixture_peer_metadata");
     workspace::built(&fixture)?;
@@ -285,7 +292,7 @@ pub fn sidecar_config(directory: &Path, workload: &Workload) -> Result<PathBuf> 
         ("GATEWAY", &GATEWAY.to_string()),
         ("SIDECAR", &workload.sidecar.to_string()),
     ];
-    write_config("sidecar", directory, workload.name, &values, |_| {})
+    write_config("sidecar", directory, workload.name, &values, &|_| {})
 }
 
 fn write_config(
@@ -293,7 +300,7 @@ fn write_config(
     directory: &Path,
     name: &str,
     values: &[(&str, &str)],
-    change: fn(&mut Value),
+    change: &dyn Fn(&mut Value),
 ) -> Result<PathBuf> {
     let path = workspace::root().join(format!("envoy-config/{template}.yaml"));
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;

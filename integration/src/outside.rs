@@ -1,7 +1,7 @@
 //! Servers of the outside world, which write down every connection and every byte.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
@@ -14,7 +14,7 @@ use crate::certificates::Authority;
 /// How a server speaks.
 #[derive(Clone, Debug)]
 pub enum Speech {
-    /// HTTP/1.1: every request is answered with 200 and the server's name.
+    /// HTTP, 1.1 or 2 as the client likes: every request is answered with 200 and the server's name.
     Http(&'static str),
     /// The same inside TLS.
     Https(&'static str),
@@ -70,10 +70,44 @@ impl Outside {
                 std::thread::spawn(move || {
                     let note = Note { record, index };
                     // The client's or Envoy's hanging up is no error here.
-                    let _ = match tls {
-                        Some(config) => talk_tls(stream, config, &speech, &note),
-                        None => talk(stream, &speech, &note),
+                    let _ = match (tls, &speech) {
+                        (Some(config), _) => talk_tls(stream, config, &speech, &note),
+                        (None, Speech::Http(name)) if begins_http2(&stream) => {
+                            talk_http2(stream, name, &note)
+                        }
+                        (None, _) => talk(stream, &speech, &note),
                     };
+                    note.change(|seen| seen.closed = true);
+                });
+            }
+        });
+        Ok(())
+    }
+
+    /// Starts a server at a port of every address: HTTP/1.1 where the client speaks it, else echo.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub fn serve_everywhere(&self, port: u16) -> Result<()> {
+        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?;
+        let record = Arc::clone(&self.record);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let index = begin(&record, (Ipv4Addr::UNSPECIFIED, port));
+                let note = Note {
+                    record: Arc::clone(&record),
+                    index,
+                };
+                std::thread::spawn(move || {
+                    let mut first = [0; 1];
+                    let speaks_http =
+                        stream.peek(&mut first).is_ok() && first[0].is_ascii_uppercase();
+                    let speech = if speaks_http {
+                        Speech::Http("outside")
+                    } else {
+                        Speech::Echo
+                    };
+                    let _ = talk(stream, &speech, &note);
                     note.change(|seen| seen.closed = true);
                 });
             }
@@ -163,8 +197,13 @@ fn talk(mut stream: impl Read + Write + Close, speech: &Speech, note: &Note) -> 
             Speech::Http(name) | Speech::Https(name) => {
                 request.extend_from_slice(bytes);
                 while let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
+                    let is_head = request.starts_with(b"HEAD ");
                     request.drain(..end + 4);
-                    let body = format!("{name}\n");
+                    let body = if is_head {
+                        String::new()
+                    } else {
+                        format!("{name}\n")
+                    };
                     write!(
                         stream,
                         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
@@ -176,6 +215,38 @@ fn talk(mut stream: impl Read + Write + Close, speech: &Speech, note: &Note) -> 
         }
         stream.flush()?;
     }
+}
+
+/// Whether the client's first bytes are those of HTTP/2's preface (RFC 9113 §3.4).
+fn begins_http2(stream: &TcpStream) -> bool {
+    let mut first = [0; 3];
+    loop {
+        match stream.peek(&mut first) {
+            Ok(3) => return &first == b"PRI",
+            Ok(1 | 2) => {}
+            Ok(_) | Err(_) => return false,
+        }
+    }
+}
+
+/// Answers every stream; what is noted of each is its authority and path.
+fn talk_http2(stream: TcpStream, name: &'static str, note: &Note) -> Result<()> {
+    stream.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::from_std(stream)?;
+        let mut connection = h2::server::handshake(stream).await?;
+        while let Some(request) = connection.accept().await {
+            let (request, mut respond) = request?;
+            let uri = request.uri().to_string();
+            note.change(|seen| seen.bytes.extend_from_slice(uri.as_bytes()));
+            let mut body = respond.send_response(http::Response::new(()), false)?;
+            body.send_data(bytes::Bytes::from(format!("{name}\n")), true)?;
+        }
+        Ok(())
+    })
 }
 
 trait Close {

@@ -15,6 +15,8 @@ pub struct Peer<'a> {
     pub namespace: &'a str,
     /// Its labels.
     pub labels: &'a [(&'a str, &'a str)],
+    /// Its cluster, if it names one.
+    pub cluster: Option<&'a str>,
 }
 
 impl Peer<'_> {
@@ -25,11 +27,11 @@ impl Peer<'_> {
         let labels = Struct {
             fields: labels.collect(),
         };
+        let cluster = self.cluster.map(|cluster| text("CLUSTER_ID", cluster));
         let fields = [
             text("NAME", self.workload),
             text("NAMESPACE", self.namespace),
             text("WORKLOAD_NAME", self.workload),
-            text("CLUSTER_ID", "Kubernetes"),
             (
                 "LABELS".to_owned(),
                 Value {
@@ -38,7 +40,7 @@ impl Peer<'_> {
             ),
         ];
         let claim = Struct {
-            fields: fields.into_iter().collect(),
+            fields: fields.into_iter().chain(cluster).collect(),
         };
         STANDARD.encode(claim.encode_to_vec())
     }

@@ -1,4 +1,5 @@
-"""Brings the loopback device up and gives it the addresses named as arguments (rtnetlink(7)).
+"""Brings the loopback device up and gives it the addresses named as arguments, or `everything`:
+then a local route makes every address this host's own (rtnetlink(7)).
 
 Only Python's standard library: neither iproute2 nor a netlink crate is needed for two messages.
 """
@@ -7,10 +8,11 @@ import socket
 import struct
 import sys
 
-RTM_NEWLINK, RTM_NEWADDR, NLMSG_ERROR = 16, 20, 2
+RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, NLMSG_ERROR = 16, 20, 24, 2
 REQUEST, ACK, CREATE = 0x1, 0x4, 0x400
 LOOPBACK, UP, HOST_PREFIX = 1, 1, 32
 IFA_ADDRESS, IFA_LOCAL = 1, 2
+RTA_OIF, TABLE_MAIN, PROTOCOL_BOOT, SCOPE_HOST, TYPE_LOCAL = 4, 254, 3, 254, 2
 
 
 def send(kernel, kind, flags, body):
@@ -24,6 +26,13 @@ def send(kernel, kind, flags, body):
 def main():
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
     send(kernel, RTM_NEWLINK, 0, struct.pack("=BBHiII", 0, 0, 0, LOOPBACK, UP, UP))
+    if sys.argv[1:] == ["everything"]:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            route = struct.pack(
+                "=BBBBBBBBI", family, 0, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, SCOPE_HOST, TYPE_LOCAL, 0
+            )
+            send(kernel, RTM_NEWROUTE, CREATE, route + struct.pack("=HHI", 8, RTA_OIF, LOOPBACK))
+        return
     for text in sys.argv[1:]:
         address = socket.inet_aton(text)
         attributes = b"".join(

@@ -30,11 +30,14 @@ pub fn inside() -> bool {
 /// ```
 #[macro_export]
 macro_rules! sandboxed {
-    ($($(#[$attribute:meta])* fn $name:ident() -> Result<()> $body:block)+) => {$(
+    ($($(#[$attribute:meta])* fn $name:ident() -> $result:ty $body:block)+) => {$(
         #[test]
         $(#[$attribute])*
         fn $name() {
-            $crate::sandbox::test(stringify!($name), || $body).unwrap();
+            fn body() -> $result $body
+            if let Err(error) = $crate::sandbox::test(stringify!($name), body) {
+                panic!("{error:#}");
+            }
         }
     )+};
 }
@@ -112,13 +115,25 @@ fn flags() -> Result<&'static [&'static str]> {
 /// # Errors
 /// If this process is not inside, or the kernel refuses.
 pub fn assign(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Result<()> {
+    set_up(addresses.into_iter().map(|address| address.to_string()))
+}
+
+/// Brings the loopback device up and makes every address, of both families, lead to it.
+///
+/// # Errors
+/// As [`assign`].
+pub fn assign_everything() -> Result<()> {
+    set_up(["everything".to_owned()])
+}
+
+fn set_up(arguments: impl IntoIterator<Item = String>) -> Result<()> {
     ensure!(
         inside(),
         "not in a sandbox: the host's network stays as it is"
     );
     let mut command = Command::new("python3");
     command.args(["-c", SETUP]);
-    command.args(addresses.into_iter().map(|address| address.to_string()));
+    command.args(arguments);
     let output = command.output().context("python3 is needed")?;
     ensure!(
         output.status.success(),
@@ -148,4 +163,24 @@ pub fn resolve_with(server: Ipv4Addr, file: &std::path::Path) -> Result<()> {
         "resolv.conf could not be mounted"
     );
     Ok(())
+}
+
+/// The command that runs another program in this process's network, from outside.
+///
+/// # Errors
+/// If `/proc` does not say who this is.
+pub fn enter_with() -> Result<String> {
+    // /proc belongs to the outer process namespace and so gives the outer number.
+    let process = std::fs::read_link("/proc/self")?;
+    // In the initial user namespace every id maps to itself, and there is none to enter.
+    let own_users = !std::fs::read_to_string("/proc/self/uid_map")?.contains("4294967295");
+    let users = if own_users {
+        " --user --preserve-credentials"
+    } else {
+        ""
+    };
+    Ok(format!(
+        "nsenter --target {}{users} --net --mount",
+        process.display()
+    ))
 }

@@ -5,10 +5,14 @@
 use std::net::SocketAddrV4;
 
 use anyhow::{Context, Result};
+use integration::certificates::Authority;
 use integration::client::{Heard, Response, hear, request};
-use integration::envoy::eventually;
+use integration::envoy::{eventually, validate};
 use integration::extension::{Chain, Extension};
-use integration::mesh::{APP1, HOSTS, Mesh, Plan, SSH_BANNER, address_of};
+use integration::mesh::{
+    APP1, HOSTS, Mesh, Plan, SSH_BANNER, address_of, gateway_config, sidecar_config,
+    write_certificates,
+};
 use integration::{sandboxed, template, workspace};
 use serde_json::Value;
 
@@ -47,7 +51,7 @@ fn start(extensions: &[Extension], change: fn(&mut Value)) -> Result<Mesh> {
     Mesh::start(&Plan {
         extensions,
         workloads: &[APP1],
-        change,
+        change: &change,
     })
 }
 
@@ -315,4 +319,16 @@ sandboxed! {
             status == 200
         })
     }
+}
+
+#[test]
+fn the_bootstraps_are_valid_as_they_are() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let authority = Authority::new("mesh")?;
+    write_certificates(files.path(), &authority, &[APP1])?;
+    for extension in probes() {
+        extension.write(files.path())?;
+    }
+    validate(&gateway_config(files.path(), &unchanged)?)?;
+    validate(&sidecar_config(files.path(), &APP1)?)
 }

@@ -1,0 +1,231 @@
+//! Trying one row.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::certificates::{Authority, Leaf};
+use crate::client::{self, Heard, Response, Tls};
+use crate::mesh::{APP1, HOSTS, Mesh, SMTP_BANNER, SSH_BANNER, address_of};
+use crate::verdicts::{self, Line};
+
+use super::rows::{Certificate, Expect, Row, What, Who};
+use super::{Module, Outcome};
+
+/// What the caller saw.
+enum Seen {
+    Reached,
+    /// With the body of a 403, if one came.
+    Denied(Option<Value>),
+    /// No handshake with the gateway.
+    Refused,
+    Else(String),
+}
+
+/// Tries a row and says what came of it.
+pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<Outcome> {
+    let log_before = mesh.gateway.log()?.len();
+    let bytes_before = bytes_outside(mesh);
+    let seen = match row.what {
+        What::Http(host, headers) => http(mesh, row.who, host, headers)?,
+        What::Tls(address, name) => tls(mesh, row.who, address, name)?,
+        What::Tcp(address, port) => tcp(mesh, row.who, address, port)?,
+        What::NotTls(address) => not_tls(mesh, row.who, address)?,
+    };
+    let asked = module == Module::Present && !matches!(seen, Seen::Refused);
+    let line = if asked {
+        verdicts::last_since(&mesh.gateway, log_before)
+    } else {
+        None
+    };
+    // What was denied must not have arrived either.
+    let leaked = bytes_outside(mesh) - bytes_before;
+    Ok(outcome(row, &seen, line, leaked))
+}
+
+fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome {
+    let (rule, code) = line.map_or(("-".to_owned(), "-".to_owned()), |line| {
+        let rule = if line.rule.is_empty() {
+            "-".to_owned()
+        } else {
+            line.rule
+        };
+        (rule, line.code)
+    });
+    let seen = match seen {
+        Seen::Denied(_) | Seen::Refused if leaked > 0 => format!("denied, {leaked} bytes arrived"),
+        Seen::Denied(Some(body)) if body.get("code").and_then(Value::as_str) != Some(&code) => {
+            format!("denied, but the log says {code} and the body {body}")
+        }
+        Seen::Reached => "reached".to_owned(),
+        Seen::Denied(_) => "denied".to_owned(),
+        Seen::Refused => "refused".to_owned(),
+        Seen::Else(what) => what.clone(),
+    };
+    let (expected, wanted) = match row.expect {
+        Expect::Reached(rule) => ("reached", (Some(rule), "rule")),
+        Expect::DeniedBy(rule) => ("denied", (Some(rule), "rule")),
+        Expect::Denied(code) => ("denied", (None, code)),
+        Expect::Refused => ("refused", (None, "-")),
+    };
+    let as_expected = seen == expected && code == wanted.1 && {
+        // A refusal that is not a rule's may still name the rule it came after.
+        wanted.0.is_none_or(|wanted| rule == wanted)
+    };
+    Outcome {
+        workload: match row.who {
+            Who::Workload(workload) => workload.name,
+            Who::Stranger(Certificate::None) => "no certificate",
+            Who::Stranger(Certificate::UnknownAuthority) => "unknown authority",
+            Who::Stranger(Certificate::OtherTrustDomain) => "other trust domain",
+            Who::Stranger(Certificate::NoIdentity) => "no identity",
+        },
+        destination: match row.what {
+            What::Http(host, []) => format!("http://{host}"),
+            What::Http(host, _) => format!("http://{host} with app1's metadata"),
+            What::Tls(_, Some(name)) => format!("https://{name}"),
+            What::Tls(address, None) => format!("tls {address}:443 without SNI"),
+            What::Tcp(address, port) => format!("tcp {address}:{port}"),
+            What::NotTls(address) => format!("tcp {address}:443, no TLS"),
+        },
+        expected: match row.expect {
+            Expect::Denied(code) => format!("denied ({code})"),
+            Expect::Reached(_) | Expect::DeniedBy(_) | Expect::Refused => expected.to_owned(),
+        },
+        seen,
+        rule,
+        code,
+        as_expected,
+    }
+}
+
+/// Bytes of clients that all outside servers have seen.
+fn bytes_outside(mesh: &Mesh) -> usize {
+    mesh.outside
+        .seen()
+        .iter()
+        .map(|seen| seen.bytes.len())
+        .sum()
+}
+
+fn http(mesh: &Mesh, who: Who, host: &str, extra: &[(&str, &str)]) -> Result<Seen> {
+    let claim = APP1.peer.header();
+    let mut headers = vec![
+        ("Host", host.as_bytes()),
+        ("Accept", b"application/json".as_slice()),
+    ];
+    for (name, value) in extra {
+        let value = if *value == "APP1" { &claim } else { *value };
+        headers.push((name, value.as_bytes()));
+    }
+    let answer = match who {
+        Who::Workload(workload) => {
+            // An application dials what its resolver says; the gateway resolves for itself.
+            let name = host
+                .trim_end_matches(":80")
+                .trim_end_matches('.')
+                .to_lowercase();
+            let address = address_of(&name).unwrap_or(Ipv4Addr::new(203, 0, 113, 7));
+            let mut stream = mesh.dial(workload, SocketAddrV4::new(address, 80))?;
+            client::request(&mut stream, "GET", "/", &headers)?
+        }
+        Who::Stranger(certificate) => {
+            headers.push(("x-envoy-peer-metadata", claim.as_bytes()));
+            let Some(mut session) = stranger(mesh, certificate)? else {
+                return Ok(Seen::Refused);
+            };
+            match client::request(&mut session, "GET", "/", &headers) {
+                Ok(answer) => answer,
+                // TLS 1.3 tells a client that its certificate is unwelcome after the handshake.
+                Err(_) => return Ok(Seen::Refused),
+            }
+        }
+    };
+    Ok(match answer {
+        None => Seen::Denied(None),
+        Some(answer) => judge(&answer),
+    })
+}
+
+fn judge(answer: &Response) -> Seen {
+    let known = |body: &str| HOSTS.iter().any(|(name, _)| body.trim_end() == *name);
+    match answer.status {
+        200 if known(&answer.body) => Seen::Reached,
+        403 => Seen::Denied(serde_json::from_str(&answer.body).ok()),
+        status => Seen::Else(format!("{status} {}", answer.body.trim_end())),
+    }
+}
+
+fn stranger(mesh: &Mesh, certificate: Certificate) -> Result<Option<Tls>> {
+    let leaf: Option<Leaf> = match certificate {
+        Certificate::None => None,
+        Certificate::UnknownAuthority => {
+            Some(Authority::new("another mesh")?.workload(APP1.identity)?)
+        }
+        Certificate::OtherTrustDomain => Some(
+            mesh.mesh_authority
+                .workload("spiffe://other.example/ns/app1-ns/sa/app1")?,
+        ),
+        Certificate::NoIdentity => Some(mesh.mesh_authority.server("app1.app1-ns.svc")?),
+    };
+    mesh.gateway_tls(8080, leaf.as_ref())
+}
+
+fn tls(mesh: &Mesh, who: Who, address: Ipv4Addr, name: Option<&str>) -> Result<Seen> {
+    let Who::Workload(workload) = who else {
+        return Ok(Seen::Else("not tried".to_owned()));
+    };
+    // Without a name there is none to send: an address is no SNI (RFC 6066 §3).
+    let literal = address.to_string();
+    let Some(mut session) = mesh.dial_tls(workload, address, name.unwrap_or(&literal))? else {
+        return Ok(Seen::Denied(None));
+    };
+    let host = name.unwrap_or(&literal);
+    let answer = client::request(&mut session, "GET", "/", &[("Host", host.as_bytes())])?;
+    Ok(match answer {
+        Some(answer) if answer.body == format!("{host}\n") => Seen::Reached,
+        other => Seen::Else(format!("{other:?}")),
+    })
+}
+
+fn tcp(mesh: &Mesh, who: Who, address: Ipv4Addr, port: u16) -> Result<Seen> {
+    let Who::Workload(workload) = who else {
+        return Ok(Seen::Else("not tried".to_owned()));
+    };
+    let mut stream = mesh.dial(workload, SocketAddrV4::new(address, port))?;
+    let banner = match port {
+        22 => Some(SSH_BANNER),
+        25 => Some(SMTP_BANNER),
+        _ => None,
+    };
+    if let Some(banner) = banner {
+        match client::hear(&mut stream)? {
+            Heard::Closed => return Ok(Seen::Denied(None)),
+            Heard::Bytes(bytes) if bytes == banner.as_bytes() => {}
+            Heard::Bytes(bytes) => {
+                return Ok(Seen::Else(String::from_utf8_lossy(&bytes).into_owned()));
+            }
+        }
+    }
+    // A closed connection shows itself when the answer is missing.
+    let _ = stream.write_all(b"hello\r\n");
+    Ok(match client::hear(&mut stream)? {
+        Heard::Closed => Seen::Denied(None),
+        Heard::Bytes(bytes) if bytes == b"hello\r\n" => Seen::Reached,
+        Heard::Bytes(bytes) => Seen::Else(String::from_utf8_lossy(&bytes).into_owned()),
+    })
+}
+
+fn not_tls(mesh: &Mesh, who: Who, address: Ipv4Addr) -> Result<Seen> {
+    let Who::Workload(workload) = who else {
+        return Ok(Seen::Else("not tried".to_owned()));
+    };
+    let mut stream = mesh.dial(workload, SocketAddrV4::new(address, 443))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: api.github.com\r\n\r\n")?;
+    Ok(match client::hear(&mut stream)? {
+        Heard::Closed => Seen::Denied(None),
+        Heard::Bytes(bytes) => Seen::Else(String::from_utf8_lossy(&bytes).into_owned()),
+    })
+}

@@ -1,0 +1,249 @@
+//! The rows: who tries what, and what the policy says.
+
+use std::net::Ipv4Addr;
+
+use crate::mesh::{APP1, APP2, Workload};
+
+use super::{FORGER, UNLABELLED};
+
+/// Who connects.
+#[derive(Clone, Copy, Debug)]
+pub enum Who {
+    /// A workload through its sidecar.
+    Workload(&'static Workload),
+    /// Somebody at the gateway without a sidecar.
+    Stranger(Certificate),
+}
+
+/// What a stranger shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    /// None.
+    None,
+    /// App1's identity, signed by an authority that the mesh does not know.
+    UnknownAuthority,
+    /// App1's namespace and account in another trust domain, signed by the mesh.
+    OtherTrustDomain,
+    /// No SPIFFE identity, signed by the mesh.
+    NoIdentity,
+}
+
+/// What is tried.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    /// A GET request with this Host, and header lines of the application's own.
+    Http(&'static str, &'static [(&'static str, &'static str)]),
+    /// TLS to this address with this name, then a GET request. No name: no SNI.
+    Tls(Ipv4Addr, Option<&'static str>),
+    /// A connection, a line each way.
+    Tcp(Ipv4Addr, u16),
+    /// Bytes that are no TLS, to port 443.
+    NotTls(Ipv4Addr),
+}
+
+/// What the policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Reached, by this rule.
+    Reached(&'static str),
+    /// Denied with this code.
+    Denied(&'static str),
+    /// Denied by this rule.
+    DeniedBy(&'static str),
+    /// Refused in the handshake, before the module is asked.
+    Refused,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Who.
+    pub who: Who,
+    /// What.
+    pub what: What,
+    /// The expectation.
+    pub expect: Expect,
+}
+
+const GITHUB: &str = "seed/apps/app1-github";
+const PARTNER_SSH: &str = "seed/apps/app1-partner-ssh";
+const WEATHER: &str = "seed/apps/app2-weather";
+const MAIL: &str = "seed/apps/app2-mail";
+const NO_METADATA_SERVICE: &str = "seed/platform/no-metadata-service";
+
+const GITHUB_API: Ipv4Addr = Ipv4Addr::new(140, 82, 112, 5);
+const WEATHER_API: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
+const PARTNER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+const OTHER_PARTNER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 8);
+const MAIL_SERVER: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
+const EVIL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
+const PRIVATE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+
+const fn http(who: &'static Workload, host: &'static str, expect: Expect) -> Row {
+    with_headers(who, host, &[], expect)
+}
+
+const fn with_headers(
+    who: &'static Workload,
+    host: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    expect: Expect,
+) -> Row {
+    let (who, what) = (Who::Workload(who), What::Http(host, headers));
+    Row { who, what, expect }
+}
+
+const fn tls(who: &'static Workload, at: Ipv4Addr, name: &'static str, expect: Expect) -> Row {
+    let (who, what) = (Who::Workload(who), What::Tls(at, Some(name)));
+    Row { who, what, expect }
+}
+
+const fn tcp(who: &'static Workload, at: Ipv4Addr, port: u16, expect: Expect) -> Row {
+    let (who, what) = (Who::Workload(who), What::Tcp(at, port));
+    Row { who, what, expect }
+}
+
+const fn stranger(certificate: Certificate, expect: Expect) -> Row {
+    let (who, what) = (
+        Who::Stranger(certificate),
+        What::Http("api.github.com", &[]),
+    );
+    Row { who, what, expect }
+}
+
+/// Every row.
+#[must_use]
+pub fn rows() -> Vec<Row> {
+    [app1_names(), app1_addresses(), app2(), pretenders()].concat()
+}
+
+fn app1_names() -> Vec<Row> {
+    use Expect::{Denied, DeniedBy, Reached};
+    vec![
+        http(&APP1, "api.github.com", Reached(GITHUB)),
+        http(&APP1, "codeload.github.com", Reached(GITHUB)),
+        http(&APP1, "API.GitHub.com.", Reached(GITHUB)),
+        http(&APP1, "api.github.com:80", Reached(GITHUB)),
+        tls(&APP1, GITHUB_API, "api.github.com", Reached(GITHUB)),
+        tls(&APP1, GITHUB_API, "codeload.github.com", Reached(GITHUB)),
+        // The name decides, and the connection goes where the name leads.
+        tls(&APP1, EVIL, "api.github.com", Reached(GITHUB)),
+        http(&APP1, "github.com", Denied("default")),
+        http(&APP1, "evilgithub.com", Denied("default")),
+        http(&APP1, "api.github.com.evil.example", Denied("default")),
+        http(&APP1, "api.weather.gov", Denied("default")),
+        http(&APP1, "alerts.weather.gov", Denied("default")),
+        http(&APP1, "partner.example", Denied("default")),
+        http(&APP1, "mail.example", Denied("default")),
+        http(
+            &APP1,
+            "api.github.com,evilgithub.com",
+            Denied("name_malformed"),
+        ),
+        http(
+            &APP1,
+            "evilgithub.com@api.github.com",
+            Denied("name_malformed"),
+        ),
+        http(
+            &APP1,
+            "evilgithub.com%2F.github.com",
+            Denied("name_malformed"),
+        ),
+        http(&APP1, "0x8c527005", Denied("address_form")),
+        http(&APP1, "140.82.28677", Denied("address_form")),
+        http(&APP1, "api.github.com:22", Denied("route_mismatch")),
+        http(&APP1, "203.0.113.7", Denied("default")),
+        http(&APP1, "169.254.169.254", DeniedBy(NO_METADATA_SERVICE)),
+        // An allowed name that leads into the private network.
+        http(&APP1, "rebind.github.com", Denied("private_address")),
+        tls(
+            &APP1,
+            GITHUB_API,
+            "rebind.github.com",
+            Denied("private_address"),
+        ),
+        tls(&APP1, GITHUB_API, "github.com", Denied("default")),
+        tls(&APP1, GITHUB_API, "evilgithub.com", Denied("default")),
+        tls(
+            &APP1,
+            GITHUB_API,
+            "api.github.com.evil.example",
+            Denied("default"),
+        ),
+        tls(&APP1, WEATHER_API, "api.weather.gov", Denied("default")),
+        tls(&APP1, WEATHER_API, "alerts.weather.gov", Denied("default")),
+        tls(&APP1, PARTNER, "partner.example", Denied("default")),
+        Row {
+            who: Who::Workload(&APP1),
+            what: What::Tls(GITHUB_API, None),
+            expect: Denied("sni_missing"),
+        },
+        Row {
+            who: Who::Workload(&APP1),
+            what: What::NotTls(GITHUB_API),
+            expect: Denied("hello_malformed"),
+        },
+    ]
+}
+
+fn app1_addresses() -> Vec<Row> {
+    use Expect::{Denied, Reached};
+    vec![
+        tcp(&APP1, PARTNER, 22, Reached(PARTNER_SSH)),
+        tcp(&APP1, PARTNER, 23, Denied("default")),
+        tcp(&APP1, PARTNER, 25, Denied("default")),
+        tcp(&APP1, OTHER_PARTNER, 22, Denied("default")),
+        tcp(&APP1, MAIL_SERVER, 25, Denied("default")),
+        tcp(&APP1, GITHUB_API, 22, Denied("default")),
+        tcp(&APP1, PRIVATE, 22, Denied("default")),
+    ]
+}
+
+fn app2() -> Vec<Row> {
+    use Expect::{Denied, Reached};
+    vec![
+        http(&APP2, "api.weather.gov", Reached(WEATHER)),
+        tls(&APP2, WEATHER_API, "api.weather.gov", Reached(WEATHER)),
+        tcp(&APP2, MAIL_SERVER, 25, Reached(MAIL)),
+        http(&APP2, "alerts.weather.gov", Denied("default")),
+        http(&APP2, "api.github.com", Denied("default")),
+        http(&APP2, "github.com", Denied("default")),
+        http(&APP2, "evilgithub.com", Denied("default")),
+        http(&APP2, "partner.example", Denied("default")),
+        tls(&APP2, WEATHER_API, "alerts.weather.gov", Denied("default")),
+        tls(&APP2, WEATHER_API, "api.github.com", Denied("default")),
+        tls(&APP2, WEATHER_API, "evilgithub.com", Denied("default")),
+        tcp(&APP2, MAIL_SERVER, 22, Denied("default")),
+        tcp(&APP2, MAIL_SERVER, 23, Denied("default")),
+        tcp(&APP2, OTHER_PARTNER, 25, Denied("default")),
+        tcp(&APP2, PARTNER, 22, Denied("default")),
+    ]
+}
+
+fn pretenders() -> Vec<Row> {
+    use Expect::{Denied, Refused};
+    vec![
+        // The application writes app1's metadata itself; its sidecar replaces it.
+        with_headers(
+            &APP2,
+            "api.github.com",
+            &[("x-envoy-peer-metadata", "APP1")],
+            Denied("default"),
+        ),
+        // The sidecar itself lies: the certificate says app2-ns, so the claim counts for nothing.
+        http(&FORGER, "api.github.com", Denied("default")),
+        tls(&FORGER, GITHUB_API, "api.github.com", Denied("default")),
+        tcp(&FORGER, PARTNER, 22, Denied("default")),
+        // Not even for what the certificate's namespace may do with its own label.
+        http(&FORGER, "api.weather.gov", Denied("facts_missing")),
+        tcp(&FORGER, MAIL_SERVER, 25, Denied("facts_missing")),
+        http(&UNLABELLED, "api.github.com", Denied("default")),
+        tls(&UNLABELLED, GITHUB_API, "api.github.com", Denied("default")),
+        tcp(&UNLABELLED, PARTNER, 22, Denied("default")),
+        stranger(Certificate::None, Refused),
+        stranger(Certificate::UnknownAuthority, Refused),
+        stranger(Certificate::OtherTrustDomain, Denied("trust_domain")),
+        stranger(Certificate::NoIdentity, Denied("identity_malformed")),
+    ]
+}

@@ -1,0 +1,98 @@
+//! The module's configuration at each of the gateway's five places, for a list of policies.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::extension::{Chain, Extension};
+use crate::{template, workspace};
+
+/// Reads one policy file.
+///
+/// # Errors
+/// If it cannot be read or is no YAML.
+pub fn read(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    template::parse(&text).with_context(|| path.display().to_string())
+}
+
+/// The reference case's policy.
+///
+/// # Errors
+/// As [`read`].
+pub fn reference() -> Result<Value> {
+    read(&workspace::root().join("cases/policies/reference.yaml"))
+}
+
+/// The module everywhere in the gateway, with these policies.
+#[must_use]
+pub fn everywhere(policies: &[Value]) -> Vec<Extension> {
+    [
+        "warden-http",
+        "warden-connect",
+        "warden-upstream",
+        "warden-tls",
+        "warden-direct",
+    ]
+    .into_iter()
+    .map(|name| at(name, policies))
+    .collect()
+}
+
+/// The module at one place of `gateway.yaml`.
+#[must_use]
+pub fn at(name: &'static str, policies: &[Value]) -> Extension {
+    let (chain, context, labels, ports) = match name {
+        "warden-connect" => (
+            Chain::Http,
+            "http",
+            "filterState",
+            json!([
+                {"cluster": "warden-tcp", "protocol": "TCP"},
+                {"cluster": "warden-tls-inner", "protocol": "TLS"},
+            ]),
+        ),
+        // The claim comes inward as the header's value.
+        "warden-tls" => (
+            Chain::Network,
+            "network",
+            "header",
+            json!([{"cluster": "warden-tls", "protocol": "TLS", "port": 443}]),
+        ),
+        "warden-direct" => (
+            Chain::Network,
+            "network",
+            "filterState",
+            json!([{
+                "cluster": "outbound|22||partner.example",
+                "protocol": "TCP",
+                "port": 22,
+                "host": "203.0.113.7",
+            }]),
+        ),
+        place => (
+            Chain::Http,
+            if place == "warden-upstream" {
+                "upstream"
+            } else {
+                "http"
+            },
+            "filterState",
+            json!([{"cluster": "warden-http", "protocol": "HTTP", "port": 80}]),
+        ),
+    };
+    let configuration = json!({
+        "context": context,
+        "labels": labels,
+        "addressCheck": "upstream",
+        "ports": ports,
+        "policies": policies,
+    });
+    Extension {
+        name,
+        chain,
+        wasm: workspace::wasm("egress_filter"),
+        configuration: configuration.to_string(),
+    }
+}
