@@ -20,12 +20,16 @@ use egress_cni::agent::{Agent, Settings, attribute, uninstall};
 use egress_cni::config::NodeConfig;
 use egress_cni::guard::Guard;
 use egress_cni::nft::Nft;
-use egress_cni::store::Store;
+use egress_cni::store::{Record, Store};
 
 /// Between passes when nothing rings.
 const TICK: Duration = Duration::from_secs(10);
 /// Between two events about the same pod.
 const EVENT_INTERVAL: Duration = Duration::from_mins(1);
+/// Between passes however much rings: a busy node changes pods many times a second.
+const BREATH: Duration = Duration::from_millis(500);
+/// How old the agent's view of the records may be when a refusal is attributed.
+const RECORDS_LIFE: Duration = Duration::from_secs(1);
 /// Before a broken watch is tried again.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 
@@ -205,6 +209,7 @@ fn run(node: &Node) -> Result<(), String> {
             eprintln!("egress-cni-agent: {state}");
             last = state;
         }
+        std::thread::sleep(BREATH);
         match doorbell.recv_timeout(TICK) {
             // One pass answers all that rang meanwhile.
             Ok(()) => while doorbell.try_recv().is_ok() {},
@@ -249,14 +254,20 @@ fn watch(server: ApiServer, what: Watch, bell: Sender<()>) {
 /// Reads the kernel's log on a thread of its own.
 fn listen(node: &Node, metrics: Arc<Metrics>) -> Result<(), String> {
     let log = Log::open().map_err(|error| format!("nflog: {error}"))?;
-    let (guard, server) = (node.guard()?, node.api_server()?);
+    let mut herald = Herald {
+        guard: node.guard()?,
+        server: node.api_server()?,
+        metrics,
+        told: BTreeMap::new(),
+        records: Vec::new(),
+        read: None,
+    };
     std::thread::spawn(move || {
-        let mut told: BTreeMap<PodName, Instant> = BTreeMap::new();
         loop {
             match log.next() {
                 Ok(refusals) => {
                     for refusal in refusals {
-                        if let Err(error) = tell(&guard, &metrics, &server, &mut told, &refusal) {
+                        if let Err(error) = herald.tell(&refusal) {
                             eprintln!("egress-cni-agent: event: {error}");
                         }
                     }
@@ -268,41 +279,56 @@ fn listen(node: &Node, metrics: Arc<Metrics>) -> Result<(), String> {
     Ok(())
 }
 
-/// One line, one count and, once a minute and pod, one event per refusal.
-fn tell(
-    guard: &Guard,
-    metrics: &Metrics,
-    server: &ApiServer,
-    told: &mut BTreeMap<PodName, Instant>,
-    refusal: &Refusal,
-) -> Result<(), ClusterError> {
-    let records = guard
-        .store()
-        .all()
-        .map_err(|error| ClusterError::Decode(error.to_string()))?;
-    let Some(pod) = attribute(&records, refusal) else {
-        return Ok(());
-    };
-    let flow = &refusal.flow;
-    metrics.attempt(&pod, flow);
-    let port = flow
-        .port
-        .map_or_else(String::new, |port| format!(" port {port}"));
-    let message = format!(
-        "{} to {}{port} refused ({})",
-        flow.protocol_name(),
-        flow.destination,
-        refusal.reason
-    );
-    eprintln!("egress-cni-agent: {}/{}: {message}", pod.namespace, pod.pod);
-    told.retain(|_, at| at.elapsed() < EVENT_INTERVAL);
-    if pod.namespace.is_empty() || told.contains_key(&pod) {
-        return Ok(());
+/// Makes refusals known.
+struct Herald {
+    guard: Guard,
+    server: ApiServer,
+    metrics: Arc<Metrics>,
+    /// When an event was last sent about a pod.
+    told: BTreeMap<PodName, Instant>,
+    records: Vec<Record>,
+    /// When the records were read.
+    read: Option<Instant>,
+}
+
+impl Herald {
+    /// Whose refusal it was. The records are read at most once a second: refusals may come
+    /// much faster.
+    fn attribute(&mut self, refusal: &Refusal) -> Result<Option<PodName>, ClusterError> {
+        if self.read.is_none_or(|at| at.elapsed() > RECORDS_LIFE) {
+            let records = self.guard.store().all();
+            self.records = records.map_err(|error| ClusterError::Decode(error.to_string()))?;
+            self.read = Some(Instant::now());
+        }
+        Ok(attribute(&self.records, refusal))
     }
-    told.insert(pod.clone(), Instant::now());
-    server.report(&AttemptEvent {
-        namespace: pod.namespace,
-        pod: pod.pod,
-        message,
-    })
+
+    /// One line, one count and, once a minute and pod, one event per refusal.
+    fn tell(&mut self, refusal: &Refusal) -> Result<(), ClusterError> {
+        let Some(pod) = self.attribute(refusal)? else {
+            return Ok(());
+        };
+        let flow = &refusal.flow;
+        self.metrics.attempt(&pod, flow);
+        let port = flow
+            .port
+            .map_or_else(String::new, |port| format!(" port {port}"));
+        let message = format!(
+            "{} to {}{port} refused ({})",
+            flow.protocol_name(),
+            flow.destination,
+            refusal.reason
+        );
+        eprintln!("egress-cni-agent: {}/{}: {message}", pod.namespace, pod.pod);
+        self.told.retain(|_, at| at.elapsed() < EVENT_INTERVAL);
+        if pod.namespace.is_empty() || self.told.contains_key(&pod) {
+            return Ok(());
+        }
+        self.told.insert(pod.clone(), Instant::now());
+        self.server.report(&AttemptEvent {
+            namespace: pod.namespace,
+            pod: pod.pod,
+            message,
+        })
+    }
 }

@@ -13,7 +13,6 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::doc_markdown,
-    clippy::too_many_lines,
     reason = "test code: a failed assumption is a failed test"
 )]
 
