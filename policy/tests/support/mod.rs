@@ -63,28 +63,37 @@ pub(crate) fn case_files() -> Vec<Loaded> {
 
 fn load(path: &Path) -> Result<Loaded, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let file = CaseFile::read(&&yaml(&text)?).map_err(|defects| lines(&defects))?;
     let folder = path.parent().ok_or("a file has a folder")?;
-    let policies = file
-        .policies
-        .iter()
-        .map(|source| match source {
-            PolicyRef::Inline(policy) => Ok((**policy).clone()),
-            PolicyRef::Path(relative) => {
-                let text = std::fs::read_to_string(folder.join(relative))
-                    .map_err(|error| format!("{relative}: {error}"))?;
-                policy(&text).map_err(|error| format!("{relative}: {error}"))
-            }
-        })
-        .collect::<Result<Vec<_>, String>>()?;
-    let devices = file.gateway.inspection.iter().map(|(name, _)| name.clone());
-    let set = PolicySet::compile(&policies, file.gateway.settings, devices)
-        .map_err(|defects| lines(&defects))?;
     let name = path
         .file_stem()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
+    load_text(name, &text, |relative| {
+        std::fs::read_to_string(folder.join(relative)).map_err(|error| error.to_string())
+    })
+}
+
+/// Loads a case file from its text, and its policies by `open`.
+pub(crate) fn load_text(
+    name: String,
+    text: &str,
+    open: impl Fn(&str) -> Result<String, String>,
+) -> Result<Loaded, String> {
+    let file = CaseFile::read(&&yaml(text)?).map_err(|defects| lines(&defects))?;
+    let policies = file
+        .policies
+        .iter()
+        .map(|source| match source {
+            PolicyRef::Inline(policy) => Ok((**policy).clone()),
+            PolicyRef::Path(relative) => open(relative)
+                .and_then(|text| policy(&text))
+                .map_err(|error| format!("{relative}: {error}")),
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let devices = file.gateway.inspection.iter().map(|(name, _)| name.clone());
+    let set = PolicySet::compile(&policies, file.gateway.settings, devices)
+        .map_err(|defects| lines(&defects))?;
     Ok(Loaded {
         name,
         file,
