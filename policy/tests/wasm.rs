@@ -1,10 +1,7 @@
 //! The cases once more, with the engine compiled for wasm32-unknown-unknown, as in a browser:
 //! pointers of 32 bits, no clock, no file system. Run by `cargo xtask test --only wasm`.
 
-#![expect(
-    clippy::panic,
-    reason = "a test, though built without libtest's harness on wasm32"
-)]
+#![expect(clippy::panic, clippy::expect_used, reason = "helpers of tests")]
 
 mod support;
 

@@ -1,13 +1,14 @@
 //! `cargo xtask test`: every check and test, with a count at the end.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::run::{cargo, check, progress, say};
+use crate::run::{cargo, check, progress, root, say, target};
 use crate::{build, envoy};
 
 /// A part of the tests.
@@ -25,11 +26,14 @@ pub(crate) enum Part {
     Istio,
     /// The command.
     Cli,
+    /// The engine's cases on wasm32-unknown-unknown, in Node.js.
+    Wasm,
 }
 
 /// A full run, quickest first.
-const FULL: [Part; 5] = [
+const FULL: [Part; 6] = [
     Part::Engine,
+    Part::Wasm,
     Part::Filter,
     Part::Cli,
     Part::Cni,
@@ -105,6 +109,7 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
             build::size()?;
             suite(&["--package=egress-filter"], count)
         }
+        Part::Wasm => wasm_cases(count),
         Part::Cli => suite(&["--package=warden"], count),
         Part::Cni => suite(&["--package=egress-cni"], count),
         Part::Istio => {
@@ -129,12 +134,52 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
     }
 }
 
+/// The runner has to be of the version of wasm-bindgen in Cargo.lock.
+fn wasm_cases(count: &mut Count) -> Result<()> {
+    let version = wasm_bindgen_version()?;
+    let installed = target().join("tools/bin/wasm-bindgen-test-runner");
+    let runner = [installed, "wasm-bindgen-test-runner".into()]
+        .into_iter()
+        .find(|runner| says(runner, &version));
+    let Some(runner) = runner.filter(|_| says(Path::new("node"), "v")) else {
+        count.skipped += 1;
+        progress(&format!(
+            "skipped: this needs Node.js, and: cargo install wasm-bindgen-cli --version {version} --root target/tools"
+        ));
+        return Ok(());
+    };
+    let mut command = cargo(&["test", "--quiet", "--package=egress-policy", "--test=wasm"]);
+    command
+        .arg("--target=wasm32-unknown-unknown")
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);
+    counted(&mut command, count)
+}
+
+/// True if the program is there and its `--version` says this.
+fn says(program: &Path, wanted: &str) -> bool {
+    let output = std::process::Command::new(program)
+        .arg("--version")
+        .output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(wanted))
+}
+
+fn wasm_bindgen_version() -> Result<String> {
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).context("Cargo.lock")?;
+    let (_, after) = lock
+        .split_once("name = \"wasm-bindgen\"\nversion = \"")
+        .context("Cargo.lock has no wasm-bindgen")?;
+    let (version, _) = after.split_once('"').context("Cargo.lock is cut off")?;
+    Ok(version.to_owned())
+}
+
 /// Runs `cargo test`, passes its output on and adds up what it says.
 fn suite(packages: &[&str], count: &mut Count) -> Result<()> {
-    let mut child = cargo(&["test", "--quiet", "--no-fail-fast"])
-        .args(packages)
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut command = cargo(&["test", "--quiet", "--no-fail-fast"]);
+    counted(command.args(packages), count)
+}
+
+fn counted(command: &mut std::process::Command, count: &mut Count) -> Result<()> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().context("no output")?;
     for line in BufReader::new(output).lines() {
         let line = line?;
