@@ -43,7 +43,6 @@ fn wrong(text: &str) -> Vec<String> {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn defects_of_a_rule_with_place_and_message() {
     let table: &[(&str, &[&str])] = &[
         ("{action: Deny}", &["`name` is missing"]),
