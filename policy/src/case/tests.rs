@@ -1,1 +1,114 @@
+use super::*;
+use crate::tree::Tree;
 
+fn read(cases: &str) -> Result<CaseFile, Vec<String>> {
+    let text = format!("policies: []\ncases:\n{cases}");
+    let tree: Tree =
+        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    CaseFile::read(&&tree).map_err(|defects| defects.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_case_must_say_what_it_means() {
+    let http = "to: {protocol: HTTP, authority: a.example, port: 80}";
+    let deny = "expect: {verdict: Deny, code: no_policy}";
+    for (case, expected) in [
+        (
+            format!("- {{name: x, {http}, {deny}}}"),
+            "cases[0]: `from` is missing",
+        ),
+        (
+            format!("- {{name: x, from: {{workload: a}}, {http}, {deny}}}"),
+            "cases[0].from.workload: `a` is not a workload",
+        ),
+        (
+            format!("- {{name: x, from: {{workload: a/b, caller: plaintext}}, {http}, {deny}}}"),
+            "cases[0].from: `workload`, `uriSans` and `caller` exclude each other",
+        ),
+        (
+            format!(
+                "- {{name: x, from: {{workload: a/b}}, to: {{protocol: TCP, authority: a.example}}, {deny}}}"
+            ),
+            "cases[0].to: a field here does not belong to TCP",
+        ),
+        (
+            format!(
+                "- {{name: x, from: {{workload: a/b}}, to: {{protocol: HTTP, authority: a.example}}, {deny}}}"
+            ),
+            "cases[0].to: HTTP needs `authority`, and `port` or `cluster`",
+        ),
+        (
+            format!("- {{name: x, from: {{workload: a/b}}, {http}, only: engine, {deny}}}"),
+            "cases[0]: `only` needs `why`",
+        ),
+        (
+            format!("- {{name: x, from: {{workload: a/b}}, {http}, expect: {{verdict: Deny}}}}"),
+            "cases[0].expect: `code` is missing",
+        ),
+        (
+            format!(
+                "- {{name: x, from: {{workload: a/b}}, {http}, expect: {{verdict: Deny, code: nope}}}}"
+            ),
+            "cases[0].expect.code: unknown value `nope`",
+        ),
+        (
+            format!(
+                "- {{name: x, from: {{workload: a/b}}, {http}, expect: {{verdict: Undecided, code: rule}}}}"
+            ),
+            "cases[0].expect: Undecided has no code",
+        ),
+        (
+            format!("- {{name: x, from: {{workload: a/b}}, {http}, {deny}, bogus: 1}}"),
+            "cases[0].bogus: unknown field",
+        ),
+    ] {
+        let found = read(&case).map(|_| ()).expect_err(&case);
+        assert!(
+            found.iter().any(|defect| defect.starts_with(expected)),
+            "{case}\n{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_answer_is_a_mismatch_of_its_step() {
+    let file = read(
+        "- name: x
+  from: {workload: a/b}
+  to: {protocol: HTTP, authority: a.example, port: 80}
+  expect: {verdict: Deny, code: no_policy}
+  then:
+  - {expect: {verdict: Undecided}}
+",
+    )
+    .expect("a case file");
+    let found = file.cases[0].check(&file.gateway, |_| {
+        Evaluation::Final(crate::verdict::Verdict::refusal(Code::NoPolicy))
+    });
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        found[0].to_string(),
+        "step 2: expected Undecided; got Deny (no_policy)"
+    );
+}
+
+#[test]
+fn a_later_step_replaces_only_what_it_says() {
+    let file = read(
+        "- name: x
+  from: {workload: a/b, labels: pending}
+  to: {protocol: TCP, dialled: \"192.0.2.1:22\"}
+  expect: {verdict: Undecided}
+  then:
+  - {from: {labels: {k: v}}, expect: {verdict: Undecided}}
+",
+    )
+    .expect("a case file");
+    let [first, second] = file.cases[0].steps.as_slice() else {
+        panic!("two steps")
+    };
+    assert_eq!(first.situation.from.labels, Fact::Pending);
+    assert_eq!(second.situation.from.peer, first.situation.from.peer);
+    assert_eq!(second.situation.to.dialled, first.situation.to.dialled);
+    assert!(matches!(second.situation.from.labels, Fact::Known(_)));
+}
