@@ -9,14 +9,13 @@ use std::ptr::null_mut;
 use prost::Message;
 
 use crate::host::{
-    Headers, Host, HostError, Level, Metric, MetricKind, Response, Side, parse_pairs, write_pairs,
+    Headers, Host, HostError, Level, Metric, MetricKind, Response, parse_pairs, write_pairs,
 };
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const REQUEST_HEADERS: u32 = 0;
 const DOWNSTREAM_DATA: u32 = 2;
-const UPSTREAM_DATA: u32 = 3;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const DOWNSTREAM: u32 = 2;
 
@@ -76,7 +75,6 @@ unsafe extern "C" {
         headers_size: usize,
         grpc_status: i32,
     ) -> u32;
-    fn proxy_continue_stream(stream: u32) -> u32;
     fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, by: i64) -> u32;
@@ -95,7 +93,7 @@ struct SetEnvoyFilterState {
 
 /// Envoy.
 #[derive(Clone, Copy, Debug)]
-pub struct EnvoyHost;
+pub(crate) struct EnvoyHost;
 
 fn done(status: u32) -> Result<(), HostError> {
     if status == OK { Ok(()) } else { Err(HostError) }
@@ -200,17 +198,11 @@ impl Host for EnvoyHost {
         })
     }
 
-    fn data(&self, side: Side, max: usize) -> Result<Vec<u8>, HostError> {
-        let buffer = match side {
-            Side::Downstream => DOWNSTREAM_DATA,
-            Side::Upstream => UPSTREAM_DATA,
-        };
-        returned(|data, size| unsafe { proxy_get_buffer_bytes(buffer, 0, max, data, size) })?
-            .ok_or(HostError)
-    }
-
-    fn resume_downstream(&self) -> Result<(), HostError> {
-        done(unsafe { proxy_continue_stream(DOWNSTREAM) })
+    fn downstream_data(&self, start: usize, max: usize) -> Result<Vec<u8>, HostError> {
+        returned(|data, size| unsafe {
+            proxy_get_buffer_bytes(DOWNSTREAM_DATA, start, max, data, size)
+        })?
+        .ok_or(HostError)
     }
 
     fn close_downstream(&self) -> Result<(), HostError> {

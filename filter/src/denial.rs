@@ -1,5 +1,9 @@
 //! What a denied client is told: who asked for what, which rule said no, and how to ask.
 
+use std::net::IpAddr;
+
+use egress_policy::destination::Agreed;
+use egress_policy::name::Host;
 use egress_policy::verdict::{Basis, Code, Ruling};
 use serde_json::json;
 
@@ -81,6 +85,16 @@ fn how_to_ask(ruling: &Ruling<'_>) -> String {
             "propose a rule for this workload and destination in egress policy `{policy}`, and send this text with it"
         ),
         _ => format!("send this text to the owners of egress policy `{policy}`"),
+    }
+}
+
+/// A destination as host and port.
+#[must_use]
+pub fn written(agreed: &Agreed) -> String {
+    let port = agreed.port;
+    match &agreed.host {
+        Host::Address(IpAddr::V6(v6)) => format!("[{v6}]:{port}"),
+        host => format!("{host}:{port}"),
     }
 }
 

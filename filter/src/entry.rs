@@ -1,11 +1,10 @@
 //! Where Envoy calls in: the SDK's traits over this module's contexts.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use egress_policy::config::Context as Place;
 use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
-use proxy_wasm::types::{Action, ContextType, LogLevel, PeerType};
+use proxy_wasm::types::{Action, ContextType, LogLevel};
 
 use crate::abi::EnvoyHost;
 use crate::host::Flow;
@@ -23,7 +22,6 @@ proxy_wasm::main! {{
 #[derive(Default)]
 struct Root {
     plugin: Option<Rc<Plugin<EnvoyHost>>>,
-    connections: Rc<RefCell<Vec<u32>>>,
 }
 
 const fn action(flow: Flow) -> Action {
@@ -76,8 +74,7 @@ impl RootContext for Root {
 
     fn create_stream_context(&self, id: u32) -> Option<Box<dyn StreamContext>> {
         let plugin = Rc::clone(self.plugin.as_ref()?);
-        let _ = (&self.connections, id);
-        Some(Box::new(Connection(Network::new(plugin))))
+        Some(Box::new(Connection(Network::new(plugin, id))))
     }
 }
 
@@ -117,6 +114,4 @@ impl StreamContext for Connection {
     fn on_upstream_data(&mut self, size: usize, _end: bool) -> Action {
         action(self.0.on_upstream_data(size))
     }
-
-    fn on_downstream_close(&mut self, _peer: PeerType) {}
 }

@@ -67,6 +67,36 @@ impl RequestLine {
     }
 }
 
+/// How much is known of where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing yet.
+    Unknown,
+    /// What was dialled. The port is the destination's; a name is still to be read.
+    Dialled(Agreed),
+    /// The destination.
+    Judged(Agreed),
+    /// None that could be judged: refused, whatever the rules say.
+    Refused(Code),
+}
+
+impl Place {
+    /// The destination, or the refusal.
+    #[must_use]
+    pub fn judged(destination: Result<Agreed, Code>) -> Self {
+        destination.map_or_else(Self::Refused, Self::Judged)
+    }
+
+    /// What is known of host and port.
+    #[must_use]
+    pub const fn agreed(&self) -> Option<&Agreed> {
+        match self {
+            Self::Dialled(agreed) | Self::Judged(agreed) => Some(agreed),
+            Self::Unknown | Self::Refused(_) => None,
+        }
+    }
+}
+
 /// Everything known about one request or connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gathered {
@@ -76,11 +106,8 @@ pub struct Gathered {
     pub identity: Fact<Identity>,
     /// What the caller claims.
     pub claims: Fact<OwnedClaims>,
-    /// Where to; an error is a refusal whatever the rules say.
-    pub destination: Result<Agreed, Code>,
-    /// Whether `destination` names what is connected to, or only what was dialled on the way to a
-    /// name that is read later.
-    pub final_name: bool,
+    /// Where to.
+    pub place: Place,
     /// Where the gateway connects, as far as it is not the destination itself.
     pub address: Fact<IpAddr>,
     /// The request line.
@@ -90,6 +117,20 @@ pub struct Gathered {
 }
 
 impl Gathered {
+    /// What is left where nothing could be read: refused.
+    #[must_use]
+    pub const fn refused(protocol: Protocol, code: Code) -> Self {
+        Self {
+            protocol,
+            identity: Fact::Missing,
+            claims: Fact::Missing,
+            place: Place::Refused(code),
+            address: Fact::Missing,
+            request: RequestLine::none(),
+            now: Fact::Missing,
+        }
+    }
+
     /// Lends the facts to the engine.
     pub fn lend<T>(&self, judge: impl FnOnce(&Facts<'_>) -> T) -> T {
         let labels = self.claims.as_ref().known().map(OwnedClaims::pairs);
@@ -97,27 +138,35 @@ impl Gathered {
             protocol: self.protocol,
             caller: self.identity.as_ref().map(Identity::caller),
             claims: borrowed(&self.claims, labels.as_deref().unwrap_or_default()),
-            destination: self.place(),
+            destination: self.destination(),
             request: Request {
                 method: self.request.method.as_ref().map(String::as_str),
                 path: Fact::Known(self.request.path.borrowed()),
                 upgrade: self.request.upgrade.as_ref().map(Option::as_deref),
             },
             now: self.now,
-            refused: self.destination.as_ref().err().copied(),
+            refused: match self.place {
+                Place::Refused(code) => Some(code),
+                Place::Unknown | Place::Dialled(_) | Place::Judged(_) => None,
+            },
         };
         judge(&facts)
     }
 
-    fn place(&self) -> Destination<'_> {
-        match &self.destination {
-            Ok(agreed) if self.final_name => agreed.facts(self.address),
-            Ok(agreed) => Destination {
+    fn destination(&self) -> Destination<'_> {
+        match &self.place {
+            Place::Judged(agreed) => agreed.facts(self.address),
+            Place::Dialled(agreed) => Destination {
                 name: Fact::Pending,
                 address: Fact::Pending,
                 port: Fact::Known(agreed.port),
             },
-            Err(_) => Destination {
+            Place::Unknown => Destination {
+                name: Fact::Pending,
+                address: Fact::Pending,
+                port: Fact::Pending,
+            },
+            Place::Refused(_) => Destination {
                 name: Fact::Missing,
                 address: Fact::Missing,
                 port: Fact::Missing,
@@ -128,9 +177,7 @@ impl Gathered {
     /// The form in which facts travel in filter state, where no client can write.
     #[must_use]
     pub fn to_wire(&self) -> Option<Vec<u8>> {
-        let Ok(agreed) = &self.destination else {
-            return None;
-        };
+        let agreed = self.place.agreed()?;
         let wire = Wire {
             protocol: self.protocol.as_str().to_owned(),
             caller: known(&self.identity).map(|identity| match identity {
@@ -161,8 +208,7 @@ impl Gathered {
         serde_json::to_vec(&wire).ok()
     }
 
-    /// Reads what [`Gathered::to_wire`] wrote. The address, the time and whether the name is final
-    /// are the reader's business.
+    /// Reads what [`Gathered::to_wire`] wrote. The address and the time are the reader's business.
     #[must_use]
     pub fn from_wire(bytes: &[u8]) -> Option<Self> {
         let wire: Wire = serde_json::from_slice(bytes).ok()?;
@@ -184,11 +230,10 @@ impl Gathered {
                     labels: claims.labels,
                 })
             }),
-            destination: Ok(Agreed {
+            place: Place::Judged(Agreed {
                 host,
                 port: wire.port,
             }),
-            final_name: false,
             address: Fact::Missing,
             request: RequestLine {
                 method: wire.method.map_or(Fact::Missing, Fact::Known),

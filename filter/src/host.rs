@@ -41,15 +41,6 @@ pub enum Flow {
     Stop,
 }
 
-/// Which way bytes of a connection flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// From the client.
-    Downstream,
-    /// From the server.
-    Upstream,
-}
-
 /// Header names and values, in order, duplicates included.
 pub type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -113,17 +104,11 @@ pub trait Host {
     /// [`HostError`] if it is not sent.
     fn respond(&self, response: &Response) -> Result<(), HostError>;
 
-    /// Bytes of a connection that are held for this filter, at most `max` from the first.
+    /// Bytes of a client that are held for this filter, at most `max` from `start` on.
     ///
     /// # Errors
     /// [`HostError`] if they cannot be read.
-    fn data(&self, side: Side, max: usize) -> Result<Vec<u8>, HostError>;
-
-    /// Lets held client bytes of the current connection go on.
-    ///
-    /// # Errors
-    /// [`HostError`] if it is not done.
-    fn resume_downstream(&self) -> Result<(), HostError>;
+    fn downstream_data(&self, start: usize, max: usize) -> Result<Vec<u8>, HostError>;
 
     /// Closes the client's side of the current connection.
     ///

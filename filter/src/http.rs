@@ -5,21 +5,22 @@
 
 use std::rc::Rc;
 
-use egress_policy::destination::{Agreed, Route, RouteHost, of_request, of_tunnel};
+use egress_policy::destination::{Route, RouteHost, of_request, of_tunnel};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::Host as Target;
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Code, Evaluation, Verdict};
 
-use crate::denial::{Subject, printable, response};
-use crate::gathered::{Gathered, RequestLine};
+use crate::denial::{Subject, printable, response, written};
+use crate::gathered::{Gathered, Place, RequestLine};
 use crate::host::{Flow, Host, HostError};
 use crate::plugin::Plugin;
 use crate::record;
 use crate::request::Seen;
 use crate::state::{self, Mark};
 
-const CLUSTER: &[&str] = &["xds", "cluster_name"];
+/// The cluster that Envoy has chosen.
+pub const CLUSTER: &[&str] = &["xds", "cluster_name"];
 
 /// One request.
 #[derive(Debug)]
@@ -83,8 +84,7 @@ impl<H: Host> Http<H> {
             protocol: Protocol::Http,
             identity: peer.identity.clone(),
             claims: peer.claims.clone(),
-            destination: Err(Code::RouteMismatch),
-            final_name: true,
+            place: Place::Unknown,
             address: Fact::Pending,
             request: seen.line.clone(),
             now: self.plugin.now(),
@@ -94,54 +94,55 @@ impl<H: Host> Http<H> {
             .as_deref()
             .ok_or(Code::RouteMismatch)
             .and_then(|cluster| self.plugin.config.routes.resolve(cluster));
-        let authority = seen.authority.unwrap_or_default();
-        let (destination, way, dynamic) = match &route {
-            Err(code) => (Err(*code), Way::Out, false),
+        let (way, dynamic) = match &route {
+            Err(code) => {
+                gathered.place = Place::Refused(*code);
+                (Way::Out, false)
+            }
             Ok(route) => {
-                let (destination, way) = self.destination(seen, authority, route, &mut gathered);
+                let way = self.place(seen, route, &mut gathered);
                 let dynamic = matches!(route.host, RouteHost::Dynamic | RouteHost::Pattern(_));
-                (destination, way, dynamic && way != Way::Inward)
+                (way, dynamic && way != Way::Inward)
             }
         };
-        gathered.destination = destination;
         (gathered, way, dynamic)
     }
 
     /// Where the request leads, by what its route carries.
-    fn destination(
-        &self,
-        seen: &Seen<'_>,
-        authority: &[u8],
-        route: &Route,
-        gathered: &mut Gathered,
-    ) -> (Result<Agreed, Code>, Way) {
+    fn place(&self, seen: &Seen<'_>, route: &Route, gathered: &mut Gathered) -> Way {
+        let authority = seen.authority.unwrap_or_default();
         match (route.protocol, seen.is_connect()) {
             (Protocol::Http, _) => {
-                let agreed = of_request(authority, route, None);
+                gathered.place = Place::judged(of_request(authority, route, None));
                 if self.plugin.config.address_check == AddressCheck::Upstream {
-                    return (agreed, Way::Checked);
+                    return Way::Checked;
                 }
                 gathered.address = Fact::Missing;
-                (agreed, Way::Out)
+                Way::Out
             }
             (Protocol::Tcp, true) => {
-                let agreed = of_tunnel(authority, route);
+                gathered.place = Place::judged(of_tunnel(authority, route));
                 gathered.protocol = Protocol::Tcp;
                 gathered.request = RequestLine::none();
                 // Behind a tunnel of opaque bytes nothing reads the resolved address in time.
                 gathered.address = Fact::Missing;
-                (agreed, Way::Out)
+                Way::Out
             }
             (Protocol::Tls, true) => {
-                let agreed = of_tunnel(authority, route);
+                gathered.place = match of_tunnel(authority, route) {
+                    // A dialled address says nothing of the name that the ClientHello asks for.
+                    Ok(agreed) if matches!(agreed.host, Target::Address(_)) => {
+                        Place::Dialled(agreed)
+                    }
+                    agreed => Place::judged(agreed),
+                };
                 gathered.protocol = Protocol::Tls;
                 gathered.request = RequestLine::none();
-                // A dialled name must be the server name; a dialled address says nothing of it.
-                gathered.final_name = matches!(&agreed, Ok(agreed) if is_name(agreed));
-                (agreed, Way::Inward)
+                Way::Inward
             }
             (Protocol::Tcp | Protocol::Tls | Protocol::Udp, _) => {
-                (Err(Code::RouteMismatch), Way::Out)
+                gathered.place = Place::Refused(Code::RouteMismatch);
+                Way::Out
             }
         }
     }
@@ -168,7 +169,7 @@ impl<H: Host> Http<H> {
     /// The verdict comes last: whatever fails before leaves the lock closed.
     fn write(&self, gathered: &Gathered, way: Way, dynamic: bool) -> Result<(), HostError> {
         let host = &self.plugin.host;
-        if let (true, Ok(agreed)) = (dynamic, &gathered.destination) {
+        if let (true, Some(agreed)) = (dynamic, gathered.place.agreed()) {
             state::connect_to(host, agreed)?;
         }
         if way != Way::Out {
@@ -186,10 +187,10 @@ impl<H: Host> Http<H> {
     fn deny(&self, seen: &Seen<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {
         let host = &self.plugin.host;
         state::mark_denied(host, &verdict.enforced);
-        let destination = match &gathered.destination {
-            Ok(agreed) => format!("{}:{}", agreed.host, agreed.port),
-            Err(_) => printable(seen.authority.unwrap_or_default()),
-        };
+        let destination = gathered
+            .place
+            .agreed()
+            .map_or_else(|| printable(seen.authority.unwrap_or_default()), written);
         let subject = Subject {
             workload: record::workload(gathered),
             destination: &destination,
@@ -204,22 +205,9 @@ impl<H: Host> Http<H> {
     fn deny_unread(&self) -> Flow {
         let nothing = Vec::new();
         let seen = Seen::of(&nothing);
-        let gathered = Gathered {
-            protocol: Protocol::Http,
-            identity: Fact::Missing,
-            claims: Fact::Missing,
-            destination: Err(Code::EngineError),
-            final_name: true,
-            address: Fact::Missing,
-            request: RequestLine::none(),
-            now: Fact::Missing,
-        };
+        let gathered = Gathered::refused(Protocol::Http, Code::EngineError);
         self.deny(&seen, &gathered, &Verdict::refusal(Code::EngineError))
     }
-}
-
-fn is_name(agreed: &Agreed) -> bool {
-    matches!(agreed.host, Target::Name(_))
 }
 
 #[cfg(test)]

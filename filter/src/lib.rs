@@ -20,6 +20,7 @@ mod entry;
 #[cfg(test)]
 mod fake;
 pub mod gathered;
+pub mod hello;
 pub mod host;
 pub mod http;
 pub mod network;

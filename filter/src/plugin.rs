@@ -1,10 +1,11 @@
 //! One configured instance of the module: what all its streams share.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use egress_policy::config::{Config, Context, LabelSource};
-use egress_policy::defect::Defect;
+use egress_policy::defect::{Defect, DefectKind, FieldPath};
 use egress_policy::facts::Fact;
 use egress_policy::verdict::{Code, Evaluation, Verdict};
 use serde_json::json;
@@ -15,9 +16,12 @@ use crate::connections::{Connections, Peer};
 use crate::gathered::Gathered;
 use crate::host::{Host, Level, MetricKind};
 use crate::record::{Record, Setting};
+use crate::state;
 
 /// How often the clock is read. `expires` counts in seconds.
 const TICK_MILLISECONDS: u32 = 1_000;
+/// How many ticks a connection may stay undecided: 15 seconds, whatever the clock does meanwhile.
+const UNDECIDED_TICKS: u64 = 15;
 const NANOSECONDS: u64 = 1_000_000_000;
 
 const CONNECTION_ID: &[&str] = &["connection", "id"];
@@ -33,7 +37,17 @@ pub struct Plugin<H> {
     pub record: Record,
     connections: RefCell<Connections>,
     now: Cell<Option<i64>>,
+    ticks: Cell<u64>,
     ticking: bool,
+    waiting: RefCell<BTreeMap<u32, Held>>,
+}
+
+/// A connection without a verdict.
+#[derive(Debug)]
+struct Held {
+    since: u64,
+    gathered: Gathered,
+    overdue: bool,
 }
 
 impl<H: Host> Plugin<H> {
@@ -45,21 +59,33 @@ impl<H: Host> Plugin<H> {
         let text = String::from_utf8_lossy(bytes);
         let config = Config::read(&text)?;
         let ticking = host.set_tick_period(TICK_MILLISECONDS).is_ok();
+        if !ticking && config.context == Context::Network {
+            return Err(vec![Defect {
+                kind: DefectKind::Conflict,
+                path: FieldPath::default(),
+                message: "the host gives no ticks, so no undecided connection would end".to_owned(),
+                hint: None,
+            }]);
+        }
         let plugin = Self {
             host,
             config,
             record: Record::default(),
             connections: RefCell::default(),
             now: Cell::new(None),
+            ticks: Cell::new(0),
             ticking,
+            waiting: RefCell::default(),
         };
         plugin.tick();
         Ok(plugin)
     }
 
-    /// Reads the clock for the next second.
+    /// Reads the clock for the next second, and ends what has waited too long.
     pub fn tick(&self) {
         self.now.set(self.read_clock());
+        self.ticks.set(self.ticks.get().saturating_add(1));
+        self.end_overdue();
     }
 
     /// Seconds since the Unix epoch, as of the last tick. Envoy's ticks and callbacks run on one
@@ -126,6 +152,71 @@ impl<H: Host> Plugin<H> {
                 .and_then(|value| claims::from_header(value, keys)),
         };
         found.map_or(Fact::Missing, Fact::Known)
+    }
+
+    /// The claims that filter state holds by now; none may still come until `last`.
+    pub fn claims_so_far(&self, last: bool) -> Fact<claims::OwnedClaims> {
+        if self.config.labels != LabelSource::FilterState {
+            return Fact::Missing;
+        }
+        match claims::from_filter_state(&self.host, self.config.policies.label_keys()) {
+            Ok(Some(claims)) => Fact::Known(claims),
+            Ok(None) if !last => Fact::Pending,
+            Ok(None) | Err(_) => Fact::Missing,
+        }
+    }
+
+    /// Notes that a connection waits for its verdict, and with which facts. False if it cannot be
+    /// noted, and so would never be ended.
+    pub fn wait(&self, id: u32, gathered: Gathered) -> bool {
+        let Ok(mut waiting) = self.waiting.try_borrow_mut() else {
+            return false;
+        };
+        let since = waiting.get(&id).map_or(self.ticks.get(), |held| held.since);
+        let held = Held {
+            since,
+            gathered,
+            overdue: false,
+        };
+        waiting.insert(id, held);
+        true
+    }
+
+    /// Whether a connection has waited too long and been ended.
+    pub fn is_overdue(&self, id: u32) -> bool {
+        self.waiting.try_borrow().map_or(true, |waiting| {
+            waiting.get(&id).is_some_and(|held| held.overdue)
+        })
+    }
+
+    /// The connection has its verdict, or is gone.
+    pub fn forget(&self, id: u32) {
+        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
+            waiting.remove(&id);
+        }
+    }
+
+    /// Ends the connections that have waited too long.
+    fn end_overdue(&self) {
+        let mut ended = Vec::new();
+        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
+            let now = self.ticks.get();
+            for (id, held) in waiting.iter_mut() {
+                if !held.overdue && now.saturating_sub(held.since) > UNDECIDED_TICKS {
+                    held.overdue = true;
+                    ended.push((*id, held.gathered.clone()));
+                }
+            }
+        }
+        let verdict = Verdict::refusal(Code::UndecidedLimit);
+        for (id, gathered) in ended {
+            if self.host.set_effective_context(id).is_ok() {
+                state::mark_denied(&self.host, &verdict.enforced);
+                // Its own next event closes it, should this fail.
+                let _ = self.host.close_downstream();
+            }
+            self.note(&gathered, &verdict);
+        }
     }
 
     /// Asks the engine.

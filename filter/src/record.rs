@@ -137,7 +137,7 @@ fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Str
             .collect();
         put("labels", labels.into());
     }
-    if let Ok(agreed) = &gathered.destination {
+    if let Some(agreed) = gathered.place.agreed() {
         put("host", agreed.host.to_string().into());
         put("port", agreed.port.into());
     }

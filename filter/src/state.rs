@@ -1,9 +1,9 @@
 //! Filter state: how a verdict reaches the lock, and facts the context that ends the judgement.
 
 use egress_policy::destination::Agreed;
-use egress_policy::name::Host as Target;
 use egress_policy::verdict::Ruling;
 
+use crate::denial::written;
 use crate::host::{Host, HostError};
 
 /// The verdict, read by the RBAC filter behind this one as `wasm.warden_verdict` and printed by
@@ -85,12 +85,7 @@ pub fn carried_inward(host: &impl Host) -> Result<Option<Vec<u8>>, HostError> {
 /// # Errors
 /// If it is not set.
 pub fn connect_to(host: &impl Host, judged: &Agreed) -> Result<(), HostError> {
-    let port = judged.port;
-    let authority = match &judged.host {
-        Target::Address(std::net::IpAddr::V6(v6)) => format!("[{v6}]:{port}"),
-        target => format!("{target}:{port}"),
-    };
-    host.set_envoy_filter_state(DYNAMIC_HOST, &authority)
+    host.set_envoy_filter_state(DYNAMIC_HOST, &written(judged))
 }
 
 /// Makes the SNI dynamic forward proxy connect to the judged name and port.

@@ -4,12 +4,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use egress_policy::facts::Fact;
+use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::{Host as Target, canonical};
 use egress_policy::verdict::{Action, Code, Verdict};
 
-use crate::denial::{Subject, response};
-use crate::gathered::{Gathered, RequestLine};
+use crate::denial::{Subject, response, written};
+use crate::gathered::{Gathered, Place};
 use crate::host::{Flow, Host, HostError};
 use crate::plugin::Plugin;
 use crate::record;
@@ -46,15 +46,14 @@ impl<H: Host> Upstream<H> {
         let handed_on = state::handed_on(host).ok().flatten();
         // Without the downstream filter's mark nobody has judged this request.
         let Some(mut gathered) = handed_on.as_deref().and_then(Gathered::from_wire) else {
-            return unmarked();
+            return Gathered::refused(Protocol::Http, Code::FactsMissing);
         };
-        gathered.final_name = true;
         gathered.now = self.plugin.now();
         gathered.address = address(host).map_or(Fact::Missing, |address| Fact::Known(address.ip()));
-        if let (Ok(agreed), Fact::Known(address)) = (&gathered.destination, gathered.address)
+        if let (Some(agreed), Fact::Known(address)) = (gathered.place.agreed(), gathered.address)
             && matches!(&agreed.host, Target::Address(judged) if *judged != address)
         {
-            gathered.destination = Err(Code::RouteMismatch);
+            gathered.place = Place::Refused(Code::RouteMismatch);
         }
         gathered
     }
@@ -62,10 +61,10 @@ impl<H: Host> Upstream<H> {
     fn deny(&self, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {
         let host = &self.plugin.host;
         state::mark_denied(host, &verdict.enforced);
-        let destination = match &gathered.destination {
-            Ok(agreed) => format!("{}:{}", agreed.host, agreed.port),
-            Err(_) => "unknown".to_owned(),
-        };
+        let destination = gathered
+            .place
+            .agreed()
+            .map_or_else(|| "unknown".to_owned(), written);
         let subject = Subject {
             workload: record::workload(gathered),
             destination: &destination,
@@ -76,19 +75,6 @@ impl<H: Host> Upstream<H> {
         // If the answer cannot be sent the request still goes nowhere.
         let _ = host.respond(&response(subject, &verdict.enforced, wants_json));
         Flow::Stop
-    }
-}
-
-fn unmarked() -> Gathered {
-    Gathered {
-        protocol: egress_policy::facts::Protocol::Http,
-        identity: Fact::Missing,
-        claims: Fact::Missing,
-        destination: Err(Code::FactsMissing),
-        final_name: true,
-        address: Fact::Missing,
-        request: RequestLine::none(),
-        now: Fact::Missing,
     }
 }
 

@@ -66,6 +66,17 @@ impl RouteTable {
         self.istio_ports.insert(port, protocol).is_none()
     }
 
+    /// The one cluster listed, if there is exactly one: where a connection leads before Envoy has
+    /// chosen its cluster.
+    #[must_use]
+    pub fn only(&self) -> Option<&Route> {
+        let mut clusters = self.clusters.values();
+        match (clusters.next(), clusters.next()) {
+            (Some(route), None) if self.istio_ports.is_empty() => Some(route),
+            _ => None,
+        }
+    }
+
     /// Where a cluster leads.
     ///
     /// # Errors
