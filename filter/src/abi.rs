@@ -113,7 +113,10 @@ fn returned(
             unsafe_code,
             reason = "the allocator made a boxed slice of exactly `size` bytes and gave it away"
         )]
-        OK => Ok(Some(unsafe { Vec::from_raw_parts(data, size, size) })),
+        OK => {
+            let bytes = std::ptr::slice_from_raw_parts_mut(data, size);
+            Ok(Some(unsafe { Box::from_raw(bytes) }.into_vec()))
+        }
         NOT_FOUND => Ok(None),
         _ => Err(HostError),
     }

@@ -93,7 +93,7 @@ fn read(host: &impl Host) -> Result<Identity, HostError> {
     if let Some(identity) = certificate(host)? {
         return Ok(identity);
     }
-    if boolean(host.property(MTLS)?)? {
+    if boolean(host.property(MTLS)?.as_deref())? {
         // A certificate was presented, and it names nobody.
         return Ok(Identity::Malformed);
     }
@@ -109,8 +109,8 @@ fn present(value: Option<Vec<u8>>) -> Option<Vec<u8>> {
 }
 
 /// Attributes of type bool are one byte.
-fn boolean(value: Option<Vec<u8>>) -> Result<bool, HostError> {
-    match value.as_deref() {
+fn boolean(value: Option<&[u8]>) -> Result<bool, HostError> {
+    match value {
         None | Some([0]) => Ok(false),
         Some([1]) => Ok(true),
         Some(_) => Err(HostError),

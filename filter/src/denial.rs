@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::host::Response;
 
-/// gRPC's PERMISSION_DENIED.
+/// gRPC's `PERMISSION_DENIED`.
 const PERMISSION_DENIED: i32 = 7;
 
 /// What the answer says besides the ruling.

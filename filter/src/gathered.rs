@@ -203,7 +203,10 @@ impl Gathered {
                 OwnedPath::Malformed => WirePath::Malformed,
                 OwnedPath::Absent => WirePath::Absent,
             },
-            upgrade: known(&self.request.upgrade).cloned(),
+            upgrade: known(&self.request.upgrade).map(|upgrade| match upgrade {
+                None => WireUpgrade::No,
+                Some(token) => WireUpgrade::To(token.clone()),
+            }),
         };
         serde_json::to_vec(&wire).ok()
     }
@@ -242,7 +245,11 @@ impl Gathered {
                     WirePath::Malformed => OwnedPath::Malformed,
                     WirePath::Absent => OwnedPath::Absent,
                 },
-                upgrade: wire.upgrade.map_or(Fact::Missing, Fact::Known),
+                upgrade: match wire.upgrade {
+                    None => Fact::Missing,
+                    Some(WireUpgrade::No) => Fact::Known(None),
+                    Some(WireUpgrade::To(token)) => Fact::Known(Some(token)),
+                },
             },
             now: Fact::Missing,
         })
@@ -263,9 +270,13 @@ struct Wire {
     port: u16,
     method: Option<String>,
     path: WirePath,
-    /// Outer `None`: not readable. JSON has one `null` for both, so the known absence is a list.
-    #[serde(with = "listed")]
-    upgrade: Option<Option<String>>,
+    upgrade: Option<WireUpgrade>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireUpgrade {
+    No,
+    To(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -289,28 +300,6 @@ enum WirePath {
     Clean(String),
     Malformed,
     Absent,
-}
-
-mod listed {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
-    pub(super) fn serialize<S: Serializer>(
-        value: &Option<Option<String>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        value
-            .as_ref()
-            .map(|token| token.iter().collect::<Vec<_>>())
-            .serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Option<String>>, D::Error> {
-        let value: Option<Vec<String>> = Deserialize::deserialize(deserializer)?;
-        Ok(value.map(|list| list.into_iter().next()))
-    }
 }
 
 #[cfg(test)]

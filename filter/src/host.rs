@@ -33,6 +33,7 @@ pub enum MetricKind {
 pub struct Metric(pub u32);
 
 /// What becomes of the event that was handed over.
+#[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// It goes on to the next filter.

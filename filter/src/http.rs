@@ -79,7 +79,7 @@ impl<H: Host> Http<H> {
     }
 
     fn gather(&self, seen: &Seen<'_>) -> (Gathered, Way, bool) {
-        let peer = self.plugin.peer(seen.peer_metadata);
+        let peer = self.plugin.peer(seen.claims);
         let mut gathered = Gathered {
             protocol: Protocol::Http,
             identity: peer.identity.clone(),

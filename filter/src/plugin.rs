@@ -11,7 +11,7 @@ use egress_policy::verdict::{Code, Evaluation, Verdict};
 use serde_json::json;
 
 use crate::caller::identity;
-use crate::claims;
+use crate::claims::{self, ClaimHeaders, OwnedClaims};
 use crate::connections::{Connections, Peer};
 use crate::gathered::Gathered;
 use crate::host::{Host, Level, MetricKind};
@@ -106,9 +106,9 @@ impl<H: Host> Plugin<H> {
     }
 
     /// The peer of the current connection. What comes from the connection is remembered for its
-    /// later requests; `header`, the claims header, is read anew with each, where the
-    /// configuration says that it counts.
-    pub fn peer(&self, header: Fact<Option<&[u8]>>) -> Rc<Peer> {
+    /// later requests; claims in headers are read anew with each, where the configuration says that
+    /// they count.
+    pub fn peer(&self, headers: ClaimHeaders<'_>) -> Rc<Peer> {
         let id = self.host.property(CONNECTION_ID).ok().flatten();
         let remembered = id.as_deref().and_then(|id| {
             let mut connections = self.connections.try_borrow_mut().ok()?;
@@ -119,7 +119,7 @@ impl<H: Host> Plugin<H> {
             Some(peer) if by_header => {
                 return Rc::new(Peer {
                     identity: peer.identity.clone(),
-                    claims: self.claims(header),
+                    claims: self.claims(headers),
                 });
             }
             Some(peer) => return peer,
@@ -127,7 +127,7 @@ impl<H: Host> Plugin<H> {
         }
         let peer = Rc::new(Peer {
             identity: identity(&self.host),
-            claims: self.claims(header),
+            claims: self.claims(headers),
         });
         // What is missing may come with the next request.
         let whole = matches!(peer.identity, Fact::Known(_))
@@ -141,21 +141,18 @@ impl<H: Host> Plugin<H> {
         peer
     }
 
-    fn claims(&self, header: Fact<Option<&[u8]>>) -> Fact<claims::OwnedClaims> {
+    fn claims(&self, headers: ClaimHeaders<'_>) -> Fact<OwnedClaims> {
         let keys = self.config.policies.label_keys();
         let found = match self.config.labels {
             LabelSource::None => None,
             LabelSource::FilterState => claims::from_filter_state(&self.host, keys).ok().flatten(),
-            LabelSource::Header => header
-                .known()
-                .flatten()
-                .and_then(|value| claims::from_header(value, keys)),
+            LabelSource::Header => claims::from_headers(headers, keys),
         };
         found.map_or(Fact::Missing, Fact::Known)
     }
 
     /// The claims that filter state holds by now; none may still come until `last`.
-    pub fn claims_so_far(&self, last: bool) -> Fact<claims::OwnedClaims> {
+    pub fn claims_so_far(&self, last: bool) -> Fact<OwnedClaims> {
         if self.config.labels != LabelSource::FilterState {
             return Fact::Missing;
         }

@@ -2,18 +2,22 @@
 
 use egress_policy::facts::Fact;
 
+use crate::claims::ClaimHeaders;
 use crate::gathered::{OwnedPath, RequestLine};
 use crate::host::Headers;
 
 /// The header by which a route to an inspection cluster is chosen. Only this filter sets it.
 pub const INSPECT: &str = "x-warden-inspect";
-/// The header that carries the caller's claims.
-pub const PEER_METADATA: &str = "x-envoy-peer-metadata";
+const PEER_METADATA: &str = "x-envoy-peer-metadata";
+const CLAIMED_NAMESPACE: &str = "x-egress-warden-namespace";
+const CLAIMED_LABELS: &str = "x-egress-warden-labels";
 
 /// The mesh's own words, which never leave it, and ours.
-const INWARD: [&str; 5] = [
+const INWARD: [&str; 7] = [
     PEER_METADATA,
     "x-envoy-peer-metadata-id",
+    CLAIMED_NAMESPACE,
+    CLAIMED_LABELS,
     "x-forwarded-client-cert",
     "x-envoy-original-dst-host",
     INSPECT,
@@ -27,10 +31,10 @@ const MAX_TOKEN: usize = 64;
 pub struct Seen<'h> {
     /// The bytes of `:authority`.
     pub authority: Option<&'h [u8]>,
-    /// The method, if it is readable.
+    /// The request line.
     pub line: RequestLine,
-    /// The claims header: `Missing` if it came twice.
-    pub peer_metadata: Fact<Option<&'h [u8]>>,
+    /// What the caller's sidecar wrote about its workload.
+    pub claims: ClaimHeaders<'h>,
     /// Whether the denial should be JSON.
     pub wants_json: bool,
     /// Headers to be removed before the request goes on.
@@ -63,7 +67,11 @@ impl<'h> Seen<'h> {
         Self {
             authority: one(":authority").known().flatten(),
             line,
-            peer_metadata: one(PEER_METADATA),
+            claims: ClaimHeaders {
+                peer_metadata: one(PEER_METADATA),
+                namespace: one(CLAIMED_NAMESPACE),
+                labels: one(CLAIMED_LABELS),
+            },
             wants_json: all("accept").any(names_json),
             inward: INWARD
                 .into_iter()
