@@ -126,12 +126,13 @@ fn read(document: &Json<'_>, at: &At<'_>, defects: &mut Defects) -> Option<Confi
         policies?,
         at.field("policies"),
     );
+    // The policies are read whatever is wrong around them, so that all of it is said at once.
     let settings = Settings {
-        address_check: address_check?,
+        address_check: address_check.unwrap_or(AddressCheck::Unstated),
     };
     let policy_hash = canonical::hash(&policies)
-        .map_err(|message| defects.add(DefectKind::Syntax, &at, message, None))
-        .ok()?;
+        .map_err(|message| defects.add(DefectKind::Syntax, &at, message, None));
+    let compiled = read_policies(&policies, &at, defects, settings, &inspection);
     Some(Config {
         context: context?,
         labels: labels?,
@@ -139,9 +140,9 @@ fn read(document: &Json<'_>, at: &At<'_>, defects: &mut Defects) -> Option<Confi
         address_check: settings.address_check,
         refuse_ech: refuse_ech.unwrap_or(false),
         log_accepts: log_accepts.unwrap_or(1),
-        policies: read_policies(&policies, &at, defects, settings, &inspection)?,
+        policies: compiled?,
         inspection,
-        policy_hash: canonical::hex(&policy_hash),
+        policy_hash: canonical::hex(&policy_hash.ok()?),
     })
 }
 
