@@ -7,6 +7,8 @@
 //! Never placed before an HTTP connection manager: there Envoy chooses no cluster for the
 //! connection, which is a mismatch of routes and closes it.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use egress_policy::destination::{Agreed, Hello, Route, of_chain, of_tls, of_tunnel};
@@ -206,8 +208,13 @@ impl<H: Host> Network<H> {
             Some(_) | None => Err(Code::RouteMismatch),
         };
         let judged = judged.and_then(|judged| self.leads_to(&judged, moment).map(|()| judged));
-        gathered.place = Place::judged(judged);
-        gathered.address = self.address(moment);
+        match judged.and_then(|judged| Ok((judged, self.address(moment)?))) {
+            Ok((judged, address)) => {
+                gathered.place = Place::Judged(judged);
+                gathered.address = address;
+            }
+            Err(code) => gathered.place = Place::Refused(code),
+        }
         gathered
     }
 
@@ -264,14 +271,17 @@ impl<H: Host> Network<H> {
                 .plugin
                 .claims_so_far(matches!(moment, Moment::Client(_))),
             place: Place::Unknown,
-            address: self.address(moment),
+            address: Fact::Missing,
             request: RequestLine::none(),
             now: Fact::Missing,
         };
-        gathered.place = match route {
-            Ok(route) => Place::judged(self.chain_place(&route, &gathered, moment)),
-            Err(_) if matches!(moment, Moment::Accept) => Place::Unknown,
-            Err(code) => Place::Refused(code),
+        gathered.place = match (route, self.address(moment)) {
+            (Ok(route), Ok(address)) => {
+                gathered.address = address;
+                Place::judged(self.chain_place(&route, address, moment))
+            }
+            (Err(_), Ok(_)) if matches!(moment, Moment::Accept) => Place::Unknown,
+            (Err(code), _) | (Ok(_), Err(code)) => Place::Refused(code),
         };
         gathered
     }
@@ -279,25 +289,20 @@ impl<H: Host> Network<H> {
     fn chain_place(
         &self,
         route: &Route,
-        gathered: &Gathered,
+        connected: Fact<IpAddr>,
         moment: &Moment,
     ) -> Result<Agreed, Code> {
         let chain = of_chain(route)?;
-        let elsewhere = |judged: &Target| {
-            let connected = gathered.address.known();
-            matches!((judged, connected), (Target::Address(judged), Some(connected)) if *judged != connected)
-        };
-        if elsewhere(&chain.host) {
+        if let (Target::Address(judged), Fact::Known(connected)) = (&chain.host, connected)
+            && *judged != connected
+        {
             return Err(Code::RouteMismatch);
         }
         match (route.protocol, moment) {
             (Protocol::Tcp, _) | (Protocol::Tls, Moment::Accept | Moment::Server) => Ok(chain),
             (Protocol::Tls, Moment::Client(reading)) => {
-                let named = of_tls(
-                    &chain,
-                    hello(reading.as_ref()),
-                    self.plugin.config.refuse_ech,
-                )?;
+                let refuse_ech = self.plugin.config.refuse_ech;
+                let named = of_tls(&chain, hello(reading.as_ref()), refuse_ech)?;
                 // A name is no reason to connect to an address that the chain, not the name, says.
                 (named == chain).then_some(named).ok_or(Code::RouteMismatch)
             }
@@ -309,18 +314,19 @@ impl<H: Host> Network<H> {
     fn route(&self) -> Result<Route, Code> {
         let routes = &self.plugin.config.routes;
         match self.plugin.host.property(CLUSTER) {
-            Ok(Some(cluster)) => routes.resolve(&cluster).map(std::borrow::Cow::into_owned),
+            Ok(Some(cluster)) => routes.resolve(&cluster).map(Cow::into_owned),
             Ok(None) => routes.only().cloned().ok_or(Code::RouteMismatch),
             Err(HostError) => Err(Code::RouteMismatch),
         }
     }
 
     /// Where Envoy has connected.
-    fn address(&self, moment: &Moment) -> Fact<std::net::IpAddr> {
+    fn address(&self, moment: &Moment) -> Result<Fact<IpAddr>, Code> {
         match (upstream::address(&self.plugin.host), moment) {
-            (Ok(address), _) => Fact::Known(address.ip()),
-            (Err(HostError), Moment::Accept) => Fact::Pending,
-            (Err(HostError), Moment::Server | Moment::Client(_)) => Fact::Missing,
+            (Ok(Some(address)), _) => Ok(Fact::Known(address)),
+            (Ok(None), Moment::Accept) => Ok(Fact::Pending),
+            (Ok(None), Moment::Server | Moment::Client(_)) => Ok(Fact::Missing),
+            (Err(HostError), _) => Err(Code::FactsMissing),
         }
     }
 

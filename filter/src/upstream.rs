@@ -49,7 +49,8 @@ impl<H: Host> Upstream<H> {
             return Gathered::refused(Protocol::Http, Code::FactsMissing);
         };
         gathered.now = self.plugin.now();
-        gathered.address = address(host).map_or(Fact::Missing, |address| Fact::Known(address.ip()));
+        let address = address(host).ok().flatten();
+        gathered.address = address.map_or(Fact::Missing, Fact::Known);
         if let (Some(agreed), Fact::Known(address)) = (gathered.place.agreed(), gathered.address)
             && matches!(&agreed.host, Target::Address(judged) if *judged != address)
         {
@@ -78,16 +79,17 @@ impl<H: Host> Upstream<H> {
     }
 }
 
-/// Where Envoy connects.
+/// Where Envoy connects; `None` if it has not chosen yet.
 ///
 /// # Errors
-/// If that is not known, or is not an address and port.
-pub fn address(host: &impl Host) -> Result<SocketAddr, HostError> {
-    let bytes = host.property(ADDRESS)?.ok_or(HostError)?;
+/// If it cannot be read, or is not an address and port.
+pub fn address(host: &impl Host) -> Result<Option<IpAddr>, HostError> {
+    let Some(bytes) = host.property(ADDRESS)? else {
+        return Ok(None);
+    };
     let text = std::str::from_utf8(&bytes).map_err(|_| HostError)?;
     let address: SocketAddr = text.parse().map_err(|_| HostError)?;
-    let ip: IpAddr = canonical(address.ip());
-    Ok(SocketAddr::new(ip, address.port()))
+    Ok(Some(canonical(address.ip())))
 }
 
 #[cfg(test)]

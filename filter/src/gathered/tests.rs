@@ -1,1 +1,111 @@
+use egress_policy::name::Name;
 
+use super::*;
+use crate::fake::APP1;
+
+fn gathered() -> Gathered {
+    Gathered {
+        protocol: Protocol::Http,
+        identity: Fact::Known(Identity::Workload(APP1.into())),
+        claims: Fact::Known(OwnedClaims {
+            namespace: "app1-ns".to_owned(),
+            cluster: Some("east".to_owned()),
+            labels: vec![
+                ("a".to_owned(), String::new()),
+                ("b".to_owned(), "\"\n".to_owned()),
+            ],
+        }),
+        place: Place::Judged(Agreed {
+            host: Target::Name(Name::parse(b"api.github.com").unwrap()),
+            port: 80,
+        }),
+        address: Fact::Missing,
+        request: RequestLine {
+            method: Fact::Known("GET".to_owned()),
+            path: OwnedPath::parse(Some(b"/v1?secret")),
+            upgrade: Fact::Known(None),
+        },
+        now: Fact::Missing,
+    }
+}
+
+#[test]
+fn facts_arrive_as_they_were_sent() {
+    let place = |host: &[u8]| {
+        let host = Authority::parse(host).unwrap().host;
+        Place::Judged(Agreed { host, port: 443 })
+    };
+    let request = |path, upgrade| RequestLine {
+        method: Fact::Missing,
+        path,
+        upgrade,
+    };
+    let rows = [
+        gathered(),
+        Gathered {
+            identity: Fact::Missing,
+            claims: Fact::Missing,
+            ..gathered()
+        },
+        Gathered {
+            identity: Fact::Known(Identity::Plaintext),
+            ..gathered()
+        },
+        Gathered {
+            identity: Fact::Known(Identity::NoCertificate),
+            ..gathered()
+        },
+        Gathered {
+            identity: Fact::Known(Identity::Malformed),
+            ..gathered()
+        },
+        Gathered {
+            place: place(b"203.0.113.7"),
+            ..gathered()
+        },
+        Gathered {
+            place: place(b"[2001:db8::1]"),
+            protocol: Protocol::Tls,
+            ..gathered()
+        },
+        Gathered {
+            request: request(OwnedPath::Malformed, Fact::Missing),
+            ..gathered()
+        },
+        Gathered {
+            request: request(OwnedPath::Absent, Fact::Known(Some("websocket".to_owned()))),
+            ..gathered()
+        },
+    ];
+    for sent in rows {
+        let bytes = sent.to_wire().unwrap();
+        assert_eq!(Gathered::from_wire(&bytes), Some(sent));
+    }
+}
+
+#[test]
+fn a_refused_request_hands_nothing_on() {
+    assert_eq!(
+        Gathered::refused(Protocol::Http, Code::NameMalformed).to_wire(),
+        None
+    );
+}
+
+#[test]
+fn what_nobody_wrote_is_not_read() {
+    let good = gathered().to_wire().unwrap();
+    for end in 0..good.len() {
+        assert_eq!(Gathered::from_wire(&good[..end]), None, "{end} octets");
+    }
+    let text = String::from_utf8(good).unwrap();
+    for (from, to) in [
+        ("\"HTTP\"", "\"QUIC\""),
+        ("api.github.com", "api..github.com"),
+        ("\"port\":80", "\"port\":65536"),
+        ("\"port\"", "\"more\":1,\"port\""),
+    ] {
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text);
+        assert_eq!(Gathered::from_wire(changed.as_bytes()), None, "{to}");
+    }
+}

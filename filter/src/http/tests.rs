@@ -1,1 +1,634 @@
+use serde_json::{Value, json};
 
+use super::*;
+use crate::fake::{Fails, Fake, http_configuration};
+
+/// What became of a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// On to the upstream filter, connecting to this host if the cluster is dynamic.
+    Checked(Option<String>),
+    /// Straight out.
+    Out(Option<String>),
+    /// To the internal listener.
+    Inward,
+    /// 403 with this code and rule.
+    Denied(String, String),
+}
+
+fn judge(fake: &Fake, configuration: &Value) -> Outcome {
+    let plugin = fake.plugin(configuration);
+    outcome(fake, Http::new(plugin).on_request_headers())
+}
+
+fn outcome(fake: &Fake, flow: Flow) -> Outcome {
+    let mark = fake.state("warden_verdict");
+    match (flow, mark.as_deref()) {
+        (Flow::Continue, Some("accept")) if fake.state("warden_facts").is_some() => {
+            Outcome::Checked(fake.dynamic_host())
+        }
+        (Flow::Continue, Some("accept")) => Outcome::Out(fake.dynamic_host()),
+        (Flow::Continue, Some("forward")) => Outcome::Inward,
+        (Flow::Stop, mark) => {
+            assert_ne!(mark, Some("accept"), "stopped, yet the lock is open");
+            let line = fake.verdict().expect("every denial is logged");
+            assert_eq!(fake.response().map(|response| response.status), Some(403));
+            Outcome::Denied(
+                line["code"].as_str().unwrap().to_owned(),
+                line["rule"].as_str().unwrap().to_owned(),
+            )
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn checked(host: &str) -> Outcome {
+    Outcome::Checked(Some(host.to_owned()))
+}
+
+fn denied(code: &str, rule: &str) -> Outcome {
+    Outcome::Denied(code.to_owned(), rule.to_owned())
+}
+
+fn app1_to(authority: impl AsRef<[u8]>) -> Fake {
+    Fake::app1().get(authority, "warden-http")
+}
+
+#[test]
+fn a_request_is_judged_by_what_it_asks_for() {
+    let rows: Vec<(&str, Fake, Outcome)> = vec![
+        (
+            "an allowed name",
+            app1_to("api.github.com"),
+            checked("api.github.com:80"),
+        ),
+        (
+            "its other spellings",
+            app1_to("API.GitHub.com."),
+            checked("api.github.com:80"),
+        ),
+        (
+            "with the judged port",
+            app1_to("api.github.com:80"),
+            checked("api.github.com:80"),
+        ),
+        (
+            "with another port",
+            app1_to("api.github.com:22"),
+            denied("route_mismatch", ""),
+        ),
+        ("the apex", app1_to("github.com"), denied("default", "seed")),
+        (
+            "two Host headers",
+            app1_to("evil.example,x.github.com"),
+            denied("name_malformed", ""),
+        ),
+        (
+            "not UTF-8",
+            app1_to(b"\xff\xfe.github.com"),
+            denied("name_malformed", ""),
+        ),
+        (
+            "no authority at all",
+            app1_to(""),
+            denied("name_malformed", ""),
+        ),
+        (
+            "an odd address",
+            app1_to("0x8c527003"),
+            denied("address_form", ""),
+        ),
+        (
+            "an allowed address",
+            app1_to("203.0.113.9"),
+            checked("203.0.113.9:80"),
+        ),
+        (
+            "in IPv6",
+            app1_to("[2001:db8::9]"),
+            checked("[2001:db8::9]:80"),
+        ),
+        (
+            "another address",
+            app1_to("203.0.113.8"),
+            denied("default", "seed"),
+        ),
+        (
+            "the metadata service",
+            app1_to("169.254.169.254"),
+            denied("rule", "seed/platform/no-metadata-service"),
+        ),
+        (
+            "a rule in time",
+            app1_to("until.example"),
+            checked("until.example:80"),
+        ),
+        (
+            "Istio's cluster of that name",
+            Fake::app1().get("api.github.com", "outbound|80||api.github.com"),
+            Outcome::Checked(None),
+        ),
+        (
+            "Istio's cluster of another name",
+            Fake::app1().get("api.github.com", "outbound|80||evil.example"),
+            denied("route_mismatch", ""),
+        ),
+        (
+            "a cluster that is not listed",
+            Fake::app1().get("api.github.com", "PassthroughCluster"),
+            denied("route_mismatch", ""),
+        ),
+        (
+            "no cluster",
+            app1_to("api.github.com").without(&["xds", "cluster_name"]),
+            denied("route_mismatch", ""),
+        ),
+        (
+            "a request by a tunnel's cluster",
+            Fake::app1().get("203.0.113.7:22", "warden-tcp"),
+            denied("route_mismatch", ""),
+        ),
+    ];
+    for (what, fake, expected) in rows {
+        assert_eq!(judge(&fake, &http_configuration()), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_tunnel_is_judged_by_what_was_dialled() {
+    let tunnel = |authority, cluster| Fake::app1().connect(authority, cluster);
+    let rows = [
+        (
+            tunnel("203.0.113.7:22", "warden-tcp"),
+            Outcome::Out(Some("203.0.113.7:22".to_owned())),
+        ),
+        (
+            tunnel("203.0.113.7:23", "warden-tcp"),
+            denied("default", "seed"),
+        ),
+        (
+            tunnel("203.0.113.7", "warden-tcp"),
+            denied("name_malformed", ""),
+        ),
+        // Behind opaque bytes nobody would check where the name leads.
+        (
+            tunnel("api.github.com:443", "warden-tcp"),
+            denied("address_unchecked", "seed/apps/app1-github"),
+        ),
+        (
+            tunnel("140.82.112.5:443", "warden-tls-inner"),
+            Outcome::Inward,
+        ),
+        (
+            tunnel("api.github.com:443", "warden-tls-inner"),
+            Outcome::Inward,
+        ),
+        (
+            tunnel("evil.example:443", "warden-tls-inner"),
+            denied("default", "seed"),
+        ),
+        // CONNECT as an HTTP request needs a rule that lists it.
+        (
+            tunnel("api.github.com:80", "warden-http"),
+            denied("connect_not_allowed", "seed"),
+        ),
+    ];
+    for (fake, expected) in rows {
+        let authority = fake.request_header(":authority");
+        assert_eq!(
+            judge(&fake, &http_configuration()),
+            expected,
+            "{authority:?}"
+        );
+    }
+}
+
+#[test]
+fn the_request_line_counts_where_a_rule_says_so() {
+    let request = |method: &[u8], path: &[u8], host: &str, upgrade: &[&[u8]]| {
+        let fake = Fake::app1()
+            .header(":method", method)
+            .header(":path", path)
+            .header(":authority", host)
+            .with(&["xds", "cluster_name"], "warden-http");
+        upgrade
+            .iter()
+            .fold(fake, |fake, token| fake.header("upgrade", token))
+    };
+    let rows = [
+        (
+            request(b"GET", b"/v1/users?x=%2f", "api.example", &[]),
+            checked("api.example:80"),
+        ),
+        (
+            request(b"POST", b"/v1/users", "api.example", &[]),
+            denied("default", "seed"),
+        ),
+        (
+            request(b"GET", b"/v2/users", "api.example", &[]),
+            denied("default", "seed"),
+        ),
+        (
+            request(b"GET", b"/v1/%2e%2e/admin", "api.example", &[]),
+            denied("path_malformed", "seed/apps/app1-api"),
+        ),
+        (
+            request(b"GET", b"/v1/\xff", "api.example", &[]),
+            denied("path_malformed", "seed/apps/app1-api"),
+        ),
+        (
+            request(b"G\xc3T", b"/v1/users", "api.example", &[]),
+            denied("facts_missing", "seed/apps/app1-api"),
+        ),
+        (
+            request(b"GET", b"/", "ws.example", &[b"WebSocket"]),
+            checked("ws.example:80"),
+        ),
+        (
+            request(b"GET", b"/", "ws.example", &[b"h2c"]),
+            denied("connect_not_allowed", "seed"),
+        ),
+        (
+            request(b"GET", b"/", "ws.example", &[]),
+            denied("default", "seed"),
+        ),
+        (
+            request(b"GET", b"/", "ws.example", &[b"websocket", b"h2c"]),
+            denied("facts_missing", "seed/apps/app1-socket"),
+        ),
+        (
+            request(b"GET", b"/", "ws.example", &[b"websocket, h2c"]),
+            denied("facts_missing", "seed/apps/app1-socket"),
+        ),
+        // An upgrade that no rule lists is no plain request either.
+        (
+            request(b"GET", b"/", "api.github.com", &[b"websocket"]),
+            denied("connect_not_allowed", "seed"),
+        ),
+    ];
+    for (fake, expected) in rows {
+        let what = (fake.request_header(":method"), fake.request_header(":path"));
+        assert_eq!(judge(&fake, &http_configuration()), expected, "{what:?}");
+    }
+}
+
+#[test]
+fn the_caller_is_who_the_certificate_says() {
+    const SAN: &[&str] = &["connection", "uri_san_peer_certificate"];
+    const ALL: &[&str] = &["filter_state", "warden.principal"];
+    let to_github = || app1_to("api.github.com");
+    let two = format!("{0},{0}", crate::fake::APP1);
+    let rows: Vec<(&str, Fake, Outcome)> = vec![
+        ("app1", to_github(), checked("api.github.com:80")),
+        (
+            "all its SANs given, and there is one",
+            to_github().with(ALL, crate::fake::APP1).without(SAN),
+            checked("api.github.com:80"),
+        ),
+        (
+            "a second SAN",
+            to_github().with(ALL, &two),
+            denied("identity_malformed", "seed"),
+        ),
+        (
+            "no SPIFFE id",
+            to_github().with(SAN, "https://example.com/app1"),
+            denied("identity_malformed", "seed"),
+        ),
+        (
+            "bytes",
+            to_github().with(SAN, b"\xff"),
+            denied("identity_malformed", "seed"),
+        ),
+        (
+            "a certificate without URI",
+            to_github().without(SAN),
+            denied("identity_malformed", "seed"),
+        ),
+        (
+            "TLS without certificate",
+            to_github()
+                .without(SAN)
+                .with(&["connection", "mtls"], [0])
+                .with(&["connection", "tls_version"], "TLSv1.3"),
+            denied("default", "seed"),
+        ),
+        (
+            "no TLS",
+            to_github().without(SAN).with(&["connection", "mtls"], [0]),
+            denied("no_identity", "seed"),
+        ),
+        (
+            "another trust domain",
+            to_github().with(SAN, "spiffe://other.local/ns/app1-ns/sa/app1"),
+            denied("trust_domain", "seed"),
+        ),
+    ];
+    for (what, fake, expected) in rows {
+        assert_eq!(judge(&fake, &http_configuration()), expected, "{what}");
+    }
+}
+
+#[test]
+fn claims_count_where_the_certificate_bears_them_out() {
+    let to_github = || app1_to("api.github.com");
+    let namespace = &["filter_state", "downstream_peer", "namespace"][..];
+    let label = &[
+        "filter_state",
+        "downstream_peer",
+        "labels",
+        "egress-ruleset",
+    ][..];
+    let app2 = "spiffe://cluster.local/ns/app2-ns/sa/app2";
+    let rows: Vec<(&str, Fake, Outcome)> = vec![
+        (
+            "another workload with app1's claim",
+            to_github().with(&["connection", "uri_san_peer_certificate"], app2),
+            denied("default", "seed"),
+        ),
+        (
+            "app1 with another's claim",
+            to_github().with(namespace, "app2-ns"),
+            denied("facts_missing", "seed/apps/app1-github"),
+        ),
+        (
+            "without labels",
+            to_github().without(label),
+            denied("default", "seed"),
+        ),
+        (
+            "without claims",
+            to_github().without(namespace),
+            denied("facts_missing", "seed/apps/app1-github"),
+        ),
+        (
+            "a label that is no text",
+            to_github().with(label, b"\xff"),
+            denied("facts_missing", "seed/apps/app1-github"),
+        ),
+        (
+            "a label over its cap",
+            to_github().with(label, vec![b'a'; 254]),
+            denied("facts_missing", "seed/apps/app1-github"),
+        ),
+        (
+            "older Istio's place for claims",
+            to_github()
+                .without(namespace)
+                .without(label)
+                .with(&["downstream_peer", "namespace"], "app1-ns")
+                .with(&["downstream_peer", "labels", "egress-ruleset"], "app1"),
+            checked("api.github.com:80"),
+        ),
+    ];
+    for (what, fake, expected) in rows {
+        let discarded = what.contains("claim") && what.contains("another");
+        assert_eq!(judge(&fake, &http_configuration()), expected, "{what}");
+        let counted = fake.metric("warden_claims_discarded");
+        assert_eq!(counted, discarded.then_some(1), "{what}");
+    }
+}
+
+#[test]
+fn claims_in_headers_count_where_the_configuration_says_so() {
+    let mut by_header = http_configuration();
+    by_header["labels"] = json!("header");
+    let text = |namespace: &str, labels: &str| {
+        Fake::app1()
+            .get("api.github.com", "warden-http")
+            .header("x-egress-warden-namespace", namespace)
+            .header("x-egress-warden-labels", labels)
+    };
+    let missing = || denied("facts_missing", "seed/apps/app1-github");
+    let rows = [
+        (
+            text("app1-ns", "team=pay,egress-ruleset=app1"),
+            checked("api.github.com:80"),
+        ),
+        (
+            text("app1-ns", "team=pay,egress-ruleset=app2"),
+            denied("default", "seed"),
+        ),
+        // Listed without a value: the workload does not carry it.
+        (
+            text("app1-ns", "team=pay,egress-ruleset"),
+            denied("default", "seed"),
+        ),
+        // Not listed: nobody knows.
+        (text("app1-ns", "team=pay"), missing()),
+        (
+            text("app1-ns", "egress-ruleset=app1,egress-ruleset=app1"),
+            missing(),
+        ),
+        (text("app2-ns", "egress-ruleset=app1"), missing()),
+        (
+            text("app1-ns", "egress-ruleset=app1").header("x-egress-warden-labels", "a=b"),
+            missing(),
+        ),
+        (
+            text("app1-ns", "egress-ruleset=app1").header("x-envoy-peer-metadata", "CgA="),
+            missing(),
+        ),
+        (app1_to("api.github.com"), missing()),
+    ];
+    for (fake, expected) in rows {
+        let labels = fake.request_header("x-egress-warden-labels");
+        assert_eq!(judge(&fake, &by_header), expected, "{labels:?}");
+    }
+    // Where filter state is the source a header is nothing.
+    let forged = text("app1-ns", "egress-ruleset=app1").without(&[
+        "filter_state",
+        "downstream_peer",
+        "labels",
+        "egress-ruleset",
+    ]);
+    assert_eq!(
+        judge(&forged, &http_configuration()),
+        denied("default", "seed")
+    );
+}
+
+#[test]
+fn words_of_the_mesh_do_not_leave_it() {
+    let names = [
+        "x-envoy-peer-metadata",
+        "x-envoy-peer-metadata-id",
+        "x-forwarded-client-cert",
+        "x-envoy-original-dst-host",
+        "x-egress-warden-namespace",
+        "x-egress-warden-labels",
+        "x-warden-inspect",
+    ];
+    let fake = names
+        .into_iter()
+        .fold(app1_to("api.github.com"), |fake, name| {
+            fake.header(name, "one").header(name, b"\xfftwo")
+        })
+        .header("x-other", "stays");
+    assert_eq!(
+        judge(&fake, &http_configuration()),
+        checked("api.github.com:80")
+    );
+    for name in names {
+        assert!(fake.request_header(name).is_empty(), "{name}");
+    }
+    assert_eq!(fake.request_header("x-other").len(), 1);
+    // Gone before the cluster was read: none of them can have chosen the route.
+    let calls = fake.calls();
+    let at = |what: &str| calls.iter().position(|call| call == what).expect(what);
+    assert!(at("remove x-warden-inspect") < at("property xds.cluster_name"));
+}
+
+/// Without the guard, and without a rule that would have to know addresses.
+fn unchecked_configuration() -> Value {
+    let mut configuration = http_configuration();
+    configuration["addressCheck"] = json!("none");
+    let tiers = &mut configuration["policies"][0]["spec"]["tiers"];
+    tiers.as_array_mut().unwrap().remove(0);
+    configuration
+}
+
+#[test]
+fn names_are_let_out_unchecked_only_in_writing() {
+    let mut unchecked = unchecked_configuration();
+    let fake = app1_to("api.github.com");
+    let expected = Outcome::Out(Some("api.github.com:80".to_owned()));
+    assert_eq!(judge(&fake, &unchecked), expected);
+    assert_eq!(
+        fake.metric("warden_verdicts.accept.rule.seed/apps/app1-github"),
+        Some(1)
+    );
+
+    unchecked.as_object_mut().unwrap().remove("addressCheck");
+    let expected = denied("address_unchecked", "seed/apps/app1-github");
+    assert_eq!(judge(&app1_to("api.github.com"), &unchecked), expected);
+}
+
+#[test]
+fn an_accepted_request_on_a_warm_connection_takes_at_most_eight_host_calls() {
+    let sidecar = |fake: Fake| {
+        fake.header("x-envoy-peer-metadata", "CgA=")
+            .header("x-envoy-peer-metadata-id", "sidecar~1")
+    };
+    for (what, fake, configuration) in [
+        (
+            "checked upstream",
+            sidecar(app1_to("api.github.com")),
+            http_configuration(),
+        ),
+        (
+            "straight out",
+            sidecar(app1_to("api.github.com")),
+            unchecked_configuration(),
+        ),
+        (
+            "an opaque tunnel",
+            sidecar(Fake::app1().connect("203.0.113.7:22", "warden-tcp")),
+            http_configuration(),
+        ),
+        (
+            "a tunnel that goes inward",
+            sidecar(Fake::app1().connect("140.82.112.5:443", "warden-tls-inner")),
+            http_configuration(),
+        ),
+    ] {
+        let mut configuration = configuration;
+        configuration["logAccepts"] = json!(0);
+        let plugin = fake.plugin(&configuration);
+        let warm = Http::new(Rc::clone(&plugin)).on_request_headers();
+        assert_eq!(warm, Flow::Continue, "{what}");
+        fake.clone()
+            .header("x-envoy-peer-metadata", "CgA=")
+            .header("x-envoy-peer-metadata-id", "sidecar~1");
+        fake.forget_calls();
+        let flow = Http::new(plugin).on_request_headers();
+        let calls = fake.calls();
+        assert_eq!(flow, Flow::Continue, "{what}");
+        assert!(calls.len() <= 8, "{what}: {calls:#?}");
+    }
+}
+
+/// Calls on which no verdict rests: counting, logging, and the key of the memory of peers.
+fn is_bookkeeping(call: &str) -> bool {
+    call.ends_with("metric") || matches!(call, "log" | "property connection.id")
+}
+
+#[test]
+fn whichever_host_call_fails_nothing_is_let_out_that_is_not_known() {
+    type Request = fn() -> Fake;
+    let requests: [(&str, Request); 4] = [
+        ("checked upstream", || app1_to("until.example")),
+        ("an address", || app1_to("203.0.113.9")),
+        ("an opaque tunnel", || {
+            Fake::app1().connect("203.0.113.7:22", "warden-tcp")
+        }),
+        ("inward", || {
+            Fake::app1().connect("140.82.112.5:443", "warden-tls-inner")
+        }),
+    ];
+    for (what, request) in requests {
+        let request = || request().header("x-envoy-peer-metadata", "CgA=");
+        let fake = request();
+        judge(&fake, &http_configuration());
+        let calls = fake.calls();
+        assert!(calls.len() > 5, "{what}");
+        for (index, call) in calls.iter().enumerate() {
+            for fails in [Fails::Call(index), Fails::From(index)] {
+                let fake = request();
+                let plugin = fake.plugin(&http_configuration());
+                fake.fail(fails);
+                let flow = Http::new(plugin).on_request_headers();
+                let rest = &calls[index..];
+                let harmless = rest.iter().all(|call| is_bookkeeping(call))
+                    || (is_bookkeeping(call) && fails == Fails::Call(index));
+                let mark = fake.state("warden_verdict");
+                let open = flow == Flow::Continue && mark.as_deref() == Some("accept");
+                let expected = harmless && what != "inward";
+                assert_eq!(open, expected, "{what}: {fails:?} `{call}`");
+                if flow == Flow::Stop {
+                    let forwarded = mark.as_deref() == Some("forward");
+                    assert!(!forwarded, "{what}: {fails:?} `{call}`");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_denial_says_who_what_which_and_how() {
+    let fake = app1_to("github.com").header("accept", "text/html, application/json;q=0.9");
+    judge(&fake, &http_configuration());
+    let response = fake.response().unwrap();
+    let body: Value = serde_json::from_str(&response.body).unwrap();
+    assert_eq!(body["workload"], crate::fake::APP1);
+    assert_eq!(body["destination"], "github.com:80");
+    assert_eq!(body["rule"], "default");
+    assert_eq!(body["code"], "default");
+    assert!(body["ask"].as_str().unwrap().contains("`seed`"));
+    assert_eq!(response.details, "warden_default");
+    assert_eq!(response.grpc_status, 7);
+    assert_eq!(fake.state("warden_ruling").as_deref(), Some("default seed"));
+}
+
+#[test]
+fn a_connection_keeps_its_peer_and_no_request_another_s() {
+    let fake = app1_to("api.github.com");
+    let plugin = fake.plugin(&http_configuration());
+    assert_eq!(
+        Http::new(Rc::clone(&plugin)).on_request_headers(),
+        Flow::Continue
+    );
+    // Another connection of the same worker, from another workload.
+    let other = fake
+        .clone()
+        .with(&["connection", "id"], 8_u64.to_le_bytes())
+        .with(
+            &["connection", "uri_san_peer_certificate"],
+            "spiffe://cluster.local/ns/app2-ns/sa/app2",
+        );
+    assert_eq!(Http::new(plugin).on_request_headers(), Flow::Stop);
+    assert_eq!(
+        other.verdict().unwrap()["workload"],
+        "spiffe://cluster.local/ns/app2-ns/sa/app2"
+    );
+}

@@ -1,1 +1,103 @@
+use egress_policy::verdict::Code;
 
+use super::*;
+use crate::fake::Fake;
+
+fn setting(log_accepts: u32) -> Setting<'static> {
+    Setting {
+        context: "http",
+        policy_hash: "abc",
+        log_accepts,
+    }
+}
+
+fn accept(rule: &str) -> Verdict<'_> {
+    Verdict {
+        enforced: Ruling {
+            action: Action::Accept,
+            code: Code::Rule,
+            basis: Basis::Rule {
+                policy: "seed",
+                tier: "apps",
+                rule,
+            },
+        },
+        would_be: None,
+    }
+}
+
+fn nothing() -> Gathered {
+    Gathered::refused(egress_policy::facts::Protocol::Http, Code::NameMalformed)
+}
+
+#[test]
+fn accepts_are_sampled_and_denials_never() {
+    for (one_in, accepts, expected) in [(0, 10, 0), (1, 10, 10), (4, 10, 3)] {
+        let (fake, record) = (Fake::default(), Record::default());
+        for _ in 0..accepts {
+            record.verdict(&fake, setting(one_in), &nothing(), &accept("r"));
+        }
+        assert_eq!(fake.verdicts().len(), expected, "one in {one_in}");
+        record.verdict(
+            &fake,
+            setting(one_in),
+            &nothing(),
+            &Verdict::refusal(Code::NoPolicy),
+        );
+        assert_eq!(fake.verdicts().len(), expected + 1);
+        assert_eq!(
+            fake.metric("warden_verdicts.accept.rule.seed/apps/r"),
+            Some(accepts)
+        );
+        assert_eq!(fake.metric("warden_verdicts.deny.no_policy.none"), Some(1));
+    }
+}
+
+#[test]
+fn what_shadow_would_do_is_always_told() {
+    let (fake, record) = (Fake::default(), Record::default());
+    let would_be = Some(Ruling::refusal(Code::Default));
+    let verdict = Verdict {
+        would_be,
+        ..accept("r")
+    };
+    record.verdict(&fake, setting(0), &nothing(), &verdict);
+    let line = fake.verdict().unwrap();
+    assert_eq!(line["wouldBe"]["action"], "Deny");
+    assert_eq!(
+        fake.metric("warden_shadow_verdicts.deny.default.none"),
+        Some(1)
+    );
+}
+
+#[test]
+fn counters_are_bounded() {
+    let (fake, record) = (Fake::default(), Record::default());
+    let rules = 3 * MAX_RULES;
+    for i in 0..rules {
+        record.verdict(&fake, setting(0), &nothing(), &accept(&format!("r{i}")));
+    }
+    assert_eq!(fake.metrics(), MAX_RULES + 1);
+    let other = i64::try_from(rules - MAX_RULES).unwrap();
+    assert_eq!(
+        fake.metric("warden_verdicts.accept.rule.other"),
+        Some(other)
+    );
+    // Those that were there keep counting.
+    record.verdict(&fake, setting(0), &nothing(), &accept("r0"));
+    assert_eq!(
+        fake.metric("warden_verdicts.accept.rule.seed/apps/r0"),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_line_is_one_line() {
+    let (fake, record) = (Fake::default(), Record::default());
+    let mut gathered = nothing();
+    gathered.request.path = OwnedPath::Clean("/\n{}\u{2028}\"".to_owned());
+    record.verdict(&fake, setting(1), &gathered, &accept("r"));
+    let (level, line) = fake.lines().pop().unwrap();
+    assert_eq!(level, Level::Info);
+    assert!(!line.contains('\n'), "{line}");
+}

@@ -1,1 +1,142 @@
+use serde_json::json;
 
+use super::*;
+use crate::fake::{Fails, Fake, configuration, http_configuration};
+use crate::http::Http;
+
+/// The facts of an accepted request, as the downstream filter hands them on.
+fn handed_on(fake: Fake) -> Fake {
+    let plugin = fake.plugin(&http_configuration());
+    assert_eq!(Http::new(plugin).on_request_headers(), Flow::Continue);
+    fake
+}
+
+fn upstream() -> serde_json::Value {
+    let ports = json!([{"cluster": "warden-http", "protocol": "HTTP", "port": 80}]);
+    configuration("upstream", &ports)
+}
+
+fn judge(fake: &Fake) -> (Flow, Option<serde_json::Value>) {
+    let flow = Upstream::new(fake.plugin(&upstream())).on_request_headers();
+    (flow, fake.verdict())
+}
+
+#[test]
+fn the_resolved_address_ends_the_judgement() {
+    let github = || handed_on(Fake::app1().get("api.github.com", "warden-http"));
+    let literal = || handed_on(Fake::app1().get("203.0.113.9", "warden-http"));
+    let accept = ("Accept", "rule", "seed/apps/app1-github");
+    let private = ("Deny", "private_address", "seed/apps/app1-github");
+    let metadata = ("Deny", "rule", "seed/platform/no-metadata-service");
+    let unknown = ("Deny", "address_unchecked", "seed/apps/app1-github");
+    let rows = [
+        (github(), Some("140.82.112.5:80"), accept),
+        (github(), Some("[2606:50c0::1]:80"), accept),
+        (github(), Some("10.0.0.5:80"), private),
+        (github(), Some("127.0.0.1:80"), private),
+        (github(), Some("[::1]:80"), private),
+        (github(), Some("[::ffff:10.0.0.5]:80"), private),
+        (github(), Some("[64:ff9b::a00:5]:80"), private),
+        (github(), Some("169.254.169.254:80"), metadata),
+        (github(), Some("not an address"), unknown),
+        (github(), Some("\u{fffd}"), unknown),
+        (github(), None, unknown),
+        (
+            literal(),
+            Some("203.0.113.9:80"),
+            ("Accept", "rule", "seed/apps/app1-web-address"),
+        ),
+        (
+            literal(),
+            Some("203.0.113.10:80"),
+            ("Deny", "route_mismatch", ""),
+        ),
+    ];
+    for (fake, address, (action, code, rule)) in rows {
+        let fake = match address {
+            Some(address) => fake.with(&["upstream", "address"], address),
+            None => fake,
+        };
+        let (flow, line) = judge(&fake);
+        let line = line.unwrap();
+        assert_eq!(line["action"], action, "{address:?}");
+        assert_eq!(line["code"], code, "{address:?}");
+        assert_eq!(line["rule"], rule, "{address:?}");
+        assert_eq!(line["workload"], crate::fake::APP1);
+        if action == "Accept" {
+            assert_eq!(flow, Flow::Continue);
+            assert_eq!(fake.response(), None);
+        } else {
+            assert_eq!(flow, Flow::Stop, "{address:?}");
+            assert_eq!(fake.response().unwrap().status, 403);
+            assert_eq!(fake.state("warden_verdict").as_deref(), Some("deny"));
+        }
+    }
+}
+
+#[test]
+fn without_the_mark_of_the_downstream_filter_all_is_denied() {
+    for facts in [None, Some("{}"), Some(""), Some("not JSON"), Some("\u{ff}")] {
+        let fake = Fake::app1()
+            .get("api.github.com", "warden-http")
+            .with(&["upstream", "address"], "140.82.112.5:80");
+        let fake = match facts {
+            Some(facts) => fake.with(&["warden_facts"], facts),
+            None => fake,
+        };
+        let (flow, line) = judge(&fake);
+        assert_eq!(flow, Flow::Stop, "{facts:?}");
+        assert_eq!(line.unwrap()["code"], "facts_missing", "{facts:?}");
+    }
+}
+
+#[test]
+fn both_filters_together_take_at_most_ten_host_calls() {
+    let fake = Fake::app1()
+        .get("api.github.com", "warden-http")
+        .with(&["upstream", "address"], "140.82.112.5:80");
+    let silent = |mut configuration: serde_json::Value| {
+        configuration["logAccepts"] = json!(0);
+        configuration
+    };
+    let first = fake.plugin(&silent(http_configuration()));
+    let last = fake.plugin(&silent(upstream()));
+    for warm in [false, true] {
+        fake.forget_calls();
+        assert_eq!(
+            Http::new(Rc::clone(&first)).on_request_headers(),
+            Flow::Continue
+        );
+        assert_eq!(
+            Upstream::new(Rc::clone(&last)).on_request_headers(),
+            Flow::Continue
+        );
+        let calls = fake.calls();
+        assert!(!warm || calls.len() <= 10, "{calls:#?}");
+    }
+}
+
+#[test]
+fn whichever_host_call_fails_nothing_unknown_is_let_out() {
+    let request = || {
+        handed_on(Fake::app1().get("until.example", "warden-http"))
+            .with(&["upstream", "address"], "198.51.100.1:80")
+    };
+    let fake = request();
+    assert_eq!(judge(&fake).0, Flow::Continue);
+    let calls = fake.calls();
+    assert!(calls.len() > 3);
+    for (index, call) in calls.iter().enumerate() {
+        let fake = request();
+        let plugin = fake.plugin(&upstream());
+        fake.fail(Fails::Call(index));
+        let flow = Upstream::new(plugin).on_request_headers();
+        let bookkeeping = call.ends_with("metric") || call == "log";
+        let expected = if bookkeeping {
+            Flow::Continue
+        } else {
+            Flow::Stop
+        };
+        assert_eq!(flow, expected, "{call}");
+    }
+}
