@@ -1,0 +1,252 @@
+//! The module in a real Envoy, where connections are long, slow, odd or change under it.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use http::Request;
+use integration::client::{self, Heard, connect, hear, request};
+use integration::demo;
+use integration::envoy::eventually;
+use integration::mesh::{APP1, APP2, Mesh, Plan, SSH_BANNER, Workload, address_of};
+use integration::{http2, policy, sandboxed, verdicts};
+use serde_json::json;
+
+fn start() -> Result<Mesh> {
+    demo::start(|_| {})
+}
+
+fn port(name: &str, port: u16) -> Result<SocketAddrV4> {
+    Ok(SocketAddrV4::new(address_of(name)?, port))
+}
+
+/// One request on a connection of its own.
+fn status(mesh: &Mesh, workload: &Workload, host: &str) -> Result<u16> {
+    let mut stream = mesh.dial(workload, port("github.com", 80)?)?;
+    let answer = request(&mut stream, "GET", "/", &[("Host", host.as_bytes())])?;
+    Ok(answer.context("closed")?.status)
+}
+
+/// The bytes of clients that one server saw.
+fn bytes_at(mesh: &Mesh, address: Ipv4Addr, port: u16) -> Vec<u8> {
+    let seen = mesh.outside.seen_at(address, port);
+    seen.iter().flat_map(|seen| seen.bytes.clone()).collect()
+}
+
+sandboxed! {
+    fn every_request_of_a_connection_is_judged() -> Result<()> {
+        let mesh = start()?;
+        let mut stream = mesh.dial(&APP1, port("github.com", 80)?)?;
+        let hosts = [
+            ("api.github.com", 200), ("evilgithub.com", 403), ("codeload.github.com", 200),
+            ("github.com", 403), ("api.weather.gov", 403), ("api.github.com", 200),
+        ];
+        for round in 0..10 {
+            for (host, expected) in hosts {
+                let answer = request(&mut stream, "GET", "/", &[("Host", host.as_bytes())])?
+                    .with_context(|| format!("closed in round {round} before {host}"))?;
+                assert_eq!(answer.status, expected, "{host} in round {round}");
+                if expected == 200 {
+                    assert_eq!(answer.body, format!("{host}\n"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn every_stream_of_an_http2_connection_is_judged() -> Result<()> {
+        let mesh = start()?;
+        let hosts = ["api.github.com", "evilgithub.com", "codeload.github.com", "github.com"];
+        let requests: Vec<_> = hosts.iter().cycle().take(32)
+            .map(|host| Request::get(format!("http://{host}/")).body(()))
+            .collect::<Result<_, _>>()?;
+        let stream = mesh.dial(&APP1, port("github.com", 80)?)?;
+        let answers = http2::get_all(stream, &requests)?;
+        for (request, (status, body)) in requests.iter().zip(answers) {
+            let host = request.uri().host().context("host")?;
+            if host.ends_with(".github.com") {
+                assert_eq!((status, body), (200, format!("{host}\n")));
+            } else {
+                assert_eq!(status, 403, "{host}");
+            }
+        }
+        assert!(mesh.outside.seen_at(address_of("evilgithub.com")?, 80).is_empty());
+        Ok(())
+    }
+
+    fn a_new_policy_takes_over_under_traffic_without_a_wrong_answer() -> Result<()> {
+        let mesh = start()?;
+        let open = policy::reference()?;
+        let mut closed = open.clone();
+        closed["spec"]["tiers"][1]["rules"]
+            .as_array_mut().context("rules")?
+            .retain(|rule| rule["name"] != "app1-github");
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let traffic = scope.spawn(|| -> Result<[u32; 2]> {
+                let mut counts = [0, 0];
+                let mut stream = mesh.dial(&APP1, port("github.com", 80)?)?;
+                while !stop.load(Ordering::Relaxed) {
+                    // Nobody may ever reach this one, whichever policy is in force.
+                    for (host, ever) in [("api.github.com", true), ("evilgithub.com", false)] {
+                        let answer = request(&mut stream, "GET", "/", &[("Host", host.as_bytes())])?
+                            .context("closed")?;
+                        match answer.status {
+                            200 if ever => counts[0] += 1,
+                            403 => counts[1] += 1,
+                            other => anyhow::bail!("{host}: {other} {}", answer.body),
+                        }
+                    }
+                }
+                Ok(counts)
+            });
+            let swaps = (|| -> Result<()> {
+                for round in 0..6 {
+                    let (policies, expected) = if round % 2 == 0 {
+                        (&closed, 403)
+                    } else {
+                        (&open, 200)
+                    };
+                    for place in ["warden-http", "warden-upstream"] {
+                        let update = policy::at(place, std::slice::from_ref(policies));
+                        ensure!(mesh.update(&update)?, "refused");
+                    }
+                    // The main thread has it; the worker follows.
+                    eventually("the new policy", || {
+                        status(&mesh, &APP1, "api.github.com").is_ok_and(|seen| seen == expected)
+                    })?;
+                }
+                Ok(())
+            })();
+            stop.store(true, Ordering::Relaxed);
+            let counts = traffic.join().map_err(|_| anyhow::anyhow!("traffic thread"))??;
+            assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+            swaps
+        })
+    }
+
+    fn a_policy_that_is_refused_changes_nothing() -> Result<()> {
+        let mesh = start()?;
+        let before = |mesh: &Mesh| -> Result<String> {
+            let log = mesh.gateway.log()?;
+            Ok(verdicts::read(&log).pop().context("no verdict")?.policy_hash)
+        };
+        assert_eq!(status(&mesh, &APP1, "api.github.com")?, 200);
+        let hash = before(&mesh)?;
+        for bad in [json!({"kind": "EgressPolicy"}), json!("no policy"), json!(null)] {
+            assert!(!mesh.update(&policy::at("warden-http", &[bad]))?);
+            assert_eq!(status(&mesh, &APP1, "api.github.com")?, 200);
+            assert_eq!(status(&mesh, &APP1, "evilgithub.com")?, 403);
+            assert_eq!(before(&mesh)?, hash);
+        }
+        Ok(())
+    }
+
+    fn a_first_policy_that_is_refused_denies_everything() -> Result<()> {
+        let mesh = Mesh::start(&Plan {
+            extensions: &policy::everywhere(&[json!({"kind": "EgressPolicy"})]),
+            workloads: &[APP1],
+            change: &|_| {},
+        })?;
+        assert!(status(&mesh, &APP1, "api.github.com")? >= 400);
+        assert!(mesh.dial_tls(&APP1, address_of("api.github.com")?, "api.github.com")?.is_none());
+        let mut ssh = mesh.dial(&APP1, port("partner.example", 22)?)?;
+        assert_eq!(hear(&mut ssh)?, Heard::Closed);
+        assert!(mesh.outside.seen().is_empty());
+        assert!(mesh.dns.asked().is_empty());
+        Ok(())
+    }
+
+    fn a_tunnel_denied_at_accept_is_never_connected() -> Result<()> {
+        let mesh = start()?;
+        for (workload, name, number) in [
+            (&APP1, "partner.example", 23), (&APP1, "other-partner.example", 22),
+            (&APP2, "partner.example", 22), (&APP1, "mail.example", 25),
+        ] {
+            let mut stream = mesh.dial(workload, port(name, number)?)?;
+            // The client speaks first and loudly; it makes no difference.
+            let _ = stream.write_all(b"EHLO app\r\n");
+            assert_eq!(client::drain(&mut stream)?, b"", "{} to {name}:{number}", workload.name);
+            assert!(mesh.outside.seen_at(address_of(name)?, number).is_empty());
+        }
+        Ok(())
+    }
+
+    fn without_a_tunnel_the_banner_comes_and_a_denied_client_says_nothing() -> Result<()> {
+        let mesh = start()?;
+        let partner = address_of("partner.example")?;
+        // The label decides, and it comes with the client's first bytes.
+        let mut stream = connect(SocketAddrV4::new(demo::UNLABELLED.sidecar, 15022))?;
+        assert_eq!(hear(&mut stream)?, Heard::Bytes(SSH_BANNER.into()));
+        stream.write_all(b"SSH-2.0-client\r\n")?;
+        assert_eq!(client::drain(&mut stream)?, b"");
+        assert_eq!(bytes_at(&mesh, partner, 22), b"", "a denied client's byte arrived");
+
+        // The certificate alone decides: not even the banner comes back.
+        let mut stream = connect(SocketAddrV4::new(APP2.sidecar, 15022))?;
+        assert_eq!(client::drain(&mut stream)?, b"");
+        assert_eq!(bytes_at(&mesh, partner, 22), b"");
+
+        let mut stream = connect(SocketAddrV4::new(APP1.sidecar, 15022))?;
+        assert_eq!(hear(&mut stream)?, Heard::Bytes(SSH_BANNER.into()));
+        stream.write_all(b"SSH-2.0-client\r\n")?;
+        assert_eq!(hear(&mut stream)?, Heard::Bytes(b"SSH-2.0-client\r\n".into()));
+        // The preamble was for the gateway alone.
+        assert_eq!(bytes_at(&mesh, partner, 22), b"SSH-2.0-client\r\n");
+        Ok(())
+    }
+
+    fn a_client_hello_may_come_one_byte_at_a_time() -> Result<()> {
+        let mesh = start()?;
+        let config = client::tls_config(&mesh.outside_authority.certificate(), None)?;
+        for (name, expected) in [("api.github.com", true), ("evilgithub.com", false)] {
+            let mut stream = mesh.dial(&APP1, port("github.com", 443)?)?;
+            let server = name.to_owned().try_into()?;
+            let mut session = rustls::ClientConnection::new(config.clone(), server)?;
+            let mut hello = Vec::new();
+            session.write_tls(&mut hello)?;
+            for byte in hello {
+                stream.write_all(&[byte])?;
+            }
+            let mut reached = true;
+            while reached && session.is_handshaking() {
+                reached = session.complete_io(&mut stream).is_ok();
+            }
+            assert_eq!(reached, expected, "{name}");
+        }
+        assert!(mesh.outside.seen_at(address_of("evilgithub.com")?, 443).is_empty());
+        Ok(())
+    }
+
+    fn bytes_that_are_no_text_hurt_nobody() -> Result<()> {
+        let mesh = start()?;
+        let odd: &[u8] = b"\xff\xfe\x80";
+        for (host, expected) in [("api.github.com", 200), ("evilgithub.com", 403)] {
+            let mut stream = mesh.dial(&APP1, port("github.com", 80)?)?;
+            let headers = [("Host", host.as_bytes()), ("x-odd", odd)];
+            let answer = request(&mut stream, "GET", "/", &headers)?.context("closed")?;
+            assert_eq!(answer.status, expected);
+        }
+        // As metadata it is no metadata.
+        let leaf = mesh.mesh_authority.workload(APP1.identity)?;
+        let mut session = mesh.gateway_tls(8080, Some(&leaf))?.context("refused")?;
+        let headers = [("Host", &b"api.github.com"[..]), ("x-envoy-peer-metadata", odd)];
+        let answer = request(&mut session, "GET", "/", &headers)?.context("closed")?;
+        assert_eq!(answer.status, 403);
+        assert_eq!(status(&mesh, &APP1, "api.github.com")?, 200);
+        Ok(())
+    }
+
+    fn the_words_of_the_mesh_do_not_leave_it() -> Result<()> {
+        let mesh = start()?;
+        assert_eq!(status(&mesh, &APP1, "api.github.com")?, 200);
+        let bytes = bytes_at(&mesh, address_of("api.github.com")?, 80);
+        let text = String::from_utf8_lossy(&bytes).to_lowercase();
+        assert!(text.contains("host: api.github.com"));
+        for word in ["x-envoy", "x-forwarded-client-cert", "x-forwarded-for", "spiffe", "warden"] {
+            assert!(!text.contains(word), "{word} in: {text}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! The demo as a test, and what it is worth: without the module and its lock most rows differ.
+
+use anyhow::Result;
+use integration::demo::{self, Module};
+use integration::{sandboxed, template};
+
+const MODULE: [&str; 4] = [
+    "warden-http",
+    "warden-connect",
+    "warden-tls",
+    "warden-direct",
+];
+
+sandboxed! {
+    fn every_row_is_as_expected_and_no_denied_name_is_asked_for() -> Result<()> {
+        let mesh = demo::start(|_| {})?;
+        let outcomes = demo::run(&mesh, Module::Present, |_| {})?;
+        assert!(outcomes.iter().all(|outcome| outcome.as_expected), "\n{}", demo::table(&outcomes));
+        let asked = mesh.dns.asked();
+        assert!(asked.iter().any(|name| name == "api.github.com"), "the stub is in use");
+        assert_eq!(demo::names_that_should_not_be_asked(&asked), Vec::<String>::new());
+        Ok(())
+    }
+
+    fn without_the_module_the_lock_lets_nothing_out() -> Result<()> {
+        let mesh = demo::start(|config| template::remove_filters(config, &MODULE))?;
+        let outcomes = demo::run(&mesh, Module::Absent, |_| {})?;
+        assert!(
+            outcomes.iter().all(|outcome| outcome.seen == "denied" || outcome.seen == "refused"),
+            "\n{}", demo::table(&outcomes)
+        );
+        assert!(mesh.outside.seen().is_empty());
+        assert!(mesh.dns.asked().is_empty());
+        Ok(())
+    }
+
+    fn without_module_and_lock_most_denied_rows_are_reached() -> Result<()> {
+        let mesh = demo::start(|config| {
+            template::remove_filters(config, &MODULE);
+            template::remove_filters(config, &["lock", "warden-upstream"]);
+        })?;
+        let outcomes = demo::run(&mesh, Module::Absent, |_| {})?;
+        let opened = outcomes.iter().filter(|outcome| {
+            outcome.expected.starts_with("denied") && outcome.seen == "reached"
+        });
+        assert!(opened.count() >= 30, "\n{}", demo::table(&outcomes));
+        Ok(())
+    }
+}
