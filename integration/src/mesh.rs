@@ -225,7 +225,11 @@ impl Mesh {
     }
 }
 
-fn world(authority: &Authority) -> Result<Outside> {
+/// Starts every outside server.
+///
+/// # Errors
+/// If a port is taken.
+pub fn world(authority: &Authority) -> Result<Outside> {
     let outside = Outside::default();
     for (name, address) in HOSTS {
         for (port, speech) in [

@@ -5,6 +5,8 @@
 
 #[path = "istio/manifests.rs"]
 mod manifests;
+#[path = "istio/matrix.rs"]
+mod matrix;
 
 use std::process::ExitCode;
 
@@ -21,7 +23,7 @@ pub(crate) struct Case {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let cases = manifests::CASES.iter();
+    let cases = manifests::CASES.iter().chain(matrix::CASES);
     for program in Program::ALL {
         let skipped: Vec<_> = cases
             .clone()

@@ -110,6 +110,7 @@ fn filters(install: &Install) -> Vec<Value> {
         "name": CONNECTION_MANAGER,
         "subFilter": {"name": ROUTER},
     }}}});
+    let manager = json!({"listener": {"filterChain": {"filter": {"name": CONNECTION_MANAGER}}}});
     let tcp = json!({"listener": {"filterChain": {"filter": {"name": TCP_PROXY}}}});
     let tunnel = json!({"listener": {
         "portNumber": install.spec.gateway.ports.tunnel,
@@ -117,6 +118,13 @@ fn filters(install: &Install) -> Vec<Value> {
     }});
     let before = |value| patch(install, "HTTP_FILTER", &router, "INSERT_BEFORE", value);
     vec![
+        patch(
+            install,
+            "HTTP_FILTER",
+            &manager,
+            "INSERT_FIRST",
+            principal(),
+        ),
         before(lock()),
         before(carry_inward()),
         before(named(
@@ -131,7 +139,7 @@ fn filters(install: &Install) -> Vec<Value> {
             install,
             "NETWORK_FILTER",
             &tcp,
-            "INSERT_FIRST",
+            "REPLACE",
             named(
                 LOCK,
                 "envoy.extensions.filters.network.direct_response.v3.Config",
@@ -155,6 +163,26 @@ fn filters(install: &Install) -> Vec<Value> {
     ]
 }
 
+/// All names in the caller's certificate, ahead of the policy, which has to see if there are
+/// several: the attribute that it could read itself has only the first.
+fn principal() -> Value {
+    named(
+        "egress-warden.principal",
+        "envoy.extensions.filters.http.set_filter_state.v3.Config",
+        json!({"on_request_headers": [
+            state("warden.principal", "%DOWNSTREAM_PEER_URI_SAN%"),
+        ]}),
+    )
+}
+
+fn state(key: &str, value: &str) -> Value {
+    json!({
+        "object_key": key,
+        "factory_key": "envoy.string",
+        "format_string": {"text_format_source": {"inline_string": value}},
+    })
+}
+
 fn rules(verdict: &str) -> Value {
     json!({"action": "ALLOW", "policies": {verdict: {
         "permissions": [{"any": true}],
@@ -172,22 +200,12 @@ fn lock() -> Value {
 
 /// What the inner listener cannot see for itself travels inward with the connection.
 fn carry_inward() -> Value {
-    let carry = |key: &str, value: &str| {
-        json!({
-            "object_key": key,
-            "factory_key": "envoy.string",
-            "format_string": {"text_format_source": {"inline_string": value}},
-            "shared_with_upstream": "ONCE",
-        })
-    };
+    let mut facts = state("warden.facts", "%FILTER_STATE(wasm.warden_facts:PLAIN)%");
+    set(&mut facts, "shared_with_upstream", json!("ONCE"));
     named(
         "egress-warden.carry",
         "envoy.extensions.filters.http.set_filter_state.v3.Config",
-        json!({"on_request_headers": [
-            carry("warden.principal", "%DOWNSTREAM_PEER_URI_SAN%"),
-            carry("warden.facts", "%FILTER_STATE(wasm.warden_facts:PLAIN)%"),
-            carry("warden.dialled", "%REQ(:authority)%"),
-        ]}),
+        json!({"on_request_headers": [facts]}),
     )
 }
 

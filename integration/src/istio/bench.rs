@@ -1,0 +1,346 @@
+//! The whole mesh: a real control plane fed with the rendered manifests, and stock Envoys as the
+//! gateway and as the sidecars of the reference case.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use egress_render::{Install, Rendered};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::control_plane::{ADDRESS, ControlPlane, Feed, XDS};
+use super::pod::Pod;
+use super::reference;
+use crate::certificates::Authority;
+use crate::client::{self, Heard, Response};
+use crate::dns::Dns;
+use crate::envoy::{Envoy, eventually};
+use crate::mesh::{APP1, APP2, DNS, HOSTS, Workload, world};
+use crate::outside::Outside;
+use crate::{sandbox, template, workspace};
+
+/// The gateway's address.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+const GATEWAY_IDENTITY: &str = "spiffe://cluster.local/ns/istio-egress/sa/egress-gateway";
+
+/// What to start.
+pub struct Plan {
+    /// The manifests, as rendered.
+    pub manifests: String,
+    /// Istio's own metadata filters in the generated configuration. A stock Envoy cannot load it,
+    /// but it can be read.
+    pub metadata_exchange: bool,
+    /// Objects beside the rendered ones, such as a tenant's.
+    pub others: String,
+}
+
+impl Plan {
+    /// The rendered manifests and nothing else.
+    #[must_use]
+    pub fn of(rendered: &Rendered) -> Self {
+        Self {
+            manifests: rendered.yaml(),
+            metadata_exchange: false,
+            others: String::new(),
+        }
+    }
+}
+
+/// The install settings of this bench: those of the reference case, with the module from a file
+/// and the bench's name server.
+///
+/// # Errors
+/// If the module is not built.
+pub fn install() -> Result<Install> {
+    let module = workspace::wasm("egress_filter");
+    workspace::built(&module)?;
+    let mut install = reference::install()?;
+    install.spec.module.url = format!("file://{}", module.display());
+    install.spec.module.sha256 = None;
+    install.spec.dns.resolvers = vec![DNS.into()];
+    install.spec.dns.family = egress_render::install::Family::V4;
+    Ok(install)
+}
+
+/// The running mesh. Everything ends when this value does.
+pub struct Bench {
+    /// The gateway.
+    pub gateway: Envoy,
+    /// The outside servers.
+    pub outside: Outside,
+    /// The name server.
+    pub dns: Dns,
+    /// The outside world's authority.
+    pub outside_authority: Authority,
+    apps: Vec<(Workload, Pod, Envoy)>,
+    control_plane: Option<ControlPlane>,
+    _certificates: Vec<ControlPlane>,
+    files: TempDir,
+}
+
+impl Bench {
+    /// Starts everything; must be called inside a [`sandbox`].
+    ///
+    /// # Errors
+    /// If a part does not start.
+    pub fn start(plan: &Plan) -> Result<Self> {
+        let addresses = HOSTS.iter().map(|(_, address)| *address);
+        sandbox::assign(addresses.chain([GATEWAY, ADDRESS]))?;
+        let files = tempfile::tempdir()?;
+        let folder = files.path();
+        let outside_authority = Authority::new("outside")?;
+        let names = HOSTS
+            .iter()
+            .map(|(name, address)| ((*name).to_owned(), *address));
+        let dns = Dns::start(DNS, names.collect())?;
+        let outside = world(&outside_authority)?;
+        let certificates = certificates(folder)?;
+        let control_plane = Some(feed(folder, plan)?);
+        let config = bootstrap(folder, &Node::gateway())?;
+        let mut gateway = Envoy::start(&config, GATEWAY, folder.join("gateway.log"))?;
+        let mut apps = Vec::new();
+        for (workload, number) in [(APP1, 1), (APP2, 2)] {
+            let pod = Pod::start(number)?;
+            let config = bootstrap(folder, &Node::workload(&workload, &pod))?;
+            let log = folder.join(format!("{}.log", workload.name));
+            let address = pod.address();
+            let sidecar = pod.run(move || Envoy::start(&config, address, log))?;
+            apps.push((workload, pod, sidecar));
+        }
+        gateway.ready().context("gateway")?;
+        for (workload, _, sidecar) in &mut apps {
+            sidecar.ready().context(workload.name)?;
+        }
+        let bench = Self {
+            gateway,
+            outside,
+            dns,
+            outside_authority,
+            apps,
+            control_plane,
+            _certificates: certificates,
+            files,
+        };
+        if !plan.metadata_exchange {
+            bench.listening()?;
+        }
+        Ok(bench)
+    }
+
+    /// Waits until every proxy has the listeners that it needs.
+    fn listening(&self) -> Result<()> {
+        let has = |envoy: &Envoy, names: &[&str]| {
+            let listeners = envoy.get("/listeners").unwrap_or_default();
+            names.iter().all(|name| listeners.contains(name))
+        };
+        let gateway = eventually("the gateway's listeners", || {
+            has(
+                &self.gateway,
+                &["0.0.0.0_8080", "0.0.0.0_8443", "egress-warden-tls"],
+            )
+        });
+        gateway.with_context(|| {
+            let log = self.gateway.log().unwrap_or_default();
+            let told = |line: &&str| line.contains("[warning]") || line.contains("[error]");
+            log.lines().filter(told).collect::<Vec<_>>().join("\n")
+        })?;
+        for (workload, _, sidecar) in &self.apps {
+            let sidecar_listens = eventually("a sidecar's listeners", || {
+                has(sidecar, &["virtualOutbound", "0.0.0.0_80"])
+            });
+            sidecar_listens.context(workload.name)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the control plane new manifests: it starts again, and the proxies, which go on
+    /// running, come back to it.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn update(&mut self, plan: &Plan) -> Result<()> {
+        // The old one has to give its port back first.
+        drop(self.control_plane.take());
+        self.control_plane = Some(feed(self.files.path(), plan)?);
+        Ok(())
+    }
+
+    /// The folder with everything that was written.
+    #[must_use]
+    pub fn files(&self) -> &Path {
+        self.files.path()
+    }
+
+    fn pod(&self, name: &str) -> Result<&Pod> {
+        let app = self
+            .apps
+            .iter()
+            .find(|(workload, ..)| workload.name == name);
+        app.map(|(_, pod, _)| pod)
+            .with_context(|| format!("no workload {name}"))
+    }
+
+    /// One HTTP request of a workload to `address`, port 80, for `authority`.
+    ///
+    /// # Errors
+    /// If it is neither answered nor closed.
+    pub fn http(&self, app: &str, address: Ipv4Addr, authority: &str) -> Result<Option<Response>> {
+        let authority = authority.to_owned();
+        self.pod(app)?.run(move || {
+            let mut stream = client::connect(SocketAddrV4::new(address, 80))?;
+            let headers = [
+                ("Host", authority.as_bytes()),
+                ("Accept", b"application/json"),
+            ];
+            client::request(&mut stream, "GET", "/", &headers)
+        })
+    }
+
+    /// Shakes hands for `name` with `address`, port 443; whether that server answered.
+    ///
+    /// # Errors
+    /// If somebody else answers.
+    pub fn tls(&self, app: &str, address: Ipv4Addr, name: &str) -> Result<bool> {
+        let (name, authority) = (name.to_owned(), self.outside_authority.certificate());
+        self.pod(app)?.run(move || {
+            let stream = client::connect(SocketAddrV4::new(address, 443))?;
+            let config = client::tls_config(&authority, None)?;
+            Ok(client::tls(stream, config, &name)?.is_some())
+        })
+    }
+
+    /// Dials an address and listens: the server's first bytes, or that it was closed.
+    ///
+    /// # Errors
+    /// If neither comes.
+    pub fn tcp(&self, app: &str, address: Ipv4Addr, port: u16) -> Result<Heard> {
+        self.pod(app)?.run(move || {
+            let mut stream = client::connect(SocketAddrV4::new(address, port))?;
+            client::hear(&mut stream)
+        })
+    }
+}
+
+/// The test-only patches, filled in. Their file says why each is there.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn test_patches() -> Result<String> {
+    let path = workspace::root().join("integration/fixtures/istio/test-patches.yaml");
+    let text = std::fs::read_to_string(&path)?;
+    let fixture = workspace::wasm("fixture_peer_metadata");
+    workspace::built(&fixture)?;
+    template::fill(
+        &text,
+        &[
+            ("PEER_METADATA_WASM", &*fixture.to_string_lossy()),
+            ("APP1_METADATA", &APP1.peer.header()),
+            ("APP2_METADATA", &APP2.peer.header()),
+        ],
+    )
+}
+
+fn feed(folder: &Path, plan: &Plan) -> Result<ControlPlane> {
+    let manifests = folder.join("manifests.yaml");
+    std::fs::write(&manifests, &plan.manifests)?;
+    let mut istio = vec![manifests];
+    if !plan.metadata_exchange {
+        let patches = folder.join("test-patches.yaml");
+        std::fs::write(&patches, test_patches()?)?;
+        istio.push(patches);
+    }
+    if !plan.others.is_empty() {
+        let others = folder.join("others.yaml");
+        std::fs::write(&others, &plan.others)?;
+        istio.push(others);
+    }
+    ControlPlane::start(&Feed {
+        folder,
+        istio: &istio,
+        cluster: &reference::cluster(),
+        labels: "egress-ruleset",
+        metadata_exchange: plan.metadata_exchange,
+    })
+}
+
+fn certificates(folder: &Path) -> Result<Vec<ControlPlane>> {
+    let authority = Authority::new("mesh")?;
+    std::fs::write(folder.join("mesh-ca.pem"), authority.certificate())?;
+    let everyone = [
+        ("gateway", GATEWAY_IDENTITY),
+        (APP1.name, APP1.identity),
+        (APP2.name, APP2.identity),
+    ];
+    let mut servers = Vec::new();
+    for (port, (name, identity)) in (15110..).zip(everyone) {
+        authority.workload(identity)?.write(folder, name)?;
+        servers.push(ControlPlane::certificates(folder, name, port)?);
+    }
+    Ok(servers)
+}
+
+/// A proxy as Istio knows it.
+struct Node {
+    role: &'static str,
+    name: String,
+    pod: String,
+    namespace: String,
+    account: String,
+    address: Ipv4Addr,
+    labels: Value,
+}
+
+impl Node {
+    fn gateway() -> Self {
+        Self {
+            role: "router",
+            name: "gateway".to_owned(),
+            pod: "egress-0".to_owned(),
+            namespace: "istio-egress".to_owned(),
+            account: "egress-gateway".to_owned(),
+            address: GATEWAY,
+            labels: json!({"istio": "egressgateway", "app": "egress-gateway"}),
+        }
+    }
+
+    fn workload(workload: &Workload, pod: &Pod) -> Self {
+        let labels: serde_json::Map<_, _> = workload
+            .peer
+            .labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
+        Self {
+            role: "sidecar",
+            name: workload.name.to_owned(),
+            pod: format!("{}-0", workload.name),
+            namespace: workload.peer.namespace.to_owned(),
+            account: workload.name.to_owned(),
+            address: pod.address(),
+            labels: Value::Object(labels),
+        }
+    }
+}
+
+/// Writes a bootstrap as Istio's agent would, as far as a stock Envoy takes it.
+fn bootstrap(folder: &Path, node: &Node) -> Result<PathBuf> {
+    let socket = folder.join(format!("{}.sds", node.name));
+    let values = [
+        ("ROLE", node.role),
+        ("POD", &node.pod),
+        ("NAMESPACE", &node.namespace),
+        ("ACCOUNT", &node.account),
+        ("ADDRESS", &node.address.to_string()),
+        ("LABELS", &node.labels.to_string()),
+        ("XDS_ADDRESS", &ADDRESS.to_string()),
+        ("XDS_PORT", &XDS.to_string()),
+        ("SDS", &*socket.to_string_lossy()),
+    ];
+    let path = workspace::root().join("integration/fixtures/istio/bootstrap.yaml");
+    let text = std::fs::read_to_string(path)?;
+    let config = template::parse(&template::fill(&text, &values)?)?;
+    let path = folder.join(format!("{}.json", node.name));
+    std::fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
+    Ok(path)
+}
