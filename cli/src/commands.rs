@@ -1,7 +1,10 @@
 //! The subcommands, one file each.
 
 mod check;
+mod doctor;
 mod explain;
+mod manifests;
+mod render;
 
 use clap::{Parser, Subcommand};
 
@@ -28,14 +31,18 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(check::Check),
+    Doctor(doctor::Doctor),
     Explain(explain::Explain),
+    Render(render::Render),
 }
 
 impl Command {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         match self {
             Self::Check(command) => command.run(console),
+            Self::Doctor(command) => command.run(console),
             Self::Explain(command) => command.run(console),
+            Self::Render(command) => command.run(console),
         }
     }
 }

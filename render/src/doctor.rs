@@ -2,7 +2,51 @@
 
 use serde_json::Value;
 
+use crate::install::Install;
+use crate::module;
+use crate::problem::Problem;
 use crate::traffic::Traffic;
+
+/// What the mesh has to be set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Labels and ports.
+    pub traffic: Traffic,
+    /// Trust domains whose certificates count.
+    pub trust_domains: Vec<String>,
+}
+
+impl Needs {
+    /// Reads them off the policies.
+    ///
+    /// # Errors
+    /// Everything that keeps the policies from being rendered.
+    pub fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<Problem>> {
+        let mut problems = install.check();
+        let mut policies = Vec::new();
+        for document in documents {
+            match module::policy(document) {
+                Ok(policy) => policies.push(policy),
+                Err(found) => problems.extend(found),
+            }
+        }
+        let traffic = Traffic::of(&policies, install, &mut problems);
+        let mut trust_domains: Vec<_> = policies
+            .iter()
+            .flat_map(|policy| policy.head.trust_domains.clone())
+            .collect();
+        trust_domains.sort_unstable();
+        trust_domains.dedup();
+        if problems.is_empty() {
+            Ok(Self {
+                traffic,
+                trust_domains,
+            })
+        } else {
+            Err(problems)
+        }
+    }
+}
 
 /// One setting, and whether it is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +74,18 @@ pub enum Health {
     Bad,
 }
 
+/// Reads a mesh configuration.
+///
+/// # Errors
+/// If it is no YAML.
+pub fn read_mesh(text: &str) -> Result<Value, Problem> {
+    serde_saphyr::from_str(text).map_err(|error| Problem::new("mesh", error.to_string()))
+}
+
 /// Checks istiod's environment, given as `NAME=VALUE` lines.
 #[must_use]
-pub fn istiod(environment: &str, traffic: &Traffic) -> Vec<Finding> {
+pub fn istiod(environment: &str, needs: &Needs) -> Vec<Finding> {
+    let traffic = &needs.traffic;
     let value = |name: &str| {
         environment
             .lines()
@@ -82,7 +135,8 @@ pub fn istiod(environment: &str, traffic: &Traffic) -> Vec<Finding> {
 
 /// Checks the mesh configuration, as read from YAML.
 #[must_use]
-pub fn mesh(config: &Value, trust_domains: &[&str]) -> Vec<Finding> {
+pub fn mesh(config: &Value, needs: &Needs) -> Vec<Finding> {
+    let trust_domains = &needs.trust_domains;
     let text = |pointer: &str| {
         let value = config.pointer(pointer)?;
         Some(
@@ -99,7 +153,11 @@ pub fn mesh(config: &Value, trust_domains: &[&str]) -> Vec<Finding> {
         Finding {
             setting: "trustDomain",
             wanted: trust_domains.join(" or "),
-            health: health(trust_domains.contains(&domain.as_deref().unwrap_or("cluster.local"))),
+            health: health(
+                trust_domains
+                    .iter()
+                    .any(|known| known == domain.as_deref().unwrap_or("cluster.local")),
+            ),
             found: domain,
             why: "otherwise no certificate of the mesh counts for the policy",
         },

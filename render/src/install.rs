@@ -257,6 +257,14 @@ pub struct Inspection {
 }
 
 impl Install {
+    /// Reads install settings from YAML.
+    ///
+    /// # Errors
+    /// What is wrong with the file's form, with its line.
+    pub fn read(text: &str) -> Result<Self, Problem> {
+        serde_saphyr::from_str(text).map_err(|error| Problem::new("install", error.to_string()))
+    }
+
     /// What is wrong with the settings by themselves.
     pub(crate) fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

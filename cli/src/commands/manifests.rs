@@ -1,0 +1,73 @@
+//! What the commands about manifests share: install settings and the policies that go with them.
+
+use egress_render::{Install, Problem};
+use serde_json::Value;
+
+use crate::Console;
+use crate::document;
+use crate::exit::Failure;
+use crate::load::{Inputs, load};
+use crate::report;
+
+/// Install settings and policies.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Settings {
+    /// The install settings.
+    #[arg(long, value_name = "FILE")]
+    install: String,
+    #[command(flatten)]
+    inputs: Inputs,
+}
+
+/// What they hold, if there is nothing wrong with them.
+pub(crate) struct Read {
+    pub(crate) install: Install,
+    pub(crate) policies: Vec<Value>,
+}
+
+impl Settings {
+    /// Reads both. `None` if something is wrong with the policies, which is then said.
+    pub(crate) fn read(&self, console: &mut Console<'_>) -> Result<Option<Read>, Failure> {
+        let text = read_text(&self.install, console)?;
+        let install = Install::read(&text)
+            .map_err(|problem| Failure::new(format!("{}: {}", self.install, problem.message())))?;
+        let loaded = load(&self.inputs, console)?;
+        if loaded.has_errors() {
+            for diagnostic in &loaded.diagnostics {
+                let drawn = report::human(diagnostic, console.color);
+                writeln!(console.stderr, "{drawn}\n")?;
+            }
+            return Ok(None);
+        }
+        let [layers] = loaded.layers.as_slice() else {
+            return Err(Failure::new("policies in manifests cannot be rendered")
+                .with_hint("give the policy files themselves"));
+        };
+        let mut policies = Vec::new();
+        for unit in &layers.units {
+            let text = document::to_json(&unit.root()).map_err(Failure::new)?;
+            let value = serde_json::from_str(&text).map_err(|e| Failure::new(e.to_string()))?;
+            policies.push(value);
+        }
+        Ok(Some(Read { install, policies }))
+    }
+}
+
+/// A file's text; `-` is standard input.
+pub(crate) fn read_text(file: &str, console: &mut Console<'_>) -> Result<String, Failure> {
+    if file == "-" {
+        let mut text = String::new();
+        console.stdin.read_to_string(&mut text)?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(console.directory.join(file))
+        .map_err(|error| Failure::new(format!("{file}: {error}")))
+}
+
+/// Says what keeps something from being rendered.
+pub(crate) fn say(problems: &[Problem], console: &mut Console<'_>) -> Result<(), Failure> {
+    for problem in problems {
+        writeln!(console.stderr, "error: {problem}")?;
+    }
+    Ok(())
+}

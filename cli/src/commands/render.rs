@@ -1,0 +1,85 @@
+//! `warden render`: from policies to the manifests that a mesh applies.
+
+use std::path::Path;
+
+use egress_render::Rendered;
+
+use super::manifests::{Settings, say};
+use crate::Console;
+use crate::exit::{Exit, Failure};
+
+/// Above this size client-side `kubectl apply` refuses an object, because it copies it into an
+/// annotation.
+const CLIENT_SIDE: usize = 256 * 1024;
+
+/// Render everything that a mesh applies, from policies and install settings.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  warden render --install install.yaml policy.yaml | kubectl apply --server-side -f -
+  warden render --install install.yaml --output-dir rendered policy.yaml
+  warden render --install install.yaml --prune-list policy.yaml")]
+pub(crate) struct Render {
+    #[command(flatten)]
+    settings: Settings,
+    /// Write one file per object into this folder instead.
+    #[arg(long, value_name = "FOLDER")]
+    output_dir: Option<String>,
+    /// Print what to remove to take everything back, in the order that closes last.
+    #[arg(long, conflicts_with = "output_dir")]
+    prune_list: bool,
+}
+
+impl Render {
+    pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let Some(read) = self.settings.read(console)? else {
+            return Ok(Exit::Defects);
+        };
+        let rendered = match egress_render::render(&read.install, &read.policies) {
+            Ok(rendered) => rendered,
+            Err(problems) => {
+                say(&problems, console)?;
+                return Ok(Exit::Defects);
+            }
+        };
+        if self.prune_list {
+            write!(console.stdout, "{}", rendered.prune_list())?;
+            return Ok(Exit::Ok);
+        }
+        match &self.output_dir {
+            None => write!(console.stdout, "{}", rendered.yaml())?,
+            Some(folder) => write_files(&rendered, &console.directory.join(folder))?,
+        }
+        summary(&rendered, console)?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn write_files(rendered: &Rendered, folder: &Path) -> Result<(), Failure> {
+    let failure = |error: std::io::Error| Failure::new(format!("{}: {error}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(failure)?;
+    for object in rendered.objects() {
+        std::fs::write(folder.join(object.file_name()), object.yaml()).map_err(failure)?;
+    }
+    Ok(())
+}
+
+fn summary(rendered: &Rendered, console: &mut Console<'_>) -> Result<(), Failure> {
+    let count = rendered.objects().len();
+    let hash = rendered.policy_hash();
+    writeln!(console.stderr, "{count} objects, policy {hash}")?;
+    if let Some((name, size)) = rendered.largest() {
+        writeln!(console.stderr, "largest: {name}, {} KiB", size / 1024)?;
+        if size > CLIENT_SIDE {
+            writeln!(
+                console.stderr,
+                "apply it with `kubectl apply --server-side`"
+            )?;
+        }
+    }
+    writeln!(
+        console.stderr,
+        "istiod's own settings are not rendered: check them with `warden doctor`"
+    )?;
+    Ok(())
+}
