@@ -3,6 +3,8 @@
 //! A test that needs a program which is not there is listed as ignored and says how to enable it,
 //! unless `WARDEN_ISTIO_REQUIRED` is set, as in CI.
 
+#[path = "istio/live.rs"]
+mod live;
 #[path = "istio/manifests.rs"]
 mod manifests;
 #[path = "istio/matrix.rs"]
@@ -23,7 +25,10 @@ pub(crate) struct Case {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let cases = manifests::CASES.iter().chain(matrix::CASES);
+    let cases = manifests::CASES
+        .iter()
+        .chain(matrix::CASES)
+        .chain(live::CASES);
     for program in Program::ALL {
         let skipped: Vec<_> = cases
             .clone()

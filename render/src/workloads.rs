@@ -107,8 +107,9 @@ fn headers(traffic: &Traffic) -> Vec<Value> {
     headers
 }
 
-/// A missing label must not look like one whose value is empty.
+/// A missing label must not look like one whose value is empty: it has no `=`. Two expressions,
+/// because Envoy's CEL does not join texts.
 fn label(key: &str) -> String {
     let labels = "xds.node.metadata['LABELS']";
-    format!("{key}%CEL('{key}' in {labels} ? '=' + {labels}['{key}'] : '')%")
+    format!("{key}%CEL('{key}' in {labels} ? '=' : '')%%CEL({labels}['{key}'])%")
 }

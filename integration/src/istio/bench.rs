@@ -9,7 +9,8 @@ use egress_render::{Install, Rendered};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::control_plane::{ADDRESS, ControlPlane, Feed, XDS};
+use super::control_plane::{ADDRESS, ControlPlane, DEBUG, Feed, XDS};
+use super::dump;
 use super::pod::Pod;
 use super::reference;
 use crate::certificates::Authority;
@@ -31,6 +32,8 @@ pub struct Plan {
     /// Istio's own metadata filters in the generated configuration. A stock Envoy cannot load it,
     /// but it can be read.
     pub metadata_exchange: bool,
+    /// Whether to wait until every proxy has the listeners that a sound rendering gives it.
+    pub sound: bool,
     /// Objects beside the rendered ones, such as a tenant's.
     pub others: String,
 }
@@ -42,6 +45,7 @@ impl Plan {
         Self {
             manifests: rendered.yaml(),
             metadata_exchange: false,
+            sound: true,
             others: String::new(),
         }
     }
@@ -122,7 +126,7 @@ impl Bench {
             _certificates: certificates,
             files,
         };
-        if !plan.metadata_exchange {
+        if plan.sound && !plan.metadata_exchange {
             bench.listening()?;
         }
         Ok(bench)
@@ -170,6 +174,23 @@ impl Bench {
     #[must_use]
     pub fn files(&self) -> &Path {
         self.files.path()
+    }
+
+    /// The gateway's configuration as Envoy has it.
+    ///
+    /// # Errors
+    /// If Envoy does not say.
+    pub fn dump(&self) -> Result<Value> {
+        dump::of(SocketAddrV4::new(GATEWAY, 15000), "/config_dump")
+    }
+
+    /// The gateway's configuration as the control plane generates it.
+    ///
+    /// # Errors
+    /// If the gateway is not known there.
+    pub fn generated(&self) -> Result<Value> {
+        let address = SocketAddrV4::new(ADDRESS, DEBUG);
+        dump::of(address, "/debug/config_dump?proxyID=egress-0.istio-egress")
     }
 
     fn pod(&self, name: &str) -> Result<&Pod> {

@@ -1,0 +1,272 @@
+//! The configuration that a real control plane makes of the manifests: audited as it runs, with
+//! parts left out, and with a tenant's objects beside it.
+
+use anyhow::{Result, ensure};
+use egress_render::doctor::Needs;
+use egress_render::{Problem, Rendered, audit};
+use integration::istio::bench::{Bench, Plan, install};
+use integration::istio::reference;
+use integration::istio::tools::Program;
+use integration::mesh::address_of;
+use integration::sandbox;
+use serde_json::Value;
+
+use crate::Case;
+
+macro_rules! cases {
+    ($($name:ident),+ $(,)?) => {
+        pub(crate) const CASES: &[Case] = &[$(Case {
+            name: stringify!($name),
+            needs: &[Program::Istiod],
+            body: || sandbox::test(stringify!($name), $name),
+        }),+];
+    };
+}
+
+cases!(
+    the_live_configuration_is_what_was_rendered,
+    with_metadata_exchange_every_filter_is_in_its_place,
+    a_plugin_whose_port_matches_nothing_is_found_and_closes,
+    without_the_plugins_the_gateway_is_closed,
+    without_the_routes_and_lock_the_gateway_is_closed,
+    without_peer_metadata_rules_with_labels_accept_nothing,
+    without_the_sidecar_patch_tcp_is_closed,
+    a_tenants_gateway_adds_no_port,
+    a_tenants_route_takes_no_name,
+    a_tenants_route_that_gets_in_is_found_and_refused,
+);
+
+fn rendered() -> Result<Rendered> {
+    reference::of(&install()?, &[reference::policy()?])
+}
+
+fn audited(dump: &Value) -> Result<Vec<Problem>> {
+    let install = install()?;
+    let needs = Needs::of(&install, &[reference::policy()?]);
+    let needs = needs.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    Ok(audit::gateway(dump, &install, &needs.traffic))
+}
+
+/// The manifests without some objects.
+fn without(rendered: &Rendered, left_out: &[(&str, &str)]) -> String {
+    let stays = |kind: &str, name: &str| !left_out.contains(&(kind, name));
+    let objects = rendered.objects().iter();
+    let texts: Vec<_> = objects
+        .filter(|object| stays(object.kind(), object.name()))
+        .map(egress_render::Object::yaml)
+        .collect();
+    texts.join("---\n")
+}
+
+/// What the reference case allows, by its three ways, and whether each works.
+fn allowed(bench: &Bench) -> Result<[bool; 3]> {
+    let github = address_of("api.github.com")?;
+    let http = bench.http("app1", github, "api.github.com")?;
+    let tcp = bench.tcp("app1", address_of("partner.example")?, 22)?;
+    Ok([
+        http.is_some_and(|answer| answer.status == 200),
+        bench.tls("app1", github, "api.github.com")?,
+        matches!(tcp, integration::client::Heard::Bytes(_)),
+    ])
+}
+
+fn start(manifests: String, sound: bool) -> Result<Bench> {
+    Bench::start(&Plan {
+        manifests,
+        sound,
+        metadata_exchange: false,
+        others: String::new(),
+    })
+}
+
+/// Without some objects: what still works of what is allowed.
+fn left(left_out: &[(&str, &str)]) -> Result<([bool; 3], Bench)> {
+    let bench = start(without(&rendered()?, left_out), false)?;
+    // The proxies say that they are ready when they have what the control plane sends them.
+    let works = allowed(&bench)?;
+    Ok((works, bench))
+}
+
+fn nothing_arrived(bench: &Bench) -> Result<()> {
+    let seen = bench.outside.seen();
+    ensure!(seen.is_empty(), "{seen:?}");
+    Ok(())
+}
+
+fn the_live_configuration_is_what_was_rendered() -> Result<()> {
+    let bench = Bench::start(&Plan::of(&rendered()?))?;
+    let found = audited(&bench.dump()?)?;
+    ensure!(found.is_empty(), "{found:?}");
+    ensure!(
+        allowed(&bench)? == [true; 3],
+        "what is allowed does not work"
+    );
+    Ok(())
+}
+
+/// A stock Envoy refuses this configuration, so routes are not asked for; chains and clusters
+/// are all there.
+fn with_metadata_exchange_every_filter_is_in_its_place() -> Result<()> {
+    let mut plan = Plan::of(&rendered()?);
+    plan.metadata_exchange = true;
+    let bench = Bench::start(&plan)?;
+    let dump = bench.generated()?;
+    let found = audited(&dump)?;
+    ensure!(found.is_empty(), "{found:?}");
+    let text = dump.to_string();
+    ensure!(
+        text.contains("istio.metadata_exchange"),
+        "no metadata exchange"
+    );
+    ensure!(
+        text.contains(r#""additional_labels":["egress-ruleset"]"#),
+        "the label does not travel"
+    );
+    Ok(())
+}
+
+fn a_plugin_whose_port_matches_nothing_is_found_and_closes() -> Result<()> {
+    let sound = rendered()?.yaml();
+    let port = "  match:\n  - ports:\n    - number: 8080\n";
+    ensure!(
+        sound.contains(port),
+        "the plugin's port is written otherwise"
+    );
+    let bench = start(
+        sound.replace(port, "  match:\n  - ports:\n    - number: 8081\n"),
+        true,
+    )?;
+    let found = audited(&bench.dump()?)?;
+    ensure!(
+        found
+            .iter()
+            .any(|problem| problem.message() == "the policy is missing"),
+        "{found:?}"
+    );
+    let [http, ..] = allowed(&bench)?;
+    ensure!(!http, "HTTP passes without the policy");
+    Ok(())
+}
+
+fn without_the_plugins_the_gateway_is_closed() -> Result<()> {
+    let plugins = [
+        ("WasmPlugin", "egress-warden-http"),
+        ("WasmPlugin", "egress-warden-tunnel"),
+    ];
+    let (works, bench) = left(&plugins)?;
+    ensure!(works == [false; 3], "{works:?}");
+    nothing_arrived(&bench)
+}
+
+fn without_the_routes_and_lock_the_gateway_is_closed() -> Result<()> {
+    let (works, bench) = left(&[("EnvoyFilter", "egress-warden")])?;
+    ensure!(works == [false; 3], "{works:?}");
+    nothing_arrived(&bench)
+}
+
+fn without_peer_metadata_rules_with_labels_accept_nothing() -> Result<()> {
+    let (works, _bench) = left(&[("EnvoyFilter", "egress-warden-peer-metadata")])?;
+    // Tunnels carry their labels themselves.
+    ensure!(works == [false, true, true], "{works:?}");
+    Ok(())
+}
+
+fn without_the_sidecar_patch_tcp_is_closed() -> Result<()> {
+    let left_out = [("EnvoyFilter", "egress-warden-tunnel")];
+    let bench = start(without(&rendered()?, &left_out), false)?;
+    let github = address_of("api.github.com")?;
+    // The gateway's answer to what is no HTTP is no TLS either.
+    let came = bench.tls("app1", github, "api.github.com").unwrap_or(false);
+    ensure!(!came, "TLS passes without a tunnel");
+    nothing_arrived(&bench)
+}
+
+fn a_tenants_gateway_adds_no_port() -> Result<()> {
+    let mut plan = Plan::of(&rendered()?);
+    TENANT_GATEWAY.clone_into(&mut plan.others);
+    let bench = Bench::start(&plan)?;
+    let found = audited(&bench.dump()?)?;
+    ensure!(found.is_empty(), "{found:?}");
+    ensure!(
+        !bench.gateway.get("/listeners")?.contains("22022"),
+        "the port is there"
+    );
+    Ok(())
+}
+
+fn a_tenants_route_takes_no_name() -> Result<()> {
+    let mut plan = Plan::of(&rendered()?);
+    TENANT_ROUTE.clone_into(&mut plan.others);
+    let bench = Bench::start(&plan)?;
+    let found = audited(&bench.dump()?)?;
+    ensure!(found.is_empty(), "{found:?}");
+    ensure!(
+        allowed(&bench)? == [true; 3],
+        "what is allowed does not work"
+    );
+    Ok(())
+}
+
+/// The same with the one word that keeps tenants out taken away: the audit sees it, and the module
+/// refuses a route that was not rendered.
+fn a_tenants_route_that_gets_in_is_found_and_refused() -> Result<()> {
+    let mut plan = Plan::of(&rendered()?);
+    let own = "    - ./*\n";
+    ensure!(
+        plan.manifests.contains(own),
+        "the Gateway's hosts are written otherwise"
+    );
+    plan.manifests = plan.manifests.replace(own, "    - '*/*'\n");
+    TENANT_ROUTE.clone_into(&mut plan.others);
+    let bench = Bench::start(&plan)?;
+    let found = audited(&bench.dump()?)?;
+    ensure!(!found.is_empty(), "the tenant's route is not found");
+    let github = address_of("api.github.com")?;
+    let answer = bench.http("app1", github, "api.github.com")?;
+    ensure!(
+        answer.is_some_and(|answer| answer.status == 403),
+        "it is not refused"
+    );
+    nothing_arrived(&bench)
+}
+
+/// Plaintext TCP on a port of its own at the egress gateway's pods.
+const TENANT_GATEWAY: &str = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: mine, namespace: app1-ns}
+spec:
+  selector: {istio: egressgateway}
+  servers:
+  - {port: {number: 22022, name: tcp, protocol: TCP}, hosts: ['*']}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: mine, namespace: app1-ns}
+spec:
+  hosts: ['*']
+  gateways: [mine]
+  tcp:
+  - route: [{destination: {host: egress-gateway.istio-egress.svc.cluster.local, port: {number: 8080}}}]
+";
+
+/// A narrower route for a name that the policy allows, to a server of the tenant's.
+const TENANT_ROUTE: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: mine, namespace: app1-ns}
+spec:
+  hosts: [evil.example]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 198.51.100.66}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: mine, namespace: app1-ns}
+spec:
+  hosts: [api.github.com]
+  gateways: [istio-egress/egress-warden]
+  http:
+  - route: [{destination: {host: evil.example, port: {number: 80}}}]
+";

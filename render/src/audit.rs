@@ -1,0 +1,97 @@
+//! Whether a gateway's live configuration is what was rendered: every listener, chain, route and
+//! cluster of a configuration dump, Envoy's or istiod's.
+//!
+//! The question is always the same: is there a way out without the policy before it?
+
+mod chains;
+mod dump;
+mod routes;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::install::Install;
+use crate::module::{http_cluster, inspection_cluster};
+use crate::problem::Problem;
+use crate::traffic::Traffic;
+
+/// What a gateway may have, beside what comes with Istio's own bootstrap.
+pub(crate) struct Rendered {
+    http_port: u64,
+    tunnel_port: u64,
+    labels: bool,
+    /// Clusters for HTTP requests.
+    http: BTreeSet<String>,
+    /// Clusters for tunnels.
+    tunnel: BTreeSet<String>,
+}
+
+/// Everything in the dump that was not rendered, or that is not where it has to be. Nothing means
+/// that no way leads out past the policy.
+#[must_use]
+pub fn gateway(dump: &Value, install: &Install, traffic: &Traffic) -> Vec<Problem> {
+    let rendered = Rendered::of(install, traffic);
+    let dump = dump::snake_case(dump);
+    let mut problems = Vec::new();
+    let listeners = dump::listeners(&dump);
+    for port in [rendered.http_port, rendered.tunnel_port] {
+        if !listeners
+            .iter()
+            .any(|listener| chains::port(listener) == Some(port))
+        {
+            problems.push(Problem::new("listeners", format!("none for port {port}")));
+        }
+    }
+    if !listeners.iter().any(|listener| chains::is_inner(listener)) {
+        problems.push(Problem::new("listeners", "none for TLS inside tunnels"));
+    }
+    for listener in listeners {
+        chains::check(listener, &rendered, &mut problems);
+    }
+    for config in dump::routes(&dump) {
+        routes::check(config, &rendered, &mut problems);
+    }
+    routes::check_clusters(&dump::clusters(&dump), &rendered, &mut problems);
+    problems
+}
+
+impl Rendered {
+    fn of(install: &Install, traffic: &Traffic) -> Self {
+        let ports = install.spec.gateway.ports;
+        let fixed = ["warden-tcp", "warden-tls-inner"].map(str::to_owned);
+        let devices = install.spec.inspection.iter();
+        Self {
+            http_port: ports.http.into(),
+            tunnel_port: ports.tunnel.into(),
+            labels: !traffic.labels.is_empty(),
+            http: traffic
+                .http
+                .iter()
+                .map(|port| http_cluster(*port))
+                .collect(),
+            tunnel: fixed
+                .into_iter()
+                .chain(devices.map(|device| inspection_cluster(&device.name)))
+                .collect(),
+        }
+    }
+}
+
+fn name(value: &Value) -> &str {
+    value
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+fn items<'v>(value: &'v Value, field: &str) -> impl Iterator<Item = &'v Value> {
+    value
+        .get(field)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests;

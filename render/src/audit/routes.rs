@@ -1,0 +1,101 @@
+//! Routes and clusters: nothing but what was rendered, each with its own lock or filter.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::chains::opens_for;
+use super::{Rendered, items, name};
+use crate::problem::Problem;
+
+const OPTIONS: &str = "envoy.extensions.upstreams.http.v3._http_protocol_options";
+
+pub(super) fn check(config: &Value, rendered: &Rendered, problems: &mut Vec<Problem>) {
+    let place = format!("routes {}", name(config));
+    // Istio names a gateway's routes `https.PORT.SERVER.GATEWAY.NAMESPACE`.
+    let port = name(config)
+        .split('.')
+        .nth(1)
+        .and_then(|port| port.parse::<u64>().ok());
+    let allowed = match port {
+        Some(port) if port == rendered.http_port => &rendered.http,
+        Some(port) if port == rendered.tunnel_port => &rendered.tunnel,
+        _ => &BTreeSet::new(),
+    };
+    let tunnel = port == Some(rendered.tunnel_port);
+    for host in items(config, "virtual_hosts") {
+        for route in items(host, "routes") {
+            let place = format!("{place}, host {}, route {}", name(host), name(route));
+            if let Some(message) = wrong(route, allowed, tunnel) {
+                problems.push(Problem::new(place, message));
+            }
+        }
+    }
+}
+
+fn wrong(route: &Value, allowed: &BTreeSet<String>, tunnel: bool) -> Option<&'static str> {
+    if route.get("direct_response").is_some() {
+        return None;
+    }
+    let Some(cluster) = route.pointer("/route/cluster").and_then(Value::as_str) else {
+        return Some("it leads somewhere that no single cluster names");
+    };
+    if !allowed.contains(cluster) {
+        return Some("it leads to a cluster that was not rendered for this port");
+    }
+    if tunnel && route.pointer("/match/connect_matcher").is_none() {
+        return Some("it takes more than tunnels");
+    }
+    let lock = route.pointer("/typed_per_filter_config/egress-warden.lock");
+    let inward = cluster == "warden-tls-inner";
+    match lock {
+        None if inward => Some("what goes inward is not locked"),
+        Some(lock) => {
+            let rules = lock.pointer("/rbac/rules");
+            let right = inward && rules.is_some_and(|rules| opens_for(rules, "forward"));
+            (!right).then_some("it changes the lock")
+        }
+        None => None,
+    }
+}
+
+/// Every cluster for HTTP requests has the policy before its codec.
+pub(super) fn check_clusters(
+    clusters: &[&Value],
+    rendered: &Rendered,
+    problems: &mut Vec<Problem>,
+) {
+    for wanted in &rendered.http {
+        let found = clusters.iter().find(|cluster| name(cluster) == wanted);
+        let place = format!("cluster {wanted}");
+        let Some(cluster) = found else {
+            problems.push(Problem::new(place, "it is not there"));
+            continue;
+        };
+        let options = cluster
+            .get("typed_extension_protocol_options")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .find(|(key, _)| {
+                key.replace('_', "")
+                    .eq_ignore_ascii_case(&OPTIONS.replace('_', ""))
+            });
+        let filters: Vec<_> = options
+            .into_iter()
+            .flat_map(|(_, options)| items(options, "http_filters"))
+            .collect();
+        let names: Vec<_> = filters.iter().map(|filter| name(filter)).collect();
+        if names
+            != [
+                "egress-warden.upstream",
+                "envoy.filters.http.upstream_codec",
+            ]
+        {
+            problems.push(Problem::new(
+                place,
+                "the policy is not before the resolved address",
+            ));
+        }
+    }
+}
