@@ -1,7 +1,7 @@
 //! The whole mesh: a real control plane fed with the rendered manifests, and stock Envoys as the
 //! gateway and as the sidecars of the reference case.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -96,7 +96,7 @@ impl Bench {
         let outside_authority = Authority::new("outside")?;
         let names = HOSTS
             .iter()
-            .map(|(name, address)| ((*name).to_owned(), *address));
+            .map(|(name, address)| ((*name).to_owned(), IpAddr::from(*address)));
         let dns = Dns::start(DNS, names.collect())?;
         let outside = world(&outside_authority)?;
         let certificates = certificates(folder)?;
