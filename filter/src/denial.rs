@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use egress_policy::destination::Agreed;
 use egress_policy::name::Host;
 use egress_policy::verdict::{Basis, Code, Ruling};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::host::Response;
+use crate::record::json;
 
 /// gRPC's `PERMISSION_DENIED`.
 const PERMISSION_DENIED: i32 = 7;
@@ -21,6 +22,16 @@ pub struct Subject<'a> {
     pub destination: &'a str,
 }
 
+#[derive(Serialize)]
+struct Body<'a> {
+    workload: &'a str,
+    destination: &'a str,
+    rule: &'a str,
+    code: &'static str,
+    reason: &'static str,
+    ask: &'a str,
+}
+
 /// The 403. For a gRPC request Envoy turns it into a trailers-only answer whose `grpc-message` is
 /// the percent-encoded body.
 #[must_use]
@@ -32,13 +43,13 @@ pub fn response(subject: Subject<'_>, ruling: &Ruling<'_>, wants_json: bool) -> 
         destination,
     } = subject;
     let (content_type, body) = if wants_json {
-        let body = json!({
-            "workload": workload,
-            "destination": destination,
-            "rule": rule,
-            "code": ruling.code.as_str(),
-            "reason": ruling.code.explanation(),
-            "ask": ask,
+        let body = json(&Body {
+            workload,
+            destination,
+            rule: &rule,
+            code: ruling.code.as_str(),
+            reason: ruling.code.explanation(),
+            ask: &ask,
         });
         ("application/json", format!("{body}\n"))
     } else {

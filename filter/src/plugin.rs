@@ -8,14 +8,14 @@ use egress_policy::config::{Config, Context, LabelSource};
 use egress_policy::defect::{Defect, DefectKind, FieldPath};
 use egress_policy::facts::Fact;
 use egress_policy::verdict::{Code, Evaluation, Verdict};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::caller::identity;
 use crate::claims::{self, ClaimHeaders, OwnedClaims};
 use crate::connections::{Connections, Peer};
 use crate::gathered::Gathered;
 use crate::host::{Host, Level, MetricKind};
-use crate::record::{Record, Setting};
+use crate::record::{Record, Setting, json};
 use crate::state;
 
 /// How often the clock is read. `expires` counts in seconds.
@@ -261,6 +261,21 @@ pub const fn context_word(context: Context) -> &'static str {
     }
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Configured<'a> {
+    event: &'static str,
+    context: &'static str,
+    policy_hash: &'a str,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    event: &'static str,
+    kind: &'static str,
+    defect: String,
+}
+
 /// What a root context does with a configuration: the new one in force, or the old one and every
 /// reason why. Envoy keeps the running filter when this returns `None`.
 pub fn accept_configuration<H: Host + Clone>(host: &H, size: usize) -> Option<Rc<Plugin<H>>> {
@@ -277,12 +292,12 @@ pub fn accept_configuration<H: Host + Clone>(host: &H, size: usize) -> Option<Rc
     };
     match Plugin::configure(host.clone(), &bytes) {
         Ok(plugin) => {
-            let line = json!({
-                "event": "configured",
-                "context": context_word(plugin.config.context),
-                "policyHash": plugin.config.policy_hash,
-            });
-            host.log(Level::Info, &line.to_string());
+            let line = Configured {
+                event: "configured",
+                context: context_word(plugin.config.context),
+                policy_hash: &plugin.config.policy_hash,
+            };
+            host.log(Level::Info, &json(&line));
             gauge(host, &rejected, 0);
             gauge(
                 host,
@@ -293,12 +308,12 @@ pub fn accept_configuration<H: Host + Clone>(host: &H, size: usize) -> Option<Rc
         }
         Err(defects) => {
             for defect in &defects {
-                let line = json!({
-                    "event": "configuration refused",
-                    "kind": defect.kind.as_str(),
-                    "defect": defect.to_string(),
-                });
-                host.log(Level::Error, &line.to_string());
+                let line = Refused {
+                    event: "configuration refused",
+                    kind: defect.kind.as_str(),
+                    defect: defect.to_string(),
+                };
+                host.log(Level::Error, &json(&line));
             }
             gauge(host, &rejected, 1);
             None

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use egress_policy::facts::Fact;
 use egress_policy::verdict::{Action, Basis, Ruling, Verdict};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use crate::caller::Identity;
 use crate::gathered::{Gathered, OwnedPath};
@@ -119,48 +119,79 @@ impl Record {
 }
 
 /// The log line: a JSON object with nothing in it that a client could break a line with.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    event: &'static str,
+    context: &'static str,
+    policy_hash: &'a str,
+    action: &'static str,
+    code: &'static str,
+    rule: String,
+    protocol: &'static str,
+    workload: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<BTreeMap<&'a str, &'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_be: Option<WouldBe>,
+}
+
+#[derive(Serialize)]
+struct WouldBe {
+    action: &'static str,
+    code: &'static str,
+    rule: String,
+}
+
 fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> String {
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-    put("event", "verdict".into());
-    put("context", setting.context.into());
-    put("policyHash", setting.policy_hash.into());
-    put("action", verdict.enforced.action.as_str().into());
-    put("code", verdict.enforced.code.as_str().into());
-    put("rule", verdict.enforced.basis.to_string().into());
-    put("protocol", gathered.protocol.as_str().into());
-    put("workload", workload(gathered).into());
-    if let Fact::Known(claims) = &gathered.claims {
-        let labels = claims.labels.iter();
-        let labels: Map<String, Value> = labels
-            .map(|(key, value)| (key.clone(), value.as_str().into()))
-            .collect();
-        put("labels", labels.into());
-    }
-    if let Some(agreed) = gathered.place.agreed() {
-        put("host", agreed.host.to_string().into());
-        put("port", agreed.port.into());
-    }
-    if let Fact::Known(address) = gathered.address {
-        put("address", address.to_string().into());
-    }
-    if let Fact::Known(method) = &gathered.request.method {
-        put("method", method.as_str().into());
-    }
-    if let OwnedPath::Clean(path) = &gathered.request.path {
-        put("path", path.as_str().into());
-    }
-    if let Some(would_be) = verdict.would_be {
-        put(
-            "wouldBe",
-            json!({
-                "action": would_be.action.as_str(),
-                "code": would_be.code.as_str(),
-                "rule": would_be.basis.to_string(),
-            }),
-        );
-    }
-    Value::Object(fields).to_string()
+    let agreed = gathered.place.agreed();
+    let line = Line {
+        event: "verdict",
+        context: setting.context,
+        policy_hash: setting.policy_hash,
+        action: verdict.enforced.action.as_str(),
+        code: verdict.enforced.code.as_str(),
+        rule: verdict.enforced.basis.to_string(),
+        protocol: gathered.protocol.as_str(),
+        workload: workload(gathered),
+        labels: match &gathered.claims {
+            Fact::Known(claims) => Some(claims.pairs().into_iter().collect()),
+            Fact::Pending | Fact::Missing => None,
+        },
+        host: agreed.map(|agreed| agreed.host.to_string()),
+        port: agreed.map(|agreed| agreed.port),
+        address: gathered.address.known().map(|address| address.to_string()),
+        method: match &gathered.request.method {
+            Fact::Known(method) => Some(method),
+            Fact::Pending | Fact::Missing => None,
+        },
+        path: match &gathered.request.path {
+            OwnedPath::Clean(path) => Some(path),
+            OwnedPath::Malformed | OwnedPath::Absent => None,
+        },
+        would_be: verdict.would_be.map(|would_be| WouldBe {
+            action: would_be.action.as_str(),
+            code: would_be.code.as_str(),
+            rule: would_be.basis.to_string(),
+        }),
+    };
+    json(&line)
+}
+
+/// As JSON text. Nothing that this module writes fails to serialise: there are no maps with other
+/// keys than strings.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// The caller in words.
