@@ -232,6 +232,14 @@ impl Host for EnvoyHost {
         .ok_or(HostError)
     }
 
+    fn memory(&self) -> u64 {
+        const PAGE: u64 = 65_536;
+        let pages = core::arch::wasm32::memory_size::<0>();
+        u64::try_from(pages)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(PAGE)
+    }
+
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<Metric, HostError> {
         let kind = match kind {
             MetricKind::Counter => 0,

@@ -284,6 +284,10 @@ impl Host for Fake {
         Ok(bytes.get(..size).unwrap_or(&bytes).to_vec())
     }
 
+    fn memory(&self) -> u64 {
+        1 << 20
+    }
+
     fn define_metric(&self, _kind: MetricKind, name: &str) -> Result<Metric, HostError> {
         self.call("define metric")?;
         let mut metrics = self.0.metrics.borrow_mut();

@@ -141,6 +141,9 @@ pub trait Host {
     /// [`HostError`] if it cannot be read.
     fn configuration(&self, size: usize) -> Result<Vec<u8>, HostError>;
 
+    /// Bytes of memory that the module has grown to. It never shrinks, so this is the peak.
+    fn memory(&self) -> u64;
+
     /// Defines a metric, or finds it again.
     ///
     /// # Errors

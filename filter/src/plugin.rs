@@ -299,11 +299,11 @@ pub fn accept_configuration<H: Host + Clone>(host: &H, size: usize) -> Option<Rc
             };
             host.log(Level::Info, &json(&line));
             gauge(host, &rejected, 0);
-            gauge(
-                host,
-                &format!("warden_policy_hash.{name}"),
-                short(&plugin.config.policy_hash),
-            );
+            let hash = short(&plugin.config.policy_hash);
+            gauge(host, &format!("warden_policy_hash.{name}"), hash);
+            let rules = u64::try_from(plugin.config.policies.rule_count()).unwrap_or(u64::MAX);
+            gauge(host, "warden_rules", rules);
+            gauge(host, "warden_memory_bytes", host.memory());
             Some(Rc::new(plugin))
         }
         Err(defects) => {
