@@ -4,12 +4,14 @@
 //! - [`reference`] is the reference case as an admin would have it.
 //! - [`control_plane`] runs the generator of a real mesh's configuration.
 //! - [`dump`] reads configuration dumps.
+//! - [`matrix`] is who reaches what in the reference case.
 //! - [`pod`] is a network of its own, redirected as Istio redirects it.
 //! - [`bench`] puts all of it together.
 
 pub mod bench;
 pub mod control_plane;
 pub mod dump;
+pub mod matrix;
 pub mod pod;
 pub mod reference;
 pub mod tools;

@@ -31,6 +31,10 @@ enum Command {
         /// node's kernel.
         #[arg(long, conflicts_with_all = ["json", "keep"])]
         bypass: bool,
+        /// On configuration that a real Istio control plane generates from the rendered
+        /// manifests.
+        #[arg(long, conflicts_with_all = ["keep", "bypass"])]
+        istio: bool,
     },
     /// Run every check and test, or one part.
     Test {
@@ -55,7 +59,10 @@ enum Command {
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Demo { bypass: true, .. } => bypass(),
-        Command::Demo { json, keep, .. } => demo(json, keep),
+        Command::Demo {
+            json, istio: true, ..
+        } => demo("istio-demo", json, false),
+        Command::Demo { json, keep, .. } => demo("demo", json, keep),
         Command::Test { only } => Ok(test::run(only)),
         Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
@@ -81,7 +88,7 @@ fn bypass() -> Result<ExitCode> {
     run::check(&mut table).map(|()| ExitCode::SUCCESS)
 }
 
-fn demo(json: bool, keep: bool) -> Result<ExitCode> {
+fn demo(program: &str, json: bool, keep: bool) -> Result<ExitCode> {
     let envoy = envoy::install()?;
     build::wasm()?;
     let mut command = run::cargo(&[
@@ -90,7 +97,7 @@ fn demo(json: bool, keep: bool) -> Result<ExitCode> {
         "--package",
         "integration",
         "--bin",
-        "demo",
+        program,
     ]);
     command.arg("--").env("ENVOY", envoy);
     for (wanted, flag) in [(json, "--json"), (keep, "--keep")] {

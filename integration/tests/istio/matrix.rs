@@ -1,128 +1,181 @@
-//! The reference matrix over both hops: stock Envoys as sidecars and gateway, with the
-//! configuration that a real control plane makes of the rendered manifests.
-
-use std::net::Ipv4Addr;
+//! The reference matrix over both hops, and what happens to it when policies and modules change:
+//! stock Envoys as sidecars and gateway, with the configuration that a real control plane makes of
+//! the rendered manifests.
 
 use anyhow::{Context, Result, ensure};
 use integration::client::Heard;
-use integration::istio::bench::{Bench, Plan, install};
-use integration::istio::reference;
+use integration::envoy::eventually;
+use integration::istio::bench::{Bench, Plan, install, test_patches};
 use integration::istio::tools::Program;
-use integration::mesh::{SMTP_BANNER, SSH_BANNER, address_of};
+use integration::istio::{matrix, reference};
+use integration::mesh::address_of;
 use integration::sandbox;
+use serde_json::Value;
 
 use crate::Case;
 
-pub(crate) const CASES: &[Case] = &[Case {
-    name: "the_reference_matrix_holds_over_both_hops",
-    needs: &[Program::Istiod],
-    body: || sandbox::test("the_reference_matrix_holds_over_both_hops", matrix),
-}];
-
-/// What an application tries.
-enum Try {
-    /// An HTTP request for this name, to its own address.
-    Http(&'static str),
-    /// The same with another name in Host than the address belongs to.
-    HttpAs(&'static str, &'static str),
-    /// A TLS handshake.
-    Tls(&'static str),
-    /// A connection to a server that speaks first.
-    Tcp(&'static str, u16),
-}
-
-use Try::{Http, HttpAs, Tcp, Tls};
-
-const ROWS: &[(&str, Try, bool)] = &[
-    ("app1", Http("api.github.com"), true),
-    ("app1", Http("codeload.github.com"), true),
-    ("app1", Http("github.com"), false),
-    ("app1", Http("evilgithub.com"), false),
-    ("app1", Http("api.github.com.evil.example"), false),
-    ("app1", Http("api.weather.gov"), false),
-    ("app1", Http("rebind.github.com"), false),
-    ("app1", HttpAs("evilgithub.com", "api.github.com:22"), false),
-    ("app1", Tls("api.github.com"), true),
-    ("app1", Tls("codeload.github.com"), true),
-    ("app1", Tls("github.com"), false),
-    ("app1", Tls("evilgithub.com"), false),
-    ("app1", Tls("api.weather.gov"), false),
-    ("app1", Tcp("partner.example", 22), true),
-    ("app1", Tcp("partner.example", 25), false),
-    ("app1", Tcp("other-partner.example", 22), false),
-    ("app1", Tcp("mail.example", 25), false),
-    ("app2", Http("api.weather.gov"), true),
-    ("app2", Http("alerts.weather.gov"), false),
-    ("app2", Http("api.github.com"), false),
-    ("app2", Tls("api.weather.gov"), true),
-    ("app2", Tls("alerts.weather.gov"), false),
-    ("app2", Tls("api.github.com"), false),
-    ("app2", Tcp("mail.example", 25), true),
-    ("app2", Tcp("partner.example", 22), false),
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "the_reference_matrix_holds_over_both_hops",
+        needs: &[Program::Istiod],
+        body: || {
+            sandbox::test(
+                "the_reference_matrix_holds_over_both_hops",
+                the_reference_matrix_holds_over_both_hops,
+            )
+        },
+    },
+    Case {
+        name: "a_new_policy_and_a_broken_module_under_traffic",
+        needs: &[Program::Istiod],
+        body: || {
+            sandbox::test(
+                "a_new_policy_and_a_broken_module_under_traffic",
+                a_new_policy_and_a_broken_module_under_traffic,
+            )
+        },
+    },
+    Case {
+        name: "tests_patch_nothing_but_istios_own_filters",
+        needs: &[],
+        body: tests_patch_nothing_but_istios_own_filters,
+    },
 ];
 
-fn matrix() -> Result<()> {
+fn the_reference_matrix_holds_over_both_hops() -> Result<()> {
     let rendered = reference::of(&install()?, &[reference::policy()?])?;
     let bench = Bench::start(&Plan::of(&rendered))?;
-    let mut wrong = Vec::new();
-    for (app, attempt, allowed) in ROWS {
-        let (name, came) = attempt.by(&bench, app).with_context(|| app.to_owned())?;
-        if came != *allowed {
-            wrong.push(format!(
-                "{app} {name}: expected {allowed}, came through: {came}"
-            ));
-        }
-    }
-    if !wrong.is_empty() {
+    let outcomes = matrix::run(&bench)?;
+    let differ: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| outcome.came != outcome.expected)
+        .collect();
+    if !differ.is_empty() {
         let log = bench.gateway.log()?;
         let told = |line: &&str| line.contains("verdict") || line.contains("rejected");
         let lines: Vec<_> = log.lines().filter(told).collect();
-        anyhow::bail!("{}\n{}", wrong.join("\n"), lines.join("\n"));
+        anyhow::bail!("{differ:#?}\n{}", lines.join("\n"));
     }
-    nothing_else_arrived(&bench)
+    let leaks = matrix::leaks(&bench)?;
+    ensure!(leaks.is_empty(), "{leaks:?}");
+    Ok(())
 }
 
-impl Try {
-    /// What was tried, in words, and whether the right server answered.
-    fn by(&self, bench: &Bench, app: &str) -> Result<(String, bool)> {
-        Ok(match self {
-            Http(name) => {
-                let answer = bench.http(app, address_of(name)?, name)?;
-                let came = answer.is_some_and(|answer| answer.body == format!("{name}\n"));
-                (format!("http {name}"), came)
-            }
-            HttpAs(name, authority) => {
-                let answer = bench.http(app, address_of(name)?, authority)?;
-                let came = answer.is_some_and(|answer| answer.status == 200);
-                (format!("http {authority} at {name}"), came)
-            }
-            Tls(name) => (
-                format!("tls {name}"),
-                bench.tls(app, address_of(name)?, name)?,
-            ),
-            Tcp(name, port) => {
-                let heard = bench.tcp(app, address_of(name)?, *port)?;
-                let banner = if *port == 22 { SSH_BANNER } else { SMTP_BANNER };
-                let came = heard == Heard::Bytes(banner.as_bytes().to_vec());
-                (format!("tcp {name}:{port}"), came)
-            }
+/// Manifests whose policy has one rule less.
+fn tighter() -> Result<Plan> {
+    let mut policy = reference::policy()?;
+    let rules = policy
+        .pointer_mut("/spec/tiers/1/rules")
+        .and_then(Value::as_array_mut);
+    let rules = rules.context("no rules")?;
+    rules.retain(|rule| rule.get("name") != Some(&Value::from("app1-partner-ssh")));
+    Ok(Plan::of(&reference::of(&install()?, &[policy])?))
+}
+
+/// Manifests whose module cannot be loaded.
+fn broken() -> Result<Plan> {
+    let mut install = install()?;
+    let file = std::env::temp_dir().join("egress-warden-no-module.wasm");
+    std::fs::write(&file, b"no module")?;
+    install.spec.module.url = format!("file://{}", file.display());
+    Ok(Plan::of(&reference::of(&install, &[reference::policy()?])?))
+}
+
+fn ssh(bench: &Bench) -> Result<bool> {
+    let heard = bench.tcp("app1", address_of("partner.example")?, 22)?;
+    Ok(matches!(heard, Heard::Bytes(_)))
+}
+
+fn github(bench: &Bench) -> Result<bool> {
+    let answer = bench.http("app1", address_of("api.github.com")?, "api.github.com")?;
+    Ok(answer.is_some_and(|answer| answer.status == 200))
+}
+
+/// Goes on sending what every version allows until `done`; none of it may fail.
+fn under_traffic(bench: &Bench, what: &str, done: impl Fn() -> Result<bool>) -> Result<()> {
+    let mut failed = 0_u32;
+    let mut error = None;
+    eventually(what, || {
+        failed += u32::from(!github(bench).unwrap_or(false));
+        done().unwrap_or_else(|found| {
+            error = Some(found);
+            true
         })
-    }
+    })?;
+    error.map_or(Ok(()), Err)?;
+    ensure!(
+        failed == 0,
+        "{failed} requests failed while waiting for: {what}"
+    );
+    Ok(())
 }
 
-/// No byte of a denied attempt reached the outside, not even as a question for a name.
-fn nothing_else_arrived(bench: &Bench) -> Result<()> {
-    for name in ["github.com", "evilgithub.com", "alerts.weather.gov"] {
-        let address: Ipv4Addr = address_of(name)?;
-        let seen = bench.outside.seen();
-        let reached = seen
-            .iter()
-            .any(|seen| seen.address.is_some_and(|(ip, _)| ip == address));
-        ensure!(!reached, "{name} was reached");
+fn a_new_policy_and_a_broken_module_under_traffic() -> Result<()> {
+    let rendered = reference::of(&install()?, &[reference::policy()?])?;
+    let mut bench = Bench::start(&Plan::of(&rendered))?;
+    ensure!(
+        github(&bench)? && ssh(&bench)?,
+        "the first version does not work"
+    );
+
+    bench.update(&tighter()?)?;
+    under_traffic(&bench, "the rule to be gone", || Ok(!ssh(&bench)?))?;
+
+    // The broken version would allow SSH again. It never comes into force.
+    bench.update(&broken()?)?;
+    under_traffic(&bench, "the broken module to be refused", || {
+        let stats = bench
+            .gateway
+            .get("/stats?filter=extension_config_discovery.*(fail|reject)")?;
+        Ok(stats
+            .lines()
+            .any(|line| !line.ends_with(": 0") && line.contains("discovery")))
+    })?;
+    ensure!(github(&bench)?, "a broken module stops what runs");
+    ensure!(!ssh(&bench)?, "a broken module opens");
+
+    bench.update(&Plan::of(&rendered))?;
+    under_traffic(&bench, "the first version to be back", || ssh(&bench))
+}
+
+/// The list of what tests change is a file; this is what may stand in it.
+fn tests_patch_nothing_but_istios_own_filters() -> Result<()> {
+    let patches: Vec<Value> = serde_saphyr::from_multiple(&test_patches()?)?;
+    for filter in &patches {
         ensure!(
-            !bench.dns.asked().iter().any(|asked| asked == name),
-            "{name} was asked for"
+            filter.get("kind") == Some(&Value::from("EnvoyFilter")),
+            "{filter}"
         );
+        let all = filter
+            .pointer("/spec/configPatches")
+            .and_then(Value::as_array);
+        for patch in all.context("no patches")? {
+            let text = |pointer: &str| patch.pointer(pointer).and_then(Value::as_str);
+            let filter = text("/match/listener/filterChain/filter/subFilter/name");
+            let allowed = match (text("/applyTo"), text("/patch/operation"), filter) {
+                (Some("HTTP_FILTER"), Some("REMOVE"), Some("istio.alpn"))
+                | (Some("HTTP_FILTER"), Some("REPLACE"), Some("egress-warden.peer-metadata")) => {
+                    true
+                }
+                (Some("ROUTE_CONFIGURATION"), Some("MERGE"), None) => only_a_header(patch),
+                _ => false,
+            };
+            ensure!(allowed, "tests must not change this: {patch}");
+        }
     }
     Ok(())
+}
+
+/// Whether a patch of sidecars adds Istio's metadata header and nothing else.
+fn only_a_header(patch: &Value) -> bool {
+    let value = patch.pointer("/patch/value").and_then(Value::as_object);
+    let headers = value.and_then(|value| value.get("request_headers_to_add")?.as_array());
+    let outbound = patch.pointer("/match/context") == Some(&Value::from("SIDECAR_OUTBOUND"));
+    outbound
+        && value.is_some_and(|value| value.len() == 1)
+        && headers.is_some_and(|headers| {
+            headers.iter().all(|header| {
+                header.pointer("/header/key") == Some(&Value::from("x-envoy-peer-metadata"))
+            })
+        })
 }

@@ -1,0 +1,46 @@
+//! The reference matrix on configuration that a real Istio control plane generates:
+//! `cargo xtask demo --istio`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use integration::istio::bench::{Bench, Plan, install};
+use integration::istio::tools::{Missing, Program};
+use integration::istio::{matrix, reference};
+use integration::sandbox;
+
+fn main() -> Result<ExitCode> {
+    if Program::Istiod.find().is_none() {
+        eprintln!("demo: {}", Missing(Program::Istiod));
+        return Ok(ExitCode::FAILURE);
+    }
+    if !sandbox::inside() {
+        return sandbox::reenter();
+    }
+    eprintln!("demo: starting the control plane, the gateway, two pods and the outside world");
+    let rendered = reference::of(&install()?, &[reference::policy()?])?;
+    let bench = Bench::start(&Plan::of(&rendered))?;
+    let outcomes = matrix::run(&bench)?;
+    let leaks = matrix::leaks(&bench)?;
+    let json = std::env::args().any(|argument| argument == "--json");
+    let text = if json {
+        format!("{:#}\n", matrix::json(&outcomes))
+    } else {
+        matrix::table(&outcomes)
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    let differ = outcomes
+        .iter()
+        .filter(|outcome| outcome.came != outcome.expected)
+        .count();
+    eprintln!(
+        "{} rows, {differ} differ; leaks: {}",
+        outcomes.len(),
+        leaks.len()
+    );
+    for leak in &leaks {
+        eprintln!("{leak}");
+    }
+    Ok(ExitCode::from(u8::from(differ > 0 || !leaks.is_empty())))
+}

@@ -1,0 +1,180 @@
+//! The reference matrix as an application sees it, over both hops.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::bench::Bench;
+use crate::client::Heard;
+use crate::mesh::{SMTP_BANNER, SSH_BANNER, address_of};
+
+/// What an application tries.
+#[derive(Clone, Copy, Debug)]
+pub enum Try {
+    /// An HTTP request for this name, to its own address.
+    Http(&'static str),
+    /// A request to the first name's address with the second in Host.
+    HttpAs(&'static str, &'static str),
+    /// A TLS handshake.
+    Tls(&'static str),
+    /// A connection to a server that speaks first.
+    Tcp(&'static str, u16),
+}
+
+use Try::{Http, HttpAs, Tcp, Tls};
+
+/// Who tries what, and whether it comes through.
+pub const ROWS: &[(&str, Try, bool)] = &[
+    ("app1", Http("api.github.com"), true),
+    ("app1", Http("codeload.github.com"), true),
+    ("app1", Http("github.com"), false),
+    ("app1", Http("evilgithub.com"), false),
+    ("app1", Http("api.github.com.evil.example"), false),
+    ("app1", Http("api.weather.gov"), false),
+    ("app1", Http("rebind.github.com"), false),
+    ("app1", HttpAs("evilgithub.com", "api.github.com:22"), false),
+    ("app1", Tls("api.github.com"), true),
+    ("app1", Tls("codeload.github.com"), true),
+    ("app1", Tls("github.com"), false),
+    ("app1", Tls("evilgithub.com"), false),
+    ("app1", Tls("api.weather.gov"), false),
+    ("app1", Tcp("partner.example", 22), true),
+    ("app1", Tcp("partner.example", 25), false),
+    ("app1", Tcp("other-partner.example", 22), false),
+    ("app1", Tcp("mail.example", 25), false),
+    ("app2", Http("api.weather.gov"), true),
+    ("app2", Http("alerts.weather.gov"), false),
+    ("app2", Http("api.github.com"), false),
+    ("app2", Tls("api.weather.gov"), true),
+    ("app2", Tls("alerts.weather.gov"), false),
+    ("app2", Tls("api.github.com"), false),
+    ("app2", Tcp("mail.example", 25), true),
+    ("app2", Tcp("partner.example", 22), false),
+];
+
+/// Names that no rule allows anybody: neither they nor their addresses may ever be asked for.
+const NEVER: [&str; 3] = ["github.com", "evilgithub.com", "alerts.weather.gov"];
+
+/// What came of one row.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Who tried.
+    pub app: &'static str,
+    /// What, in words.
+    pub attempt: String,
+    /// Whether the policy lets it through.
+    pub expected: bool,
+    /// Whether the right server answered.
+    pub came: bool,
+}
+
+/// Tries every row.
+///
+/// # Errors
+/// If an attempt neither comes through nor is refused.
+pub fn run(bench: &Bench) -> Result<Vec<Outcome>> {
+    let rows = ROWS.iter().map(|(app, attempt, expected)| {
+        let came = attempt
+            .by(bench, app)
+            .with_context(|| format!("{app} {attempt:?}"))?;
+        Ok(Outcome {
+            app,
+            attempt: attempt.words(),
+            expected: *expected,
+            came,
+        })
+    });
+    rows.collect()
+}
+
+/// What reached the outside that should not have, down to questions for a name.
+///
+/// # Errors
+/// If a name is unknown.
+pub fn leaks(bench: &Bench) -> Result<Vec<String>> {
+    let (seen, asked) = (bench.outside.seen(), bench.dns.asked());
+    let mut leaks = Vec::new();
+    for name in NEVER {
+        let address: Ipv4Addr = address_of(name)?;
+        if seen
+            .iter()
+            .any(|seen| seen.address.is_some_and(|(ip, _)| ip == address))
+        {
+            leaks.push(format!("{name} was reached"));
+        }
+        if asked.iter().any(|asked| asked == name) {
+            leaks.push(format!("{name} was asked for"));
+        }
+    }
+    Ok(leaks)
+}
+
+impl Try {
+    fn words(self) -> String {
+        match self {
+            Http(name) => format!("http {name}"),
+            HttpAs(name, authority) => format!("http {authority} at {name}"),
+            Tls(name) => format!("tls  {name}"),
+            Tcp(name, port) => format!("tcp  {name}:{port}"),
+        }
+    }
+
+    /// Whether the right server answered.
+    fn by(self, bench: &Bench, app: &str) -> Result<bool> {
+        Ok(match self {
+            Http(name) => {
+                let answer = bench.http(app, address_of(name)?, name)?;
+                answer.is_some_and(|answer| answer.body == format!("{name}\n"))
+            }
+            HttpAs(name, authority) => {
+                let answer = bench.http(app, address_of(name)?, authority)?;
+                answer.is_some_and(|answer| answer.status == 200)
+            }
+            Tls(name) => bench.tls(app, address_of(name)?, name)?,
+            Tcp(name, port) => {
+                let banner = if port == 22 { SSH_BANNER } else { SMTP_BANNER };
+                let heard = bench.tcp(app, address_of(name)?, port)?;
+                heard == Heard::Bytes(banner.as_bytes().to_vec())
+            }
+        })
+    }
+}
+
+/// The rows for people.
+#[must_use]
+pub fn table(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    for outcome in outcomes {
+        let seen = if outcome.came { "through" } else { "refused" };
+        let mark = if outcome.came == outcome.expected {
+            ""
+        } else {
+            "  <- differs"
+        };
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "{:<5} {:<40} {seen}{mark}",
+            outcome.app, outcome.attempt
+        );
+    }
+    text
+}
+
+/// The rows for machines.
+#[must_use]
+pub fn json(outcomes: &[Outcome]) -> Value {
+    outcomes
+        .iter()
+        .map(|outcome| {
+            json!({
+                "app": outcome.app,
+                "attempt": outcome.attempt,
+                "expected": outcome.expected,
+                "came": outcome.came,
+            })
+        })
+        .collect()
+}
