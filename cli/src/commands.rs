@@ -1,10 +1,16 @@
 //! The subcommands, one file each.
 
 mod check;
+mod completions;
+mod diff;
+mod docs;
 mod doctor;
 mod explain;
+mod fmt;
 mod manifests;
 mod render;
+mod schema;
+mod test;
 
 use clap::{Parser, Subcommand};
 
@@ -31,18 +37,30 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Check(check::Check),
-    Doctor(doctor::Doctor),
     Explain(explain::Explain),
+    Test(test::Test),
+    Diff(diff::Diff),
+    Fmt(fmt::Fmt),
+    Docs(docs::Docs),
+    Schema(schema::Schema),
     Render(render::Render),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
 }
 
 impl Command {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         match self {
             Self::Check(command) => command.run(console),
-            Self::Doctor(command) => command.run(console),
             Self::Explain(command) => command.run(console),
+            Self::Test(command) => command.run(console),
+            Self::Diff(command) => command.run(console),
+            Self::Fmt(command) => command.run(console),
+            Self::Docs(command) => command.run(console),
+            Self::Schema(command) => command.run(console),
             Self::Render(command) => command.run(console),
+            Self::Doctor(command) => command.run(console),
+            Self::Completions(command) => command.run(console),
         }
     }
 }

@@ -281,7 +281,8 @@ impl<'d> Place<'d> {
     }
 
     /// The span up to the end of its first line, without the white space there.
-    fn first_line(self) -> Range<usize> {
+    #[must_use]
+    pub fn first_line(self) -> Range<usize> {
         let span = self.span();
         let text = self
             .documents

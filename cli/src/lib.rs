@@ -6,12 +6,17 @@
 
 mod commands;
 mod diagnostic;
+mod diff;
 pub mod document;
 mod exit;
 mod explain;
+mod install;
+mod lint;
 pub mod load;
+mod progress;
 mod report;
 mod satisfy;
+pub mod schema;
 pub mod situation;
 
 use std::ffi::OsString;

@@ -15,6 +15,7 @@ use crate::Console;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::document::{self, Documents, Source};
 use crate::exit::Failure;
+use crate::install::{Install, is_install};
 
 /// The policies to read, for every subcommand that reads policies.
 #[derive(Clone, Debug, clap::Args)]
@@ -68,6 +69,16 @@ impl Layers {
         }
     }
 
+    /// Policies that came from elsewhere than documents of their own.
+    #[must_use]
+    pub fn of_policies(origin: &str, policies: Vec<Policy>, settings: Settings) -> Self {
+        Self {
+            policies,
+            settings,
+            ..Self::new(origin)
+        }
+    }
+
     /// Compiles the policies, as the gateway would.
     ///
     /// # Errors
@@ -80,6 +91,15 @@ impl Layers {
                 .filter_map(|defect| self.locate(defect))
                 .collect()
         })
+    }
+
+    /// Sorts the policies by a key of their names.
+    pub(crate) fn sort_by_key(&mut self, key: impl Fn(&str) -> usize) {
+        let policies = std::mem::take(&mut self.policies);
+        let units = std::mem::take(&mut self.units);
+        let mut pairs: Vec<(Policy, Unit)> = policies.into_iter().zip(units).collect();
+        pairs.sort_by_key(|(policy, _)| key(&policy.head.name));
+        (self.policies, self.units) = pairs.into_iter().unzip();
     }
 
     /// The inspection clusters that the rules name.
@@ -134,6 +154,7 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// How many files were read.
     pub files: usize,
+    install: Option<Install>,
 }
 
 impl Loaded {
@@ -144,6 +165,13 @@ impl Loaded {
             place.map(|place| (place.source.name().to_owned(), place.span.start))
         };
         self.diagnostics.sort_by_cached_key(place);
+    }
+
+    /// Adds what another reading came to.
+    pub fn append(&mut self, other: Self) {
+        self.layers.extend(other.layers);
+        self.diagnostics.extend(other.diagnostics);
+        self.files += other.files;
     }
 
     /// True if anything was refused.
@@ -168,6 +196,12 @@ pub fn load(inputs: &Inputs, console: &mut Console<'_>) -> Result<Loaded, Failur
             read_source(source, &mut plain, &mut loaded)?;
         }
     }
+    if let Some(install) = loaded.install.take() {
+        // Half of the policies would look like an order that is wrong.
+        if !loaded.has_errors() {
+            install.apply(&mut plain, &mut loaded.diagnostics);
+        }
+    }
     if !plain.policies.is_empty() {
         loaded.layers.insert(0, plain);
     }
@@ -182,9 +216,7 @@ pub fn load(inputs: &Inputs, console: &mut Console<'_>) -> Result<Loaded, Failur
 /// The texts behind one argument.
 fn read_sources(input: &str, console: &mut Console<'_>) -> Result<Vec<Source>, Failure> {
     if input == "-" {
-        let mut bytes = Vec::new();
-        console.stdin.read_to_end(&mut bytes)?;
-        return Ok(vec![decode("<stdin>", bytes)?]);
+        return Ok(vec![read_stdin(console)?]);
     }
     let path = console.directory.join(input);
     if !path.is_dir() {
@@ -230,6 +262,16 @@ fn list_directory(
     Ok(())
 }
 
+/// Reads standard input.
+///
+/// # Errors
+/// It cannot be read or is not UTF-8.
+pub fn read_stdin(console: &mut Console<'_>) -> Result<Source, Failure> {
+    let mut bytes = Vec::new();
+    console.stdin.read_to_end(&mut bytes)?;
+    decode("<stdin>", bytes)
+}
+
 /// Reads one file, under the name that messages call it by.
 ///
 /// # Errors
@@ -258,6 +300,8 @@ enum Carrier<'d> {
     Policy,
     /// A mapping with the module's configuration somewhere in it.
     Configuration(document::Place<'d>),
+    /// Install settings.
+    Install,
     /// Somebody else's object.
     Foreign,
 }
@@ -266,6 +310,9 @@ fn carrier(root: document::Place<'_>) -> Carrier<'_> {
     let text = |name: &str| root.field(name).and_then(document::Place::text);
     if root.field("kind").is_none() && root.field("policies").is_some() {
         return Carrier::Configuration(root);
+    }
+    if is_install(root) {
+        return Carrier::Install;
     }
     match (text("apiVersion"), text("kind")) {
         (Some(version), Some(kind))
@@ -301,6 +348,17 @@ fn read_source(source: Source, plain: &mut Layers, loaded: &mut Loaded) -> Resul
                 let mut layers = Layers::new(source.name());
                 read_configuration(&documents, config, &mut layers, loaded)?;
                 loaded.layers.push(layers);
+            }
+            Carrier::Install => {
+                let unit = Unit {
+                    documents: Arc::clone(&documents),
+                    root: root.id(),
+                };
+                if let Some(first) = &loaded.install {
+                    let message = format!("{} holds install settings too", first.origin());
+                    return Err(Failure::new(message).with_hint("give one of them"));
+                }
+                loaded.install = Some(Install::read(&unit, &mut loaded.diagnostics));
             }
             Carrier::Foreign => {}
         }

@@ -12,6 +12,9 @@ use serde_json::{Map, Value, json};
 
 pub use parse::{parse_address, parse_caller, parse_time, parse_to, time_text};
 
+/// A path that no server should be asked for.
+pub(crate) const MALFORMED_PATH: &str = "/..;/";
+
 /// Who asks, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -124,6 +127,48 @@ impl Situation {
             refused: self.refused,
         };
         judge(&facts)
+    }
+
+    /// The same facts, owned. A path that was refused keeps only that it was.
+    #[must_use]
+    pub fn from_facts(facts: &Facts<'_>) -> Self {
+        Self {
+            protocol: facts.protocol,
+            caller: facts.caller.map(|caller| match caller {
+                Caller::Workload(id) => Who::Workload {
+                    trust_domain: id.trust_domain.to_owned(),
+                    namespace: id.namespace.to_owned(),
+                    service_account: id.service_account.to_owned(),
+                },
+                Caller::NoCertificate => Who::NoCertificate,
+                Caller::Plaintext => Who::Plaintext,
+                Caller::Malformed => Who::Malformed,
+            }),
+            claims: facts.claims.map(|claims| Metadata {
+                namespace: claims.namespace.to_owned(),
+                cluster: claims.cluster.map(str::to_owned),
+                labels: claims
+                    .labels
+                    .iter()
+                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                    .collect(),
+            }),
+            name: facts.destination.name.map(Option::<&Name>::cloned),
+            address: facts.destination.address,
+            port: facts.destination.port,
+            method: facts.request.method.map(str::to_owned),
+            path: facts.request.path.map(|path| match path {
+                RequestPath::Clean(path) => Some(path.to_owned()),
+                RequestPath::Malformed => Some(MALFORMED_PATH.to_owned()),
+                RequestPath::Absent => None,
+            }),
+            upgrade: facts
+                .request
+                .upgrade
+                .map(|upgrade| upgrade.map(str::to_owned)),
+            now: facts.now,
+            refused: facts.refused,
+        }
     }
 
     /// The namespace that the certificate proves.

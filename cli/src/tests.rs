@@ -1,4 +1,9 @@
 //! The command as its users run it, without a process.
 
+mod cases;
+mod check;
 mod explain;
+mod fuzz;
+mod large;
 mod support;
+mod tutorial;

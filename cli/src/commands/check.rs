@@ -5,7 +5,9 @@ use serde_json::json;
 use crate::Console;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::exit::{Exit, Failure};
-use crate::load::{Inputs, load};
+use crate::lint::{Lint, Surroundings, lint};
+use crate::load::{Inputs, Loaded, load};
+use crate::progress::Progress;
 use crate::report::{self, Output};
 
 /// Most diagnostics that are drawn for people.
@@ -16,24 +18,70 @@ const MAX_SHOWN: usize = 200;
 #[command(after_help = "\
 Examples:
   warden check policy.yaml
+  warden check install.yaml --strict
+  warden check --explain labels_alone
   warden check platform.yaml teams/
   kubectl get wasmplugin warden-http -o json | warden check -")]
 pub(crate) struct Check {
     #[command(flatten)]
-    inputs: Inputs,
+    inputs: CheckInputs,
+    /// Say more about a code, such as `labels_alone`.
+    #[arg(long, value_name = "CODE", exclusive = true)]
+    explain: Option<String>,
+    /// Check every file on its own: do not layer them.
+    #[arg(long)]
+    each: bool,
+    /// Treat warnings as errors.
+    #[arg(long)]
+    strict: bool,
+    /// A network inside the cluster that no rule should open (repeatable).
+    #[arg(long, value_name = "CIDR")]
+    cluster_network: Vec<ipnet::IpNet>,
     /// How to write the result.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
+/// The files; not required where `--explain` stands alone.
+#[derive(Debug, clap::Args)]
+struct CheckInputs {
+    /// Policies in order, the security team's first: YAML or JSON files, directories, WasmPlugin
+    /// manifests, install settings, or `-` for standard input.
+    #[arg(value_name = "FILE", required_unless_present = "explain")]
+    files: Vec<String>,
+}
+
 impl Check {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let mut loaded = load(&self.inputs, console)?;
+        if let Some(code) = &self.explain {
+            return explain(code, console);
+        }
+        let clock = Progress::start("checking");
+        let mut loaded = Loaded::default();
+        if self.each {
+            for file in &self.inputs.files {
+                let files = vec![file.clone()];
+                loaded.append(load(&Inputs { files }, console)?);
+            }
+        } else {
+            let files = self.inputs.files.clone();
+            loaded = load(&Inputs { files }, console)?;
+        }
+        clock.report(console, "files read");
         if !loaded.has_errors() {
+            let surroundings = Surroundings {
+                now: console.now,
+                cluster_networks: self.cluster_network.clone(),
+            };
             for layers in &loaded.layers {
-                if let Err(found) = layers.compile() {
+                if !self.each
+                    && let Err(found) = layers.compile()
+                {
                     loaded.diagnostics.extend(found);
                 }
+                clock.report(console, "policies compiled");
+                loaded.diagnostics.extend(lint(layers, &surroundings));
+                clock.report(console, "rules compared");
             }
         }
         loaded.sort();
@@ -91,8 +139,34 @@ impl Check {
                 writeln!(console.stdout, "{summary}")?;
             }
         }
-        Ok(if errors == 0 { Exit::Ok } else { Exit::Defects })
+        clock.finish(console);
+        let fine = errors == 0 && (warnings == 0 || !self.strict);
+        Ok(if fine { Exit::Ok } else { Exit::Defects })
     }
+}
+
+/// Says more about a code.
+fn explain(code: &str, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let Some(lint) = Lint::ALL.into_iter().find(|lint| lint.code() == code) else {
+        let known: Vec<&str> = Lint::ALL.iter().map(|lint| lint.code()).collect();
+        let near = known
+            .iter()
+            .min_by_key(|known| strsim::damerau_levenshtein(known, code))
+            .filter(|known| strsim::damerau_levenshtein(known, code) <= 3);
+        let hint = near.map_or_else(
+            || format!("one of {}", known.join(", ")),
+            |near| format!("did you mean `{near}`?"),
+        );
+        return Err(Failure::new(format!("unknown code `{code}`")).with_hint(hint));
+    };
+    let severity = lint.severity().as_str();
+    writeln!(
+        console.stdout,
+        "{code} ({severity})\n\n{}\n",
+        lint.explanation()
+    )?;
+    writeln!(console.stdout, "What to do: {}.", lint.hint())?;
+    Ok(Exit::Ok)
 }
 
 /// A count and its noun.

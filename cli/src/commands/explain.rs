@@ -4,6 +4,7 @@ use egress_policy::facts::{Fact, Protocol};
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Evaluation};
 
+use super::test::{find, read_cases};
 use crate::Console;
 use crate::diagnostic::Severity;
 use crate::exit::{Exit, Failure};
@@ -26,16 +27,37 @@ Examples:
   warden explain policy.yaml --from app1-ns/app1,claims=none --to tcp://203.0.113.7:22
   warden explain policy.yaml --from plaintext --to http://example.com/login --method POST")]
 pub(crate) struct Explain {
-    #[command(flatten)]
-    inputs: Inputs,
+    /// Policies in order, the security team's first: YAML or JSON files, directories, WasmPlugin
+    /// manifests, install settings, or `-` for standard input.
+    #[arg(value_name = "FILE", required_unless_present = "case")]
+    files: Vec<String>,
+    /// Take policies, settings and facts from a case file instead.
+    #[arg(long, value_name = "CASES", conflicts_with_all = ["files", "from", "to", "method", "sni", "address", "time", "address_check"])]
+    case: Option<String>,
+    /// Which case, by its name.
+    #[arg(long, value_name = "NAME", requires = "case")]
+    case_name: Option<String>,
+    /// Which step of the case, counted from 1.
+    #[arg(long, value_name = "N", requires = "case", default_value_t = 1)]
+    step: usize,
     /// Who asks: NAMESPACE/SERVICE-ACCOUNT, then `,label=KEY=VALUE`, `,cluster=NAME`,
     /// `,trust-domain=NAME`, `,claims=none|unknown|missing`. Or a spiffe:// id, `plaintext`,
     /// `no-certificate`, `malformed`, `unknown`, `missing`. Labels that are not given are unknown.
-    #[arg(long)]
+    #[arg(
+        long,
+        required_unless_present = "case",
+        default_value = "",
+        hide_default_value = true
+    )]
     from: String,
     /// Where to, as `http://HOST/PATH`, `https://HOST`, `tls://HOST:PORT`, `ws://HOST`,
     /// `tcp://HOST:PORT` or `udp://ADDRESS:PORT`.
-    #[arg(long)]
+    #[arg(
+        long,
+        required_unless_present = "case",
+        default_value = "",
+        hide_default_value = true
+    )]
     to: String,
     /// The HTTP method [default: GET], or `unknown` or `missing`.
     #[arg(long)]
@@ -83,7 +105,11 @@ enum AddressCheckWord {
 
 impl Explain {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let mut loaded = load(&self.inputs, console)?;
+        if let Some(case) = &self.case {
+            return self.explain_case(case, console);
+        }
+        let files = self.files.clone();
+        let mut loaded = load(&Inputs { files }, console)?;
         let mut compiled = None;
         if !loaded.has_errors() {
             let mut layers = one_set(std::mem::take(&mut loaded.layers))?;
@@ -108,12 +134,47 @@ impl Explain {
             return Ok(Exit::Defects);
         };
         let (situation, assumptions) = self.situation(&layers, console.now)?;
-        let explanation = explain(&layers, &set, situation, assumptions);
+        self.answer(&explain(&layers, &set, situation, assumptions), console)
+    }
+
+    fn answer(
+        &self,
+        explanation: &Explanation<'_>,
+        console: &mut Console<'_>,
+    ) -> Result<Exit, Failure> {
         match self.output {
             Form::Json => writeln!(console.stdout, "{:#}", explanation.to_json())?,
-            Form::Human => self.write_human(&explanation, console)?,
+            Form::Human => self.write_human(explanation, console)?,
         }
         Ok(exit_of(&explanation.evaluation))
+    }
+
+    /// A step of a case, as the case file states its facts.
+    fn explain_case(&self, shown: &str, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let ready = match read_cases(shown, console)? {
+            Ok(ready) => ready,
+            Err(found) => {
+                for diagnostic in &found {
+                    writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
+                }
+                return Ok(Exit::Defects);
+            }
+        };
+        let case = find(&ready.file, self.case_name.as_deref())?;
+        let step = self
+            .step
+            .checked_sub(1)
+            .and_then(|index| case.steps.get(index));
+        let step =
+            step.ok_or_else(|| Failure::new(format!("the case has {} steps", case.steps.len())))?;
+        let gateway = &ready.file.gateway;
+        let situation = step.situation.with_facts(gateway, Situation::from_facts);
+        let layers = Layers::of_policies(shown, ready.policies, gateway.settings);
+        let mut explanation = explain(&layers, &ready.set, situation, Vec::new());
+        if step.limit {
+            explanation.evaluation = Evaluation::Final(explanation.evaluation.at_limit());
+        }
+        self.answer(&explanation, console)
     }
 
     /// The facts that the arguments state, and what was assumed beside them.

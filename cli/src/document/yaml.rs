@@ -19,7 +19,9 @@ pub(super) fn parse(text: &str) -> Result<Builder, Vec<SyntaxError>> {
             Ok(builder) if stars.is_empty() => return Ok(builder),
             Ok(_) => return Err(stars),
             Err(error) => {
-                let star = unquoted_star(&patched, error.span.start);
+                // What saphyr says of an alias that it cannot read or resolve.
+                let of_alias = error.message.contains("anchor");
+                let star = unquoted_star(&patched, error.span.start).filter(|_| of_alias);
                 let Some(at) = star.filter(|_| stars.len() < MAX_STARS) else {
                     stars.push(error);
                     return Err(stars);

@@ -32,6 +32,11 @@ impl Folder {
         std::fs::write(path, text).unwrap();
     }
 
+    /// Reads a file.
+    pub(super) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap()
+    }
+
     /// Runs a command line in it, `warden` left out.
     pub(super) fn warden(&self, line: &str) -> Ran {
         self.warden_with(line, "")
@@ -39,8 +44,18 @@ impl Folder {
 
     /// The same, with standard input.
     pub(super) fn warden_with(&self, line: &str, stdin: &str) -> Ran {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        self.run_with(&args, stdin)
+    }
+
+    /// Runs a command with these arguments, which may hold spaces.
+    pub(super) fn run(&self, args: &[&str]) -> Ran {
+        self.run_with(args, "")
+    }
+
+    fn run_with(&self, args: &[&str], stdin: &str) -> Ran {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let args = std::iter::once("warden").chain(line.split_whitespace());
+        let args = std::iter::once("warden").chain(args.iter().copied());
         let exit = run(
             args,
             &mut Console {

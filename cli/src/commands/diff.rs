@@ -1,0 +1,222 @@
+//! `warden diff`: what a change means.
+
+use std::time::Duration;
+
+use crate::Console;
+use crate::diff::{Comparison, Difference, Judgement, Side, compare};
+use crate::exit::{Exit, Failure};
+use crate::load::{Inputs, Layers, load};
+use crate::progress::Progress;
+use crate::report;
+use crate::situation::parse_time;
+
+/// The semantic difference between two policies: who gains and who loses what, whatever the order
+/// and the wording. Every difference comes with facts on which the two verdicts differ. Exits 0
+/// where the comparison is complete, 5 where it is not decided, 2 for gains under --no-gains.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  warden diff old.yaml new.yaml
+  git show main:policy.yaml | warden diff - policy.yaml --output markdown
+  warden diff --no-gains released/ proposed/")]
+pub(crate) struct Diff {
+    /// The policies before: a file, a directory, a manifest, install settings, or `-`.
+    old: String,
+    /// The policies after.
+    new: String,
+    /// From when on, as RFC 3339 [default: now].
+    #[arg(long)]
+    time: Option<String>,
+    /// Seconds after which the comparison ends undecided.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    limit: u64,
+    /// Exit 2 if anybody gains anything.
+    #[arg(long)]
+    no_gains: bool,
+    /// How to write the result.
+    #[arg(long, value_enum, default_value_t)]
+    output: Form,
+}
+
+/// `--output`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object.
+    Json,
+    /// For a pull request.
+    Markdown,
+}
+
+impl Diff {
+    pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let clock = Progress::start("comparing");
+        let now = match &self.time {
+            Some(text) => parse_time(text)?.known(),
+            None => console.now,
+        };
+        let now = now.ok_or_else(|| Failure::new("there is no clock").with_hint("give --time"))?;
+        let (Some(old), Some(new)) = (read(&self.old, console)?, read(&self.new, console)?) else {
+            return Ok(Exit::Defects);
+        };
+        clock.report(console, "files read");
+        let (old_set, new_set) = match (old.compile(), new.compile()) {
+            (Ok(old_set), Ok(new_set)) => (old_set, new_set),
+            (Err(found), _) | (_, Err(found)) => {
+                for diagnostic in &found {
+                    writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
+                }
+                return Ok(Exit::Defects);
+            }
+        };
+        clock.report(console, "policies compiled");
+        let side = |layers, set| Side { layers, set };
+        let limit = Duration::from_secs(self.limit);
+        let (old, new) = (side(&old, &old_set), side(&new, &new_set));
+        let comparison = compare(&old, &new, now, limit);
+        match self.output {
+            Form::Human => human(&comparison, console)?,
+            Form::Json => writeln!(console.stdout, "{:#}", comparison.to_json())?,
+            Form::Markdown => markdown(&comparison, console)?,
+        }
+        clock.finish(console);
+        let gains = comparison
+            .differences
+            .iter()
+            .any(|d| d.direction() == "gains");
+        Ok(
+            match (self.no_gains && gains, comparison.undecided.is_empty()) {
+                (true, _) => Exit::Denied,
+                (false, true) => Exit::Ok,
+                (false, false) => Exit::Undecided,
+            },
+        )
+    }
+}
+
+/// One side's policies; `None` where something is wrong with them, said on standard error.
+fn read(file: &str, console: &mut Console<'_>) -> Result<Option<Layers>, Failure> {
+    let inputs = Inputs {
+        files: vec![file.to_owned()],
+    };
+    let mut loaded = load(&inputs, console)?;
+    if loaded.has_errors() {
+        for diagnostic in &loaded.diagnostics {
+            writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
+        }
+        return Ok(None);
+    }
+    Ok(loaded.layers.pop())
+}
+
+fn verdict(judgement: &Judgement) -> String {
+    match &judgement.rule {
+        Some(rule) => format!("{} by {rule}", judgement.verdict),
+        None => judgement.verdict.clone(),
+    }
+}
+
+fn conclusion(comparison: &Comparison) -> String {
+    let classes = comparison.classes;
+    match comparison.result() {
+        "same" if classes == 0 => {
+            "no change in meaning: the same rules in the same order".to_owned()
+        }
+        "same" => format!("no change in meaning ({classes} classes compared)"),
+        "different" if comparison.undecided.is_empty() => {
+            format!("these are all the differences ({classes} classes compared)")
+        }
+        _ => format!("not decided ({classes} classes compared)"),
+    }
+}
+
+fn human(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Failure> {
+    let out = &mut *console.stdout;
+    for difference in &comparison.differences {
+        writeln!(
+            out,
+            "{}{}: {} -> {}",
+            mark(difference),
+            if difference.shadow { " (shadow)" } else { "" },
+            verdict(&difference.old),
+            verdict(&difference.new)
+        )?;
+        for example in &difference.examples {
+            writeln!(out, "    {example}")?;
+        }
+        let more = difference.classes.saturating_sub(difference.examples.len());
+        if more > 0 {
+            writeln!(out, "    ... in {} classes in all", difference.classes)?;
+        }
+        writeln!(out, "    for example: {}", difference.witness.to_json())?;
+    }
+    for reason in &comparison.undecided {
+        writeln!(out, "not decided: {reason}")?;
+    }
+    writeln!(out, "{}", conclusion(comparison))?;
+    Ok(())
+}
+
+fn mark(difference: &Difference) -> &'static str {
+    match difference.direction() {
+        "gains" => "+ gains",
+        "loses" => "- loses",
+        _ => "~ changes",
+    }
+}
+
+fn markdown(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Failure> {
+    let out = &mut *console.stdout;
+    writeln!(out, "### Egress policy: what this change means\n")?;
+    if !comparison.differences.is_empty() {
+        writeln!(
+            out,
+            "| | who and what | before | after |\n|---|---|---|---|"
+        )?;
+    }
+    for difference in &comparison.differences {
+        let examples: Vec<String> = difference.examples.iter().map(|e| cell(e)).collect();
+        let more = difference.classes.saturating_sub(difference.examples.len());
+        let more = if more > 0 {
+            format!("<br>... in {} classes in all", difference.classes)
+        } else {
+            String::new()
+        };
+        writeln!(
+            out,
+            "| {}{} | {}{more} | {} | {} |",
+            match difference.direction() {
+                "gains" => "**gains**",
+                "loses" => "loses",
+                _ => "changes",
+            },
+            if difference.shadow { " (shadow)" } else { "" },
+            examples.join("<br>"),
+            cell(&verdict(&difference.old)),
+            cell(&verdict(&difference.new))
+        )?;
+    }
+    for difference in &comparison.differences {
+        writeln!(
+            out,
+            "\n<details><summary>Facts: {} to {}</summary>\n\n```json\n{:#}\n```\n</details>",
+            cell(&verdict(&difference.old)),
+            cell(&verdict(&difference.new)),
+            difference.witness.to_json()
+        )?;
+    }
+    for reason in &comparison.undecided {
+        writeln!(out, "\n**Not decided:** {}", cell(reason))?;
+    }
+    writeln!(out, "\n{}", conclusion(comparison))?;
+    Ok(())
+}
+
+/// Text that is safe inside a Markdown table. What policies write is letters, digits and stars.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+        .replace('*', "\\*")
+        .replace('<', "&lt;")
+}

@@ -1,0 +1,144 @@
+//! `warden fmt`: names in their normal form, lines in order; comments and layout stay.
+
+use std::sync::Arc;
+
+use egress_policy::model::Policy;
+use egress_policy::name::NamePattern;
+
+use crate::Console;
+use crate::document::{Documents, Place, Source, to_a_labels};
+use crate::exit::{Exit, Failure};
+use crate::load;
+
+/// Format policy files in place: host names in their normal form (lower case, A-labels for Unicode
+/// names, no trailing dot), no trailing white space, line feeds, one at the end. Comments, order
+/// and layout stay; the meaning is compared before and after.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  warden fmt policy.yaml
+  warden fmt --check policy.yaml teams/*.yaml
+  warden fmt - < policy.yaml")]
+pub(crate) struct Fmt {
+    /// Files, or `-` to write the result to standard output.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<String>,
+    /// Change nothing; exit 3 if something would change.
+    #[arg(long)]
+    check: bool,
+}
+
+impl Fmt {
+    pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let mut exit = Exit::Ok;
+        for shown in &self.files {
+            let source = if shown == "-" {
+                load::read_stdin(console)?
+            } else {
+                load::read_file(&console.directory.join(shown), shown)?
+            };
+            let formatted = format(&source)?;
+            let changed = formatted != source.text();
+            if shown == "-" && !self.check {
+                console.stdout.write_all(formatted.as_bytes())?;
+            } else if changed && self.check {
+                writeln!(console.stdout, "{shown} is not formatted")?;
+                exit = Exit::Defects;
+            } else if changed {
+                let path = console.directory.join(shown);
+                std::fs::write(path, formatted)
+                    .map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
+                writeln!(console.stdout, "{shown} formatted")?;
+            }
+        }
+        Ok(exit)
+    }
+}
+
+/// The formatted text.
+///
+/// # Errors
+/// The text is no YAML, or would mean something else.
+pub(crate) fn format(source: &Source) -> Result<String, Failure> {
+    let before = parse(source.name(), source.text())?;
+    let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+    for root in before.roots() {
+        collect(root, &mut edits);
+    }
+    edits.sort_by_key(|(span, _)| span.start);
+    edits.dedup();
+    let mut text = source.text().to_owned();
+    for (span, replacement) in edits.into_iter().rev() {
+        if text.get(span.clone()).is_some() {
+            text.replace_range(span, &replacement);
+        }
+    }
+    let text = tidy(&text);
+    let after = parse(source.name(), &text)?.with_a_labels();
+    if meaning(&before.with_a_labels()) == meaning(&after) {
+        Ok(text)
+    } else {
+        Err(Failure::new(format!(
+            "`{}` cannot be formatted without changing what it means",
+            source.name()
+        ))
+        .with_hint("white space inside a block text is part of it"))
+    }
+}
+
+fn parse(name: &str, text: &str) -> Result<Documents, Failure> {
+    let documents = Documents::parse(Arc::new(Source::new(name, text)));
+    documents.map_err(|errors| {
+        let what = errors.first().map_or("", |error| error.message.as_str());
+        Failure::new(format!("`{name}`: {what}")).with_hint("`warden check` shows where")
+    })
+}
+
+/// Replaces names by their normal form, quotes kept.
+fn collect(place: Place<'_>, edits: &mut Vec<(std::ops::Range<usize>, String)>) {
+    for item in place.items() {
+        collect(item, edits);
+    }
+    for (key, value) in place.fields() {
+        if key.text() == Some("domainNames") {
+            edits.extend(value.items().filter_map(normal_form));
+        } else {
+            collect(value, edits);
+        }
+    }
+}
+
+fn normal_form(name: Place<'_>) -> Option<(std::ops::Range<usize>, String)> {
+    let written = name.text()?;
+    let pattern = NamePattern::parse(&to_a_labels(written)?).ok()?;
+    let normal = pattern.to_string();
+    if normal == written {
+        return None;
+    }
+    let span = name.span();
+    let spelt = name.source().text().get(span.clone())?;
+    let replaced = spelt.replace(written, &normal);
+    (replaced != spelt).then_some((span, replaced))
+}
+
+/// Line feeds, no white space at their ends, one at the end of the file.
+fn tidy(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let mut text = lines.join("\n");
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+/// What the documents say, names in their normal form.
+fn meaning(documents: &Documents) -> Vec<Result<Policy, String>> {
+    documents
+        .roots()
+        .map(|root| Policy::read(&root).map_err(|_| plain(root)))
+        .collect()
+}
+
+/// A document that is no policy, as it is.
+fn plain(root: Place<'_>) -> String {
+    crate::document::to_json(&root).unwrap_or_default()
+}

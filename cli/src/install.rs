@@ -1,0 +1,171 @@
+//! The install settings, as far as policies depend on them: their order, the namespaces that each
+//! may speak for, and the inspection clusters that rules may name.
+
+use std::sync::Arc;
+
+use egress_policy::model::Workloads;
+use egress_policy::read::API_VERSION;
+
+use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::document;
+use crate::load::{Layers, Unit};
+
+/// The `kind` of install settings.
+pub(crate) const KIND: &str = "Install";
+
+/// Install settings that were found among the files.
+#[derive(Clone, Debug)]
+pub(crate) struct Install {
+    unit: Unit,
+    policies: Vec<Grant>,
+    inspection: Option<Vec<String>>,
+}
+
+/// One policy's place in the order and what is granted to it.
+#[derive(Clone, Debug)]
+struct Grant {
+    name: String,
+    namespaces: Vec<String>,
+    place: Place,
+}
+
+/// True for a document of install settings.
+pub(crate) fn is_install(root: document::Place<'_>) -> bool {
+    let text = |name: &str| root.field(name).and_then(document::Place::text);
+    text("apiVersion") == Some(API_VERSION) && text("kind") == Some(KIND)
+}
+
+impl Install {
+    /// Reads `spec.policies` and `spec.inspection`; everything else there is for the renderer.
+    pub(crate) fn read(unit: &Unit, diagnostics: &mut Vec<Diagnostic>) -> Self {
+        let mut install = Self {
+            unit: unit.clone(),
+            policies: Vec::new(),
+            inspection: None,
+        };
+        let Some(spec) = unit.root().field("spec") else {
+            let message = "`spec` is missing".to_owned();
+            diagnostics.push(error(place(unit.root()), message, None));
+            return install;
+        };
+        for entry in spec
+            .field("policies")
+            .into_iter()
+            .flat_map(document::Place::items)
+        {
+            let Some(name) = entry.field("name").and_then(document::Place::text) else {
+                let hint = "write {name: POLICY, namespaces: [...]}";
+                let message = "a policy is listed by its `name`".to_owned();
+                diagnostics.push(error(place(entry), message, Some(hint)));
+                continue;
+            };
+            let namespaces = entry.field("namespaces").into_iter();
+            install.policies.push(Grant {
+                name: name.to_owned(),
+                namespaces: namespaces
+                    .flat_map(document::Place::items)
+                    .filter_map(document::Place::text)
+                    .map(str::to_owned)
+                    .collect(),
+                place: place(entry),
+            });
+        }
+        install.inspection = spec.field("inspection").map(|list| {
+            list.items()
+                .filter_map(|device| device.field("name").and_then(document::Place::text))
+                .map(str::to_owned)
+                .collect()
+        });
+        install
+    }
+
+    /// Puts the policies in their order and holds them to what is granted.
+    pub(crate) fn apply(&self, layers: &mut Layers, diagnostics: &mut Vec<Diagnostic>) {
+        layers.inspection = Some(self.inspection.clone().unwrap_or_default());
+        if self.policies.is_empty() {
+            return;
+        }
+        let position = |name: &str| self.policies.iter().position(|grant| grant.name == name);
+        for (policy, unit) in layers.policies.iter().zip(&layers.units) {
+            if position(&policy.head.name).is_none() {
+                let at = unit.root().field("metadata").and_then(|m| m.field("name"));
+                let hint = "the order and the grants come from there";
+                let message = format!("the install settings do not list `{}`", policy.head.name);
+                diagnostics.push(error(place(at.unwrap_or(unit.root())), message, Some(hint)));
+            }
+        }
+        for grant in &self.policies {
+            if !layers
+                .policies
+                .iter()
+                .any(|policy| policy.head.name == grant.name)
+            {
+                let message = format!("no policy is named `{}`", grant.name);
+                diagnostics.push(error(grant.place.clone(), message, None));
+            }
+        }
+        layers.sort_by_key(|name| position(name).unwrap_or(usize::MAX));
+        for (policy, unit) in layers.policies.iter().zip(&layers.units).skip(1) {
+            let Some(grant) = position(&policy.head.name).and_then(|i| self.policies.get(i)) else {
+                continue;
+            };
+            let applies = unit
+                .root()
+                .field("spec")
+                .and_then(|spec| spec.field("appliesTo"));
+            if let (Some(applies), Some(workloads)) = (applies, &policy.head.applies_to) {
+                check_grant(grant, workloads, applies, diagnostics);
+            }
+        }
+    }
+
+    /// The source that the settings were read from.
+    pub(crate) fn origin(&self) -> String {
+        self.unit.root().source().name().to_owned()
+    }
+}
+
+fn check_grant(
+    grant: &Grant,
+    workloads: &Workloads,
+    applies: document::Place<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let accounts = workloads.service_accounts.iter().map(|sa| &sa.namespace);
+    let mut foreign: Vec<&String> = workloads
+        .namespaces
+        .iter()
+        .chain(accounts)
+        .filter(|namespace| !grant.namespaces.contains(namespace))
+        .collect();
+    foreign.dedup();
+    for namespace in foreign {
+        let mut diagnostic = error(
+            place(applies),
+            format!("`{namespace}` is not granted to `{}`", grant.name),
+            Some("a policy speaks only for namespaces that the install settings grant to it"),
+        );
+        let label = "what is granted".to_owned();
+        diagnostic.related.push((grant.place.clone(), label));
+        diagnostics.push(diagnostic);
+    }
+}
+
+fn place(at: document::Place<'_>) -> Place {
+    Place {
+        source: Arc::clone(at.source()),
+        span: at.first_line(),
+    }
+}
+
+fn error(place: Place, message: String, hint: Option<&str>) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Error,
+        code: "install",
+        message,
+        hint: hint.map(str::to_owned),
+        place: Some(place),
+        path: String::new(),
+        related: Vec::new(),
+    }
+}

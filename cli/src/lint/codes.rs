@@ -1,0 +1,178 @@
+//! The lints, their codes, and what `--explain` says about them.
+
+/// A lint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lint {
+    /// Earlier rules take everything that this one matches.
+    UnreachableRule,
+    /// An accepting rule selects by labels and by nothing that a certificate proves.
+    LabelsAlone,
+    /// A pattern covers a public suffix.
+    WideName,
+    /// A network of more than a provider's size.
+    WideNetwork,
+    /// The rule accepts nothing any more.
+    Expired,
+    /// The rule will accept nothing within 30 days.
+    ExpiresSoon,
+    /// An exception that nobody answers for.
+    NoOwner,
+    /// A Deny by name, which another name or the address gets around.
+    DenyByName,
+    /// Labels on a port where the server speaks first.
+    LabelsOnServerFirst,
+    /// A name that no public resolver knows.
+    NeverResolves,
+    /// A network inside the cluster or private space.
+    InsideNetwork,
+    /// Two destinations with one meaning.
+    DuplicateDestination,
+    /// A Deny by labels: a caller without metadata is denied more than meant.
+    DenyByLabels,
+    /// A UDP rule that rests on labels.
+    UdpLabels,
+    /// A rule selects by cluster, which is the caller's claim.
+    ClusterIsAClaim,
+    /// A wildcard may lead to private addresses.
+    PrivateAllowed,
+    /// The first policy accepts what no rule names.
+    DefaultAccept,
+}
+
+impl Lint {
+    /// Every lint.
+    pub(crate) const ALL: [Self; 17] = [
+        Self::UnreachableRule,
+        Self::LabelsAlone,
+        Self::WideName,
+        Self::WideNetwork,
+        Self::Expired,
+        Self::ExpiresSoon,
+        Self::NoOwner,
+        Self::DenyByName,
+        Self::LabelsOnServerFirst,
+        Self::NeverResolves,
+        Self::InsideNetwork,
+        Self::DuplicateDestination,
+        Self::DenyByLabels,
+        Self::UdpLabels,
+        Self::ClusterIsAClaim,
+        Self::PrivateAllowed,
+        Self::DefaultAccept,
+    ];
+
+    /// The stable word.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::UnreachableRule => "unreachable_rule",
+            Self::LabelsAlone => "labels_alone",
+            Self::WideName => "wide_name",
+            Self::WideNetwork => "wide_network",
+            Self::Expired => "expired",
+            Self::ExpiresSoon => "expires_soon",
+            Self::NoOwner => "no_owner",
+            Self::DenyByName => "deny_by_name",
+            Self::LabelsOnServerFirst => "labels_on_server_first",
+            Self::NeverResolves => "never_resolves",
+            Self::InsideNetwork => "inside_network",
+            Self::DuplicateDestination => "duplicate_destination",
+            Self::DenyByLabels => "deny_by_labels",
+            Self::UdpLabels => "udp_labels",
+            Self::ClusterIsAClaim => "cluster_is_a_claim",
+            Self::PrivateAllowed => "private_allowed",
+            Self::DefaultAccept => "default_accept",
+        }
+    }
+
+    /// What to do about it, in one line.
+    pub(crate) const fn hint(self) -> &'static str {
+        match self {
+            Self::UnreachableRule => "move it up, narrow the earlier rule, or delete it",
+            Self::LabelsAlone => {
+                "add `namespaces` or `serviceAccounts`, which the certificate proves"
+            }
+            Self::WideName => "name the domains below it that are really needed",
+            Self::WideNetwork => "name the provider's own networks, or use a name",
+            Self::Expired => "delete it, or renew it with a new date and a ticket",
+            Self::ExpiresSoon => "renew it or plan for its end",
+            Self::NoOwner => "say who answers for it: `owner: team-name`",
+            Self::DenyByName => {
+                "deny by not accepting: accept the names that are needed, and let the default deny"
+            }
+            Self::LabelsOnServerFirst => {
+                "add a service account, which is known before the server speaks"
+            }
+            Self::NeverResolves => {
+                "check the spelling; names inside the cluster do not go through the gateway"
+            }
+            Self::InsideNetwork => {
+                "traffic inside the cluster does not go through the gateway; delete it or name outside networks"
+            }
+            Self::DuplicateDestination => "keep one name and use it in both places",
+            Self::DenyByLabels => "deny by namespace or service account",
+            Self::UdpLabels => {
+                "the kernel part takes labels from the API server: whoever may edit pods may set them"
+            }
+            Self::ClusterIsAClaim => {
+                "add a trust domain of its own for each cluster, which the certificate proves"
+            }
+            Self::PrivateAllowed => "name the hosts that are inside, without a wildcard",
+            Self::DefaultAccept => "let the first policy deny by default",
+        }
+    }
+
+    /// What `warden check --explain` says.
+    pub(crate) const fn explanation(self) -> &'static str {
+        match self {
+            Self::UnreachableRule => {
+                "The first match decides. Everything that this rule matches is matched by a rule\nbefore it in the same tier, or by one in an earlier tier that ends the walk, so it\nnever has an effect. Where the earlier rule accepts and this one denies, the denial\nis only on paper."
+            }
+            Self::LabelsAlone => {
+                "Namespace and service account come from the caller's certificate. Labels are what\nthe caller's sidecar says of itself: whoever controls any pod in the mesh can send\nthem. A rule that opens for a label in every namespace opens for every pod."
+            }
+            Self::WideName => {
+                "The part after the star is a public suffix (https://publicsuffix.org): anybody can\nregister a name below it, so the pattern opens to everybody, an attacker included."
+            }
+            Self::WideNetwork => {
+                "A network wider than /8 (IPv4) or /20 (IPv6) is a good part of the internet. A rule\nthat accepts it hardly restricts anything."
+            }
+            Self::Expired => "The rule's `expires` has passed. An expired rule no longer accepts.",
+            Self::ExpiresSoon => {
+                "The rule's `expires` lies within 30 days. After it, what the rule accepts is denied."
+            }
+            Self::NoOwner => {
+                "A rule with `expires` is an exception. Without `owner` nobody is asked when it ends,\nand it is renewed for ever or breaks something."
+            }
+            Self::DenyByName => {
+                "A Deny by name keeps out the name, not the server: the same server usually has other\nnames and an address. As a safety measure a deny list is gone around; what is not\naccepted is denied anyway."
+            }
+            Self::LabelsOnServerFirst => {
+                "On this port the server speaks first (SSH, SMTP, FTP, databases). Labels may arrive\nafter the server's first bytes, so the connection is undecided meanwhile, and closed\nafter its limit."
+            }
+            Self::NeverResolves => {
+                "The name has a single label or ends in a suffix that no public resolver knows, such as\n`.local`. Outside traffic never carries it, so the rule never matches, unless the\ngateway's resolver serves the zone."
+            }
+            Self::InsideNetwork => {
+                "The network lies in private or cluster space. Traffic inside the cluster does not go\nthrough the egress gateway; and as an outside destination it opens inside addresses to\nwhoever the rule selects."
+            }
+            Self::DuplicateDestination => {
+                "Two named destinations say the same. A change to one will be forgotten in the other."
+            }
+            Self::DenyByLabels => {
+                "A caller that withholds its labels must not get past a Deny, so without metadata the\nrule counts as undecided and the stricter outcome holds: callers without metadata are\ndenied more than the rule says."
+            }
+            Self::UdpLabels => {
+                "UDP is enforced in the node's kernel, which knows a pod by what the API server says\nof it. No certificate bounds the labels there."
+            }
+            Self::ClusterIsAClaim => {
+                "The cluster is peer metadata, not part of the certificate. Where two clusters share a\ntrust domain, a namespace of one is the same namespace of the other."
+            }
+            Self::PrivateAllowed => {
+                "`allowPrivate` on a wildcard lets every name below it lead to an inside address, and\nwhoever controls DNS for one of them chooses which."
+            }
+            Self::DefaultAccept => {
+                "What no rule of the first policy denies is accepted. Only a later policy, under a\nstricter first one, can safely do that."
+            }
+        }
+    }
+}

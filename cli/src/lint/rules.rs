@@ -1,0 +1,218 @@
+//! Lints that look at one rule.
+
+use egress_policy::address::special;
+use egress_policy::facts::Protocol;
+use egress_policy::model::{
+    DefaultAction, From, Mode, Place, Policy, Rule, RuleAction, Source, To,
+};
+use egress_policy::name::{Name, NamePattern};
+use ipnet::IpNet;
+
+use super::{Findings, Lint, Surroundings, rule_path};
+use crate::situation::time_text;
+
+/// Ports on which the server usually speaks first.
+const SERVER_FIRST: [u16; 11] = [21, 22, 25, 110, 119, 143, 587, 3306, 5222, 5900, 6667];
+/// Days ahead in which an expiry is announced.
+const SOON: i64 = 30 * 24 * 60 * 60;
+/// Top-level labels that are never delegated (RFC 6761, RFC 6762, RFC 9476, ICANN's `internal`).
+const NEVER_PUBLIC: [&str; 8] = [
+    "local",
+    "localhost",
+    "internal",
+    "invalid",
+    "test",
+    "onion",
+    "alt",
+    "lan",
+];
+
+pub(super) fn lint(policy: &Policy, surroundings: &Surroundings, found: &mut Findings) {
+    if policy.head.default == DefaultAction::Accept && policy.head.applies_to.is_none() {
+        let root = egress_policy::defect::At::root();
+        let spec = root.field("spec");
+        let path = spec.field("default").path();
+        found.add(
+            Lint::DefaultAccept,
+            &path,
+            "what no rule names is accepted".to_owned(),
+        );
+    }
+    for (t, tier) in policy.tiers.iter().enumerate() {
+        for (r, rule) in tier.rules.iter().enumerate() {
+            let here = Here {
+                tier: t,
+                rule: r,
+                opens: matches!(rule.action, RuleAction::Accept | RuleAction::Inspect(_)),
+                shadow: tier.mode == Mode::Shadow || rule.mode == Mode::Shadow,
+            };
+            lint_expiry(rule, &here, surroundings, found);
+            lint_from(rule, &here, found);
+            for to in &rule.to {
+                lint_to(rule, to, &here, surroundings, found);
+            }
+        }
+    }
+}
+
+struct Here {
+    tier: usize,
+    rule: usize,
+    opens: bool,
+    shadow: bool,
+}
+
+impl Here {
+    fn path(&self, field: &str) -> egress_policy::defect::FieldPath {
+        rule_path(self.tier, self.rule, field)
+    }
+}
+
+fn lint_expiry(rule: &Rule, here: &Here, surroundings: &Surroundings, found: &mut Findings) {
+    let Some(expires) = rule.expires else { return };
+    let path = here.path("expires");
+    if rule.owner.is_none() {
+        let message = format!("the exception `{}` has no owner", rule.name);
+        found.add(Lint::NoOwner, &here.path("name"), message);
+    }
+    let Some(now) = surroundings.now else { return };
+    let when = time_text(expires);
+    if expires <= now {
+        let message = format!("`{}` expired at {when} and accepts nothing", rule.name);
+        found.add(Lint::Expired, &path, message);
+    } else if expires - now < SOON {
+        let message = format!("`{}` expires at {when}", rule.name);
+        found.add(Lint::ExpiresSoon, &path, message);
+    }
+}
+
+fn lint_from(rule: &Rule, here: &Here, found: &mut Findings) {
+    let From::Sources(sources) = &rule.from else {
+        return;
+    };
+    let proven =
+        |source: &Source| !(source.namespaces.is_empty() && source.service_accounts.is_empty());
+    let by_labels =
+        |source: &Source| !(source.match_labels.is_empty() && source.match_expressions.is_empty());
+    if here.opens && sources.iter().any(|s| by_labels(s) && !proven(s)) {
+        let message = format!("`{}` selects by labels alone", rule.name);
+        found.add(Lint::LabelsAlone, &here.path("from"), message);
+    }
+    if rule.action == RuleAction::Deny && !here.shadow && sources.iter().any(by_labels) {
+        let message = format!(
+            "`{}` denies by labels, which a caller can withhold",
+            rule.name
+        );
+        found.add(Lint::DenyByLabels, &here.path("from"), message);
+    }
+    if sources.iter().any(|source| !source.clusters.is_empty()) {
+        let message = format!("`{}` selects by cluster", rule.name);
+        found.add(Lint::ClusterIsAClaim, &here.path("from"), message);
+    }
+    let udp = |to: &To| to.protocols.contains(&Protocol::Udp);
+    if sources.iter().any(by_labels) && rule.to.iter().any(udp) {
+        let message = format!("`{}` opens UDP by labels", rule.name);
+        found.add(Lint::UdpLabels, &here.path("from"), message);
+    }
+    let unbound = |source: &Source| by_labels(source) && source.service_accounts.is_empty();
+    let port = rule.to.iter().find_map(server_first);
+    if let Some(port) = port.filter(|_| here.opens && sources.iter().any(unbound)) {
+        let message = format!(
+            "`{}` selects by labels on port {port}, where the server speaks first",
+            rule.name
+        );
+        found.add(Lint::LabelsOnServerFirst, &here.path("from"), message);
+    }
+}
+
+/// A listed port on which the server speaks first, unless the element is HTTP or TLS.
+fn server_first(to: &To) -> Option<u16> {
+    let opaque = to.protocols.is_empty() || to.protocols.contains(&Protocol::Tcp);
+    let http = !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty());
+    SERVER_FIRST
+        .into_iter()
+        .find(|port| opaque && !http && !to.ports.is_any() && to.ports.contains(*port))
+}
+
+fn lint_to(rule: &Rule, to: &To, here: &Here, surroundings: &Surroundings, found: &mut Findings) {
+    match &to.place {
+        Place::Names(patterns) => {
+            if rule.action == RuleAction::Deny {
+                let message = format!("`{}` denies by name", rule.name);
+                found.add(Lint::DenyByName, &here.path("to"), message);
+            }
+            for pattern in &**patterns {
+                lint_pattern(pattern, to, here, found);
+            }
+        }
+        Place::Networks(networks) if here.opens => {
+            for network in &networks.networks {
+                lint_network(network, here, surroundings, found);
+            }
+        }
+        Place::Anywhere | Place::Networks(_) => {}
+    }
+}
+
+fn lint_pattern(pattern: &NamePattern, to: &To, here: &Here, found: &mut Findings) {
+    let path = here.path("to");
+    let base = match pattern {
+        NamePattern::Exact(name) => {
+            lint_exact(name, &path, found);
+            return;
+        }
+        NamePattern::Suffix(base) | NamePattern::OneBelow(base) => base.as_str().to_owned(),
+        NamePattern::Glob(glob) => {
+            let literal = glob.labels.iter().rev();
+            let mut labels: Vec<String> = literal
+                .take_while(|label| label.parts.len() == 1)
+                .map(|label| label.parts.concat())
+                .collect();
+            labels.reverse();
+            labels.join(".")
+        }
+    };
+    let is_suffix = psl::suffix_str(&base).is_some_and(|suffix| suffix == base);
+    let listed = psl::suffix(base.as_bytes()).is_some_and(|suffix| suffix.is_known());
+    if here.opens && is_suffix && listed {
+        let message = format!("`{pattern}`: `{base}` is a public suffix");
+        found.add(Lint::WideName, &path, message);
+    }
+    if to.allow_private {
+        let message = format!("`{pattern}` may lead to private addresses");
+        found.add(Lint::PrivateAllowed, &path, message);
+    }
+}
+
+fn lint_exact(name: &Name, path: &egress_policy::defect::FieldPath, found: &mut Findings) {
+    let text = name.as_str();
+    let last = text.rsplit('.').next().unwrap_or(text);
+    if !text.contains('.') || NEVER_PUBLIC.contains(&last) {
+        let message = format!("no public resolver knows `{text}`");
+        found.add(Lint::NeverResolves, path, message);
+    }
+}
+
+fn lint_network(network: &IpNet, here: &Here, surroundings: &Surroundings, found: &mut Findings) {
+    let path = here.path("to");
+    let wide = match network {
+        IpNet::V4(v4) => v4.prefix_len() < 8,
+        IpNet::V6(v6) => v6.prefix_len() < 20,
+    };
+    if wide {
+        let message = format!("`{network}` is a good part of the internet");
+        found.add(Lint::WideNetwork, &path, message);
+        return;
+    }
+    let cluster = surroundings
+        .cluster_networks
+        .iter()
+        .find(|inside| inside.contains(network) || network.contains(*inside));
+    if let Some(inside) = cluster {
+        let message = format!("`{network}` meets the cluster network `{inside}`");
+        found.add(Lint::InsideNetwork, &path, message);
+    } else if let Some(kind) = special(network.addr()) {
+        let message = format!("`{network}` holds {kind} addresses");
+        found.add(Lint::InsideNetwork, &path, message);
+    }
+}

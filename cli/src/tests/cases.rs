@@ -1,0 +1,122 @@
+//! The project's decision cases, asked of `warden test` and of `warden explain`.
+
+use egress_policy::case::{CaseFile, Expected, Subject};
+use serde_json::{Value, json};
+
+use super::support::Folder;
+
+/// Every case file in `cases/`, with its folder.
+fn cases() -> Folder {
+    let folder = Folder::with(&[]);
+    copy(std::path::Path::new("../cases"), "", &folder);
+    folder
+}
+
+fn copy(from: &std::path::Path, to: &str, folder: &Folder) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{to}{}", entry.file_name().to_string_lossy());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &format!("{name}/"), folder);
+        } else {
+            folder.write(&name, &std::fs::read_to_string(entry.path()).unwrap());
+        }
+    }
+}
+
+fn files() -> Vec<String> {
+    let mut files: Vec<String> = std::fs::read_dir("../cases")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.to_lowercase().ends_with(".yaml"))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_case_passes() {
+    let ran = cases().warden(&format!("test --output json {}", files().join(" ")));
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    let passed = ran.json()["passed"].as_u64().unwrap();
+    assert!(passed >= 150, "{passed}");
+}
+
+#[test]
+fn explain_answers_every_case() {
+    let folder = cases();
+    let mut asked = 0;
+    for file in files() {
+        let text = std::fs::read_to_string(format!("../cases/{file}")).unwrap();
+        let source = std::sync::Arc::new(crate::document::Source::new(file.clone(), text));
+        let documents = crate::document::Documents::parse(source)
+            .unwrap()
+            .with_a_labels();
+        let cases = CaseFile::read(&documents.roots().next().unwrap()).unwrap();
+        for case in cases
+            .cases
+            .iter()
+            .filter(|case| case.is_for(Subject::Engine))
+        {
+            for (i, step) in case.steps.iter().enumerate() {
+                let step_number = (i + 1).to_string();
+                let ran = folder.run(&[
+                    "explain",
+                    "--output",
+                    "json",
+                    "--case",
+                    &file,
+                    "--case-name",
+                    &case.name,
+                    "--step",
+                    &step_number,
+                ]);
+                let exit = match &step.expect {
+                    Expected::Undecided => 5,
+                    Expected::Final { enforced, .. } if enforced.verdict == "Deny" => 2,
+                    Expected::Final { .. } => 0,
+                };
+                assert_eq!(ran.exit, exit, "{file}: {}: {ran:?}", case.name);
+                assert_eq!(
+                    answer(&ran.json()),
+                    expected(&step.expect),
+                    "{file}: {}",
+                    case.name
+                );
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked >= 150, "{asked}");
+}
+
+fn answer(json: &Value) -> Value {
+    let ruling = |json: &Value| {
+        json!([
+            json["verdict"],
+            json["code"],
+            json["rule"].as_str().unwrap_or("")
+        ])
+    };
+    let would_be = &json["wouldBe"];
+    json!([
+        ruling(json),
+        if would_be.is_null() {
+            Value::Null
+        } else {
+            ruling(would_be)
+        }
+    ])
+}
+
+fn expected(expected: &Expected) -> Value {
+    match expected {
+        Expected::Undecided => json!([["Undecided", null, ""], null]),
+        Expected::Final { enforced, would_be } => {
+            let ruling = |r: &egress_policy::case::ExpectedRuling| {
+                json!([r.verdict, r.code.as_str(), r.rule])
+            };
+            json!([ruling(enforced), would_be.as_ref().map(ruling)])
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A hundred thousand rules: `check` and `diff` end within bounds, and say how long they took.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use super::support::Folder;
+
+const RULES: usize = 100_000;
+
+fn policy(changed: impl Fn(usize) -> bool) -> String {
+    let mut text = "apiVersion: warden.egress/v1alpha1\nkind: EgressPolicy\nmetadata: {name: big}\nspec:\n  identity: {trustDomains: [cluster.local]}\n  tiers:\n  - name: apps\n    rules:\n".to_owned();
+    for i in 0..RULES {
+        let ports = if changed(i) { "443, 8443" } else { "443" };
+        let place = match i % 8 {
+            0 => format!(
+                "networks: [{}.{}.{}.0/24]",
+                11 + i % 80,
+                i / 256 % 256,
+                i % 256
+            ),
+            1 => format!("domainNames: [\"*.tenant{i}.example.org\"]"),
+            _ => format!("domainNames: [host{i}.svc{}.example.com]", i % 977),
+        };
+        writeln!(
+            text,
+            "    - {{name: r{i}, from: [{{namespaces: [team-{}], matchLabels: {{app: a{}}}}}], to: [{{{place}, ports: [{ports}]}}], action: Accept}}",
+            i / 20,
+            i % 20
+        )
+        .unwrap();
+    }
+    text
+}
+
+#[test]
+fn a_hundred_thousand_rules() {
+    let folder = Folder::with(&[("old.yaml", &policy(|_| false))]);
+    folder.write("new.yaml", &policy(|i| i % 5_000 == 0));
+    for (line, must) in [
+        ("check old.yaml", "100000 rules: 0 errors"),
+        ("diff old.yaml old.yaml --limit 600", "no change in meaning"),
+        (
+            "diff old.yaml new.yaml --limit 600",
+            "these are all the differences",
+        ),
+    ] {
+        let start = Instant::now();
+        let ran = folder.warden(line);
+        println!("{line}: {:.1} s", start.elapsed().as_secs_f64());
+        println!("{}", ran.stderr.lines().last().unwrap_or_default());
+        assert_eq!(ran.exit, 0, "{line}: {}", ran.stderr);
+        assert!(ran.stdout.contains(must), "{line}: {}", ran.stdout);
+    }
+}
