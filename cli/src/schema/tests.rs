@@ -163,12 +163,11 @@ fn the_schema_and_the_decoder_require_and_accept_the_same() {
     ];
     for (pointer, value) in changes {
         let mut document = reference.clone();
-        match document.pointer_mut(pointer) {
-            Some(place) => *place = value.clone(),
-            None => {
-                let (parent, field) = pointer.rsplit_once('/').unwrap();
-                document.pointer_mut(parent).unwrap()[field] = value.clone();
-            }
+        if let Some(place) = document.pointer_mut(pointer) {
+            *place = value.clone();
+        } else {
+            let (parent, field) = pointer.rsplit_once('/').unwrap();
+            document.pointer_mut(parent).unwrap()[field] = value.clone();
         }
         let text = document.to_string();
         let decoded = Policy::read(&Json::parse(&text).unwrap());

@@ -148,7 +148,7 @@ fn aliases_that_multiply_are_refused() {
     let mut text = "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let before = format!("*a{}", level - 1);
-        let list = vec![before.as_str(); 10].join(", ");
+        let list = [before.as_str(); 10].join(", ");
         text = format!("{text}b{level}: &a{level} [{list}]\n");
     }
     let ran = Folder::with(&[]).warden_with("check -", &text);
