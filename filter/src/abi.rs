@@ -122,6 +122,25 @@ fn returned(
     }
 }
 
+/// Calls one of Envoy's own functions, whose result is only whether it worked.
+#[expect(
+    unsafe_code,
+    reason = "a host call: every pointer comes from a slice or local that outlives it"
+)]
+fn foreign(name: &str, arguments: &[u8]) -> Result<(), HostError> {
+    let results = returned(|data, size| unsafe {
+        proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
+            data,
+            size,
+        )
+    })?;
+    results.map(drop).ok_or(HostError)
+}
+
 #[expect(
     unsafe_code,
     reason = "host calls: every pointer comes from a slice or local that outlives the call"
@@ -137,24 +156,15 @@ impl Host for EnvoyHost {
     }
 
     fn set_envoy_filter_state(&self, key: &str, value: &str) -> Result<(), HostError> {
-        const NAME: &str = "set_envoy_filter_state";
         let arguments = SetEnvoyFilterState {
             path: key.to_owned(),
             value: value.to_owned(),
         };
-        let arguments = arguments.encode_to_vec();
-        returned(|data, size| unsafe {
-            proxy_call_foreign_function(
-                NAME.as_ptr(),
-                NAME.len(),
-                arguments.as_ptr(),
-                arguments.len(),
-                data,
-                size,
-            )
-        })?
-        .map(drop)
-        .ok_or(HostError)
+        foreign("set_envoy_filter_state", &arguments.encode_to_vec())
+    }
+
+    fn clear_route_cache(&self) -> Result<(), HostError> {
+        foreign("clear_route_cache", &[])
     }
 
     fn request_headers(&self) -> Result<Headers, HostError> {

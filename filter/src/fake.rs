@@ -247,6 +247,10 @@ impl Host for Fake {
         Ok(())
     }
 
+    fn clear_route_cache(&self) -> Result<(), HostError> {
+        self.call("clear route cache")
+    }
+
     fn respond(&self, response: &Response) -> Result<(), HostError> {
         self.call("respond")?;
         self.0.responses.borrow_mut().push(response.clone());

@@ -99,6 +99,12 @@ pub trait Host {
     /// [`HostError`] if it is not set.
     fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError>;
 
+    /// Makes Envoy choose the route anew, by the headers as they are now.
+    ///
+    /// # Errors
+    /// [`HostError`] if it does not.
+    fn clear_route_cache(&self) -> Result<(), HostError>;
+
     /// Answers the request in the server's place.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::gathered::{Gathered, Place, RequestLine};
 use crate::host::{Flow, Host, HostError};
 use crate::plugin::Plugin;
 use crate::record;
-use crate::request::Seen;
+use crate::request::{INSPECT, Seen};
 use crate::state::{self, Mark};
 
 /// The cluster that Envoy has chosen.
@@ -52,12 +52,6 @@ impl<H: Host> Http<H> {
             return self.deny_unread();
         };
         let seen = Seen::of(&headers);
-        // Before the route is looked at: no header that is removed may have chosen it.
-        for name in &seen.inward {
-            if host.remove_request_header(name).is_err() {
-                return self.deny_unread();
-            }
-        }
         let (gathered, way, dynamic) = self.gather(&seen);
         match (self.plugin.evaluate(&gathered), way) {
             (Evaluation::Final(verdict), way) => match (verdict.enforced.action, way) {
@@ -67,7 +61,14 @@ impl<H: Host> Http<H> {
                 (Action::Accept, Way::Checked | Way::Inward) => {
                     self.open(&seen, &gathered, way, dynamic, None)
                 }
-                (Action::Deny | Action::Inspect(_), _) => self.deny(&seen, &gathered, &verdict),
+                (Action::Inspect(device), Way::Checked) => {
+                    self.inspect(&seen, &gathered, &verdict, device)
+                }
+                // Nothing would notice if it went out directly.
+                (Action::Inspect(_), Way::Out | Way::Inward) => {
+                    self.deny(&seen, &gathered, &Verdict::refusal(Code::RouteMismatch))
+                }
+                (Action::Deny, _) => self.deny(&seen, &gathered, &verdict),
             },
             (Evaluation::Undecided, Way::Checked | Way::Inward) => {
                 self.open(&seen, &gathered, way, dynamic, None)
@@ -155,7 +156,7 @@ impl<H: Host> Http<H> {
         dynamic: bool,
         last: Option<&Verdict<'_>>,
     ) -> Flow {
-        match self.write(gathered, way, dynamic) {
+        match self.write(seen, gathered, way, dynamic) {
             Ok(()) => {
                 if let Some(verdict) = last {
                     self.plugin.note(gathered, verdict);
@@ -166,9 +167,52 @@ impl<H: Host> Http<H> {
         }
     }
 
-    /// The verdict comes last: whatever fails before leaves the lock closed.
-    fn write(&self, gathered: &Gathered, way: Way, dynamic: bool) -> Result<(), HostError> {
+    /// Sends the request by way of a device: the route to it is chosen by a header that only this
+    /// filter sets. No facts are handed on, so that wherever else the request goes the upstream
+    /// filter denies it.
+    fn inspect(
+        &self,
+        seen: &Seen<'_>,
+        gathered: &Gathered,
+        verdict: &Verdict<'_>,
+        device: &str,
+    ) -> Flow {
         let host = &self.plugin.host;
+        let written = self.strip(seen).and_then(|()| {
+            host.set_request_header(INSPECT, device)?;
+            host.clear_route_cache()?;
+            state::mark(host, Mark::Accept)
+        });
+        match written {
+            Ok(()) => {
+                self.plugin.note(gathered, verdict);
+                Flow::Continue
+            }
+            Err(HostError) => self.deny(seen, gathered, &Verdict::refusal(Code::EngineError)),
+        }
+    }
+
+    /// Removes the mesh's own words. Envoy then chooses the route anew, and does not tell; so the
+    /// upstream filter compares the cluster that carries the request with the one judged here.
+    fn strip(&self, seen: &Seen<'_>) -> Result<(), HostError> {
+        let host = &self.plugin.host;
+        let mut names = seen.inward.iter();
+        names.try_for_each(|name| host.remove_request_header(name))
+    }
+
+    /// The verdict comes last: whatever fails before leaves the lock closed.
+    fn write(
+        &self,
+        seen: &Seen<'_>,
+        gathered: &Gathered,
+        way: Way,
+        dynamic: bool,
+    ) -> Result<(), HostError> {
+        let host = &self.plugin.host;
+        // The headers of a tunnel end here.
+        if gathered.protocol == Protocol::Http {
+            self.strip(seen)?;
+        }
         if let (true, Some(agreed)) = (dynamic, gathered.place.agreed()) {
             state::connect_to(host, agreed)?;
         }

@@ -1,9 +1,11 @@
 //! The upstream HTTP filter: the judgement ends here, where the address is known and no byte of
 //! the request has been sent.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use egress_policy::destination::of_request;
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::{Host as Target, canonical};
 use egress_policy::verdict::{Action, Code, Verdict};
@@ -11,6 +13,7 @@ use egress_policy::verdict::{Action, Code, Verdict};
 use crate::denial::{Subject, response, written};
 use crate::gathered::{Gathered, Place};
 use crate::host::{Flow, Host, HostError};
+use crate::http::CLUSTER;
 use crate::plugin::Plugin;
 use crate::record;
 use crate::state;
@@ -51,12 +54,32 @@ impl<H: Host> Upstream<H> {
         gathered.now = self.plugin.now();
         let address = address(host).ok().flatten();
         gathered.address = address.map_or(Fact::Missing, Fact::Known);
-        if let (Some(agreed), Fact::Known(address)) = (gathered.place.agreed(), gathered.address)
-            && matches!(&agreed.host, Target::Address(judged) if *judged != address)
-        {
+        if !self.leads_there(&gathered) {
             gathered.place = Place::Refused(Code::RouteMismatch);
         }
         gathered
+    }
+
+    /// Whether the request is on its way to what was judged: by a cluster that carries it, and to
+    /// the address that was asked for, if one was.
+    fn leads_there(&self, gathered: &Gathered) -> bool {
+        let Some(judged) = gathered.place.agreed() else {
+            return false;
+        };
+        let cluster = self.plugin.host.property(CLUSTER).ok().flatten();
+        let route = cluster.and_then(|cluster| {
+            let routes = &self.plugin.config.routes;
+            routes.resolve(&cluster).ok().map(Cow::into_owned)
+        });
+        let by_route = route.is_some_and(|route| {
+            route.protocol == gathered.protocol
+                && of_request(written(judged).as_bytes(), &route, None).as_ref() == Ok(judged)
+        });
+        by_route
+            && match (&judged.host, gathered.address) {
+                (Target::Address(asked), Fact::Known(connected)) => *asked == connected,
+                (Target::Address(_) | Target::Name(_), _) => true,
+            }
     }
 
     fn deny(&self, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {

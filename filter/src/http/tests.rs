@@ -473,10 +473,6 @@ fn words_of_the_mesh_do_not_leave_it() {
         assert!(fake.request_header(name).is_empty(), "{name}");
     }
     assert_eq!(fake.request_header("x-other").len(), 1);
-    // Gone before the cluster was read: none of them can have chosen the route.
-    let calls = fake.calls();
-    let at = |what: &str| calls.iter().position(|call| call == what).expect(what);
-    assert!(at("remove x-warden-inspect") < at("property xds.cluster_name"));
 }
 
 /// Without the guard, and without a rule that would have to know addresses.
@@ -630,5 +626,42 @@ fn a_connection_keeps_its_peer_and_no_request_another_s() {
     assert_eq!(
         other.verdict().unwrap()["workload"],
         "spiffe://cluster.local/ns/app2-ns/sa/app2"
+    );
+}
+
+#[test]
+fn a_request_to_be_inspected_takes_the_device_s_route_or_none() {
+    let mut configuration = http_configuration();
+    configuration["inspection"] = json!([{"name": "dlp", "cluster": "warden-inspect-dlp"}]);
+    let rules = &mut configuration["policies"][0]["spec"]["tiers"][1]["rules"];
+    rules.as_array_mut().unwrap().push(json!({
+        "name": "scan", "to": [{"networks": ["198.51.100.0/24"]}],
+        "action": "Inspect", "inspection": "dlp",
+    }));
+    let request = || app1_to("198.51.100.7").header("x-warden-inspect", "other");
+
+    let fake = request();
+    assert_eq!(judge(&fake, &configuration), Outcome::Out(None));
+    assert_eq!(fake.request_header("x-warden-inspect"), [b"dlp".to_vec()]);
+    assert_eq!(fake.verdict().unwrap()["action"], "Inspect");
+    // Without facts the upstream filter of every ordinary cluster denies it.
+    assert_eq!(fake.state("warden_facts"), None);
+
+    let calls = fake.calls();
+    for (index, call) in calls.iter().enumerate() {
+        let fake = request();
+        let plugin = fake.plugin(&configuration);
+        fake.fail(Fails::Call(index));
+        let flow = Http::new(plugin).on_request_headers();
+        // Labels are nothing to this rule.
+        let harmless = is_bookkeeping(call) || call.contains("downstream_peer");
+        assert_eq!(flow == Flow::Continue, harmless, "{call}");
+    }
+
+    // Where no upstream filter stands nobody would notice that it went out directly.
+    configuration["addressCheck"] = json!("none");
+    assert_eq!(
+        judge(&request(), &configuration),
+        denied("route_mismatch", "")
     );
 }

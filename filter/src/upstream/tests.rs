@@ -75,6 +75,37 @@ fn the_resolved_address_ends_the_judgement() {
 }
 
 #[test]
+fn the_cluster_that_carries_the_request_is_the_one_judged() {
+    // Envoy may have chosen the route anew since.
+    for (cluster, accepted) in [
+        ("warden-http", true),
+        ("outbound|80||api.github.com", true),
+        ("outbound|80||evil.example", false),
+        ("outbound|8080||api.github.com", false),
+        ("warden-other", false),
+        ("PassthroughCluster", false),
+        ("", false),
+    ] {
+        let mut configuration = upstream();
+        let ports = configuration["ports"].as_array_mut().unwrap();
+        ports.push(json!({"port": 80, "protocol": "HTTP"}));
+        ports.push(json!({"port": 8080, "protocol": "HTTP"}));
+        let fake = handed_on(Fake::app1().get("api.github.com", "warden-http"))
+            .with(&["upstream", "address"], "140.82.112.5:80")
+            .with(&["xds", "cluster_name"], cluster);
+        let flow = Upstream::new(fake.plugin(&configuration)).on_request_headers();
+        assert_eq!(flow == Flow::Continue, accepted, "{cluster}");
+        if !accepted {
+            assert_eq!(
+                fake.verdict().unwrap()["code"],
+                "route_mismatch",
+                "{cluster}"
+            );
+        }
+    }
+}
+
+#[test]
 fn without_the_mark_of_the_downstream_filter_all_is_denied() {
     for facts in [None, Some("{}"), Some(""), Some("not JSON"), Some("\u{ff}")] {
         let fake = Fake::app1()
