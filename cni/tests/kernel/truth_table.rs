@@ -325,12 +325,13 @@ fn table(main: Main) {
     // Address resolution first, so that no probe waits in a queue for it.
     for pod in [&bare, &workload, &exempt, &gateway] {
         let [v4, v6] = [neighbour.v4, neighbour.v6];
-        let resolved = "while ip -n $P neigh | grep -Eq 'INCOMPLETE|FAILED'; do :; done";
-        let ping = format!(
-            "P={}; for a in 10.244.1.53 fd00:10:244:1::53 {v4} {v6}; do nsenter --net=/run/netns/$P ping -c1 -W1 $a || true; done; {resolved}",
+        let resolved = "while ip -n $P neigh | grep -q INCOMPLETE; do :; done";
+        // Sending anything to each next hop makes the kernel look for it.
+        let ask = format!(
+            "P={}; for a in 10.244.1.53 fd00:10:244:1::53 {v4} {v6}; do nsenter --net=/run/netns/$P bash -c \"echo > /dev/udp/$a/7\"; done; {resolved}",
             pod.name
         );
-        sh(&ping);
+        sh(&ask);
     }
     let mut lines = Vec::new();
     let bridged = if main == Main::Bridge { BRIDGED } else { &[] };

@@ -1,0 +1,386 @@
+//! The whole way together: a pod's network namespace, its sidecar, the egress gateway with the
+//! module, the outside; and the guard in the node's kernel, which leaves no other way.
+//!
+//! Everything is real but the application and the Kubernetes around it: Envoys in network
+//! namespaces of their own, the CNI plugin through its own protocol, nftables, conntrack.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use egress_cni::attachment::{AttachmentId, PodIdentity};
+use egress_cni::config::NodeConfig;
+use egress_cni::guard::Guard;
+use egress_cni::nft::Nft;
+use egress_cni::plugin;
+use egress_cni::store::{Record, Store};
+use integration::certificates::Authority;
+use integration::client::{self, Heard};
+use integration::dns::Dns;
+use integration::envoy::Envoy;
+use integration::mesh::{self, APP1, HOSTS, SSH_BANNER, Workload, address_of};
+use integration::outside::{Outside, Speech};
+use integration::{policy, sandboxed};
+use nix::sched::{CloneFlags, setns};
+use serde_json::{Value, json};
+
+const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 3);
+const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 53);
+/// What a pod on the node is called inside the test.
+const PODS: [(&str, &str, Ipv4Addr); 2] = [
+    ("app1", "app1-ns", POD),
+    ("gateway", "istio-egress", GATEWAY),
+];
+/// Refusals are silent; what passes answers at once.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Node, two host-routed pods, a resolver on another node, and the outside behind a router.
+const TOPOLOGY: &str = r"
+mount -t tmpfs tmpfs /run; mkdir /run/netns
+ip link set lo up
+echo 1 > /proc/sys/net/ipv4/ip_forward
+for n in app1 gateway cluster outside; do ip netns add $n; ip -n $n link set lo up; done
+attach() {
+  ip link add $3 type veth peer name eth0 netns $1
+  echo 1 > /proc/sys/net/ipv4/conf/$3/proxy_arp
+  echo 0 > /proc/sys/net/ipv4/neigh/$3/proxy_delay
+  ip link set $3 up; ip -n $1 link set eth0 up
+  ip -n $1 addr add $2/32 dev eth0
+  ip -n $1 route add 169.254.1.1 dev eth0 scope link; ip -n $1 route add default via 169.254.1.1
+  ip route add $2 dev $3
+}
+attach app1 10.244.0.2 pod0
+attach gateway 10.244.0.3 pod1
+attach cluster 10.244.1.53 node1
+ip link add up0 type veth peer name eth0 netns outside
+ip addr add 192.0.2.1/24 dev up0; ip link set up0 up; ip -n outside link set eth0 up
+ip -n outside addr add 192.0.2.254/24 dev eth0; ip -n outside route add default via 192.0.2.1
+ip route add default via 192.0.2.254
+";
+
+fn sh(script: &str) -> Result<()> {
+    let output = Command::new("bash").args(["-euc", script]).output()?;
+    ensure!(
+        output.status.success(),
+        "{script}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// Moves this thread to the network namespace of that name.
+fn inside_here(netns: &str) -> Result<()> {
+    Ok(setns(
+        File::open(Path::new("/run/netns").join(netns))?,
+        CloneFlags::CLONE_NEWNET,
+    )?)
+}
+
+/// Runs `body` on a thread in the network namespace of that name.
+fn inside<T: Send>(netns: &str, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let work = || inside_here(netns).and_then(|()| body());
+    std::thread::scope(|scope| scope.spawn(work).join())
+        .map_err(|_| anyhow::anyhow!("a thread failed in {netns}"))?
+}
+
+/// An Envoy in a network namespace. Envoy ends with the thread that started it, so that thread
+/// stays until this value goes.
+struct Resident {
+    _stay: Sender<()>,
+    _envoy: Envoy,
+}
+
+impl Resident {
+    fn start(
+        netns: &'static str,
+        address: Ipv4Addr,
+        config: PathBuf,
+        log: PathBuf,
+    ) -> Result<Self> {
+        let (stay, go) = channel::<()>();
+        let (report, started) = channel();
+        std::thread::spawn(move || {
+            let envoy = inside_here(netns).and_then(|()| {
+                let mut envoy = Envoy::start(&config, address, log)?;
+                envoy.ready().map(|()| envoy)
+            });
+            // Ends with an error when the other side has gone, which is what is waited for.
+            let _ = report.send(envoy).is_ok_and(|()| go.recv().is_ok());
+        });
+        let envoy = started.recv()?.with_context(|| netns.to_owned())?;
+        Ok(Self {
+            _stay: stay,
+            _envoy: envoy,
+        })
+    }
+}
+
+/// Puts this arrangement's addresses in place of the single-namespace bench's.
+fn readdress(config: &mut Value) {
+    match config {
+        Value::String(text) if *text == mesh::GATEWAY.to_string() => *text = GATEWAY.to_string(),
+        Value::String(text) if *text == mesh::DNS.to_string() => *text = RESOLVER.to_string(),
+        Value::Array(items) => items.iter_mut().for_each(readdress),
+        Value::Object(fields) => fields.values_mut().for_each(readdress),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The guard of the node, through the plugin's own protocol and what the agent adds.
+struct Node {
+    files: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Result<Self> {
+        let files = tempfile::tempdir()?;
+        let config = json!({
+            "exemptNamespaces": [],
+            "clusterNetworks": ["10.244.0.0/16"],
+            "dns": {"addresses": [RESOLVER]},
+            "gateway": {
+                "namespace": "istio-egress", "serviceAccount": "egress-gateway",
+                "addresses": [GATEWAY], "ports": [8080, 15008, 15022]
+            }
+        });
+        std::fs::write(files.path().join("config.json"), config.to_string())?;
+        Ok(Self { files })
+    }
+
+    fn guard(&self) -> Result<()> {
+        for (name, namespace, address) in PODS {
+            let netns = format!("/run/netns/{name}");
+            let arguments = format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}");
+            let environment = [
+                ("CNI_COMMAND", "ADD"),
+                ("CNI_CONTAINERID", name),
+                ("CNI_IFNAME", "eth0"),
+                ("CNI_NETNS", &netns),
+                ("CNI_ARGS", &arguments),
+            ];
+            let config = json!({
+                "cniVersion": "1.0.0", "name": "pods", "type": "egress-cni",
+                "configFile": self.files.path().join("config.json"), "stateDir": self.files.path().join("state"),
+                "prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": netns}],
+                    "ips": [{"address": format!("{address}/32"), "interface": 0}]}
+            });
+            let get = |name: &str| {
+                environment
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| (*value).to_owned())
+            };
+            let mut answer = Vec::new();
+            let code = plugin::run(
+                get,
+                config.to_string().as_bytes(),
+                &mut answer,
+                &mut std::io::stderr(),
+            );
+            ensure!(
+                code == 0,
+                "ADD {name}: {}",
+                String::from_utf8_lossy(&answer)
+            );
+        }
+        // The agent learns from the API server which pod is the gateway's.
+        let guard = Guard::new(
+            Store::open(&self.files.path().join("state"))?,
+            Nft::new("/usr/sbin/nft".into()),
+        );
+        let locked = guard.store().lock()?;
+        let id = AttachmentId {
+            container_id: "gateway".to_owned(),
+            ifname: "eth0".to_owned(),
+        };
+        let record = guard.store().get(&id)?.context("the gateway's record")?;
+        let identity = PodIdentity {
+            service_account: "egress-gateway".to_owned(),
+            ..PodIdentity::default()
+        };
+        let config = NodeConfig::load(&self.files.path().join("config.json"))?;
+        guard.admit(
+            &locked,
+            &config,
+            Record {
+                identity: Some(identity),
+                ..record
+            },
+        )?;
+        Ok(())
+    }
+}
+
+/// Everything that runs; it ends with this value.
+struct Way {
+    _gateway: Resident,
+    _sidecar: Resident,
+    outside: Outside,
+    mesh_authority: Authority,
+    outside_authority: Authority,
+    _files: tempfile::TempDir,
+}
+
+fn start() -> Result<Way> {
+    let files = tempfile::tempdir()?;
+    let (mesh_authority, outside_authority) = (Authority::new("mesh")?, Authority::new("outside")?);
+    let names = HOSTS
+        .iter()
+        .map(|(name, address)| ((*name).to_owned(), IpAddr::V4(*address)));
+    inside("cluster", || {
+        Dns::start(RESOLVER, names.collect()).map(drop)
+    })?;
+    let outside = Outside::default();
+    for (name, address) in HOSTS {
+        sh(&format!("ip -n outside addr add {address}/32 dev lo"))?;
+        for (port, speech) in [
+            (80, Speech::Http(name)),
+            (443, Speech::Https(name)),
+            (22, Speech::Banner(SSH_BANNER)),
+        ] {
+            inside("outside", || {
+                outside.serve(&outside_authority, *address, port, &speech)
+            })?;
+        }
+    }
+    let workload = Workload {
+        sidecar: POD,
+        ..APP1
+    };
+    mesh::write_certificates(
+        files.path(),
+        &mesh_authority,
+        std::slice::from_ref(&workload),
+    )?;
+    for extension in policy::everywhere(&[policy::reference()?]) {
+        extension.write(files.path())?;
+    }
+    let config = mesh::gateway_config(files.path(), &readdress)?;
+    let log = |name: &str| files.path().join(format!("{name}.log"));
+    let gateway = Resident::start("gateway", GATEWAY, config, log("gateway"))?;
+    let config = mesh::sidecar_config(files.path(), &workload)?;
+    let mut text: Value = serde_json::from_slice(&std::fs::read(&config)?)?;
+    readdress(&mut text);
+    std::fs::write(&config, text.to_string())?;
+    let sidecar = Resident::start("app1", POD, config, log("app1"))?;
+    Ok(Way {
+        _gateway: gateway,
+        _sidecar: sidecar,
+        outside,
+        mesh_authority,
+        outside_authority,
+        _files: files,
+    })
+}
+
+impl Way {
+    /// The status of an HTTP request from the pod through its sidecar.
+    fn http(&self, name: &str) -> Result<u16> {
+        let to = SocketAddrV4::new(address_of(name)?, 80);
+        inside("app1", || {
+            let mut stream = client::dial(POD, to)?;
+            let answer = client::request(&mut stream, "GET", "/", &[("Host", name.as_bytes())])?;
+            Ok(answer.context("closed")?.status)
+        })
+    }
+
+    /// What the pod hears first on a TCP connection through its sidecar.
+    fn tcp(&self, name: &str, port: u16) -> Result<Heard> {
+        let to = SocketAddrV4::new(address_of(name)?, port);
+        inside("app1", || client::hear(&mut client::dial(POD, to)?))
+    }
+
+    /// Whether a TLS handshake for `name` succeeds through the sidecar.
+    fn tls(&self, name: &str) -> Result<bool> {
+        let to = SocketAddrV4::new(address_of(name)?, 443);
+        let config = client::tls_config(&self.outside_authority.certificate(), None)?;
+        inside("app1", || {
+            Ok(client::tls(client::dial(POD, to)?, config, name)?.is_some())
+        })
+    }
+
+    /// Whether a plain TCP connection from a pod, past every proxy, is established.
+    fn connects(netns: &str, to: impl Into<IpAddr>, port: u16) -> Result<bool> {
+        let to = SocketAddr::new(to.into(), port);
+        inside(netns, || {
+            Ok(TcpStream::connect_timeout(&to, SILENCE).is_ok())
+        })
+    }
+}
+
+sandboxed! {
+    fn what_the_policy_accepts_works_and_there_is_no_other_way() -> Result<()> {
+        sh(TOPOLOGY)?;
+        let way = start()?;
+        let node = Node::new()?;
+        let github = address_of("api.github.com")?;
+
+        // Without the guard the sidecar is a courtesy.
+        ensure!(Way::connects("app1", github, 443)?, "without the guard the direct way is open");
+        ensure!(Way::connects("app1", GATEWAY, 15000)?, "and so is the gateway's admin port");
+        node.guard()?;
+
+        // What the policy accepts, over HTTP, TLS and TCP, works through sidecar and gateway.
+        ensure!(way.http("api.github.com")? == 200);
+        ensure!(way.tls("api.github.com")?);
+        ensure!(way.tcp("partner.example", 22)? == Heard::Bytes(SSH_BANNER.into()));
+
+        // What it denies does not, with the gateway's answer.
+        let before = way.outside.seen().len();
+        for name in ["evilgithub.com", "api.weather.gov", "github.com"] {
+            ensure!(way.http(name)? == 403, "{name}");
+            ensure!(!way.tls(name)?, "{name}");
+        }
+        ensure!(way.tcp("other-partner.example", 22)? == Heard::Closed);
+
+        // And nothing works past them: not even what the policy accepts.
+        let everywhere: Vec<(Ipv4Addr, u16)> =
+            HOSTS.iter().flat_map(|(_, address)| [22, 80, 443].map(|port| (*address, port))).collect();
+        let reached: Result<Vec<bool>> = std::thread::scope(|scope| {
+            let tries: Vec<_> = everywhere
+                .iter()
+                .map(|(address, port)| scope.spawn(|| Way::connects("app1", *address, *port)))
+                .collect();
+            let joined = tries.into_iter().map(|one| one.join());
+            joined.map(|one| one.map_err(|_| anyhow::anyhow!("a thread failed"))?).collect()
+        });
+        for (to, reached) in everywhere.iter().zip(reached?) {
+            ensure!(!reached, "{to:?} directly");
+        }
+        inside("app1", || {
+            let socket = UdpSocket::bind((POD, 0))?;
+            socket.set_read_timeout(Some(SILENCE))?;
+            socket.send_to(b"quic", (github, 443))?;
+            ensure!(socket.recv(&mut [0; 16]).is_err());
+            Ok(())
+        })?;
+        ensure!(!Way::connects("app1", GATEWAY, 15000)?, "the gateway's admin port");
+        ensure!(!Way::connects("app1", Ipv4Addr::new(169, 254, 169, 254), 80)?, "metadata");
+        ensure!(way.outside.seen().len() == before, "nothing of all that arrived: {:?}", way.outside.seen());
+
+        // The gateway's port is open, but not to somebody without a certificate of the mesh.
+        ensure!(Way::connects("app1", GATEWAY, 8080)?);
+        let config = client::tls_config(&way.mesh_authority.certificate(), None)?;
+        let nobody = inside("app1", || {
+            let stream = client::connect(SocketAddrV4::new(GATEWAY, 8080))?;
+            let Some(mut stream) = client::tls(stream, config, mesh::GATEWAY_NAME)? else { return Ok(true) };
+            Ok(client::hear(&mut stream).is_err_and(|_| true) || client::hear(&mut stream)? == Heard::Closed)
+        })?;
+        ensure!(nobody, "without a certificate");
+
+        // The gateway itself reaches the outside, and nothing private: a name that leads there is
+        // stopped by the module, and by the kernel if it were not.
+        ensure!(Way::connects("gateway", github, 443)?);
+        ensure!(!Way::connects("gateway", address_of("rebind.github.com")?, 80)?);
+        ensure!(way.http("rebind.github.com")? == 403);
+
+        // Still, after all that, the accepted way works.
+        ensure!(way.http("api.github.com")? == 200);
+        Ok(())
+    }
+}
