@@ -5,5 +5,6 @@ mod check;
 mod explain;
 mod fuzz;
 mod large;
+mod pages;
 mod support;
 mod tutorial;

@@ -1,0 +1,75 @@
+//! `warden fmt`, `docs`, `diff` and `completions`: what they write.
+
+use super::support::{Folder, REFERENCE};
+
+#[test]
+fn names_take_their_normal_form_and_comments_stay() {
+    let policy = REFERENCE
+        .replace("\"*.github.com\"", "\"*.GitHub.com.\", '*.münchen.example'")
+        .replace("  default: Deny", "  default: Deny   # the end");
+    let folder = Folder::with(&[("policy.yaml", &policy)]);
+    assert_eq!(folder.warden("fmt --check policy.yaml").exit, 3);
+    assert_eq!(folder.read("policy.yaml"), policy);
+    assert_eq!(folder.warden("fmt policy.yaml").exit, 0);
+    let formatted = folder.read("policy.yaml");
+    assert!(
+        formatted.contains("[\"*.github.com\", '*.xn--mnchen-3ya.example']"),
+        "{formatted}"
+    );
+    assert!(
+        formatted.contains("default: Deny   # the end\n"),
+        "{formatted}"
+    );
+    assert_eq!(folder.warden("fmt --check policy.yaml").exit, 0);
+}
+
+#[test]
+fn a_page_shows_what_authors_wrote_as_text() {
+    let policy = REFERENCE.replacen(
+        "      action: Accept",
+        "      action: Accept\n      reason: \"<script>|`x`\"",
+        1,
+    );
+    let folder = Folder::with(&[("policy.yaml", &policy)]);
+    let html = folder.warden("docs policy.yaml --format html").stdout;
+    assert!(html.contains("&lt;script&gt;"), "{html}");
+    assert!(!html.contains("<script>"), "{html}");
+    let markdown = folder.warden("docs policy.yaml").stdout;
+    assert!(markdown.contains("&lt;script>\\|\\`x\\`"), "{markdown}");
+    assert!(
+        markdown.contains("| app1-github | namespace app1-ns, labels egress-ruleset=app1 |"),
+        "{markdown}"
+    );
+}
+
+#[test]
+fn a_difference_is_told_in_every_form() {
+    let narrow = REFERENCE.replace("203.0.113.7/32", "203.0.113.6/31");
+    let folder = Folder::with(&[("old.yaml", REFERENCE), ("new.yaml", &narrow)]);
+    let json = folder.warden("diff old.yaml new.yaml --output json").json();
+    assert_eq!(json["result"], "different");
+    assert_eq!(json["complete"], true);
+    assert_eq!(json["differences"][0]["change"], "gains");
+    assert_eq!(json["differences"][0]["witness"]["address"], "203.0.113.6");
+    assert_eq!(folder.warden("diff --no-gains old.yaml new.yaml").exit, 2);
+    assert_eq!(folder.warden("diff --no-gains new.yaml old.yaml").exit, 0);
+    let markdown = folder
+        .warden("diff old.yaml new.yaml --output markdown")
+        .stdout;
+    assert!(markdown.contains("| **gains** |"), "{markdown}");
+    let renamed = REFERENCE
+        .replace("app1-partner-ssh", "partner")
+        .replace("github", "code-host");
+    let renamed = renamed.replace("*.code-host.com", "*.github.com");
+    folder.write("renamed.yaml", &renamed);
+    let same = folder.warden("diff old.yaml renamed.yaml").stdout;
+    assert!(same.contains("no change in meaning"), "{same}");
+}
+
+#[test]
+fn completions_name_every_subcommand() {
+    let script = Folder::with(&[]).warden("completions bash").stdout;
+    for name in ["check", "explain", "test", "diff", "fmt", "docs", "schema"] {
+        assert!(script.contains(name), "{name}");
+    }
+}
