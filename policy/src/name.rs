@@ -340,6 +340,8 @@ fn plain(text: &str) -> Result<Name, PatternError> {
 /// can be opened.
 fn below(base: &str) -> Result<Name, PatternError> {
     let name = plain(base)?;
+    // The shortest name below it must still be a name, or the pattern would never match.
+    plain(&format!("x.{base}"))?;
     if name.as_str().contains('.') {
         Ok(name)
     } else {

@@ -13,6 +13,10 @@
 #[path = "support/generate.rs"]
 mod generate;
 
+#[cfg(test)]
+#[path = "laws/names.rs"]
+mod names;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::Write as _;

@@ -246,3 +246,13 @@ fn addresses_in_brackets_are_one_address() {
     assert_eq!(canonical(plain), plain);
     assert_eq!(canonical(compatible), compatible);
 }
+
+#[test]
+fn a_pattern_that_no_name_is_short_enough_for_is_refused() {
+    for (base, fine) in [(251, true), (252, false)] {
+        for front in ["*.", "+."] {
+            let text = format!("{front}{}", long(63, base));
+            assert_eq!(NamePattern::parse(&text).is_ok(), fine, "{front} {base}");
+        }
+    }
+}
