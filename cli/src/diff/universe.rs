@@ -262,7 +262,7 @@ const SPECIAL_V6: [&str; 11] = [
     "64:ff9b:1::/48",
     "2001::/32",
     "2002::/16",
-    "fc00::/6",
+    "fc00::/7",
     "ff00::/8",
 ];
 
@@ -290,7 +290,7 @@ fn address_atoms(networks: &[&Networks]) -> Vec<AddressAtom> {
     let borders = SPECIAL_V4
         .iter()
         .chain(&SPECIAL_V6)
-        .chain(&["fe80::/10"])
+        .chain(&["fe80::/10", "fec0::/10"])
         .filter_map(|text| text.parse::<ipnet::IpNet>().ok());
     for network in listed.chain(borders) {
         cut(network.network(), network.broadcast());
@@ -735,3 +735,38 @@ fn at_or_below(name: &str, base: &str) -> bool {
 /// The protocols, by the number of their class.
 pub(super) const PROTOCOLS: [Protocol; 4] =
     [Protocol::Http, Protocol::Tls, Protocol::Tcp, Protocol::Udp];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The piece before an address, for every address at which a piece begins.
+    #[test]
+    fn a_class_of_addresses_is_special_from_its_first_to_its_last() {
+        let atoms = address_atoms(&[]);
+        let mut compared = 0;
+        for pair in atoms.windows(2) {
+            let last = match (pair[0].first, pair[1].first) {
+                (IpAddr::V6(first), IpAddr::V6(next)) if first < next => {
+                    let (first, last) = (first.to_bits(), next.to_bits() - 1);
+                    if (first >= TEREDO.0 && last <= TEREDO.1) || last == MAPPED.1 {
+                        continue;
+                    }
+                    IpAddr::V6(Ipv6Addr::from_bits(last))
+                }
+                (IpAddr::V4(_), IpAddr::V4(next)) => {
+                    IpAddr::V4(Ipv4Addr::from_bits(next.to_bits() - 1))
+                }
+                _ => continue,
+            };
+            assert_eq!(
+                special(last).is_some(),
+                pair[0].special,
+                "{} to {last}",
+                pair[0].first
+            );
+            compared += 1;
+        }
+        assert!(compared > 100, "{compared}");
+    }
+}
