@@ -11,6 +11,7 @@ mod manifests;
 mod render;
 mod schema;
 mod test;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Schema(schema::Schema),
     Render(render::Render),
     Doctor(doctor::Doctor),
+    Verify(verify::Verify),
     Completions(completions::Completions),
 }
 
@@ -60,6 +62,7 @@ impl Command {
             Self::Schema(command) => command.run(console),
             Self::Render(command) => command.run(console),
             Self::Doctor(command) => command.run(console),
+            Self::Verify(command) => command.run(console),
             Self::Completions(command) => command.run(console),
         }
     }

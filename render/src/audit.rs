@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::install::Install;
-use crate::module::{http_cluster, inspection_cluster};
+use crate::module::http_cluster;
 use crate::problem::Problem;
 use crate::traffic::Traffic;
 
@@ -60,7 +60,6 @@ impl Rendered {
     fn of(install: &Install, traffic: &Traffic) -> Self {
         let ports = install.spec.gateway.ports;
         let fixed = ["warden-tcp", "warden-tls-inner"].map(str::to_owned);
-        let devices = install.spec.inspection.iter();
         Self {
             http_port: ports.http.into(),
             tunnel_port: ports.tunnel.into(),
@@ -70,10 +69,7 @@ impl Rendered {
                 .iter()
                 .map(|port| http_cluster(*port))
                 .collect(),
-            tunnel: fixed
-                .into_iter()
-                .chain(devices.map(|device| inspection_cluster(&device.name)))
-                .collect(),
+            tunnel: fixed.into(),
         }
     }
 }

@@ -30,7 +30,7 @@ impl Needs {
                 Err(found) => problems.extend(found),
             }
         }
-        let traffic = Traffic::of(&policies, install, &mut problems);
+        let traffic = Traffic::of(&policies, &mut problems);
         let mut trust_domains: Vec<_> = policies
             .iter()
             .flat_map(|policy| policy.head.trust_domains.clone())

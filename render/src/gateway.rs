@@ -152,19 +152,47 @@ fn http_ports(install: &Install, traffic: &Traffic) -> Object {
 
 fn plugin(install: &Install, module: &Module, place: Place, name: &str) -> Object {
     let gateway = &install.spec.gateway;
-    let port = match place {
-        Place::Http | Place::Upstream => gateway.ports.http,
-        Place::Tunnel | Place::Tls => gateway.ports.tunnel,
+    let (port, about) = match place {
+        Place::Http | Place::Upstream => (gateway.ports.http, "Judges every HTTP request."),
+        Place::Tunnel | Place::Tls => (
+            gateway.ports.tunnel,
+            "Judges every tunnel before it connects to anything.",
+        ),
     };
-    let image = &install.spec.module;
-    let mut spec = json!({
+    let common = json!({
         "selector": {"matchLabels": gateway.selector},
-        "url": image.url,
-        // FAIL_CLOSE never recovers from a trap, FAIL_OPEN opens.
-        "failStrategy": "FAIL_RELOAD",
         // After authentication, where Istio's own authorization stands.
         "phase": "AUTHZ",
         "match": [{"ports": [{"number": port}]}],
+    });
+    let image = image(install, module, place);
+    let (kind, spec) = if install.spec.istio.traffic_extension {
+        let mut spec = common;
+        set(&mut spec, "wasm", image);
+        ("TrafficExtension", spec)
+    } else {
+        let mut spec = image;
+        for (field, value) in common.as_object().into_iter().flatten() {
+            set(&mut spec, field, value.clone());
+        }
+        ("WasmPlugin", spec)
+    };
+    Object::new(
+        Stage::Policy,
+        about,
+        ("extensions.istio.io/v1alpha1", kind),
+        metadata(install, &format!("{NAME}-{name}")),
+        json!({"spec": spec}),
+    )
+}
+
+/// What a `WasmPlugin` and the `wasm` part of a `TrafficExtension` have in common.
+fn image(install: &Install, module: &Module, place: Place) -> Value {
+    let image = &install.spec.module;
+    let mut spec = json!({
+        "url": image.url,
+        // FAIL_CLOSE never recovers from a trap, FAIL_OPEN opens.
+        "failStrategy": "FAIL_RELOAD",
         "pluginConfig": module.config(place),
     });
     if let Some(digest) = &image.sha256 {
@@ -176,17 +204,7 @@ fn plugin(install: &Install, module: &Module, place: Place, name: &str) -> Objec
     if let Some(secret) = &image.pull_secret {
         set(&mut spec, "imagePullSecret", json!(secret));
     }
-    let about = match place {
-        Place::Http | Place::Upstream => "Judges every HTTP request.",
-        Place::Tunnel | Place::Tls => "Judges every tunnel before it connects to anything.",
-    };
-    Object::new(
-        Stage::Policy,
-        about,
-        ("extensions.istio.io/v1alpha1", "WasmPlugin"),
-        metadata(install, &format!("{NAME}-{name}")),
-        json!({"spec": spec}),
-    )
+    spec
 }
 
 /// Istio's own filter at a gateway looks only upstream, and overwrites the caller's header with

@@ -49,9 +49,6 @@ pub struct Spec {
     /// Admission policies against ways around the sidecar.
     #[serde(default)]
     pub guardrails: Guardrails,
-    /// Inspection devices that rules may name.
-    #[serde(default)]
-    pub inspection: Vec<Inspection>,
 }
 
 /// The mesh.
@@ -244,18 +241,6 @@ pub struct Guardrails {
     pub exempt_namespaces: Vec<String>,
 }
 
-/// An inspection device.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Inspection {
-    /// The name by which rules call it.
-    pub name: String,
-    /// Its host name or address.
-    pub address: String,
-    /// Its port, where it takes HTTP CONNECT.
-    pub port: u16,
-}
-
 impl Install {
     /// Reads install settings from YAML.
     ///
@@ -345,11 +330,6 @@ impl Install {
                 .namespaces
                 .iter()
                 .map(|name| ("spec.workloads.namespaces", &**name)),
-        )
-        .chain(
-            spec.inspection
-                .iter()
-                .map(|device| ("spec.inspection", &*device.name)),
         )
     }
 

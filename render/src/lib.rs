@@ -14,6 +14,7 @@
 //! - Network policies and admission policies close the ways around both.
 
 pub mod audit;
+mod deployment;
 pub mod doctor;
 mod gateway;
 mod guardrails;
@@ -48,12 +49,13 @@ pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Pr
     let documents = in_order(install, documents, &mut problems);
     let policies = read(&documents, &mut problems);
     install.check_grants(&policies, &mut problems);
-    let traffic = Traffic::of(&policies, install, &mut problems);
+    let traffic = Traffic::of(&policies, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
-    let module = Module::new(install, &traffic, &documents)?;
+    let module = Module::new(&traffic, &documents)?;
     let mut objects = gateway::objects(install, &traffic, &module);
+    objects.extend(deployment::objects(install));
     objects.extend(workloads::objects(install, &traffic));
     objects.extend(network::objects(install, &policies, &mut problems));
     objects.extend(guardrails::objects(install));

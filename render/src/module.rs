@@ -6,7 +6,6 @@ use egress_policy::model::Policy;
 use egress_policy::tree::Json;
 use serde_json::{Value, json};
 
-use crate::install::Install;
 use crate::object::{set, sorted};
 use crate::problem::Problem;
 use crate::traffic::Traffic;
@@ -57,24 +56,12 @@ pub(crate) struct Module {
 }
 
 impl Module {
-    pub(crate) fn new(
-        install: &Install,
-        traffic: &Traffic,
-        documents: &[Value],
-    ) -> Result<Self, Vec<Problem>> {
-        let devices = &install.spec.inspection;
-        let devices: Vec<_> = devices
-            .iter()
-            .map(|device| json!({"name": device.name, "cluster": inspection_cluster(&device.name)}))
-            .collect();
-        let mut common = json!({
+    pub(crate) fn new(traffic: &Traffic, documents: &[Value]) -> Result<Self, Vec<Problem>> {
+        let common = json!({
             "addressCheck": "upstream",
             "ports": ports(traffic),
             "policies": documents,
         });
-        if !devices.is_empty() {
-            set(&mut common, "inspection", Value::Array(devices));
-        }
         let mut module = Self {
             common: sorted(&common),
             policy_hash: String::new(),
@@ -131,11 +118,6 @@ pub(crate) fn http_cluster(port: u16) -> String {
         80 => "warden-http".to_owned(),
         port => format!("warden-http-{port}"),
     }
-}
-
-/// The cluster that leads to an inspection device.
-pub(crate) fn inspection_cluster(device: &str) -> String {
-    format!("warden-inspect-{device}")
 }
 
 /// The clusters that verdicts may lead to.

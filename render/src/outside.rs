@@ -12,7 +12,7 @@ use crate::module::{Module, Place, http_cluster};
 use crate::object::set;
 use crate::traffic::Traffic;
 
-use clusters::{dns_cache, dynamic_cluster, http_outside, inner_cluster, inspection};
+use clusters::{dns_cache, dynamic_cluster, http_outside, inner_cluster};
 use listener::inner_listener;
 use routes::routes;
 
@@ -22,8 +22,6 @@ const ROUTER: &str = "envoy.filters.http.router";
 const LOCK: &str = "egress-warden.lock";
 const INNER_LISTENER: &str = "egress-warden-tls";
 const INNER_CLUSTER: &str = "warden-tls-inner";
-/// The header by which a verdict chooses an inspection device. Only the module writes it.
-const INSPECT_HEADER: &str = "x-egress-warden-inspect";
 
 /// The name of the module's resource in a place that no WasmPlugin reaches.
 fn resource(place: Place) -> &'static str {
@@ -87,7 +85,6 @@ pub(crate) fn patches(install: &Install, traffic: &Traffic) -> Vec<Value> {
     clusters.push(dynamic_cluster(install, "warden-tcp"));
     clusters.push(dynamic_cluster(install, "warden-tls"));
     clusters.push(inner_cluster());
-    clusters.extend(install.spec.inspection.iter().map(inspection));
     let clusters = clusters
         .into_iter()
         .map(|cluster| patch(install, "CLUSTER", &anywhere, "ADD", cluster));

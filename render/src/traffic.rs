@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use egress_policy::facts::Protocol;
 use egress_policy::model::{Policy, RuleAction, To};
 
-use crate::install::Install;
 use crate::problem::Problem;
 
 /// Most ports that one rule may single out for HTTP or TLS: each needs a route of its own.
@@ -27,7 +26,7 @@ pub struct Traffic {
 
 impl Traffic {
     /// Reads it off the policies.
-    pub(crate) fn of(policies: &[Policy], install: &Install, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn of(policies: &[Policy], problems: &mut Vec<Problem>) -> Self {
         let mut traffic = Self {
             http: BTreeSet::from([80]),
             tls: BTreeSet::from([443]),
@@ -43,8 +42,10 @@ impl Traffic {
                             problems.push(problem);
                         }
                     }
+                    if rule.to.is_empty() && matches!(rule.action, RuleAction::Inspect(_)) {
+                        problems.push(inspection(&place));
+                    }
                     traffic.take_labels(rule);
-                    check_inspection(&rule.action, install, &place, problems);
                 }
             }
         }
@@ -93,34 +94,21 @@ impl Traffic {
     }
 }
 
+fn inspection(place: &str) -> Problem {
+    Problem::new(place, "routes through inspection devices are not rendered")
+}
+
 /// What the engine can judge and these manifests cannot carry out.
 fn unsupported(to: &To, action: &RuleAction, place: &str) -> Option<Problem> {
+    if matches!(action, RuleAction::Inspect(_)) {
+        return Some(inspection(place));
+    }
     if to.tls.is_some() && !matches!(action, RuleAction::Deny) {
         return Some(Problem::new(
             place,
-            "TLS origination by the gateway is not rendered yet: route this destination as TLS, \
+            "TLS origination by the gateway is not rendered: route this destination as TLS, \
              without methods and paths",
         ));
     }
     None
-}
-
-fn check_inspection(
-    action: &RuleAction,
-    install: &Install,
-    place: &str,
-    problems: &mut Vec<Problem>,
-) {
-    let RuleAction::Inspect(device) = action else {
-        return;
-    };
-    if !install
-        .spec
-        .inspection
-        .iter()
-        .any(|known| *known.name == **device)
-    {
-        let message = format!("no inspection device is named `{device}` in the install settings");
-        problems.push(Problem::new(place, message));
-    }
 }

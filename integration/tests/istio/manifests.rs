@@ -22,6 +22,16 @@ pub(crate) const CASES: &[Case] = &[
         body: generated_policies_pass_istioctl,
     },
     Case {
+        name: "every_option_passes_istioctl",
+        needs: &[Program::Istioctl],
+        body: every_option_passes_istioctl,
+    },
+    Case {
+        name: "what_cannot_be_carried_out_is_refused",
+        needs: &[],
+        body: what_cannot_be_carried_out_is_refused,
+    },
+    Case {
         name: "a_broken_manifest_does_not_pass_istioctl",
         needs: &[Program::Istioctl],
         body: a_broken_manifest_does_not_pass_istioctl,
@@ -122,6 +132,90 @@ fn generated() -> Vec<(&'static str, Value)> {
             }]),
         ),
     ]
+}
+
+fn every_option_passes_istioctl() -> Result<()> {
+    let mut install = reference::install()?;
+    install.spec.istio.traffic_extension = true;
+    install.spec.istio.revision = Some("canary".to_owned());
+    install.spec.gateway.deployment = Some(serde_json::from_value(json!({}))?);
+    install
+        .spec
+        .gateway
+        .selector
+        .insert("app".to_owned(), "egress-gateway".to_owned());
+    install.spec.module.pull_secret = Some("registry".to_owned());
+    let rendered = reference::of(&install, &[reference::policy()?])?;
+    for kind in ["TrafficExtension", "Deployment", "HorizontalPodAutoscaler"] {
+        ensure!(
+            rendered
+                .objects()
+                .iter()
+                .any(|object| object.kind() == kind),
+            "no {kind}"
+        );
+    }
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rendered.yaml");
+    std::fs::write(&file, rendered.yaml())?;
+    // The rendering has its own Service and pods; the cluster's would be there twice.
+    let namespaces = folder.path().join("cluster.yaml");
+    std::fs::write(&namespaces, NAMESPACES)?;
+    tools::lint(&file, &namespaces)
+}
+
+const NAMESPACES: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-egress, labels: {istio.io/rev: canary}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: app1-ns, labels: {istio.io/rev: canary}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: app2-ns, labels: {istio.io/rev: canary}}
+";
+
+fn what_cannot_be_carried_out_is_refused() -> Result<()> {
+    let refused = [
+        (
+            "inspection",
+            json!({"name": "r", "from": [{"namespaces": ["app1-ns"]}], "action": "Inspect",
+                   "inspection": "dlp", "to": [{"domainNames": ["a.example"], "ports": [443]}]}),
+        ),
+        (
+            "one protocol",
+            json!({"name": "r", "from": [{"namespaces": ["app1-ns"]}], "action": "Accept", "to": [
+                {"domainNames": ["a.example"], "ports": [8443], "protocols": ["HTTP"]},
+                {"domainNames": ["b.example"], "ports": [8443], "protocols": ["TLS"]},
+            ]}),
+        ),
+        (
+            "a route of its own",
+            json!({"name": "r", "from": [{"namespaces": ["app1-ns"]}], "action": "Accept", "to": [
+                {"domainNames": ["a.example"], "ports": ["8000-9000"], "protocols": ["HTTP"]},
+            ]}),
+        ),
+    ];
+    for (word, rule) in refused {
+        let policy = json!({
+            "apiVersion": "warden.egress/v1alpha1",
+            "kind": "EgressPolicy",
+            "metadata": {"name": "p"},
+            "spec": {
+                "identity": {"trustDomains": ["cluster.local"]},
+                "tiers": [{"name": "t", "rules": [rule]}],
+            },
+        });
+        let error = reference::of(&reference::install()?, &[policy]).err();
+        let error = error
+            .with_context(|| format!("{word}: rendered"))?
+            .to_string();
+        ensure!(error.contains(word), "{error}");
+    }
+    Ok(())
 }
 
 fn a_broken_manifest_does_not_pass_istioctl() -> Result<()> {

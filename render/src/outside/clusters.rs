@@ -1,11 +1,11 @@
-//! The clusters that connect: dynamic ones to the host and port of a verdict, one inward, and the
-//! inspection devices.
+//! The clusters that connect: dynamic ones to the host and port of a verdict, and one
+//! inward.
 
 use serde_json::{Value, json};
 
 use super::{INNER_CLUSTER, INNER_LISTENER, discovered, named, typed};
-use crate::install::{Family, Inspection, Install};
-use crate::module::{Place, inspection_cluster};
+use crate::install::{Family, Install};
+use crate::module::Place;
 use crate::object::set;
 
 pub(super) fn dns_cache(install: &Install) -> Value {
@@ -102,25 +102,6 @@ pub(super) fn inner_cluster() -> Value {
         "load_assignment": {
             "cluster_name": INNER_CLUSTER,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": endpoint}}]}],
-        },
-    })
-}
-
-/// A device that takes HTTP CONNECT. If it is down there is no other way.
-pub(super) fn inspection(device: &Inspection) -> Value {
-    let name = inspection_cluster(&device.name);
-    let address = json!({"socket_address": {
-        "address": device.address,
-        "port_value": device.port,
-    }});
-    json!({
-        "name": name,
-        "type": "STRICT_DNS",
-        "connect_timeout": "5s",
-        "metadata": {"filter_metadata": {"istio": {"external": true}}},
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
     })
 }

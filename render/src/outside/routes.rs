@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{INNER_CLUSTER, INSPECT_HEADER, LOCK, patch, rules, typed};
+use super::{INNER_CLUSTER, LOCK, patch, rules, typed};
 use crate::install::Install;
-use crate::module::{http_cluster, inspection_cluster};
+use crate::module::http_cluster;
 use crate::object::set;
 use crate::traffic::Traffic;
 
@@ -36,15 +36,6 @@ pub(super) fn routes(install: &Install, traffic: &Traffic) -> Vec<Value> {
         )});
         set(&mut route, "typed_per_filter_config", lock);
         add(ports.tunnel, route);
-    }
-    for device in &install.spec.inspection {
-        let cluster = inspection_cluster(&device.name);
-        let chosen = json!({
-            "name": INSPECT_HEADER,
-            "string_match": {"exact": device.name},
-        });
-        let name = format!("inspect-{}", device.name);
-        add(ports.tunnel, tunnel_route(&name, &cluster, &[chosen]));
     }
     routes
 }

@@ -1,0 +1,132 @@
+//! The gateway's own workload, as an option: Envoy and Istio are what scales out.
+
+use serde_json::{Value, json};
+
+use crate::gateway::metadata;
+use crate::install::{Deployment, Install};
+use crate::object::{Object, Stage, set};
+
+/// The gateway's Deployment, Service, scaling and account, if they are asked for.
+pub(crate) fn objects(install: &Install) -> Vec<Object> {
+    let Some(settings) = &install.spec.gateway.deployment else {
+        return Vec::new();
+    };
+    let name = &install.spec.gateway.service;
+    let object =
+        |about, api, body| Object::new(Stage::Gateway, about, api, metadata(install, name), body);
+    vec![
+        Object::new(
+            Stage::Gateway,
+            "The gateway's identity, by which sidecars know it.",
+            ("v1", "ServiceAccount"),
+            metadata(install, &install.spec.gateway.service_account),
+            json!({}),
+        ),
+        object(
+            "The gateway. Istio's injector fills in the proxy and its version.",
+            ("apps/v1", "Deployment"),
+            deployment(install, settings),
+        ),
+        object(
+            "The two rendered ports, named so that Istio knows their protocols.",
+            ("v1", "Service"),
+            service(install),
+        ),
+        object(
+            "More pods under load; they share nothing.",
+            ("autoscaling/v2", "HorizontalPodAutoscaler"),
+            json!({"spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+                "minReplicas": settings.min_replicas,
+                "maxReplicas": settings.max_replicas,
+                "metrics": [{"type": "Resource", "resource": {
+                    "name": "cpu",
+                    "target": {"type": "Utilization", "averageUtilization": settings.cpu_percent},
+                }}],
+            }}),
+        ),
+        object(
+            "A drain takes one pod at a time.",
+            ("policy/v1", "PodDisruptionBudget"),
+            json!({"spec": {
+                "maxUnavailable": 1,
+                "selector": {"matchLabels": install.spec.gateway.selector},
+            }}),
+        ),
+    ]
+}
+
+fn deployment(install: &Install, settings: &Deployment) -> Value {
+    let gateway = &install.spec.gateway;
+    let mut labels = json!(gateway.selector);
+    set(&mut labels, "sidecar.istio.io/inject", json!("true"));
+    let spread = |key: &str| {
+        json!({
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": gateway.selector},
+        })
+    };
+    let drain = format!("{}s", settings.drain_seconds);
+    json!({"spec": {
+        // A new pod is there before an old one goes.
+        "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "selector": {"matchLabels": gateway.selector},
+        "template": {
+            "metadata": {
+                "labels": labels,
+                "annotations": {
+                    "inject.istio.io/templates": "gateway",
+                    "proxy.istio.io/config": json!({
+                        "terminationDrainDuration": drain,
+                    }).to_string(),
+                },
+            },
+            "spec": {
+                "serviceAccountName": gateway.service_account,
+                // Longer than the drain, which it would otherwise cut.
+                "terminationGracePeriodSeconds": settings.drain_seconds.saturating_add(30),
+                "topologySpreadConstraints": [
+                    spread("topology.kubernetes.io/zone"),
+                    spread("kubernetes.io/hostname"),
+                ],
+                "securityContext": {
+                    "runAsNonRoot": true,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [{
+                    "name": "istio-proxy",
+                    "image": "auto",
+                    "securityContext": {
+                        "allowPrivilegeEscalation": false,
+                        "capabilities": {"drop": ["ALL"]},
+                        "readOnlyRootFilesystem": true,
+                    },
+                    // One instance of the module per worker thread, and two more.
+                    "resources": {
+                        "requests": {"cpu": "500m", "memory": "512Mi"},
+                        "limits": {"memory": "1Gi"},
+                    },
+                }],
+            },
+        },
+    }})
+}
+
+fn service(install: &Install) -> Value {
+    let ports = install.spec.gateway.ports;
+    json!({"spec": {
+        "type": "ClusterIP",
+        "selector": install.spec.gateway.selector,
+        "ports": [
+            {"name": "http", "port": ports.http, "targetPort": ports.http, "appProtocol": "http"},
+            {
+                "name": "http2-tunnel",
+                "port": ports.tunnel,
+                "targetPort": ports.tunnel,
+                "appProtocol": "http2",
+            },
+        ],
+    }})
+}
