@@ -202,18 +202,26 @@ pub(crate) fn each<N: Node>(
     defects: &mut Defects,
     mut element: impl FnMut(&N, &At<'_>, &mut Defects),
 ) {
+    for (i, item) in items(node, at, defects).iter().enumerate() {
+        element(item, &at.index(i), defects);
+    }
+}
+
+/// The elements of a list that is not empty; notes a defect for anything else.
+pub(crate) fn items<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Vec<N> {
     match shape(node, at, defects) {
-        None => {}
+        None => Vec::new(),
         Some(Shape::List(items)) => {
             if items.is_empty() {
                 let hint = "an empty list would be read as everything by one reader and as nothing by another; leave the field out or fill it in";
                 defects.add(DefectKind::Empty, at, "this list is empty", hint.to_owned());
             }
-            for (i, item) in items.iter().enumerate() {
-                element(item, &at.index(i), defects);
-            }
+            items
         }
-        Some(other) => wrong_type(at, "a list", &other, defects),
+        Some(other) => {
+            wrong_type(at, "a list", &other, defects);
+            Vec::new()
+        }
     }
 }
 

@@ -400,6 +400,10 @@ impl RuleSink for Compiler<'_> {
         self.index.tier(name, mode, default);
     }
 
+    fn expect(&mut self, rules: usize) {
+        self.index.expect(rules);
+    }
+
     fn rule(&mut self, rule: Rule, at: &At<'_>, defects: &mut Defects) {
         self.note(&rule, at, defects);
     }

@@ -6,9 +6,7 @@
 mod rule;
 mod words;
 
-use std::collections::HashSet;
-
-use crate::decode::{Fields, boolean, each, list, texts, unique, word};
+use crate::decode::{Fields, boolean, each, items, list, texts, unique, word};
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::model::{
     DefaultAction, Head, Mode, Policy, Rule, ShadowWorkloads, Tier, TierDefault, Workloads,
@@ -16,6 +14,7 @@ use crate::model::{
 use crate::tree::Node;
 
 use rule::RuleReader;
+use words::UniqueNames;
 pub(crate) use words::{object_name, timestamp};
 
 /// The `apiVersion` of policy files.
@@ -25,6 +24,10 @@ pub const KIND: &str = "EgressPolicy";
 
 /// Takes a policy's tiers and rules in order.
 pub trait RuleSink {
+    /// At most so many rules follow in the tier that began last.
+    fn expect(&mut self, rules: usize) {
+        let _ = rules;
+    }
     /// A tier begins. Its rules follow.
     fn tier(&mut self, name: &str, mode: Mode, default: TierDefault);
     /// The next rule of the tier that began last.
@@ -209,7 +212,7 @@ fn read_tiers<N: Node>(
     rules: &RuleReader,
     sink: &mut impl RuleSink,
 ) {
-    let mut names = HashSet::new();
+    let mut names = UniqueNames::default();
     each(node, at, defects, |node, at, defects| {
         let Some(mut fields) = Fields::of(node, at, defects) else {
             return;
@@ -230,13 +233,16 @@ fn read_tiers<N: Node>(
             defects.add(DefectKind::MissingField, at, "`rules` is missing", None);
         }
         fields.finish(at, defects);
-        let mut rule_names = HashSet::new();
-        if let Some(node) = rule_nodes {
-            each(&node, &at.field("rules"), defects, |node, at, defects| {
-                if let Some(rule) = rules.read(node, at, defects, &mut rule_names) {
-                    sink.rule(rule, at, defects);
-                }
-            });
+        let Some(node) = rule_nodes else { return };
+        let at = at.field("rules");
+        let items = items(&node, &at, defects);
+        sink.expect(items.len());
+        let mut rule_names = UniqueNames::default();
+        for (i, item) in items.iter().enumerate() {
+            let at = at.index(i);
+            if let Some(rule) = rules.read(item, &at, defects, &mut rule_names) {
+                sink.rule(rule, &at, defects);
+            }
         }
     });
 }

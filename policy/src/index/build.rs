@@ -48,6 +48,12 @@ impl IndexBuilder {
         self.tiers.push(Tier::new(name, mode, default, end));
     }
 
+    /// So many rules follow at most: growing step by step would need the old and the new at once.
+    pub(crate) fn expect(&mut self, rules: usize) {
+        self.store.rules.reserve_exact(rules);
+        self.postings.expect(rules);
+    }
+
     /// Adds the next rule of the tier that began last. `device` is the action of an Inspect rule.
     pub(crate) fn rule(&mut self, rule: &model::Rule, device: Option<u8>) -> Result<(), Full> {
         self.add(rule, device).ok_or(Full)

@@ -138,6 +138,12 @@ pub(super) struct PostingsBuilder {
 }
 
 impl PostingsBuilder {
+    /// Makes room for so many more rules, by what is common: a pair or two, a family or two each.
+    pub(super) fn expect(&mut self, rules: usize) {
+        self.postings.reserve_exact(rules.saturating_mul(4));
+        self.families.reserve(rules.saturating_add(rules / 2));
+    }
+
     fn source(&mut self, key: SourceKey) -> Option<u32> {
         let next = u32::try_from(self.sources.len()).ok()?;
         Some(*self.sources.entry(key).or_insert(next))

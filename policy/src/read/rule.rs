@@ -1,6 +1,6 @@
 //! Reading rules and named destinations.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::decode::{Fields, boolean, each, list, shape, suggestion, text, texts, unique, word};
@@ -9,7 +9,7 @@ use crate::facts::Protocol;
 use crate::model::{From, LabelExpression, LabelOperator, Rule, RuleAction, Source, To};
 use crate::tree::{Node, Shape};
 
-use super::words;
+use super::words::{self, UniqueNames};
 
 mod to;
 
@@ -64,7 +64,7 @@ impl RuleReader {
         node: &N,
         at: &At<'_>,
         defects: &mut Defects,
-        names: &mut HashSet<Box<str>>,
+        names: &mut UniqueNames,
     ) -> Option<Rule> {
         let mut fields = Fields::of(node, at, defects)?;
         let name = words::take_unique_name(&mut fields, at, defects, names, "rule of this tier");

@@ -1,6 +1,7 @@
 //! The small grammars: names of objects, namespaces, labels, methods, times.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -35,18 +36,31 @@ pub(super) fn check_object_name(name: &str, at: &At<'_>, defects: &mut Defects) 
     fine
 }
 
+/// Names seen so far, as 64-bit hashes: a large policy's names are not held twice. Two names that
+/// share a hash would be refused as one, which closes and never opens.
+#[derive(Default)]
+pub(super) struct UniqueNames(HashSet<u64>);
+
+impl UniqueNames {
+    fn insert(&mut self, name: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        self.0.insert(hasher.finish())
+    }
+}
+
 /// Takes the required `name`, unique among its siblings.
 pub(super) fn take_unique_name<N: Node>(
     fields: &mut Fields<'_, N>,
     at: &At<'_>,
     defects: &mut Defects,
-    seen: &mut HashSet<Box<str>>,
+    seen: &mut UniqueNames,
     what: &str,
 ) -> Option<String> {
     let node = fields.require("name", at, defects)?;
     let at = at.field("name");
     let name = object_name(&node, &at, defects)?;
-    if !seen.insert(name.as_str().into()) {
+    if !seen.insert(&name) {
         defects.add(
             DefectKind::DuplicateName,
             &at,
