@@ -24,7 +24,7 @@ fn load(rules: u32) -> Result<()> {
     assert_eq!(gauge("warden_rules")?, usize::try_from(rules)?);
     let peak = gauge("warden_memory_bytes")?;
     let bound = FACTOR * size + BASE;
-    println!(
+    eprintln!(
         "{rules} rules: {} KiB of configuration, {} KiB at most, bound {} KiB, loaded in {taken} ms",
         size >> 10,
         peak >> 10,
