@@ -194,3 +194,6 @@ fn health(good: bool) -> Health {
 fn advice(good: bool) -> Health {
     if good { Health::Good } else { Health::Advice }
 }
+
+#[cfg(test)]
+mod tests;
