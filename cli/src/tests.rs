@@ -6,5 +6,6 @@ mod explain;
 mod fuzz;
 mod large;
 mod pages;
+mod readme;
 mod support;
 mod tutorial;
