@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 
 use super::names::ClassId;
-use super::pool::{Distinct, Pool, Slice};
+use super::pool::{Distinct, Numbers, Pool, Slice};
 use super::postings::{
     Family, FromFamily, MAX_CLASSES, MAX_RULES, PlaceFamily, PlaceKey, PostingsBuilder, SourceKey,
     ToFamily,
@@ -101,11 +101,11 @@ impl IndexBuilder {
                     .iter()
                     .map(|source| self.store.sources.intern(*source))
                     .collect();
-                From::Sources(self.store.numbers.intern(&ids?)?)
+                From::Sources(Numbers::intern(&ids?, &mut self.store.numbers)?)
             }
         };
         let ids: Option<Vec<u32>> = tos.iter().map(|to| self.store.tos.intern(*to)).collect();
-        let to = self.store.numbers.intern(&ids?)?;
+        let to = Numbers::intern(&ids?, &mut self.store.numbers)?;
         let name = self.store.strings.intern(&rule.name)?;
         let compiled = Rule {
             name,
@@ -205,7 +205,7 @@ impl IndexBuilder {
                 protocols: protocols(&[]),
                 methods: Slice::EMPTY,
                 upgrades: Slice::EMPTY,
-                paths: Slice::EMPTY,
+                paths: Numbers::NONE,
                 allow_private: false,
             };
             let narrowing = self.store.narrowings.intern(narrowing)?;
@@ -270,7 +270,7 @@ impl IndexBuilder {
             protocols: protocols(listed),
             methods: self.texts(&element.methods)?,
             upgrades: self.texts(&element.upgrades)?,
-            paths: self.store.numbers.intern(&paths)?,
+            paths: Numbers::intern(&paths, &mut self.store.numbers)?,
             allow_private: element.allow_private,
         };
         Some(To {

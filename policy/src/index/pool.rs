@@ -115,6 +115,36 @@ fn content<T>(items: &[T], slice: Slice<T>) -> &[T] {
     range.and_then(|range| items.get(range)).unwrap_or_default()
 }
 
+/// Numbers in a [`Pool`], but that a list of one, which nearly all are, is its own number: a
+/// look-up in a large policy costs a cache miss for every step away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Numbers {
+    One(u32),
+    Pooled(Slice<u32>),
+}
+
+impl Numbers {
+    pub(crate) const NONE: Self = Self::Pooled(Slice::EMPTY);
+
+    pub(crate) const fn is_empty(self) -> bool {
+        matches!(self, Self::Pooled(slice) if slice.is_empty())
+    }
+
+    pub(crate) fn intern(numbers: &[u32], pool: &mut Pool<u32>) -> Option<Self> {
+        match numbers {
+            [one] => Some(Self::One(*one)),
+            _ => pool.intern(numbers).map(Self::Pooled),
+        }
+    }
+
+    pub(crate) fn get<'n>(&'n self, pool: &'n Pool<u32>) -> &'n [u32] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Pooled(slice) => pool.get(*slice),
+        }
+    }
+}
+
 /// Single values, each held once and known by number.
 #[derive(Debug)]
 pub(crate) struct Distinct<T> {

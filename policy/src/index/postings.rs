@@ -8,7 +8,7 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::names::ClassId;
-use super::pool::Slice;
+use super::pool::{Numbers, Slice};
 use super::rules::{From, Place};
 use super::strings::StrId;
 
@@ -116,7 +116,7 @@ pub(super) enum FromFamily {
 /// Destinations as far as two rules are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ToFamily {
-    Exact(Slice<u32>),
+    Exact(Numbers),
     /// The place is unknown: its kind, and the number of what narrows it.
     Unknown(Slice<(PlaceFamily, u32)>),
 }

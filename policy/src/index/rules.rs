@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::names::{ClassId, NameIndex};
 use super::networks::NetworkIndex;
-use super::pool::{Distinct, Pool, Slice};
+use super::pool::{Distinct, Numbers, Pool, Slice};
 use super::strings::{StrId, Strings};
 use super::truth::Truth;
 use crate::facts::{Caller, Fact, Facts, Protocol};
@@ -40,7 +40,7 @@ pub(crate) struct Rule {
     pub(super) name: StrId,
     pub(super) from: From,
     /// Numbers of [`To`] elements.
-    pub(super) to: Slice<u32>,
+    pub(super) to: Numbers,
     pub(super) term: Term,
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum From {
     Anyone,
     AnyWorkload,
     /// Numbers of [`Source`] elements.
-    Sources(Slice<u32>),
+    Sources(Numbers),
 }
 
 /// A tier: a run of rules.
@@ -143,7 +143,7 @@ pub(crate) struct Narrowing {
     pub(super) methods: Slice<StrId>,
     pub(super) upgrades: Slice<StrId>,
     /// Numbers of path patterns.
-    pub(super) paths: Slice<u32>,
+    pub(super) paths: Numbers,
     pub(super) allow_private: bool,
 }
 
@@ -308,7 +308,7 @@ impl Store {
             From::Sources(sources) => {
                 let identity = identity();
                 let mut any = Truth::False;
-                for id in self.numbers.get(sources) {
+                for id in sources.get(&self.numbers) {
                     if any == Truth::True || identity == Truth::False {
                         break;
                     }
@@ -413,8 +413,8 @@ impl Store {
         ToTruth::new(base.and(matched), base.and(malformed), narrowing)
     }
 
-    fn path_matches(&self, patterns: Slice<u32>, path: &str) -> bool {
-        self.numbers.get(patterns).iter().any(|id| {
+    fn path_matches(&self, patterns: Numbers, path: &str) -> bool {
+        patterns.get(&self.numbers).iter().any(|id| {
             usize::try_from(*id)
                 .ok()
                 .and_then(|i| self.paths.get(i))

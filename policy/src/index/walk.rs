@@ -319,12 +319,8 @@ impl<'p> Walk<'p, '_> {
 
     fn elements(&self, rule: &Rule) -> ToTruth {
         let denies = rule.term.effect == Effect::Deny;
-        let elements = self
-            .store
-            .numbers
-            .get(rule.to)
-            .iter()
-            .filter_map(|id| self.store.tos.get(*id));
+        let numbers = rule.to.get(&self.store.numbers);
+        let elements = numbers.iter().filter_map(|id| self.store.tos.get(*id));
         elements.fold(ToTruth::NONE, |all, to| {
             all.or(self.store.to_holds(to, denies, self.seen))
         })
