@@ -148,7 +148,8 @@ fn wasm_cases(count: &mut Count) -> Result<()> {
         ));
         return Ok(());
     };
-    let mut command = cargo(&["test", "--quiet", "--package=egress-policy", "--test=wasm"]);
+    // The runner does not know the `--quiet` that cargo would hand on.
+    let mut command = cargo(&["test", "--package=egress-policy", "--test=wasm"]);
     command
         .arg("--target=wasm32-unknown-unknown")
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);
