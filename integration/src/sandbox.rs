@@ -6,6 +6,7 @@
 //! does without. When the outer process ends, everything inside ends with it.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -42,6 +43,9 @@ macro_rules! sandboxed {
     )+};
 }
 
+/// How a line on standard error begins that is shown even if its test passes.
+pub const FIGURE: &str = "figure: ";
+
 /// Runs `body` inside: the test binary starts itself again for this one test.
 ///
 /// # Errors
@@ -61,6 +65,10 @@ pub fn test(name: &str, body: fn() -> Result<()>) -> Result<()> {
         output.status.success() && text.contains("test result: ok. 1 passed"),
         "{text}{errors}"
     );
+    // What was measured is shown of passing tests too, past the test harness's capture.
+    for line in errors.lines().filter(|line| line.starts_with(FIGURE)) {
+        writeln!(std::io::stderr(), "{line}")?;
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use egress_bench::Shape;
+use integration::sandbox::FIGURE;
 use integration::{demo, policy, sandboxed};
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ fn load(rules: u32) -> Result<()> {
     let peak = gauge("warden_memory_bytes")?;
     let bound = FACTOR * size + BASE;
     eprintln!(
-        "{rules} rules: {} KiB of configuration, {} KiB at most, bound {} KiB, loaded in {taken} ms",
+        "{FIGURE}{rules} rules: {} KiB of configuration, {} KiB at most, bound {} KiB, loaded in {taken} ms",
         size >> 10,
         peak >> 10,
         bound >> 10,
