@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask COMMAND`.
 
 mod build;
+mod dependencies;
 mod envoy;
 mod run;
 mod test;

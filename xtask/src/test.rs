@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::run::{cargo, check, progress, root, say, target};
-use crate::{build, envoy};
+use crate::{build, dependencies, envoy};
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -28,10 +28,13 @@ pub(crate) enum Part {
     Cli,
     /// The engine's cases on wasm32-unknown-unknown, in Node.js.
     Wasm,
+    /// Licences and sources of what is built in, by cargo-deny.
+    Dependencies,
 }
 
 /// A full run, quickest first.
-const FULL: [Part; 6] = [
+const FULL: [Part; 7] = [
+    Part::Dependencies,
     Part::Engine,
     Part::Wasm,
     Part::Filter,
@@ -110,6 +113,7 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
             suite(&["--package=egress-filter"], count)
         }
         Part::Wasm => wasm_cases(count),
+        Part::Dependencies => dependencies(count),
         Part::Cli => suite(&["--package=warden"], count),
         Part::Cni => suite(&["--package=egress-cni"], count),
         Part::Istio => {
@@ -132,6 +136,17 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
             suite(&["--package=fixture-peer-metadata"], count)
         }
     }
+}
+
+fn dependencies(count: &mut Count) -> Result<()> {
+    let Some(program) = dependencies::program() else {
+        count.skipped += 1;
+        progress(&format!("skipped: this needs {}", dependencies::ENABLE));
+        return Ok(());
+    };
+    dependencies::run(&program)?;
+    count.passed += 1;
+    Ok(())
 }
 
 /// The runner has to be of the version of wasm-bindgen in Cargo.lock.
