@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::canonical;
-use crate::decode::{Fields, boolean, each, list, shape, text, word};
+use crate::decode::{Fields, boolean, each, fitting, list, shape, text, word};
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::destination::{Route, RouteHost, RouteTable};
 use crate::facts::Protocol;
@@ -298,19 +298,12 @@ fn read_host<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Ro
     if let Ok(address) = value.parse::<IpAddr>() {
         return Some(RouteHost::Address(crate::name::canonical(address)));
     }
-    match NamePattern::parse(&value) {
-        Ok(NamePattern::Exact(name)) => Some(RouteHost::Name(name)),
-        Ok(pattern) => Some(RouteHost::Pattern(pattern)),
-        Err(error) => {
-            defects.add(
-                DefectKind::BadValue,
-                at,
-                format!("`{value}`: {error}"),
-                error.hint().to_owned(),
-            );
-            None
-        }
-    }
+    let parsed = NamePattern::parse(&value);
+    let pattern = fitting(&value, parsed, |error| error.hint(), at, defects)?;
+    Some(match pattern {
+        NamePattern::Exact(name) => RouteHost::Name(name),
+        pattern => RouteHost::Pattern(pattern),
+    })
 }
 
 #[cfg(test)]

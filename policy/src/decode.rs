@@ -170,6 +170,22 @@ pub(crate) fn text<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Opt
     }
 }
 
+/// What a text's own grammar makes of it; where it does not fit, the grammar says why and how else.
+pub(crate) fn fitting<T, E: Display, H: Into<String>>(
+    value: &str,
+    parsed: Result<T, E>,
+    hint: impl FnOnce(&E) -> H,
+    at: &At<'_>,
+    defects: &mut Defects,
+) -> Option<T> {
+    parsed
+        .map_err(|error| {
+            let message = format!("`{value}`: {error}");
+            defects.add(DefectKind::BadValue, at, message, hint(&error).into());
+        })
+        .ok()
+}
+
 /// A boolean.
 pub(crate) fn boolean<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<bool> {
     match shape(node, at, defects)? {

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::address::parse_network;
-use crate::decode::{Fields, boolean, list, shape, text, unique, word};
+use crate::address::{NetworkError, parse_network};
+use crate::decode::{Fields, boolean, fitting, list, shape, text, unique, word};
 use crate::defect::{At, DefectKind, Defects};
 use crate::facts::Protocol;
 use crate::model::{Networks, Place, TlsOrigination, To};
 use crate::name::NamePattern;
-use crate::path::PathPattern;
+use crate::path::{PathPattern, PathPatternError};
 use crate::port::{PortSet, parse_ports};
 use crate::read::words;
 use crate::tree::{Node, Shape};
+
+const PORTS_HINT: &str = "443 or \"8000-8999\"";
 
 /// What a `to` element has to know of its rule.
 #[derive(Clone, Copy)]
@@ -123,35 +125,15 @@ fn take_place<N: Node>(
 
 fn read_pattern<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<NamePattern> {
     let value = text(node, at, defects)?;
-    match NamePattern::parse(&value) {
-        Ok(pattern) => Some(pattern),
-        Err(error) => {
-            defects.add(
-                DefectKind::BadValue,
-                at,
-                format!("`{value}`: {error}"),
-                error.hint().to_owned(),
-            );
-            None
-        }
-    }
+    let parsed = NamePattern::parse(&value);
+    fitting(&value, parsed, |error| error.hint(), at, defects)
 }
 
 fn read_networks<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Vec<IpNet> {
     let networks = list(node, at, defects, |node, at, defects| {
         let value = text(node, at, defects)?;
-        match parse_network(&value) {
-            Ok(network) => Some(network),
-            Err(error) => {
-                defects.add(
-                    DefectKind::BadValue,
-                    at,
-                    format!("`{value}`: {error}"),
-                    error.hint(),
-                );
-                None
-            }
-        }
+        let parsed = parse_network(&value);
+        fitting(&value, parsed, NetworkError::hint, at, defects)
     });
     unique(&networks, at, defects);
     networks
@@ -229,43 +211,18 @@ fn read_port<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Ra
         Shape::Number(text) | Shape::Text(text) => text.into_owned(),
         other => {
             let message = format!("expected a port or a range, found {}", other.describe());
-            defects.add(
-                DefectKind::WrongType,
-                at,
-                message,
-                "443 or \"8000-8999\"".to_owned(),
-            );
+            defects.add(DefectKind::WrongType, at, message, PORTS_HINT.to_owned());
             return None;
         }
     };
-    match parse_ports(&text) {
-        Ok(range) => Some(range),
-        Err(error) => {
-            defects.add(
-                DefectKind::BadValue,
-                at,
-                format!("`{text}`: {error}"),
-                "443 or \"8000-8999\"".to_owned(),
-            );
-            None
-        }
-    }
+    let parsed = parse_ports(&text);
+    fitting(&text, parsed, |_| PORTS_HINT, at, defects)
 }
 
 fn read_path<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<PathPattern> {
     let value = text(node, at, defects)?;
-    match PathPattern::parse(&value) {
-        Ok(pattern) => Some(pattern),
-        Err(error) => {
-            defects.add(
-                DefectKind::BadValue,
-                at,
-                format!("`{value}`: {error}"),
-                error.hint().to_owned(),
-            );
-            None
-        }
-    }
+    let parsed = PathPattern::parse(&value);
+    fitting(&value, parsed, PathPatternError::hint, at, defects)
 }
 
 fn read_tls<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Arc<TlsOrigination>> {
