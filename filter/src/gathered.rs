@@ -22,6 +22,8 @@ pub enum OwnedPath {
     Malformed,
     /// As [`RequestPath::Absent`].
     Absent,
+    /// Still to be read.
+    Pending,
 }
 
 impl OwnedPath {
@@ -35,12 +37,13 @@ impl OwnedPath {
         }
     }
 
-    fn borrowed(&self) -> RequestPath<'_> {
-        match self {
+    fn fact(&self) -> Fact<RequestPath<'_>> {
+        Fact::Known(match self {
             Self::Clean(path) => RequestPath::Clean(path),
             Self::Malformed => RequestPath::Malformed,
             Self::Absent => RequestPath::Absent,
-        }
+            Self::Pending => return Fact::Pending,
+        })
     }
 }
 
@@ -63,6 +66,16 @@ impl RequestLine {
             method: Fact::Missing,
             path: OwnedPath::Absent,
             upgrade: Fact::Missing,
+        }
+    }
+
+    /// That of requests which come later, inside a tunnel.
+    #[must_use]
+    pub const fn pending() -> Self {
+        Self {
+            method: Fact::Pending,
+            path: OwnedPath::Pending,
+            upgrade: Fact::Pending,
         }
     }
 }
@@ -141,7 +154,7 @@ impl Gathered {
             destination: self.destination(),
             request: Request {
                 method: self.request.method.as_ref().map(String::as_str),
-                path: Fact::Known(self.request.path.borrowed()),
+                path: self.request.path.fact(),
                 upgrade: self.request.upgrade.as_ref().map(Option::as_deref),
             },
             now: self.now,
@@ -202,6 +215,7 @@ impl Gathered {
                 OwnedPath::Clean(path) => WirePath::Clean(path.clone()),
                 OwnedPath::Malformed => WirePath::Malformed,
                 OwnedPath::Absent => WirePath::Absent,
+                OwnedPath::Pending => WirePath::Pending,
             },
             upgrade: known(&self.request.upgrade).map(|upgrade| match upgrade {
                 None => WireUpgrade::No,
@@ -244,6 +258,7 @@ impl Gathered {
                     WirePath::Clean(path) => OwnedPath::parse(Some(path.as_bytes())),
                     WirePath::Malformed => OwnedPath::Malformed,
                     WirePath::Absent => OwnedPath::Absent,
+                    WirePath::Pending => OwnedPath::Pending,
                 },
                 upgrade: match wire.upgrade {
                     None => Fact::Missing,
@@ -300,6 +315,7 @@ enum WirePath {
     Clean(String),
     Malformed,
     Absent,
+    Pending,
 }
 
 #[cfg(test)]

@@ -5,13 +5,15 @@
 
 use std::rc::Rc;
 
-use egress_policy::destination::{Route, RouteHost, of_request, of_tunnel};
+use egress_policy::config::ServerName;
+use egress_policy::destination::{Route, of_request, of_tunnel};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::Host as Target;
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Code, Evaluation, Verdict};
 
 use crate::denial::{Subject, printable, response, written};
+use crate::ended::Ended;
 use crate::gathered::{Gathered, Place, RequestLine};
 use crate::host::{Flow, Host, HostError};
 use crate::plugin::Plugin;
@@ -37,6 +39,18 @@ enum Way {
     Checked,
     /// To the internal listener that reads the server name and ends the judgement.
     Inward,
+}
+
+/// The route that Envoy has chosen, and what the configuration says of its cluster.
+#[derive(Clone, Copy, Debug)]
+struct Towards<'a> {
+    route: &'a Route,
+    /// It leads to where the TLS inside a tunnel ends.
+    ends_tls: bool,
+    /// The module stands in it too, for tunnels.
+    checks_tunnels: bool,
+    /// The application's TLS, if it ended at this listener.
+    ended: Option<&'a Ended>,
 }
 
 impl<H: Host> Http<H> {
@@ -80,41 +94,68 @@ impl<H: Host> Http<H> {
     }
 
     fn gather(&self, seen: &Seen<'_>) -> (Gathered, Way, bool) {
-        let peer = self.plugin.peer(seen.claims);
-        let mut gathered = Gathered {
-            protocol: Protocol::Http,
-            identity: peer.identity.clone(),
-            claims: peer.claims.clone(),
-            place: Place::Unknown,
-            address: Fact::Pending,
-            request: seen.line.clone(),
-            now: self.plugin.now(),
-        };
+        let ended = (self.plugin.config.server_name == ServerName::Application)
+            .then(|| Ended::of(&self.plugin.host));
+        let mut gathered = self.caller(seen, ended.as_ref());
         let cluster = self.plugin.host.property(CLUSTER).ok().flatten();
-        let route = cluster
-            .as_deref()
-            .ok_or(Code::RouteMismatch)
-            .and_then(|cluster| self.plugin.config.routes.resolve(cluster));
-        let (way, dynamic) = match &route {
+        let cluster = cluster.as_deref().unwrap_or_default();
+        let routes = &self.plugin.config.routes;
+        let (way, dynamic) = match routes.resolve(cluster) {
             Err(code) => {
-                gathered.place = Place::Refused(*code);
+                gathered.place = Place::Refused(code);
                 (Way::Out, false)
             }
             Ok(route) => {
-                let way = self.place(seen, route, &mut gathered);
-                let dynamic = matches!(route.host, RouteHost::Dynamic | RouteHost::Pattern(_));
-                (way, dynamic && way != Way::Inward)
+                let towards = Towards {
+                    route: &route,
+                    ends_tls: routes.ends_tls(cluster),
+                    checks_tunnels: routes.checks_tunnels(cluster),
+                    ended: ended.as_ref(),
+                };
+                let way = self.place(seen, towards, &mut gathered);
+                (way, route.host.is_dynamic() && way != Way::Inward)
             }
         };
         (gathered, way, dynamic)
     }
 
+    /// Who asks, and for what: by the connection, or by the tunnel that it came through.
+    fn caller(&self, seen: &Seen<'_>, ended: Option<&Ended>) -> Gathered {
+        let (identity, claims) = match ended.map(Ended::tunnel) {
+            Some(Ok(Some(facts))) => (facts.identity.clone(), facts.claims.clone()),
+            // Whoever it was, it is not whom this connection shows.
+            Some(Err(_)) => (Fact::Missing, Fact::Missing),
+            None | Some(Ok(None)) => {
+                let peer = self.plugin.peer(seen.claims);
+                (peer.identity.clone(), peer.claims.clone())
+            }
+        };
+        Gathered {
+            protocol: Protocol::Http,
+            identity,
+            claims,
+            place: Place::Unknown,
+            address: Fact::Pending,
+            request: seen.line.clone(),
+            now: self.plugin.now(),
+        }
+    }
+
     /// Where the request leads, by what its route carries.
-    fn place(&self, seen: &Seen<'_>, route: &Route, gathered: &mut Gathered) -> Way {
+    fn place(&self, seen: &Seen<'_>, towards: Towards<'_>, gathered: &mut Gathered) -> Way {
         let authority = seen.authority.unwrap_or_default();
+        let route = towards.route;
         match (route.protocol, seen.is_connect()) {
-            (Protocol::Http, _) => {
-                gathered.place = Place::judged(of_request(authority, route, None));
+            (Protocol::Http, true) if towards.ends_tls => {
+                gathered.place = dialled(authority, route);
+                gathered.request = RequestLine::pending();
+                Way::Inward
+            }
+            (Protocol::Http, _) if !towards.ends_tls => {
+                gathered.place = Place::judged(match towards.ended {
+                    None => of_request(authority, route, None),
+                    Some(ended) => ended.destination(authority, route),
+                });
                 if self.plugin.config.address_check == AddressCheck::Upstream {
                     return Way::Checked;
                 }
@@ -125,23 +166,20 @@ impl<H: Host> Http<H> {
                 gathered.place = Place::judged(of_tunnel(authority, route));
                 gathered.protocol = Protocol::Tcp;
                 gathered.request = RequestLine::none();
-                // Behind a tunnel of opaque bytes nothing reads the resolved address in time.
+                if towards.checks_tunnels {
+                    return Way::Checked;
+                }
+                // Nothing reads the resolved address in time.
                 gathered.address = Fact::Missing;
                 Way::Out
             }
             (Protocol::Tls, true) => {
-                gathered.place = match of_tunnel(authority, route) {
-                    // A dialled address says nothing of the name that the ClientHello asks for.
-                    Ok(agreed) if matches!(agreed.host, Target::Address(_)) => {
-                        Place::Dialled(agreed)
-                    }
-                    agreed => Place::judged(agreed),
-                };
+                gathered.place = dialled(authority, route);
                 gathered.protocol = Protocol::Tls;
                 gathered.request = RequestLine::none();
                 Way::Inward
             }
-            (Protocol::Tcp | Protocol::Tls | Protocol::Udp, _) => {
+            (Protocol::Http | Protocol::Tcp | Protocol::Tls | Protocol::Udp, _) => {
                 gathered.place = Place::Refused(Code::RouteMismatch);
                 Way::Out
             }
@@ -251,6 +289,15 @@ impl<H: Host> Http<H> {
         let seen = Seen::of(&nothing);
         let gathered = Gathered::refused(Protocol::Http, Code::EngineError);
         self.deny(&seen, &gathered, &Verdict::refusal(Code::EngineError))
+    }
+}
+
+/// What was dialled for TLS inside a tunnel. An address says nothing of the name that the
+/// ClientHello will ask for.
+fn dialled(authority: &[u8], route: &Route) -> Place {
+    match of_tunnel(authority, route) {
+        Ok(agreed) if matches!(agreed.host, Target::Address(_)) => Place::Dialled(agreed),
+        agreed => Place::judged(agreed),
     }
 }
 

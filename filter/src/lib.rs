@@ -15,6 +15,7 @@ pub mod caller;
 pub mod claims;
 pub mod connections;
 pub mod denial;
+pub mod ended;
 #[cfg(target_arch = "wasm32")]
 mod entry;
 #[cfg(test)]

@@ -29,7 +29,8 @@ use crate::upstream;
 /// Most bytes of the server that pass before the verdict: a banner, not a document.
 pub const MAX_SERVER_BYTES: usize = 4_096;
 
-const SNI: &[&str] = &["connection", "requested_server_name"];
+/// The name that Envoy found in the ClientHello of the connection.
+pub const SNI: &[&str] = &["connection", "requested_server_name"];
 /// Where Envoy's TLS inspector says why it found no name.
 const INSPECTOR: &[&str] = &[
     "metadata",

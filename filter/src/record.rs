@@ -177,7 +177,7 @@ fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Str
         },
         path: match &gathered.request.path {
             OwnedPath::Clean(path) => Some(path),
-            OwnedPath::Malformed | OwnedPath::Absent => None,
+            OwnedPath::Malformed | OwnedPath::Absent | OwnedPath::Pending => None,
         },
         would_be: verdict.would_be.map(|would_be| WouldBe {
             action: would_be.action.as_str(),

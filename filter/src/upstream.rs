@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use egress_policy::destination::of_request;
+use egress_policy::destination::{of_request, of_tunnel};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::{Host as Target, canonical};
 use egress_policy::verdict::{Action, Code, Verdict};
@@ -72,8 +72,12 @@ impl<H: Host> Upstream<H> {
             routes.resolve(&cluster).ok().map(Cow::into_owned)
         });
         let by_route = route.is_some_and(|route| {
-            route.protocol == gathered.protocol
-                && of_request(written(judged).as_bytes(), &route, None).as_ref() == Ok(judged)
+            let authority = written(judged);
+            let leads_to = match route.protocol {
+                Protocol::Tcp => of_tunnel(authority.as_bytes(), &route),
+                _ => of_request(authority.as_bytes(), &route, None),
+            };
+            route.protocol == gathered.protocol && leads_to.as_ref() == Ok(judged)
         });
         by_route
             && match (&judged.host, gathered.address) {

@@ -1,19 +1,18 @@
 //! The module's configuration (`pluginConfig`): where this instance stands, what it may lead to,
 //! and the policies, unchanged.
 
-use std::net::IpAddr;
+mod route;
 
 use crate::canonical;
-use crate::decode::{Fields, boolean, each, fitting, list, shape, text, word};
+use crate::decode::{Fields, boolean, each, list, shape, text, word};
 use crate::defect::{At, Defect, DefectKind, Defects};
-use crate::destination::{Route, RouteHost, RouteTable};
-use crate::facts::Protocol;
-use crate::name::NamePattern;
+use crate::destination::RouteTable;
 use crate::policy_set::{PolicySet, PolicySetBuilder};
-use crate::port::parse_ports;
 use crate::read::object_name;
 use crate::settings::{AddressCheck, Settings};
 use crate::tree::{Json, Node, Shape};
+
+pub(crate) use route::read_route;
 
 /// Where in Envoy this instance of the module stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +36,15 @@ pub enum LabelSource {
     None,
 }
 
+/// Whose the server name of the connections is that reach a downstream HTTP filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerName {
+    /// The mesh's own hop: routing, not a destination.
+    Mesh,
+    /// The application's: its TLS ends at this listener, and Host must agree with the name.
+    Application,
+}
+
 /// The configuration, checked.
 #[derive(Debug)]
 pub struct Config {
@@ -44,6 +52,8 @@ pub struct Config {
     pub context: Context,
     /// Where labels are read.
     pub labels: LabelSource,
+    /// Whose the connections' server name is.
+    pub server_name: ServerName,
     /// Clusters that verdicts may lead to.
     pub routes: RouteTable,
     /// Inspection clusters: name and Envoy cluster.
@@ -106,12 +116,16 @@ fn read(document: &Json<'_>, at: &At<'_>, defects: &mut Defects) -> Option<Confi
         None => Some(AddressCheck::Unstated),
         Some(node) => word(&node, &at.field("addressCheck"), defects, &checks),
     };
+    let server_name = fields.take("serverName");
+    let server_name =
+        server_name.map(|node| read_server_name(&node, &at.field("serverName"), defects, context));
     let mut routes = RouteTable::default();
     if let Some(node) = fields.require("ports", at, defects) {
         each(&node, &at.field("ports"), defects, |node, at, defects| {
             read_route(node, at, defects, &mut routes);
         });
     }
+    routes.settle();
     let inspection = fields.take("inspection");
     let inspection =
         inspection.map(|node| read_inspection(&node, &at.field("inspection"), defects));
@@ -136,6 +150,7 @@ fn read(document: &Json<'_>, at: &At<'_>, defects: &mut Defects) -> Option<Confi
     Some(Config {
         context: context?,
         labels: labels?,
+        server_name: server_name.unwrap_or(Some(ServerName::Mesh))?,
         routes,
         address_check: settings.address_check,
         refuse_ech: refuse_ech.unwrap_or(false),
@@ -144,6 +159,29 @@ fn read(document: &Json<'_>, at: &At<'_>, defects: &mut Defects) -> Option<Confi
         inspection,
         policy_hash: canonical::hex(&policy_hash.ok()?),
     })
+}
+
+fn read_server_name<N: Node>(
+    node: &N,
+    at: &At<'_>,
+    defects: &mut Defects,
+    context: Option<Context>,
+) -> Option<ServerName> {
+    let words = [
+        ("mesh", ServerName::Mesh),
+        ("application", ServerName::Application),
+    ];
+    let found = word(node, at, defects, &words)?;
+    if context.is_some_and(|context| context != Context::Http) {
+        let hint = "elsewhere there is no Host that it could be held against".to_owned();
+        defects.add(
+            DefectKind::Conflict,
+            at,
+            "`serverName` goes with `context: http`",
+            hint,
+        );
+    }
+    Some(found)
 }
 
 /// An empty list is a configuration of its own: no policy, so everything is denied.
@@ -198,112 +236,6 @@ pub(crate) fn read_inspection<N: Node>(
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
     crate::decode::unique(&names, at, defects);
     found
-}
-
-/// One entry of `ports`: `{port, protocol}` admits Istio's own clusters of that port; `{cluster,
-/// protocol, port, host}` a cluster by name; without `host` any host, without `port` any port that
-/// a tunnel asks for.
-pub(crate) fn read_route<N: Node>(
-    node: &N,
-    at: &At<'_>,
-    defects: &mut Defects,
-    routes: &mut RouteTable,
-) {
-    let Some(mut fields) = Fields::of(node, at, defects) else {
-        return;
-    };
-    let words = [
-        ("HTTP", Protocol::Http),
-        ("TLS", Protocol::Tls),
-        ("TCP", Protocol::Tcp),
-    ];
-    let protocol = fields.require("protocol", at, defects);
-    let protocol = protocol.and_then(|node| word(&node, &at.field("protocol"), defects, &words));
-    let cluster = fields
-        .take("cluster")
-        .map(|node| text(&node, &at.field("cluster"), defects));
-    let port = fields
-        .take("port")
-        .map(|node| read_port(&node, &at.field("port"), defects));
-    let host = fields
-        .take("host")
-        .map(|node| read_host(&node, &at.field("host"), defects));
-    fields.finish(at, defects);
-    let Some(protocol) = protocol else { return };
-    let added = match (cluster, port, host) {
-        (Some(Some(name)), port, host) => {
-            let host = match host {
-                None => RouteHost::Dynamic,
-                Some(Some(host)) => host,
-                Some(None) => return,
-            };
-            routes.add_cluster(
-                name,
-                Route {
-                    host,
-                    port: port.flatten(),
-                    protocol,
-                },
-            )
-        }
-        (None, Some(Some(port)), None) => routes.add_istio_port(port, protocol),
-        (None, _, Some(_)) => {
-            defects.add(
-                DefectKind::Conflict,
-                &at.field("host"),
-                "`host` goes with `cluster`",
-                None,
-            );
-            return;
-        }
-        (None, None, None) => {
-            defects.add(
-                DefectKind::MissingField,
-                at,
-                "`cluster` or `port` is missing",
-                None,
-            );
-            return;
-        }
-        (Some(None), ..) | (None, Some(None), None) => return,
-    };
-    if !added {
-        defects.add(
-            DefectKind::DuplicateName,
-            at,
-            "this cluster or port is listed already",
-            None,
-        );
-    }
-}
-
-fn read_port<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<u16> {
-    let port = match shape(node, at, defects)? {
-        Shape::Number(text) => parse_ports(&text).ok().map(|range| *range.start()),
-        _ => None,
-    };
-    if port.is_none() {
-        defects.add(
-            DefectKind::BadValue,
-            at,
-            "expected one port, 1 to 65535",
-            None,
-        );
-    }
-    port
-}
-
-fn read_host<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<RouteHost> {
-    let value = text(node, at, defects)?;
-    if let Ok(address) = value.parse::<IpAddr>() {
-        return Some(RouteHost::Address(crate::name::canonical(address)));
-    }
-    let parsed = NamePattern::parse(&value);
-    let pattern = fitting(&value, parsed, |error| error.hint(), at, defects)?;
-    Some(match pattern {
-        NamePattern::Exact(name) => RouteHost::Name(name),
-        pattern => RouteHost::Pattern(pattern),
-    })
 }
 
 #[cfg(test)]

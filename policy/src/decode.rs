@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::hash::Hash;
 
 use crate::defect::{At, DefectKind, Defects};
+use crate::name::NamePattern;
 use crate::tree::{Node, Shape};
 
 /// Longest distance at which another word is offered as the one that was meant.
@@ -184,6 +185,17 @@ pub(crate) fn fitting<T, E: Display, H: Into<String>>(
             defects.add(DefectKind::BadValue, at, message, hint(&error).into());
         })
         .ok()
+}
+
+/// A pattern of names.
+pub(crate) fn name_pattern<N: Node>(
+    node: &N,
+    at: &At<'_>,
+    defects: &mut Defects,
+) -> Option<NamePattern> {
+    let value = text(node, at, defects)?;
+    let parsed = NamePattern::parse(&value);
+    fitting(&value, parsed, |error| error.hint(), at, defects)
 }
 
 /// A boolean.

@@ -3,8 +3,9 @@
 //! "Two names for one destination must agree." Every disagreement is a refusal with its own code.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::facts::{Destination, Fact, Protocol};
 use crate::name::{Authority, Host, Name, NamePattern};
@@ -30,18 +31,34 @@ pub enum RouteHost {
     Address(IpAddr),
     /// The names under a pattern, by dynamic forward proxy.
     Pattern(NamePattern),
+    /// The names under any of these patterns, by dynamic forward proxy.
+    Among(Arc<[NamePattern]>),
     /// Any host, by dynamic forward proxy or by the dialled address.
     Dynamic,
+    /// The same without the names under these patterns, which have a cluster of their own.
+    AnyBut(Arc<[NamePattern]>),
 }
 
 impl RouteHost {
+    /// Whether Envoy connects to the host that a verdict names, by dynamic forward proxy.
+    #[must_use]
+    pub const fn is_dynamic(&self) -> bool {
+        match self {
+            Self::Pattern(_) | Self::Among(_) | Self::Dynamic | Self::AnyBut(_) => true,
+            Self::Name(_) | Self::Address(_) => false,
+        }
+    }
+
     fn covers(&self, host: &Host) -> bool {
+        let among = |patterns: &[NamePattern], name| patterns.iter().any(|one| one.matches(name));
         match (self, host) {
-            (Self::Dynamic, _) => true,
+            (Self::Dynamic, _) | (Self::AnyBut(_), Host::Address(_)) => true,
+            (Self::Among(patterns), Host::Name(name)) => among(patterns, name),
+            (Self::AnyBut(patterns), Host::Name(name)) => !among(patterns, name),
             (Self::Name(fixed), Host::Name(name)) => fixed == name,
             (Self::Pattern(pattern), Host::Name(name)) => pattern.matches(name),
             (Self::Address(fixed), Host::Address(address)) => fixed == address,
-            (Self::Name(_) | Self::Pattern(_), Host::Address(_))
+            (Self::Name(_) | Self::Pattern(_) | Self::Among(_), Host::Address(_))
             | (Self::Address(_), Host::Name(_)) => false,
         }
     }
@@ -52,12 +69,64 @@ impl RouteHost {
 pub struct RouteTable {
     clusters: BTreeMap<String, Route>,
     istio_ports: BTreeMap<u16, Protocol>,
+    ending_tls: BTreeSet<String>,
+    checking_tunnels: BTreeSet<String>,
 }
 
 impl RouteTable {
     /// Lists a cluster by its name. False if it is listed already.
     pub fn add_cluster(&mut self, name: String, route: Route) -> bool {
         self.clusters.insert(name, route).is_none()
+    }
+
+    /// Notes that a cluster leads inward, to where the TLS of the application in a tunnel ends, so
+    /// that its requests are judged one by one.
+    pub fn ends_tls_at(&mut self, cluster: String) {
+        self.ending_tls.insert(cluster);
+    }
+
+    /// Whether the application's TLS ends behind this cluster, at this gateway.
+    #[must_use]
+    pub fn ends_tls(&self, cluster: &[u8]) -> bool {
+        std::str::from_utf8(cluster).is_ok_and(|cluster| self.ending_tls.contains(cluster))
+    }
+
+    /// Notes that in this cluster the module stands once more, as upstream filter, for tunnels.
+    pub fn checks_tunnels_at(&mut self, cluster: String) {
+        self.checking_tunnels.insert(cluster);
+    }
+
+    /// Whether the address behind a tunnel's name is looked at in this cluster.
+    #[must_use]
+    pub fn checks_tunnels(&self, cluster: &[u8]) -> bool {
+        std::str::from_utf8(cluster).is_ok_and(|cluster| self.checking_tunnels.contains(cluster))
+    }
+
+    /// Takes the names that clusters list as theirs out of the clusters that lead to any host, for
+    /// the same port and protocol: what has a cluster with TLS must not go out by another without.
+    pub fn settle(&mut self) {
+        let listed: Vec<(Route, Arc<[NamePattern]>)> = self
+            .clusters
+            .values()
+            .filter_map(|route| match &route.host {
+                RouteHost::Among(names) => Some((route.clone(), Arc::clone(names))),
+                _ => None,
+            })
+            .collect();
+        for (name, route) in &mut self.clusters {
+            let same = |(other, _): &&(Route, _)| {
+                (other.port, other.protocol) == (route.port, route.protocol)
+            };
+            let names: Vec<NamePattern> = listed
+                .iter()
+                .filter(same)
+                .flat_map(|(_, names)| names.iter().cloned())
+                .collect();
+            let outward = !self.ending_tls.contains(name);
+            if outward && route.host == RouteHost::Dynamic && !names.is_empty() {
+                route.host = RouteHost::AnyBut(names.into());
+            }
+        }
     }
 
     /// Admits Istio's own clusters (`outbound|PORT||HOST`) of this port. False if it is listed
@@ -161,7 +230,7 @@ pub fn of_request(authority: &[u8], route: &Route, app_sni: Option<&[u8]>) -> Re
     } = Authority::parse(authority)?;
     let port = route.port.ok_or(Code::RouteMismatch)?;
     // A dynamic forward proxy would connect to the port in Host; elsewhere it means nothing.
-    let dynamic = matches!(route.host, RouteHost::Dynamic | RouteHost::Pattern(_));
+    let dynamic = route.host.is_dynamic();
     if !route.host.covers(&host) || (dynamic && written.is_some_and(|written| written != port)) {
         return Err(Code::RouteMismatch);
     }
@@ -187,6 +256,25 @@ pub fn of_tunnel(authority: &[u8], route: &Route) -> Result<Agreed, Code> {
     Ok(Agreed { host, port })
 }
 
+/// The destination of a request in TLS that came out of a tunnel and ended at this gateway: the
+/// name that was dialled, if one was, the server name and Host are one, and the port is the dialled
+/// one.
+///
+/// # Errors
+/// Those of [`of_tls`] and [`of_request`]; [`Code::RouteMismatch`] where the port is another.
+pub fn of_ended_tls(
+    dialled: &Agreed,
+    sni: &[u8],
+    authority: &[u8],
+    route: &Route,
+) -> Result<Agreed, Code> {
+    of_tls(dialled, Hello::Name { sni, ech: false }, false)?;
+    let judged = of_request(authority, route, Some(sni))?;
+    (judged.port == dialled.port)
+        .then_some(judged)
+        .ok_or(Code::RouteMismatch)
+}
+
 /// The destination of a connection on a chain of its own, without a tunnel: the route's host.
 ///
 /// # Errors
@@ -195,7 +283,9 @@ pub fn of_chain(route: &Route) -> Result<Agreed, Code> {
     let host = match &route.host {
         RouteHost::Name(name) => Host::Name(name.clone()),
         RouteHost::Address(address) => Host::Address(*address),
-        RouteHost::Pattern(_) | RouteHost::Dynamic => return Err(Code::RouteMismatch),
+        RouteHost::Pattern(_) | RouteHost::Among(_) | RouteHost::Dynamic | RouteHost::AnyBut(_) => {
+            return Err(Code::RouteMismatch);
+        }
     };
     Ok(Agreed {
         host,

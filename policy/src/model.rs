@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::facts::Protocol;
-use crate::name::NamePattern;
+use crate::name::{Name, NamePattern};
 use crate::path::PathPattern;
 use crate::port::PortSet;
 
@@ -265,13 +265,25 @@ impl Networks {
     }
 }
 
-/// TLS origination by the gateway, for destinations whose methods and paths are judged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// TLS origination by the gateway, for destinations whose methods and paths are judged. The server
+/// is always verified: by these authorities and by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TlsOrigination {
-    /// A CA bundle's path at the gateway; `None` is the system's.
-    pub ca_certificates: Option<String>,
+    /// The authorities that may vouch for the server.
+    pub ca_certificates: CaCertificates,
     /// The Kubernetes secret with the client certificate, if one is presented.
     pub client_certificate: Option<String>,
     /// The server name to ask for and to verify; `None` is the destination's own.
-    pub sni: Option<String>,
+    pub sni: Option<Name>,
+}
+
+/// Authorities that vouch for a server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CaCertificates {
+    /// The bundle of the gateway's own system.
+    System,
+    /// A bundle at this path of the gateway.
+    File(String),
+    /// `ca.crt` of this Kubernetes secret.
+    Secret(String),
 }

@@ -171,3 +171,59 @@ fn whichever_host_call_fails_nothing_unknown_is_let_out() {
         assert_eq!(flow, expected, "{call}");
     }
 }
+
+/// A tunnel of opaque bytes to a name: judged like a request, where its cluster has this filter.
+#[test]
+fn a_tunnel_to_a_name_ends_here_too() {
+    let mut policy = crate::fake::policy();
+    let rules = policy
+        .pointer_mut("/spec/tiers/1/rules")
+        .and_then(serde_json::Value::as_array_mut);
+    let shell = json!({
+        "name": "shell", "action": "Accept", "from": [{"namespaces": ["app1-ns"]}],
+        "to": [{"domainNames": ["ssh.example"], "ports": [22], "protocols": ["TCP"]}],
+    });
+    rules.expect("rules").push(shell);
+    let ports = json!([{"cluster": "warden-tcp", "protocol": "TCP", "addressCheck": "upstream"}]);
+    let at = |context| {
+        let mut all = configuration(context, &ports);
+        all["policies"] = json!([policy]);
+        all
+    };
+    for (authority, address, expected) in [
+        ("ssh.example:22", Some("203.0.113.8:22"), "rule"),
+        ("ssh.example:22", Some("10.0.0.5:22"), "private_address"),
+        ("ssh.example:22", None, "address_unchecked"),
+        ("203.0.113.7:22", Some("203.0.113.7:22"), "rule"),
+        ("203.0.113.7:22", Some("203.0.113.8:22"), "route_mismatch"),
+    ] {
+        let fake = Fake::app1().connect(authority, "warden-tcp");
+        let flow = Http::new(fake.plugin(&at("http"))).on_request_headers();
+        assert_eq!(flow, Flow::Continue, "{authority}");
+        assert_eq!(fake.dynamic_host().as_deref(), Some(authority));
+        let fake = match address {
+            Some(address) => fake.with(&["upstream", "address"], address),
+            None => fake,
+        };
+        let flow = Upstream::new(fake.plugin(&at("upstream"))).on_request_headers();
+        assert_eq!(
+            fake.verdict().expect("a verdict")["code"],
+            expected,
+            "{authority} {address:?}"
+        );
+        assert_eq!(flow == Flow::Continue, expected == "rule");
+    }
+    // Where the configuration does not say that the filter stands there, as before.
+    let plain = json!([{"cluster": "warden-tcp", "protocol": "TCP"}]);
+    let mut all = configuration("http", &plain);
+    all["policies"] = json!([policy]);
+    let fake = Fake::app1().connect("ssh.example:22", "warden-tcp");
+    assert_eq!(
+        Http::new(fake.plugin(&all)).on_request_headers(),
+        Flow::Stop
+    );
+    assert_eq!(
+        fake.verdict().expect("a verdict")["code"],
+        "address_unchecked"
+    );
+}

@@ -96,6 +96,7 @@ fn read_settings<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Optio
         each(&node, &at.field("ports"), defects, |node, at, defects| {
             read_route(node, at, defects, &mut gateway.routes);
         });
+        gateway.routes.settle();
     }
     if let Some(node) = fields.take("inspection") {
         gateway.inspection = read_inspection(&node, &at.field("inspection"), defects);

@@ -1,4 +1,7 @@
 use super::*;
+use crate::destination::{RouteHost, of_request};
+use crate::facts::Protocol;
+use crate::verdict::Code;
 
 /// Reads a configuration whose fields but `policies` are given.
 fn read(fields: &str) -> Result<Config, Vec<String>> {
@@ -47,6 +50,22 @@ fn defects_of_a_configuration() {
             r#"[{"port": 80, "protocol": "HTTP"}, {"port": 80, "protocol": "TCP"}]"#,
             "ports[1]: this cluster or port is listed already",
         ),
+        (
+            r#"[{"cluster": "a", "port": 443, "protocol": "HTTP", "host": "a.example", "hosts": ["b.example"]}]"#,
+            "ports[0].hosts: a cluster has one `host` or several `hosts`",
+        ),
+        (
+            r#"[{"cluster": "a", "port": 443, "protocol": "HTTP", "hosts": []}]"#,
+            "ports[0].hosts: this list is empty",
+        ),
+        (
+            r#"[{"cluster": "a", "port": 443, "protocol": "HTTP", "hosts": ["*"]}]"#,
+            "ports[0].hosts[0]: `*`",
+        ),
+        (
+            r#"[{"port": 8443, "protocol": "HTTPS"}]"#,
+            "ports[0].protocol: `HTTPS` goes with `cluster`",
+        ),
     ] {
         let found = read(&format!("{BASE}, \"ports\": {ports}"))
             .map(|_| ())
@@ -66,4 +85,58 @@ fn defects_of_a_configuration() {
     ] {
         assert!(Config::read(json).is_err(), "{json}");
     }
+}
+
+#[test]
+fn listed_names_have_one_way_out() {
+    let ports = r#"[
+        {"cluster": "originating", "protocol": "HTTP", "port": 8443, "hosts": ["a.example", "*.b.example"]},
+        {"cluster": "plain", "protocol": "HTTP", "port": 8443},
+        {"cluster": "other-port", "protocol": "HTTP", "port": 8080},
+        {"cluster": "inward", "protocol": "HTTPS", "port": 8443}
+    ]"#;
+    let config = read(&format!("{BASE}, \"ports\": {ports}")).expect("a configuration");
+    for (cluster, host, leads_there) in [
+        ("originating", "a.example", true),
+        ("originating", "x.b.example", true),
+        ("originating", "b.example", false),
+        ("originating", "c.example", false),
+        ("originating", "192.0.2.1", false),
+        ("plain", "a.example", false),
+        ("plain", "A.Example.", false),
+        ("plain", "x.b.example", false),
+        ("plain", "b.example", true),
+        ("plain", "192.0.2.1", true),
+        ("other-port", "a.example", true),
+        ("inward", "a.example", true),
+    ] {
+        let route = config.routes.resolve(cluster.as_bytes()).expect("a route");
+        let judged = of_request(host.as_bytes(), &route, None);
+        let refused = judged.err() == Some(Code::RouteMismatch);
+        assert_eq!(!refused, leads_there, "{host} by {cluster}");
+    }
+    assert!(config.routes.ends_tls(b"inward") && !config.routes.ends_tls(b"plain"));
+}
+
+#[test]
+fn the_server_name_is_the_meshs_unless_it_is_said() {
+    let ports = r#""ports": [{"port": 80, "protocol": "HTTP"}]"#;
+    let with =
+        |word: &str| read(&format!("{BASE}, {ports}{word}")).map(|config| config.server_name);
+    assert_eq!(with(""), Ok(ServerName::Mesh));
+    assert_eq!(with(r#", "serverName": "mesh""#), Ok(ServerName::Mesh));
+    assert_eq!(
+        with(r#", "serverName": "application""#),
+        Ok(ServerName::Application)
+    );
+    assert!(with(r#", "serverName": "app""#).is_err());
+    let upstream = r#""context": "upstream", "labels": "none", "serverName": "application""#;
+    let found = read(&format!("{upstream}, {ports}"))
+        .map(|_| ())
+        .expect_err("refused");
+    let expected = "serverName: `serverName` goes with `context: http`";
+    assert!(
+        found.iter().all(|defect| defect.starts_with(expected)),
+        "{found:?}"
+    );
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::facts::Protocol;
 use crate::tree::Tree;
 
 /// Reads a policy whose one rule, and whatever else stands in `spec`, is given as YAML.
@@ -18,6 +19,7 @@ fn rule(rule: &str) -> Result<Rule, Vec<String>> {
     web: {{domainNames: [web.example], ports: [80, 443]}}
     shell: [{{networks: [192.0.2.0/24], ports: [22]}}, {{domainNames: [ssh.example], ports: [22]}}]
     pages: {{domainNames: [pages.example], ports: [80], paths: [/a/**]}}
+    paid: {{domainNames: [paid.example], ports: [443], tls: {{originate: true}}}}
   tiers:
   - name: t
     rules:
@@ -267,6 +269,29 @@ fn defects_of_a_rule_with_place_and_message() {
             &["to[0].tls: `tls` belongs to the destination itself"],
         ),
         (
+            "{name: r, action: Accept, to: [{domainNames: [a.example], tls: {originate: true}}]}",
+            &["to[0].ports: `tls` needs `ports`"],
+        ),
+        (
+            "{name: r, action: Accept, to: [{destination: paid, protocols: [TLS]}]}",
+            &["to[0].protocols: where the gateway originates TLS the application speaks HTTP"],
+        ),
+        (
+            "{name: r, action: Accept, to: [{domainNames: [a.example], ports: [443], tls: {originate: true, caCertificates: ca.pem/../x, verify: false}}]}",
+            &[
+                "to[0].tls.caCertificates: `ca.pem/../x` is neither",
+                "to[0].tls.verify: unknown field `verify`",
+            ],
+        ),
+        (
+            "{name: r, action: Accept, to: [{domainNames: [a.example], ports: [443], tls: {originate: true, clientCertificate: /etc/key}}]}",
+            &["to[0].tls.clientCertificate: `/etc/key` is no name of a secret"],
+        ),
+        (
+            "{name: r, action: Accept, to: [{domainNames: [a.example], ports: [443], tls: {originate: true, sni: \"*.a.example\"}}]}",
+            &["to[0].tls.sni: `*.a.example` is a pattern"],
+        ),
+        (
             "{name: r, action: Accept, from: [{namespaces: [a]}], to: [{domainNames: [a.example], ports: [53], protocols: [UDP]}]}",
             &["to[0].protocols: UDP needs `networks` and `ports`"],
         ),
@@ -493,6 +518,21 @@ fn a_named_destination_becomes_its_elements_narrowed() {
     let web = rule("{name: r, to: [{destination: web, ports: [443, 8443]}], action: Accept}")
         .expect("a rule");
     assert_eq!(web.to[0].ports.to_string(), "443");
+}
+
+/// TLS of the caller's own would come without the client certificate, past a server that nobody
+/// verified; a Deny takes whatever carries it.
+#[test]
+fn where_the_gateway_originates_tls_only_requests_open() {
+    let protocols = |action: &str| {
+        let rule = rule(&format!(
+            "{{name: r, action: {action}, to: [{{destination: paid}}]}}"
+        ));
+        rule.expect("a rule").to.remove(0).protocols
+    };
+    assert_eq!(protocols("Accept"), [Protocol::Http]);
+    assert_eq!(protocols("Pass"), [Protocol::Http]);
+    assert_eq!(protocols("Deny"), []);
 }
 
 #[test]

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::address::{NetworkError, parse_network};
-use crate::decode::{Fields, boolean, fitting, list, shape, text, unique, word};
+use crate::decode::{Fields, boolean, fitting, list, name_pattern, shape, text, unique, word};
 use crate::defect::{At, DefectKind, Defects};
 use crate::facts::Protocol;
-use crate::model::{Networks, Place, TlsOrigination, To};
-use crate::name::NamePattern;
+use crate::model::{CaCertificates, Networks, Place, TlsOrigination, To};
+use crate::name::{Name, NamePattern};
 use crate::path::{PathPattern, PathPatternError};
 use crate::port::{PortSet, parse_ports};
 use crate::read::words;
@@ -55,8 +55,12 @@ pub(super) fn read_to<N: Node>(
                 super::unknown_destination(&name, known, &at.field("destination"), defects);
                 return None;
             };
-            narrow_all(elements, &element, at, defects)
-                .inspect(|found| found.iter().for_each(|to| check(to, at, defects, rule)))
+            let mut found = narrow_all(elements, &element, at, defects)?;
+            for to in &mut found {
+                check(to, at, defects, rule);
+                carry_http(to, rule);
+            }
+            Some(found)
         }
         (Some(_), Some(_)) => {
             let hint = "write two elements: elements are alternatives".to_owned();
@@ -71,8 +75,20 @@ pub(super) fn read_to<N: Node>(
         (None, place) => {
             element.place = place.unwrap_or(Place::Anywhere);
             check(&element, at, defects, rule);
+            if named.is_some() {
+                carry_http(&mut element, rule);
+            }
             Some(vec![element])
         }
+    }
+}
+
+/// Where the gateway speaks TLS itself, what opens opens requests and nothing else: TLS of the
+/// caller's own would come without the client certificate, and past a server nobody verified. A
+/// Deny covers the destination whatever carries it.
+fn carry_http(to: &mut To, rule: RuleShape) {
+    if to.tls.is_some() && !rule.deny {
+        to.protocols = vec![Protocol::Http];
     }
 }
 
@@ -83,7 +99,7 @@ fn take_place<N: Node>(
 ) -> Option<Place> {
     let names = fields.take("domainNames").map(|node| {
         let at = at.field("domainNames");
-        let names = list(&node, &at, defects, read_pattern);
+        let names = list(&node, &at, defects, name_pattern);
         unique(&names, &at, defects);
         names
     });
@@ -121,12 +137,6 @@ fn take_place<N: Node>(
         }
         (None, None, None) => None,
     }
-}
-
-fn read_pattern<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<NamePattern> {
-    let value = text(node, at, defects)?;
-    let parsed = NamePattern::parse(&value);
-    fitting(&value, parsed, |error| error.hint(), at, defects)
 }
 
 fn read_networks<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Vec<IpNet> {
@@ -237,18 +247,69 @@ fn read_tls<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Arc
             None,
         );
     }
-    let mut take = |name: &'static str| {
-        fields
-            .take(name)
-            .and_then(|node| text(&node, &at.field(name), defects))
-    };
+    let ca = fields.take("caCertificates");
+    let client = fields.take("clientCertificate");
+    let sni = fields.take("sni");
     let tls = TlsOrigination {
-        ca_certificates: take("caCertificates"),
-        client_certificate: take("clientCertificate"),
-        sni: take("sni"),
+        ca_certificates: ca
+            .and_then(|node| read_ca(&node, &at.field("caCertificates"), defects))
+            .unwrap_or(CaCertificates::System),
+        client_certificate: client
+            .and_then(|node| read_secret(&node, &at.field("clientCertificate"), defects)),
+        sni: sni.and_then(|node| read_server_name(&node, &at.field("sni"), defects)),
     };
     fields.finish(at, defects);
     Some(Arc::new(tls))
+}
+
+fn read_ca<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<CaCertificates> {
+    let value = text(node, at, defects)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+    if value.starts_with('/') && value.bytes().all(plain) && !value.contains("..") {
+        return Some(CaCertificates::File(value));
+    }
+    if is_object_name(&value) {
+        return Some(CaCertificates::Secret(value));
+    }
+    let hint = "the path of a bundle at the gateway, `/etc/...`, or the name of a secret that holds `ca.crt`; left out, it is the system's bundle".to_owned();
+    let message = format!("`{value}` is neither");
+    defects.add(DefectKind::BadValue, at, message, hint);
+    None
+}
+
+fn read_secret<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<String> {
+    let value = text(node, at, defects)?;
+    if is_object_name(&value) {
+        return Some(value);
+    }
+    let hint = "a secret of the gateway's namespace, by its name".to_owned();
+    let message = format!("`{value}` is no name of a secret");
+    defects.add(DefectKind::BadValue, at, message, hint);
+    None
+}
+
+/// Kubernetes' names of objects (RFC 1123 subdomains).
+fn is_object_name(value: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    value.len() <= 253
+        && value.split('.').all(|label| {
+            !label.is_empty()
+                && label.bytes().all(fine)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
+}
+
+fn read_server_name<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Name> {
+    match name_pattern(node, at, defects)? {
+        NamePattern::Exact(name) => Some(name),
+        pattern => {
+            let hint = "one name: it is asked for and verified".to_owned();
+            let message = format!("`{pattern}` is a pattern");
+            defects.add(DefectKind::BadValue, at, message, hint);
+            None
+        }
+    }
 }
 
 fn narrow_all(elements: &[To], by: &To, at: &At<'_>, defects: &mut Defects) -> Option<Vec<To>> {
@@ -350,6 +411,20 @@ fn check(to: &To, at: &At<'_>, defects: &mut Defects, rule: RuleShape) {
             "tls",
             "`tls` goes with `domainNames`",
             "the server is verified by its name",
+        );
+    }
+    if to.tls.is_some() && names && to.ports.is_any() {
+        conflict(
+            "ports",
+            "`tls` needs `ports`: where the server speaks TLS",
+            "`ports: [443]`",
+        );
+    }
+    if to.tls.is_some() && !rule.deny && !to.protocols.is_empty() && to.protocols != http {
+        conflict(
+            "protocols",
+            "where the gateway originates TLS the application speaks HTTP",
+            "write `protocols: [HTTP]`, or leave it out",
         );
     }
     if request && !to.protocols.is_empty() && to.protocols != http {

@@ -1,0 +1,74 @@
+//! Where TLS of the application ends at this gateway: its server name, and whose tunnel it came
+//! through.
+
+use egress_policy::destination::{Agreed, Route, of_ended_tls, of_request};
+use egress_policy::facts::Protocol;
+use egress_policy::verdict::Code;
+
+use crate::gathered::Gathered;
+use crate::host::Host;
+use crate::network::SNI;
+use crate::state;
+
+/// A connection whose TLS the application began for a name, and this gateway ended.
+#[derive(Debug)]
+pub struct Ended {
+    server_name: Result<Vec<u8>, Code>,
+    tunnel: Result<Option<Box<Gathered>>, Code>,
+}
+
+impl Ended {
+    /// Reads it of the current connection.
+    pub fn of(host: &impl Host) -> Self {
+        let server_name = match host.property(SNI) {
+            Ok(Some(name)) if !name.is_empty() => Ok(name),
+            Ok(_) => Err(Code::SniMissing),
+            Err(_) => Err(Code::FactsMissing),
+        };
+        let tunnel = match state::carried_inward(host) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => Gathered::from_wire(&bytes)
+                .filter(|facts| facts.protocol == Protocol::Http)
+                .map(|facts| Some(Box::new(facts)))
+                .ok_or(Code::EngineError),
+            Err(_) => Err(Code::EngineError),
+        };
+        Self {
+            server_name,
+            tunnel,
+        }
+    }
+
+    /// The facts of the tunnel around it, which say who calls: the connection itself knows nobody.
+    /// `None` where there is no tunnel.
+    ///
+    /// # Errors
+    /// If they cannot be read: then nobody is known.
+    pub fn tunnel(&self) -> Result<Option<&Gathered>, Code> {
+        match &self.tunnel {
+            Ok(facts) => Ok(facts.as_deref()),
+            Err(code) => Err(*code),
+        }
+    }
+
+    /// Where a request on this connection leads.
+    ///
+    /// # Errors
+    /// [`Code::HostMismatch`] where Host is another name than the server name, which HTTP/2
+    /// allows a client that trusts the certificate for both (RFC 9113 §9.1.1), and those of
+    /// [`of_ended_tls`].
+    pub fn destination(&self, authority: &[u8], route: &Route) -> Result<Agreed, Code> {
+        let tunnel = self.tunnel()?;
+        let server_name = self.server_name.as_deref().map_err(|code| *code)?;
+        match tunnel {
+            None => of_request(authority, route, Some(server_name)),
+            Some(facts) => {
+                let dialled = facts.place.agreed().ok_or(Code::RouteMismatch)?;
+                of_ended_tls(dialled, server_name, authority, route)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Reading `ports`: the clusters that verdicts may lead to.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::decode::{Fields, fitting, list, name_pattern, shape, text, unique, word};
+use crate::defect::{At, DefectKind, Defects};
+use crate::destination::{Route, RouteHost, RouteTable};
+use crate::facts::Protocol;
+use crate::name::NamePattern;
+use crate::port::parse_ports;
+use crate::tree::{Node, Shape};
+
+/// What a cluster carries, and whether it leads inward to where the application's TLS ends.
+type Carried = (Protocol, bool);
+
+/// One entry: `{port, protocol}` admits Istio's own clusters of that port; `{cluster, protocol,
+/// port, host}` a cluster by name; without `host` any host, without `port` any port that a tunnel
+/// asks for. `hosts` are names that Envoy resolves, and no other cluster of the same port may lead
+/// to them. `protocol: HTTPS` is a cluster inward, to where the application's TLS ends.
+/// `addressCheck: upstream` beside `TCP` says that the module stands in the cluster too.
+pub(crate) fn read_route<N: Node>(
+    node: &N,
+    at: &At<'_>,
+    defects: &mut Defects,
+    routes: &mut RouteTable,
+) {
+    let before = defects.len();
+    let Some(mut fields) = Fields::of(node, at, defects) else {
+        return;
+    };
+    let words = [
+        ("HTTP", (Protocol::Http, false)),
+        ("HTTPS", (Protocol::Http, true)),
+        ("TLS", (Protocol::Tls, false)),
+        ("TCP", (Protocol::Tcp, false)),
+    ];
+    let carried = fields.require("protocol", at, defects);
+    let carried = carried.and_then(|node| word(&node, &at.field("protocol"), defects, &words));
+    let cluster = fields
+        .take("cluster")
+        .and_then(|node| text(&node, &at.field("cluster"), defects));
+    let port = fields
+        .take("port")
+        .and_then(|node| read_port(&node, &at.field("port"), defects));
+    let host = take_host(&mut fields, at, defects);
+    let checked = take_check(&mut fields, at, defects, carried, cluster.is_some());
+    fields.finish(at, defects);
+    if let (true, Some(cluster)) = (checked, &cluster) {
+        routes.checks_tunnels_at(cluster.clone());
+    }
+    if let Some(carried) = carried
+        && defects.len() == before
+        && add(routes, cluster, port, host, carried, at, defects) == Some(false)
+    {
+        let message = "this cluster or port is listed already";
+        defects.add(DefectKind::DuplicateName, at, message, None);
+    }
+}
+
+/// False if it is there already, `None` with a defect of its own.
+fn add(
+    routes: &mut RouteTable,
+    cluster: Option<String>,
+    port: Option<u16>,
+    host: Option<RouteHost>,
+    (protocol, ends_tls): Carried,
+    at: &At<'_>,
+    defects: &mut Defects,
+) -> Option<bool> {
+    let mut conflict = |field: &'static str, message: &str| {
+        defects.add(DefectKind::Conflict, &at.field(field), message, None);
+        None
+    };
+    match (cluster, port, host) {
+        (None, _, _) if ends_tls => conflict("protocol", "`HTTPS` goes with `cluster`"),
+        (None, _, Some(_)) => conflict("host", "`host` goes with `cluster`"),
+        (Some(name), port, host) => {
+            if ends_tls {
+                routes.ends_tls_at(name.clone());
+            }
+            let host = host.unwrap_or(RouteHost::Dynamic);
+            Some(routes.add_cluster(
+                name,
+                Route {
+                    host,
+                    port,
+                    protocol,
+                },
+            ))
+        }
+        (None, Some(port), None) => Some(routes.add_istio_port(port, protocol)),
+        (None, None, None) => {
+            let message = "`cluster` or `port` is missing";
+            defects.add(DefectKind::MissingField, at, message, None);
+            None
+        }
+    }
+}
+
+/// `addressCheck: upstream`, for tunnels of opaque bytes: without the module in their cluster
+/// nothing would see where a name leads before the bytes do. For requests it is said once for all.
+fn take_check<N: Node>(
+    fields: &mut Fields<'_, N>,
+    at: &At<'_>,
+    defects: &mut Defects,
+    carried: Option<Carried>,
+    by_name: bool,
+) -> bool {
+    let Some(node) = fields.take("addressCheck") else {
+        return false;
+    };
+    let at = at.field("addressCheck");
+    let found = word(&node, &at, defects, &[("upstream", ())]);
+    if carried.is_some_and(|(protocol, _)| protocol != Protocol::Tcp) || !by_name {
+        let message = "here `addressCheck` goes with `cluster` and `protocol: TCP`";
+        defects.add(DefectKind::Conflict, &at, message, None);
+    }
+    found.is_some()
+}
+
+fn take_host<N: Node>(
+    fields: &mut Fields<'_, N>,
+    at: &At<'_>,
+    defects: &mut Defects,
+) -> Option<RouteHost> {
+    let one = fields.take("host");
+    let several = fields.take("hosts");
+    if one.is_some() && several.is_some() {
+        let message = "a cluster has one `host` or several `hosts`";
+        defects.add(DefectKind::Conflict, &at.field("hosts"), message, None);
+    }
+    let several = several.map(|node| {
+        let at = at.field("hosts");
+        let names = list(&node, &at, defects, name_pattern);
+        unique(&names, &at, defects);
+        RouteHost::Among(Arc::from(names))
+    });
+    several.or_else(|| read_host(&one?, &at.field("host"), defects))
+}
+
+fn read_port<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<u16> {
+    let port = match shape(node, at, defects)? {
+        Shape::Number(text) => parse_ports(&text).ok().map(|range| *range.start()),
+        _ => None,
+    };
+    if port.is_none() {
+        let message = "expected one port, 1 to 65535";
+        defects.add(DefectKind::BadValue, at, message, None);
+    }
+    port
+}
+
+fn read_host<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<RouteHost> {
+    let value = text(node, at, defects)?;
+    if let Ok(address) = value.parse::<IpAddr>() {
+        return Some(RouteHost::Address(crate::name::canonical(address)));
+    }
+    let parsed = NamePattern::parse(&value);
+    let pattern = fitting(&value, parsed, |error| error.hint(), at, defects)?;
+    Some(match pattern {
+        NamePattern::Exact(name) => RouteHost::Name(name),
+        pattern => RouteHost::Pattern(pattern),
+    })
+}
