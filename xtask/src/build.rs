@@ -1,14 +1,37 @@
 //! The proxy-wasm modules.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 
-use crate::run::{cargo, check, progress, say, target};
+use crate::run::{cargo, check, progress, root, say, target};
 
 /// The release module's budget in bytes.
 const BUDGET: u64 = 1_300_000;
 
+/// Installs the standard library of a target where it is missing: rustup installs what
+/// rust-toolchain.toml lists only together with the toolchain, not into one that is there already.
+pub(crate) fn standard_library(of: &str) -> Result<()> {
+    let found = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", of])
+        .current_dir(root())
+        .output()
+        .context("rustc did not start")?;
+    if Path::new(String::from_utf8_lossy(&found.stdout).trim()).is_dir() {
+        return Ok(());
+    }
+    progress(&format!("installing the standard library of {of}"));
+    check(
+        Command::new("rustup")
+            .args(["target", "add", of])
+            .current_dir(root()),
+    )
+}
+
 /// Builds the module and the test fixtures.
 pub(crate) fn wasm() -> Result<()> {
+    standard_library("wasm32-wasip1")?;
     progress("building the proxy-wasm modules");
     check(
         cargo(&[

@@ -163,6 +163,7 @@ fn wasm_cases(count: &mut Count) -> Result<()> {
         ));
         return Ok(());
     };
+    build::standard_library("wasm32-unknown-unknown")?;
     // The runner does not know the `--quiet` that cargo would hand on.
     let mut command = cargo(&["test", "--package=egress-policy", "--test=wasm"]);
     command
