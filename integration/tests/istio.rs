@@ -9,6 +9,8 @@ mod live;
 mod manifests;
 #[path = "istio/matrix.rs"]
 mod matrix;
+#[path = "istio/streams.rs"]
+mod streams;
 
 use std::process::ExitCode;
 
@@ -28,7 +30,8 @@ fn main() -> ExitCode {
     let cases = manifests::CASES
         .iter()
         .chain(matrix::CASES)
-        .chain(live::CASES);
+        .chain(live::CASES)
+        .chain(streams::CASES);
     for program in Program::ALL {
         let skipped: Vec<_> = cases
             .clone()

@@ -81,6 +81,11 @@ pub struct Gateway {
     pub ports: GatewayPorts,
     /// Render its Deployment, Service and scaling too.
     pub deployment: Option<Deployment>,
+    /// Seconds after which a stream ends, whatever it carries. A running stream keeps the policy
+    /// under which it began, so this is how long a changed policy, an expired rule or a rotated
+    /// certificate can take to hold everywhere.
+    #[serde(default = "hour")]
+    pub max_stream_seconds: u32,
 }
 
 /// The gateway's own Deployment.
@@ -116,6 +121,14 @@ const fn seventy() -> u32 {
 const fn drain() -> u32 {
     3600
 }
+
+const fn hour() -> u32 {
+    3600
+}
+
+/// The life of a workload's certificate where Istio's settings do not say otherwise
+/// (`DEFAULT_WORKLOAD_CERT_TTL`): no stream outlives the identity that it began with.
+const LONGEST_STREAM: u32 = 24 * 3600;
 
 /// The gateway's ports. Container and Service port are the same number.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -268,6 +281,12 @@ impl Install {
             wrong(
                 "spec.gateway.selector",
                 "an empty selector would select every pod",
+            );
+        }
+        if !(1..=LONGEST_STREAM).contains(&spec.gateway.max_stream_seconds) {
+            wrong(
+                "spec.gateway.maxStreamSeconds",
+                "expected 1 to 86400: no stream outlives a certificate",
             );
         }
         if spec.gateway.ports.http == spec.gateway.ports.tunnel {

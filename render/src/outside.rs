@@ -31,6 +31,11 @@ fn resource(place: Place) -> &'static str {
     }
 }
 
+/// How long any stream may run, as a protobuf duration.
+fn longest_stream(install: &Install) -> String {
+    format!("{}s", install.spec.gateway.max_stream_seconds)
+}
+
 fn typed(message: &str, mut fields: Value) -> Value {
     let url = format!("type.googleapis.com/{message}");
     set(&mut fields, "@type", json!(url));

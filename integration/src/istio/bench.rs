@@ -193,6 +193,18 @@ impl Bench {
         dump::of(address, "/debug/config_dump?proxyID=egress-0.istio-egress")
     }
 
+    /// Does something as a workload would, in its pod's network.
+    ///
+    /// # Errors
+    /// What it returns.
+    pub fn inside<T: Send + 'static>(
+        &self,
+        app: &str,
+        body: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.pod(app)?.run(body)
+    }
+
     fn pod(&self, name: &str) -> Result<&Pod> {
         let app = self
             .apps

@@ -46,6 +46,12 @@ fn wrong(route: &Value, allowed: &BTreeSet<String>, tunnel: bool) -> Option<&'st
     if tunnel && route.pointer("/match/connect_matcher").is_none() {
         return Some("it takes more than tunnels");
     }
+    if route
+        .pointer("/route/max_stream_duration/max_stream_duration")
+        .is_none()
+    {
+        return Some("its streams may run for ever under an old policy");
+    }
     let lock = route.pointer("/typed_per_filter_config/egress-warden.lock");
     let inward = cluster == "warden-tls-inner";
     match lock {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::clusters::dns_cache;
-use super::{INNER_LISTENER, LOCK, TCP_PROXY, discovered, named, rules};
+use super::{INNER_LISTENER, LOCK, TCP_PROXY, discovered, longest_stream, named, rules};
 use crate::install::Install;
 use crate::module::Place;
 
@@ -32,7 +32,11 @@ pub(super) fn inner_listener(install: &Install) -> Value {
             named(
                 TCP_PROXY,
                 "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                json!({"stat_prefix": "egress-warden-tls", "cluster": "warden-tls"}),
+                json!({
+                    "stat_prefix": "egress-warden-tls",
+                    "cluster": "warden-tls",
+                    "max_downstream_connection_duration": longest_stream(install),
+                }),
             ),
         ]}],
     })

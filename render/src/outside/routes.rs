@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{INNER_CLUSTER, LOCK, patch, rules, typed};
+use super::{INNER_CLUSTER, LOCK, longest_stream, patch, rules, typed};
 use crate::install::Install;
 use crate::module::http_cluster;
 use crate::object::set;
@@ -20,14 +20,19 @@ pub(super) fn routes(install: &Install, traffic: &Traffic) -> Vec<Value> {
         }});
         routes.push(patch(install, "HTTP_ROUTE", &place, "INSERT_FIRST", route));
     };
-    add(ports.http, http_route(80, &[]));
+    add(ports.http, http_route(install, 80, &[]));
     for port in traffic.http.iter().filter(|port| **port != 80) {
-        add(ports.http, http_route(*port, &[authority_port(*port)]));
+        let headers = [authority_port(*port)];
+        add(ports.http, http_route(install, *port, &headers));
     }
-    add(ports.tunnel, tunnel_route("tcp", "warden-tcp", &[]));
+    add(
+        ports.tunnel,
+        tunnel_route(install, "tcp", "warden-tcp", &[]),
+    );
     for port in &traffic.tls {
         let name = format!("tls-{port}");
-        let mut route = tunnel_route(&name, INNER_CLUSTER, &[authority_port(*port)]);
+        let headers = [authority_port(*port)];
+        let mut route = tunnel_route(install, &name, INNER_CLUSTER, &headers);
         // What goes inward has not been judged whole yet: its verdict is `forward`, which opens
         // this route and no other.
         let lock = json!({LOCK: typed(
@@ -44,12 +49,21 @@ fn authority_port(port: u16) -> Value {
     json!({"name": ":authority", "string_match": {"suffix": format!(":{port}")}})
 }
 
-fn http_route(port: u16, headers: &[Value]) -> Value {
+/// A stream keeps the policy under which it began, so every stream ends in the end.
+fn longest(install: &Install) -> Value {
+    json!({"max_stream_duration": longest_stream(install)})
+}
+
+fn http_route(install: &Install, port: u16, headers: &[Value]) -> Value {
     json!({
         "name": format!("http-{port}"),
         "match": {"prefix": "/", "headers": headers},
         "metadata": {"filter_metadata": {"warden": {"role": "http"}}},
-        "route": {"cluster": http_cluster(port), "timeout": "0s"},
+        "route": {
+            "cluster": http_cluster(port),
+            "timeout": "0s",
+            "max_stream_duration": longest(install),
+        },
         // The mesh's own words do not leave the mesh.
         "request_headers_to_remove": [
             "x-envoy-peer-metadata",
@@ -64,7 +78,7 @@ fn http_route(port: u16, headers: &[Value]) -> Value {
     })
 }
 
-fn tunnel_route(name: &str, cluster: &str, headers: &[Value]) -> Value {
+fn tunnel_route(install: &Install, name: &str, cluster: &str, headers: &[Value]) -> Value {
     json!({
         "name": name,
         "match": {"connect_matcher": {}, "headers": headers},
@@ -72,6 +86,7 @@ fn tunnel_route(name: &str, cluster: &str, headers: &[Value]) -> Value {
         "route": {
             "cluster": cluster,
             "timeout": "0s",
+            "max_stream_duration": longest(install),
             "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
         },
     })
