@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod adopt;
 mod check;
 mod completions;
 mod diff;
@@ -9,6 +10,8 @@ mod explain;
 mod fmt;
 mod manifests;
 mod render;
+mod revoke;
+mod rollback;
 mod schema;
 mod test;
 mod verify;
@@ -45,6 +48,8 @@ pub(crate) enum Command {
     Docs(docs::Docs),
     Schema(schema::Schema),
     Render(render::Render),
+    Rollback(rollback::Rollback),
+    Revoke(revoke::Revoke),
     Doctor(doctor::Doctor),
     Verify(verify::Verify),
     Completions(completions::Completions),
@@ -61,6 +66,8 @@ impl Command {
             Self::Docs(command) => command.run(console),
             Self::Schema(command) => command.run(console),
             Self::Render(command) => command.run(console),
+            Self::Rollback(command) => command.run(console),
+            Self::Revoke(command) => command.run(console),
             Self::Doctor(command) => command.run(console),
             Self::Verify(command) => command.run(console),
             Self::Completions(command) => command.run(console),

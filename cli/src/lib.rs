@@ -10,6 +10,7 @@ mod diff;
 pub mod document;
 mod exit;
 mod explain;
+mod history;
 mod install;
 mod lint;
 pub mod load;

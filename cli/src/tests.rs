@@ -5,6 +5,7 @@ mod check;
 mod explain;
 mod fuzz;
 mod large;
+mod operate;
 mod pages;
 mod readme;
 mod support;

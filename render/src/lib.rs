@@ -13,6 +13,7 @@
 //!   port, behind a lock of Envoy's own that only a verdict opens.
 //! - Network policies and admission policies close the ways around both.
 
+pub mod adopt;
 pub mod audit;
 mod deployment;
 pub mod doctor;

@@ -1,5 +1,7 @@
 //! What the commands about manifests share: install settings and the policies that go with them.
 
+use std::path::Path;
+
 use egress_render::{Install, Problem};
 use serde_json::Value;
 
@@ -62,6 +64,16 @@ pub(crate) fn read_text(file: &str, console: &mut Console<'_>) -> Result<String,
     }
     std::fs::read_to_string(console.directory.join(file))
         .map_err(|error| Failure::new(format!("{file}: {error}")))
+}
+
+/// Writes files, by their names, into a folder, which is made if need be.
+pub(crate) fn write_folder(folder: &Path, files: &[(String, String)]) -> Result<(), Failure> {
+    let failure = |error: std::io::Error| Failure::new(format!("{}: {error}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(failure)?;
+    for (name, text) in files {
+        std::fs::write(folder.join(name), text).map_err(failure)?;
+    }
+    Ok(())
 }
 
 /// Says what keeps something from being rendered.

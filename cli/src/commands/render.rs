@@ -4,9 +4,12 @@ use std::path::Path;
 
 use egress_render::Rendered;
 
-use super::manifests::{Settings, say};
+use super::adopt;
+use super::manifests::{Settings, say, write_folder};
 use crate::Console;
 use crate::exit::{Exit, Failure};
+use crate::history::History;
+use crate::report::Output;
 
 /// Above this size client-side `kubectl apply` refuses an object, because it copies it into an
 /// annotation.
@@ -18,7 +21,10 @@ const CLIENT_SIDE: usize = 256 * 1024;
 Examples:
   warden render --install install.yaml policy.yaml | kubectl apply --server-side -f -
   warden render --install install.yaml --output-dir rendered policy.yaml
-  warden render --install install.yaml --prune-list policy.yaml")]
+  warden render --install install.yaml --output-dir rendered --history renders policy.yaml
+  warden render --install install.yaml --prune-list policy.yaml
+  kubectl get gateways.networking.istio.io,virtualservices,serviceentries,destinationrules,sidecars,\
+networkpolicies -A -o yaml | warden render --install install.yaml --adopt - policy.yaml")]
 pub(crate) struct Render {
     #[command(flatten)]
     settings: Settings,
@@ -28,6 +34,16 @@ pub(crate) struct Render {
     /// Print what to remove to take everything back, in the order that closes last.
     #[arg(long, conflicts_with = "output_dir")]
     prune_list: bool,
+    /// Keep the render in this folder too, for `warden rollback`.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["prune_list", "adopt"])]
+    history: Option<String>,
+    /// Render nothing; say what of the mesh's own objects in this file collides with the
+    /// rendering. Ends with 3 if something does. May be given several times; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune_list", "output_dir"])]
+    adopt: Vec<String>,
+    /// How to write the collisions.
+    #[arg(long, value_enum, default_value_t, requires = "adopt")]
+    output: Output,
 }
 
 impl Render {
@@ -46,6 +62,12 @@ impl Render {
             write!(console.stdout, "{}", rendered.prune_list())?;
             return Ok(Exit::Ok);
         }
+        if !self.adopt.is_empty() {
+            return adopt::run(&read.install, &rendered, &self.adopt, self.output, console);
+        }
+        if let Some(folder) = &self.history {
+            History::open(&console.directory.join(folder))?.keep(&rendered)?;
+        }
         match &self.output_dir {
             None => write!(console.stdout, "{}", rendered.yaml())?,
             Some(folder) => write_files(&rendered, &console.directory.join(folder))?,
@@ -56,12 +78,11 @@ impl Render {
 }
 
 fn write_files(rendered: &Rendered, folder: &Path) -> Result<(), Failure> {
-    let failure = |error: std::io::Error| Failure::new(format!("{}: {error}", folder.display()));
-    std::fs::create_dir_all(folder).map_err(failure)?;
-    for object in rendered.objects() {
-        std::fs::write(folder.join(object.file_name()), object.yaml()).map_err(failure)?;
-    }
-    Ok(())
+    let objects = rendered.objects().iter();
+    let files: Vec<_> = objects
+        .map(|object| (object.file_name(), object.yaml()))
+        .collect();
+    write_folder(folder, &files)
 }
 
 fn summary(rendered: &Rendered, console: &mut Console<'_>) -> Result<(), Failure> {

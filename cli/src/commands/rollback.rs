@@ -1,0 +1,73 @@
+//! `warden rollback`: an earlier render, put out again.
+
+use std::fmt::Write as _;
+
+use super::manifests::write_folder;
+use crate::Console;
+use crate::exit::{Exit, Failure};
+use crate::history::History;
+
+/// Put out an earlier render that `warden render --history` kept.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What is put out is byte for byte what was rendered then: nothing is read but the history. Objects
+that only the newest render has are listed for removal, what closes last.
+
+Example:
+  warden rollback 3f2a9c --history renders | kubectl apply --server-side -f -
+  warden rollback 3f2a9c --history renders --prune-list")]
+pub(crate) struct Rollback {
+    /// The beginning of the hash of the policies to go back to.
+    #[arg(value_name = "HASH")]
+    hash: String,
+    /// The folder that `warden render --history` keeps.
+    #[arg(long, value_name = "FOLDER")]
+    history: String,
+    /// Write the objects and the list `prune` into this folder instead.
+    #[arg(long, value_name = "FOLDER")]
+    output_dir: Option<String>,
+    /// Print only what to remove: what the newest render has and the earlier one has not.
+    #[arg(long, conflicts_with = "output_dir")]
+    prune_list: bool,
+}
+
+impl Rollback {
+    pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let history = History::open(&console.directory.join(&self.history))?;
+        let entry = history.find(&self.hash)?;
+        let kept = entry.read()?;
+        let newest = history.newest().unwrap_or(entry);
+        let mut prune = String::new();
+        for object in newest.read()?.objects.iter().rev() {
+            if !kept.objects.contains(object) {
+                let (kind, namespace, name) = object;
+                let namespace = if namespace.is_empty() { "-" } else { namespace };
+                // Writing to a String does not fail.
+                let _ = writeln!(prune, "{kind} {namespace} {name}");
+            }
+        }
+        if self.prune_list {
+            write!(console.stdout, "{prune}")?;
+            return Ok(Exit::Ok);
+        }
+        if let Some(folder) = &self.output_dir {
+            let files = [
+                ("rendered.yaml".to_owned(), kept.yaml),
+                ("prune".to_owned(), prune.clone()),
+            ];
+            write_folder(&console.directory.join(folder), &files)?;
+        } else {
+            write!(console.stdout, "{}", kept.yaml)?;
+        }
+        writeln!(
+            console.stderr,
+            "{} objects, policy {}, instead of {newest}",
+            kept.objects.len(),
+            entry.hash
+        )?;
+        for line in prune.lines() {
+            writeln!(console.stderr, "remove after applying: {line}")?;
+        }
+        Ok(Exit::Ok)
+    }
+}

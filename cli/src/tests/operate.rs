@@ -1,0 +1,194 @@
+//! `warden render --adopt`, `rollback` and `revoke`: what an admin does around a rendering.
+
+use super::support::{Folder, REFERENCE};
+
+const INSTALL: &str = include_str!("../../../istio/reference/install.yaml");
+
+fn folder() -> Folder {
+    Folder::with(&[("install.yaml", INSTALL), ("policy.yaml", REFERENCE)])
+}
+
+const EXISTING: &str = "\
+apiVersion: v1
+kind: List
+items:
+- apiVersion: networking.istio.io/v1
+  kind: ServiceEntry
+  metadata: {name: github, namespace: shared}
+  spec:
+    hosts: [api.github.com]
+    ports: [{number: 443, name: tls, protocol: TLS}]
+- apiVersion: v1
+  kind: Service
+  metadata: {name: other, namespace: shared}
+";
+
+#[test]
+fn adopt_says_what_collides() {
+    let folder = folder();
+    folder.write("mesh.yaml", EXISTING);
+    let line = "render --install install.yaml --adopt mesh.yaml policy.yaml";
+    let ran = folder.warden(line);
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert_eq!(
+        ran.stdout,
+        "ServiceEntry shared/github (outside_host)\n  sidecars in app1-ns, app2-ns go straight to \
+         api.github.com instead of to the gateway\n  help: remove it, or leave the enforced \
+         namespaces out of its exportTo: the gateway needs no object per host\n2 objects read, 1 \
+         collisions\n"
+    );
+    let json = folder.warden(&format!("{line} --output json"));
+    assert_eq!(json.exit, 3);
+    assert_eq!(json.json()["collisions"][0]["code"], "outside_host");
+    let apart = EXISTING.replace("    hosts:", "    exportTo: ['.']\n    hosts:");
+    folder.write("mesh.yaml", &apart);
+    assert_eq!(folder.warden(line).exit, 0);
+    folder.write("mesh.yaml", "a: [");
+    assert_eq!(folder.warden(line).exit, 1);
+    // What is rendered does not collide with itself.
+    let rendered = folder.warden("render --install install.yaml policy.yaml");
+    let again = "render --install install.yaml --adopt - policy.yaml";
+    let again = folder.warden_with(again, &rendered.stdout);
+    assert_eq!(again.exit, 0, "{again:?}");
+}
+
+fn hash(ran: &str) -> String {
+    let line = ran.lines().find(|line| line.contains("objects, policy"));
+    line.unwrap().rsplit(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn rollback_puts_out_what_was_rendered_and_lists_what_came_since() {
+    let folder = folder();
+    let render = "render --install install.yaml --history renders policy.yaml";
+    let first = folder.warden(render);
+    assert_eq!(first.exit, 0, "{first:?}");
+    // Rendered again, the same is not kept twice.
+    assert_eq!(folder.warden(render).exit, 0);
+    let more = INSTALL.replace("[app1-ns, app2-ns]", "[app1-ns, app2-ns, app3-ns]");
+    folder.write("install.yaml", &more);
+    let without_ssh = REFERENCE.replace("203.0.113.7/32", "203.0.113.9/32");
+    folder.write("policy.yaml", &without_ssh);
+    let second = folder.warden(render);
+    let (old, new) = (hash(&first.stderr), hash(&second.stderr));
+    assert_ne!(old, new);
+
+    let back = folder.warden(&format!(
+        "rollback {} --history renders",
+        old.get(..8).unwrap()
+    ));
+    assert_eq!(back.exit, 0, "{back:?}");
+    assert_eq!(back.stdout, first.stdout);
+    assert!(
+        back.stderr.contains(&old) && back.stderr.contains("(render 2)"),
+        "{back:?}"
+    );
+    let prune = folder.warden(&format!("rollback {old} --history renders --prune-list"));
+    assert_eq!(
+        prune.stdout,
+        "Sidecar app3-ns egress-warden\nEnvoyFilter app3-ns egress-warden-tunnel\n\
+         NetworkPolicy app3-ns egress-warden\n"
+    );
+    let written = folder.warden(&format!(
+        "rollback {old} --history renders --output-dir out"
+    ));
+    assert_eq!(written.exit, 0);
+    assert_eq!(folder.read("out/rendered.yaml"), first.stdout);
+    assert_eq!(folder.read("out/prune"), prune.stdout);
+    // Nothing to go back from.
+    let same = folder.warden(&format!("rollback {new} --history renders --prune-list"));
+    assert_eq!((same.exit, same.stdout.as_str()), (0, ""));
+}
+
+#[test]
+fn rollback_refuses_what_is_not_there_or_not_whole() {
+    let folder = folder();
+    assert_eq!(folder.warden("rollback abc --history renders").exit, 1);
+    let render = "render --install install.yaml --history renders policy.yaml";
+    let hash = hash(&folder.warden(render).stderr);
+    assert_eq!(folder.warden("rollback zzz --history renders").exit, 1);
+    let file = format!("renders/000001.{hash}.yaml");
+    let whole = folder.read(&file);
+    let rollback = format!("rollback {hash} --history renders");
+    assert_eq!(folder.warden(&rollback).exit, 0);
+    let half = whole.get(..whole.len() / 2).unwrap();
+    let one_less = whole.split_once("---\n").unwrap().1;
+    let other = whole.replacen(&hash, &"0".repeat(64), 1);
+    for broken in [half, one_less, &other, ""] {
+        folder.write(&file, broken);
+        assert_eq!(folder.warden(&rollback).exit, 1);
+    }
+}
+
+fn revoke<'a>(workload: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut line = vec![
+        "revoke",
+        workload,
+        "--owner",
+        "soc",
+        "--reason",
+        "stolen key",
+    ];
+    line.extend(["--ticket", "INC-7", "policy.yaml"]);
+    line.extend(more);
+    line
+}
+
+#[test]
+fn a_revoked_workload_reaches_nothing_and_the_rest_of_the_file_stays() {
+    let folder = folder();
+    let ask = |account: &str, to: &str| {
+        folder
+            .warden(&format!(
+                "explain policy.yaml --from app1-ns/{account},label=egress-ruleset=app1 --to {to}"
+            ))
+            .exit
+    };
+    assert_eq!(ask("app1", "https://api.github.com"), 0);
+    let printed = folder.run(&revoke("app1-ns/app1", &[]));
+    assert_eq!(printed.exit, 0, "{printed:?}");
+    assert_eq!(folder.read("policy.yaml"), REFERENCE);
+    let write = revoke("app1-ns/app1", &["--review", "2026-12-24", "--write"]);
+    let ran = folder.run(&write);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    let text = folder.read("policy.yaml");
+    let added = "  - name: revoked\n    rules:\n    - name: app1-ns-app1\n      \
+                 from: [{serviceAccounts: [\"app1-ns/app1\"]}]\n      action: Deny\n      \
+                 owner: \"soc\"\n      reason: \"stolen key (review by 2026-12-24)\"\n      \
+                 ticket: \"INC-7\"\n";
+    assert!(text.contains(added), "{text}");
+    assert_eq!(text.replace(added, ""), REFERENCE);
+    assert_eq!(folder.warden("check policy.yaml").exit, 0);
+    for to in [
+        "https://api.github.com",
+        "http://api.github.com",
+        "tcp://203.0.113.7:22",
+    ] {
+        assert_eq!(ask("app1", to), 2, "{to}");
+        assert_eq!(ask("other", to), 0, "{to}");
+    }
+    // A second one joins the first; the same again is said.
+    assert_eq!(folder.run(&write).exit, 1);
+    let second = revoke("app1-ns/other", &["--write"]);
+    assert_eq!(folder.run(&second).exit, 0);
+    assert_eq!(ask("other", "https://api.github.com"), 2);
+    assert_eq!(ask("third", "https://api.github.com"), 0);
+}
+
+#[test]
+fn what_cannot_be_revoked_is_left_alone() {
+    let flow = "apiVersion: warden.egress/v1alpha1\nkind: EgressPolicy\nmetadata: {name: p}\n\
+                spec: {identity: {trustDomains: [a]}, tiers: [{name: t, rules: [{name: r, action: Deny}]}]}\n";
+    let json = "{\"apiVersion\": 1}";
+    for (policy, workload) in [
+        (flow, "a/b"),
+        (json, "a/b"),
+        (REFERENCE, "app1"),
+        (REFERENCE, "A B/c"),
+    ] {
+        let folder = Folder::with(&[("policy.yaml", policy)]);
+        let ran = folder.run(&revoke(workload, &["--write"]));
+        assert_eq!(ran.exit, 1, "{policy} {workload} {ran:?}");
+        assert_eq!(folder.read("policy.yaml"), policy);
+    }
+}

@@ -1,0 +1,108 @@
+//! What a mesh already has that collides with what is rendered: objects that would take traffic
+//! past the gateway, open the gateway's pods, or compete with a rendered object for the same place.
+//!
+//! Nothing is changed here. An object of this project's own (by its label) never collides.
+
+mod existing;
+mod rules;
+
+use serde_json::Value;
+
+use crate::NAME;
+use crate::install::Install;
+use crate::object::Rendered;
+
+pub use existing::read;
+
+/// One object of the mesh and what it collides with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Collision {
+    /// `KIND NAMESPACE/NAME` of the object that is there.
+    pub object: String,
+    /// The machine's word.
+    pub code: Code,
+    /// What would happen.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// Kinds of collisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Code {
+    /// The same kind, namespace and name as a rendered object: it would be overwritten.
+    SameName,
+    /// A gateway that can take the egress gateway's pods.
+    GatewayPods,
+    /// Routes that bind to the rendered gateway.
+    GatewayRoutes,
+    /// Routes of sidecars for a name outside the mesh.
+    SidecarRoutes,
+    /// A registered outside host: sidecars go straight to it.
+    OutsideHost,
+    /// A registered TCP port without addresses: it takes the port of every outside address.
+    WholePort,
+    /// Settings for connections to the gateway itself.
+    ToGateway,
+    /// TLS that the sidecar would originate.
+    Origination,
+    /// A `Sidecar` in the place of the rendered one.
+    Sidecar,
+    /// A network policy that lets pods out.
+    NetworkPolicy,
+}
+
+impl Code {
+    /// The word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::SameName => "same_name",
+            Self::GatewayPods => "gateway_pods",
+            Self::GatewayRoutes => "gateway_routes",
+            Self::SidecarRoutes => "sidecar_routes",
+            Self::OutsideHost => "outside_host",
+            Self::WholePort => "whole_port",
+            Self::ToGateway => "to_gateway",
+            Self::Origination => "origination",
+            Self::Sidecar => "sidecar",
+            Self::NetworkPolicy => "network_policy",
+        }
+    }
+}
+
+/// Every collision of the objects that a mesh has with what was rendered for it, sorted.
+#[must_use]
+pub fn collisions(install: &Install, rendered: &Rendered, existing: &[Value]) -> Vec<Collision> {
+    let mut found = Vec::new();
+    for object in existing.iter().map(existing::Existing) {
+        if object.label("app.kubernetes.io/part-of") == Some(NAME) {
+            continue;
+        }
+        if rendered.objects().iter().any(|own| {
+            (own.kind(), own.namespace(), own.name())
+                == (object.kind(), object.namespace(), object.name())
+        }) {
+            found.push(object.collides(
+                Code::SameName,
+                "applying the rendering would overwrite it",
+                "rename it, or remove it once the rendered one has its part",
+            ));
+        }
+        match object.kind() {
+            "Gateway" => rules::gateway(install, &object, &mut found),
+            "VirtualService" => rules::routes(install, &object, &mut found),
+            "ServiceEntry" => rules::entry(install, &object, &mut found),
+            "DestinationRule" => rules::destination(install, &object, &mut found),
+            "Sidecar" => rules::sidecar(install, &object, &mut found),
+            "NetworkPolicy" => rules::network(install, &object, &mut found),
+            _ => {}
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! Objects of a mesh, as `kubectl get -o yaml` prints them.
+
+use serde_json::Value;
+
+use super::{Code, Collision};
+use crate::install::Install;
+use crate::problem::Problem;
+
+/// Reads the objects of a file: YAML documents or JSON, `List`s opened.
+///
+/// # Errors
+/// If it is neither.
+pub fn read(text: &str) -> Result<Vec<Value>, Problem> {
+    let documents: Vec<Value> = if text.trim_start().starts_with('{') {
+        let one = serde_json::from_str(text);
+        vec![one.map_err(|error| Problem::new("objects", error.to_string()))?]
+    } else {
+        serde_saphyr::from_multiple(text)
+            .map_err(|error| Problem::new("objects", error.to_string()))?
+    };
+    let mut objects = Vec::new();
+    for document in documents {
+        match document.get("items").and_then(Value::as_array) {
+            Some(items) => objects.extend(items.iter().cloned()),
+            None if document.is_null() => {}
+            None if document.get("kind").is_some() => objects.push(document),
+            None => return Err(Problem::new("objects", "a document has no `kind`")),
+        }
+    }
+    Ok(objects)
+}
+
+/// One object of the mesh.
+pub(super) struct Existing<'v>(pub(super) &'v Value);
+
+impl<'v> Existing<'v> {
+    pub(super) fn at(&self, pointer: &str) -> Option<&'v Value> {
+        self.0.pointer(pointer)
+    }
+
+    pub(super) fn text(&self, pointer: &str) -> &'v str {
+        self.at(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub(super) fn kind(&self) -> &'v str {
+        self.text("/kind")
+    }
+
+    pub(super) fn name(&self) -> &'v str {
+        self.text("/metadata/name")
+    }
+
+    pub(super) fn namespace(&self) -> &'v str {
+        self.text("/metadata/namespace")
+    }
+
+    pub(super) fn label(&self, key: &str) -> Option<&'v str> {
+        self.at("/metadata/labels")?.get(key)?.as_str()
+    }
+
+    /// The texts of a list.
+    pub(super) fn texts(&self, pointer: &str) -> Vec<&'v str> {
+        let items = self.items(pointer);
+        items.filter_map(Value::as_str).collect()
+    }
+
+    pub(super) fn items(&self, pointer: &str) -> impl Iterator<Item = &'v Value> + use<'v> {
+        let list = self.at(pointer).and_then(Value::as_array);
+        list.into_iter().flatten()
+    }
+
+    /// The enforced namespaces that see it. Istio exports everything everywhere unless `exportTo`
+    /// says otherwise.
+    pub(super) fn seen_in<'i>(&self, install: &'i Install) -> Vec<&'i str> {
+        let export = self.texts("/spec/exportTo");
+        let sees = |namespace: &str| {
+            export.is_empty()
+                || export.contains(&"*")
+                || export.contains(&namespace)
+                || (export.contains(&".") && namespace == self.namespace())
+        };
+        let namespaces = install.spec.workloads.namespaces.iter();
+        namespaces
+            .map(String::as_str)
+            .filter(|namespace| sees(namespace))
+            .collect()
+    }
+
+    pub(super) fn collides(
+        &self,
+        code: Code,
+        message: impl Into<String>,
+        remedy: &'static str,
+    ) -> Collision {
+        let object = match self.namespace() {
+            "" => format!("{} {}", self.kind(), self.name()),
+            namespace => format!("{} {namespace}/{}", self.kind(), self.name()),
+        };
+        Collision {
+            object,
+            code,
+            message: message.into(),
+            remedy,
+        }
+    }
+}
