@@ -4,6 +4,7 @@
 //! status as a Rust enum and panics on values it does not list; here a status is a number, and
 //! every number but the documented ones is an error.
 
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::ptr::null_mut;
 
 use prost::Message;
@@ -89,6 +90,44 @@ struct SetEnvoyFilterState {
     path: String,
     #[prost(string, tag = "2")]
     value: String,
+}
+
+/// Where `warden package` says which bytes it has put behind this module's own memory: their
+/// address and their length. Atomic, because the compiler must not take the zeros for granted.
+#[expect(
+    unsafe_code,
+    reason = "an exported name, which no other symbol has: `warden package` finds the place by it"
+)]
+#[unsafe(export_name = "warden_embedded_policies")]
+static EMBEDDED: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+
+/// The policies that this module carries. They lie behind the memory that the linker laid out,
+/// where the allocator does not go: wasi-libc's heap ends at `__heap_end`, then goes on in pages
+/// that it grows the memory by. Were a byte of it changed, its hash would not be the one that the
+/// configuration names.
+#[expect(
+    unsafe_code,
+    reason = "within memory, never written, and memory never shrinks: valid for ever"
+)]
+pub(crate) fn carried() -> Option<&'static [u8]> {
+    let [address, length] = &EMBEDDED;
+    let address = usize::try_from(address.load(Ordering::Relaxed)).ok()?;
+    let length = usize::try_from(length.load(Ordering::Relaxed)).ok()?;
+    let end = u64::try_from(address.checked_add(length)?).ok()?;
+    if address == 0 || end > memory() {
+        return None;
+    }
+    let first = std::ptr::with_exposed_provenance(address);
+    Some(unsafe { std::slice::from_raw_parts(first, length) })
+}
+
+/// Bytes of memory.
+fn memory() -> u64 {
+    const PAGE: u64 = 65_536;
+    let pages = core::arch::wasm32::memory_size::<0>();
+    u64::try_from(pages)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(PAGE)
 }
 
 /// Envoy.
@@ -243,11 +282,7 @@ impl Host for EnvoyHost {
     }
 
     fn memory(&self) -> u64 {
-        const PAGE: u64 = 65_536;
-        let pages = core::arch::wasm32::memory_size::<0>();
-        u64::try_from(pages)
-            .unwrap_or(u64::MAX)
-            .saturating_mul(PAGE)
+        memory()
     }
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<Metric, HostError> {

@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use egress_policy::config::Context as Place;
+use egress_policy::embedded::Embedded;
 use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 
-use crate::abi::EnvoyHost;
+use crate::abi::{EnvoyHost, carried};
 use crate::host::Flow;
 use crate::http::Http;
 use crate::network::Network;
@@ -18,6 +19,11 @@ proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Error);
     proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }}
+
+thread_local! {
+    /// One for the machine, so that all places where this module stands share what is compiled.
+    static EMBEDDED: Embedded<'static> = Embedded::new(carried());
+}
 
 #[derive(Default)]
 struct Root {
@@ -35,7 +41,7 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
-        match accept_configuration(&EnvoyHost, size) {
+        match EMBEDDED.with(|embedded| accept_configuration(&EnvoyHost, size, embedded)) {
             Some(plugin) => {
                 self.plugin = Some(plugin);
                 true

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use egress_policy::embedded::Embedded;
 use serde_json::{Value, json};
 
 use crate::host::{Headers, Host, HostError, Level, Metric, MetricKind, Response};
@@ -183,7 +184,11 @@ impl Fake {
 
     /// Puts a configuration in force and starts counting calls.
     pub(crate) fn plugin(&self, configuration: &Value) -> Rc<Plugin<Self>> {
-        let plugin = Plugin::configure(self.clone(), configuration.to_string().as_bytes());
+        let plugin = Plugin::configure(
+            self.clone(),
+            configuration.to_string().as_bytes(),
+            &Embedded::default(),
+        );
         self.forget_calls();
         Rc::new(plugin.expect("a valid configuration"))
     }

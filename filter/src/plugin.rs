@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use egress_policy::config::{Config, Context, LabelSource};
 use egress_policy::defect::{Defect, DefectKind, FieldPath};
+use egress_policy::embedded::Embedded;
 use egress_policy::facts::Fact;
 use egress_policy::verdict::{Code, Evaluation, Verdict};
 use serde::Serialize;
@@ -51,13 +52,14 @@ struct Held {
 }
 
 impl<H: Host> Plugin<H> {
-    /// Reads the configuration: all of it, or nothing.
+    /// Reads the configuration: all of it, or nothing. Policies may be those that the module
+    /// carries.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn configure(host: H, bytes: &[u8]) -> Result<Self, Vec<Defect>> {
+    pub fn configure(host: H, bytes: &[u8], embedded: &Embedded<'_>) -> Result<Self, Vec<Defect>> {
         let text = String::from_utf8_lossy(bytes);
-        let config = Config::read(&text)?;
+        let config = Config::read_beside(&text, embedded)?;
         let ticking = host.set_tick_period(TICK_MILLISECONDS).is_ok();
         if !ticking && config.context == Context::Network {
             return Err(vec![Defect {
@@ -278,7 +280,11 @@ struct Refused {
 
 /// What a root context does with a configuration: the new one in force, or the old one and every
 /// reason why. Envoy keeps the running filter when this returns `None`.
-pub fn accept_configuration<H: Host + Clone>(host: &H, size: usize) -> Option<Rc<Plugin<H>>> {
+pub fn accept_configuration<H: Host + Clone>(
+    host: &H,
+    size: usize,
+    embedded: &Embedded<'_>,
+) -> Option<Rc<Plugin<H>>> {
     let name = host.property(&["plugin_name"]).ok().flatten();
     let name = name.map_or_else(|| "unnamed".to_owned(), |name| metric_word(&name));
     let rejected = format!("warden_config_rejected.{name}");
@@ -290,7 +296,7 @@ pub fn accept_configuration<H: Host + Clone>(host: &H, size: usize) -> Option<Rc
         gauge(host, &rejected, 1);
         return None;
     };
-    match Plugin::configure(host.clone(), &bytes) {
+    match Plugin::configure(host.clone(), &bytes, embedded) {
         Ok(plugin) => {
             let line = Configured {
                 event: "configured",

@@ -15,6 +15,39 @@ pub fn hash(document: &impl Node) -> Result<[u8; 32], String> {
     Ok(hasher.finalize().into())
 }
 
+/// The canonical JSON itself, whose plain SHA-256 is [`hash`].
+///
+/// # Errors
+/// As [`hash`].
+pub fn text(document: &impl Node) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    feed(document, &mut bytes)?;
+    String::from_utf8(bytes).map_err(|error| error.to_string())
+}
+
+/// SHA-256 over bytes as they are, as lower-case hexadecimal.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// What takes the canonical form, piece by piece.
+trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Sha256 {
+    fn put(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
 /// A hash as lower-case hexadecimal.
 #[must_use]
 pub fn hex(hash: &[u8]) -> String {
@@ -27,42 +60,42 @@ pub fn hex(hash: &[u8]) -> String {
         })
 }
 
-fn feed(node: &impl Node, hasher: &mut Sha256) -> Result<(), String> {
+fn feed(node: &impl Node, sink: &mut impl Sink) -> Result<(), String> {
     match node.shape()? {
-        Shape::Null => hasher.update(b"null"),
-        Shape::Bool(value) => hasher.update(if value { b"true".as_slice() } else { b"false" }),
-        Shape::Number(text) => hasher.update(text.as_bytes()),
-        Shape::Text(text) => feed_text(&text, hasher)?,
+        Shape::Null => sink.put(b"null"),
+        Shape::Bool(value) => sink.put(if value { b"true".as_slice() } else { b"false" }),
+        Shape::Number(text) => sink.put(text.as_bytes()),
+        Shape::Text(text) => feed_text(&text, sink)?,
         Shape::List(items) => {
-            hasher.update(b"[");
+            sink.put(b"[");
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
-                    hasher.update(b",");
+                    sink.put(b",");
                 }
-                feed(item, hasher)?;
+                feed(item, sink)?;
             }
-            hasher.update(b"]");
+            sink.put(b"]");
         }
         Shape::Map(mut pairs) => {
             pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
-            hasher.update(b"{");
+            sink.put(b"{");
             for (i, (key, value)) in pairs.iter().enumerate() {
                 if i > 0 {
-                    hasher.update(b",");
+                    sink.put(b",");
                 }
-                feed_text(key, hasher)?;
-                hasher.update(b":");
-                feed(value, hasher)?;
+                feed_text(key, sink)?;
+                sink.put(b":");
+                feed(value, sink)?;
             }
-            hasher.update(b"}");
+            sink.put(b"}");
         }
     }
     Ok(())
 }
 
-fn feed_text(text: &str, hasher: &mut Sha256) -> Result<(), String> {
+fn feed_text(text: &str, sink: &mut impl Sink) -> Result<(), String> {
     let quoted = serde_json::to_string(text).map_err(|error| error.to_string())?;
-    hasher.update(quoted.as_bytes());
+    sink.put(quoted.as_bytes());
     Ok(())
 }
 

@@ -1,12 +1,15 @@
 //! The module's configuration (`pluginConfig`): where this instance stands, what it may lead to,
-//! and the policies, unchanged.
+//! and the policies: unchanged, or the hash of those that the module carries.
 
 mod route;
+
+use std::rc::Rc;
 
 use crate::canonical;
 use crate::decode::{Fields, boolean, each, list, shape, text, word};
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::destination::RouteTable;
+use crate::embedded::Embedded;
 use crate::policy_set::{PolicySet, PolicySetBuilder};
 use crate::read::object_name;
 use crate::settings::{AddressCheck, Settings};
@@ -64,18 +67,26 @@ pub struct Config {
     pub refuse_ech: bool,
     /// One accepted verdict in this many is logged; 0 is none. Denials are always logged.
     pub log_accepts: u32,
-    /// The compiled policies.
-    pub policies: PolicySet,
-    /// SHA-256 over the canonical JSON of `policies`.
+    /// The compiled policies. Places that name the same carried ones share them.
+    pub policies: Rc<PolicySet>,
+    /// SHA-256 over the canonical JSON of the policies.
     pub policy_hash: String,
 }
 
 impl Config {
-    /// Reads the configuration from JSON.
+    /// Reads the configuration from JSON, where there is nothing but the configuration.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn read(json: &str) -> Result<Self, Vec<Defect>> {
+        Self::read_beside(json, &Embedded::default())
+    }
+
+    /// Reads the configuration of a module that may carry policies.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read_beside(json: &str, embedded: &Embedded<'_>) -> Result<Self, Vec<Defect>> {
         let mut defects = Defects::default();
         let at = At::root();
         let document = match Json::parse(json) {
@@ -85,14 +96,19 @@ impl Config {
                 return Err(defects.into_vec());
             }
         };
-        match read(&document, &at, &mut defects) {
+        match read(&document, embedded, &at, &mut defects) {
             Some(config) if defects.is_empty() => Ok(config),
             _ => Err(defects.into_vec()),
         }
     }
 }
 
-fn read(document: &Json<'_>, at: &At<'_>, defects: &mut Defects) -> Option<Config> {
+fn read(
+    document: &Json<'_>,
+    embedded: &Embedded<'_>,
+    at: &At<'_>,
+    defects: &mut Defects,
+) -> Option<Config> {
     let mut fields = Fields::of(document, at, defects)?;
     let contexts = [
         ("http", Context::Http),
@@ -144,9 +160,10 @@ fn read(document: &Json<'_>, at: &At<'_>, defects: &mut Defects) -> Option<Confi
     let settings = Settings {
         address_check: address_check.unwrap_or(AddressCheck::Unstated),
     };
-    let policy_hash = canonical::hash(&policies)
-        .map_err(|message| defects.add(DefectKind::Syntax, &at, message, None));
-    let compiled = read_policies(&policies, &at, defects, settings, &inspection);
+    let found = match shape(&policies, &at, defects)? {
+        Shape::Map(_) => embedded.read(&policies, &at, defects, settings, &inspection),
+        _ => read_here(&policies, &at, defects, settings, &inspection),
+    };
     Some(Config {
         context: context?,
         labels: labels?,
@@ -155,9 +172,9 @@ fn read(document: &Json<'_>, at: &At<'_>, defects: &mut Defects) -> Option<Confi
         address_check: settings.address_check,
         refuse_ech: refuse_ech.unwrap_or(false),
         log_accepts: log_accepts.unwrap_or(1),
-        policies: compiled?,
+        policy_hash: found.as_ref()?.1.clone(),
+        policies: found?.0,
         inspection,
-        policy_hash: canonical::hex(&policy_hash.ok()?),
     })
 }
 
@@ -184,8 +201,22 @@ fn read_server_name<N: Node>(
     Some(found)
 }
 
+/// Policies in the configuration itself, and their hash.
+fn read_here(
+    node: &Json<'_>,
+    at: &At<'_>,
+    defects: &mut Defects,
+    settings: Settings,
+    inspection: &[(String, String)],
+) -> Option<(Rc<PolicySet>, String)> {
+    let hash =
+        canonical::hash(node).map_err(|message| defects.add(DefectKind::Syntax, at, message, None));
+    let compiled = read_policies(node, at, defects, settings, inspection);
+    Some((Rc::new(compiled?), canonical::hex(&hash.ok()?)))
+}
+
 /// An empty list is a configuration of its own: no policy, so everything is denied.
-fn read_policies(
+pub(crate) fn read_policies(
     node: &Json<'_>,
     at: &At<'_>,
     defects: &mut Defects,

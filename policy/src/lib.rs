@@ -12,6 +12,7 @@ pub mod config;
 mod decode;
 pub mod defect;
 pub mod destination;
+pub mod embedded;
 pub mod facts;
 mod index;
 pub mod model;

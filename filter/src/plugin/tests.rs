@@ -7,7 +7,7 @@ use crate::http::Http;
 
 fn configure(fake: &Fake, text: &str) -> Option<Rc<Plugin<Fake>>> {
     fake.configure(text);
-    accept_configuration(fake, text.len())
+    accept_configuration(fake, text.len(), &Embedded::default())
 }
 
 #[test]
@@ -59,8 +59,12 @@ fn what_is_no_configuration_is_refused() {
     let fake = Fake::default();
     fake.configure("{}");
     fake.fail(Fails::From(0));
-    assert!(accept_configuration(&fake, 2).is_none());
-    let not_utf8 = Plugin::configure(Fake::default(), b"{\"context\":\"\xff\"}");
+    assert!(accept_configuration(&fake, 2, &Embedded::default()).is_none());
+    let not_utf8 = Plugin::configure(
+        Fake::default(),
+        b"{\"context\":\"\xff\"}",
+        &Embedded::default(),
+    );
     assert!(not_utf8.is_err());
 }
 
@@ -71,7 +75,7 @@ fn a_network_filter_without_ticks_is_refused() {
         let fake = Fake::default();
         fake.fail(Fails::Call(0));
         let text = configuration(context, &ports).to_string();
-        let plugin = Plugin::configure(fake, text.as_bytes());
+        let plugin = Plugin::configure(fake, text.as_bytes(), &Embedded::default());
         assert_eq!(plugin.is_ok(), taken, "{context}");
     }
 }
