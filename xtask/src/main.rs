@@ -4,6 +4,7 @@ mod build;
 mod dependencies;
 mod envoy;
 mod run;
+mod sbom;
 mod test;
 
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Write the list of crates that the module is linked from, for its bill of materials.
+    Sbom,
     /// Install Envoy under `target/`, unless the variable ENVOY names one, and print its path.
     Envoy,
 }
@@ -68,6 +71,7 @@ fn main() -> Result<ExitCode> {
         Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
         Command::Bench { arguments } => build::bench(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Sbom => sbom::write().map(|()| ExitCode::SUCCESS),
         Command::Envoy => {
             run::say(&envoy::install()?.display().to_string());
             Ok(ExitCode::SUCCESS)

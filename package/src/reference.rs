@@ -1,0 +1,195 @@
+//! Where an image goes: `REGISTRY/NAME:TAG`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// An image's place in a registry, with a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    registry: String,
+    name: String,
+    tag: String,
+}
+
+/// What is wrong with a reference.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}`: {reason}")]
+pub struct ReferenceError {
+    text: String,
+    reason: &'static str,
+}
+
+impl Reference {
+    /// Host and port.
+    #[must_use]
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The repository's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The tag.
+    #[must_use]
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// The host whose API is asked: Docker Hub answers under another name than its images have.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        match self.registry.as_str() {
+            "docker.io" | "index.docker.io" => "registry-1.docker.io",
+            registry => registry,
+        }
+    }
+
+    /// Whether the registry is on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let host = match self.registry.strip_prefix('[') {
+            Some(rest) => rest.split(']').next(),
+            None => self.registry.split(':').next(),
+        };
+        let host = host.unwrap_or_default();
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}:{}", self.registry, self.name, self.tag)
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let wrong = |reason| ReferenceError {
+            text: text.to_owned(),
+            reason,
+        };
+        let plain = text.strip_prefix("oci://").unwrap_or(text);
+        let (registry, rest) = plain
+            .split_once('/')
+            .ok_or_else(|| wrong("expected REGISTRY/NAME:TAG"))?;
+        let host = registry.contains(['.', ':']) || registry == "localhost";
+        let plain_host =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+        if !host || !registry.chars().all(plain_host) {
+            return Err(wrong("the registry's host comes first"));
+        }
+        let (name, tag) = rest
+            .rsplit_once(':')
+            .ok_or_else(|| wrong("the tag is missing"))?;
+        if !name.split('/').all(is_component) {
+            return Err(wrong(
+                "a name is lower-case letters, digits and `.`, `_`, `-` between them",
+            ));
+        }
+        if !is_tag(tag) {
+            return Err(wrong(
+                "a tag is at most 128 letters, digits, `_`, `.` and `-`",
+            ));
+        }
+        Ok(Self {
+            registry: registry.to_owned(),
+            name: name.to_owned(),
+            tag: tag.to_owned(),
+        })
+    }
+}
+
+/// OCI distribution specification, "Pulling manifests".
+fn is_component(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    bytes.first().copied().is_some_and(plain)
+        && bytes.last().copied().is_some_and(plain)
+        && bytes
+            .iter()
+            .all(|byte| plain(*byte) || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+fn is_tag(text: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=128).contains(&text.len())
+        && text.bytes().next().is_some_and(word)
+        && text
+            .bytes()
+            .all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references() {
+        for (text, registry, name, tag, loopback) in [
+            (
+                "registry.example/egress-warden:0.1.0",
+                "registry.example",
+                "egress-warden",
+                "0.1.0",
+                false,
+            ),
+            (
+                "oci://127.0.0.1:5000/a/b:latest",
+                "127.0.0.1:5000",
+                "a/b",
+                "latest",
+                true,
+            ),
+            ("localhost:5000/a:1", "localhost:5000", "a", "1", true),
+            ("[::1]:5000/a:1", "[::1]:5000", "a", "1", true),
+            (
+                "localhost.evil.example/a:1",
+                "localhost.evil.example",
+                "a",
+                "1",
+                false,
+            ),
+            (
+                "127.0.0.1.evil.example/a:1",
+                "127.0.0.1.evil.example",
+                "a",
+                "1",
+                false,
+            ),
+        ] {
+            let read: Reference = text.parse().unwrap();
+            assert_eq!(
+                (read.registry(), read.name(), read.tag()),
+                (registry, name, tag)
+            );
+            assert_eq!(read.is_loopback(), loopback, "{text}");
+            assert_eq!(read.to_string(), text.trim_start_matches("oci://"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_reference() {
+        for text in [
+            "",
+            "egress-warden:1",
+            "library/egress-warden:1",
+            "registry.example/egress-warden",
+            "registry.example/:1",
+            "registry.example/Upper:1",
+            "registry.example/a//b:1",
+            "registry.example/a:.1",
+            "registry.example/a:b c",
+            "registry.example/../a:1",
+            "user@registry.example/a:1",
+            "https://registry.example/a:1",
+        ] {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+    }
+}

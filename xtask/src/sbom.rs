@@ -1,0 +1,85 @@
+//! The list of crates that the module is linked from, for its bill of materials.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::run::{cargo, root};
+
+const FILE: &str = "package/module-crates.json";
+
+/// Writes the list anew.
+pub(crate) fn write() -> Result<()> {
+    std::fs::write(root().join(FILE), resolved()?).context(FILE)
+}
+
+/// What Cargo resolves for the module, as JSON, one crate a line.
+fn resolved() -> Result<String> {
+    let output = cargo(&["tree", "--locked", "--package=egress-filter"])
+        .args(["--target=wasm32-wasip1", "--edges=normal,no-proc-macro"])
+        .args(["--prefix=none", "--format={p}\t{l}"])
+        .output()
+        .context("cargo tree")?;
+    ensure!(
+        output.status.success(),
+        "cargo tree: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout)?;
+    let crates: BTreeSet<_> = text.lines().filter_map(entry).collect();
+    ensure!(!crates.is_empty(), "cargo tree lists nothing");
+    let lines: Vec<_> = crates.into_iter().collect();
+    Ok(format!("[\n{}\n]\n", lines.join(",\n")))
+}
+
+/// `NAME vVERSION (PATH)`, a tab, the licence, and perhaps that it stood before.
+fn entry(line: &str) -> Option<String> {
+    let (package, license) = line.split_once('\t')?;
+    let license = license.trim_end_matches(" (*)");
+    let mut words = package.split(' ');
+    let (name, version) = (words.next()?, words.next()?.strip_prefix('v')?);
+    let mut text = format!(r#"  {{"name": "{name}", "version": "{version}""#);
+    if !license.is_empty() {
+        // Writing to a String does not fail.
+        let _ = write!(text, r#", "license": "{license}""#);
+    }
+    text.push('}');
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_list_is_what_cargo_resolves() {
+        let committed = std::fs::read_to_string(root().join(FILE)).unwrap();
+        assert_eq!(
+            committed,
+            resolved().unwrap(),
+            "write it anew: cargo xtask sbom"
+        );
+    }
+
+    #[test]
+    fn lines_of_cargo_tree() {
+        for (line, expected) in [
+            (
+                "a v1.0.0 (/somewhere)\tMIT",
+                Some(r#"  {"name": "a", "version": "1.0.0", "license": "MIT"}"#),
+            ),
+            (
+                "b v0.1.0-rc.1\t (*)",
+                Some(r#"  {"name": "b", "version": "0.1.0-rc.1"}"#),
+            ),
+            (
+                "c v2.0.0\tMIT/Apache-2.0 (*)",
+                Some(r#"  {"name": "c", "version": "2.0.0", "license": "MIT/Apache-2.0"}"#),
+            ),
+            ("", None),
+        ] {
+            assert_eq!(entry(line).as_deref(), expected, "{line}");
+        }
+    }
+}
