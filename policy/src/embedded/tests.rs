@@ -61,7 +61,7 @@ fn what_is_not_carried_is_refused() {
         (
             configuration("http", "{}"),
             Some(carried.as_bytes()),
-            "`embedded` is missing",
+            "this mapping is empty",
         ),
         (
             configuration("http", &format!(r#"{{"embedded":"{digest}","extra":1}}"#)),
