@@ -220,6 +220,32 @@ pub struct Cluster {
     /// Addresses of the API server that lie outside of pods.
     #[serde(default)]
     pub api_server: Vec<IpNet>,
+    /// Render policies of the cluster's administrator too, which no namespace can override.
+    pub admin_policies: Option<AdminPolicies>,
+}
+
+/// Policies of the cluster's administrator for its network.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AdminPolicies {
+    /// The API that the cluster's network has.
+    pub api: AdminApi,
+    /// The first priority that they take; each takes one of its own from there on.
+    #[serde(default = "hundred")]
+    pub priority: u32,
+}
+
+/// The two APIs for policies of the administrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum AdminApi {
+    /// `policy.networking.k8s.io/v1alpha2`.
+    ClusterNetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha1`, which the other one replaced.
+    AdminNetworkPolicy,
+}
+
+const fn hundred() -> u32 {
+    100
 }
 
 fn cluster_local() -> String {
@@ -241,6 +267,7 @@ impl Default for Cluster {
             dns_namespace: kube_system(),
             istio_namespace: istio_system(),
             api_server: Vec::new(),
+            admin_policies: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Network policies: only the gateway may leave the cluster.
 
+mod cluster;
+
 use egress_policy::facts::Protocol;
 use egress_policy::model::{From, Place, Policy, Rule, RuleAction, Source, To};
 use serde_json::{Value, json};
@@ -23,8 +25,37 @@ pub(crate) fn objects(
     for namespace in &install.spec.workloads.namespaces {
         objects.push(workloads(install, namespace));
     }
-    objects.extend(udp(install, policies, problems));
+    let exceptions = udp(install, policies, problems);
+    objects.extend(exceptions.iter().map(Exception::object));
+    if let Some(settings) = &install.spec.cluster.admin_policies {
+        objects.extend(cluster::objects(install, settings, &exceptions, problems));
+    }
     objects
+}
+
+/// Pods of one namespace that a UDP rule lets straight out.
+struct Exception<'p> {
+    name: String,
+    namespace: &'p str,
+    pods: Value,
+    to: Vec<&'p To>,
+}
+
+impl Exception<'_> {
+    fn object(&self) -> Object {
+        let egress: Vec<_> = self.to.iter().filter_map(|to| destination(to)).collect();
+        Object::new(
+            Stage::Workloads,
+            "A UDP rule of the policy: straight out, for these pods and these networks only.",
+            API,
+            json!({"name": self.name, "namespace": self.namespace}),
+            json!({"spec": {
+                "podSelector": self.pods,
+                "policyTypes": ["Egress"],
+                "egress": egress,
+            }}),
+        )
+    }
 }
 
 fn in_namespace(name: &str) -> Value {
@@ -140,8 +171,12 @@ fn beside_the_gateway(install: &Install) -> Vec<Object> {
 
 /// UDP does not go through the gateway: its rules are exceptions in the kernel, bound to what the
 /// API server says of a pod.
-fn udp(install: &Install, policies: &[Policy], problems: &mut Vec<Problem>) -> Vec<Object> {
-    let mut objects = Vec::new();
+fn udp<'p>(
+    install: &Install,
+    policies: &'p [Policy],
+    problems: &mut Vec<Problem>,
+) -> Vec<Exception<'p>> {
+    let mut found = Vec::new();
     for policy in policies {
         for tier in &policy.tiers {
             for rule in &tier.rules {
@@ -160,29 +195,28 @@ fn udp(install: &Install, policies: &[Policy], problems: &mut Vec<Problem>) -> V
                     problems.push(Problem::new(place, message));
                     continue;
                 }
-                objects.extend(exceptions(install, rule, &to, &place, problems));
+                found.extend(exceptions(install, rule, &to, &place, problems));
             }
         }
     }
-    objects
+    found
 }
 
-fn exceptions(
+fn exceptions<'p>(
     install: &Install,
-    rule: &Rule,
-    to: &[&To],
+    rule: &'p Rule,
+    to: &[&'p To],
     place: &str,
     problems: &mut Vec<Problem>,
-) -> Vec<Object> {
+) -> Vec<Exception<'p>> {
     let From::Sources(sources) = &rule.from else {
         problems.push(Problem::new(place, "a UDP rule must name namespaces"));
         return Vec::new();
     };
-    let egress: Vec<_> = to.iter().filter_map(|to| destination(to)).collect();
-    if egress.len() < to.len() {
+    if to.iter().any(|to| !matches!(to.place, Place::Networks(_))) {
         problems.push(Problem::new(place, "a UDP rule must name networks"));
     }
-    let mut objects = Vec::new();
+    let mut found = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         let Some(pods) = selector(source) else {
             let message = "a UDP rule selects by namespaces and labels: network policies know \
@@ -195,23 +229,15 @@ fn exceptions(
                 // Nothing is closed there, so nothing needs an exception.
                 continue;
             }
-            objects.push(Object::new(
-                Stage::Workloads,
-                "A UDP rule of the policy: straight out, for these pods and these networks only.",
-                API,
-                json!({
-                    "name": format!("{NAME}-udp-{}-{index}", rule.name),
-                    "namespace": namespace,
-                }),
-                json!({"spec": {
-                    "podSelector": pods,
-                    "policyTypes": ["Egress"],
-                    "egress": egress,
-                }}),
-            ));
+            found.push(Exception {
+                name: format!("{NAME}-udp-{}-{index}", rule.name),
+                namespace,
+                pods: pods.clone(),
+                to: to.to_vec(),
+            });
         }
     }
-    objects
+    found
 }
 
 fn selector(source: &Source) -> Option<Value> {

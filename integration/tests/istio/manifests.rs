@@ -145,8 +145,16 @@ fn every_option_passes_istioctl() -> Result<()> {
         .selector
         .insert("app".to_owned(), "egress-gateway".to_owned());
     install.spec.module.pull_secret = Some("registry".to_owned());
+    install.spec.cluster.admin_policies = Some(serde_json::from_value(
+        json!({"api": "ClusterNetworkPolicy"}),
+    )?);
     let rendered = reference::of(&install, &[reference::policy()?])?;
-    for kind in ["TrafficExtension", "Deployment", "HorizontalPodAutoscaler"] {
+    for kind in [
+        "TrafficExtension",
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "ClusterNetworkPolicy",
+    ] {
         ensure!(
             rendered
                 .objects()
