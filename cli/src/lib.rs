@@ -19,6 +19,7 @@ mod report;
 mod satisfy;
 pub mod schema;
 pub mod situation;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::{Read, Write};

@@ -25,8 +25,8 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Reads it off the policies.
-    pub(crate) fn of(policies: &[Policy], problems: &mut Vec<Problem>) -> Self {
+    /// Reads it off the policies. What cannot be rendered is among the problems and not in it.
+    pub fn of(policies: &[Policy], problems: &mut Vec<Problem>) -> Self {
         let mut traffic = Self {
             http: BTreeSet::from([80]),
             tls: BTreeSet::from([443]),

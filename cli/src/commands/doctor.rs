@@ -1,9 +1,9 @@
 //! `warden doctor`: whether the mesh's own settings let the manifests hold.
 
-use egress_render::doctor::{self, Finding, Health, Needs};
+use egress_render::doctor::{self, Finding, Health};
 use serde_json::{Value, json};
 
-use super::manifests::{Settings, read_text, say};
+use super::manifests::{Settings, read_text};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::report::Output;
@@ -33,16 +33,10 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let Some(read) = self.settings.read(console)? else {
+        let Some(prepared) = self.settings.prepare(console)? else {
             return Ok(Exit::Defects);
         };
-        let needs = match Needs::of(&read.install, &read.policies) {
-            Ok(needs) => needs,
-            Err(problems) => {
-                say(&problems, console)?;
-                return Ok(Exit::Defects);
-            }
-        };
+        let needs = prepared.needs;
         let environment = match &self.istiod_env {
             Some(file) => Some(read_text(file, console)?),
             None => None,

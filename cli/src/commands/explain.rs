@@ -365,7 +365,7 @@ fn nearest<'e, 'p>(considered: &'e [Entry<'p>]) -> Vec<&'e Entry<'p>> {
 
 /// The one set of policies that the question is about. Manifests that carry the same policies
 /// (the contexts of one gateway) count as one.
-fn one_set(mut layers: Vec<Layers>) -> Result<Layers, Failure> {
+pub(super) fn one_set(mut layers: Vec<Layers>) -> Result<Layers, Failure> {
     let first = layers
         .pop()
         .ok_or_else(|| Failure::new("no policy was found"))?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use egress_render::doctor::Needs;
 use egress_render::{Install, Problem};
 use serde_json::Value;
 
@@ -28,6 +29,14 @@ pub(crate) struct Read {
 }
 
 impl Settings {
+    /// As if they had been given as arguments.
+    pub(crate) fn of(install: &str, inputs: &Inputs) -> Self {
+        Self {
+            install: install.to_owned(),
+            inputs: inputs.clone(),
+        }
+    }
+
     /// Reads both. `None` if something is wrong with the policies, which is then said.
     pub(crate) fn read(&self, console: &mut Console<'_>) -> Result<Option<Read>, Failure> {
         let text = read_text(&self.install, console)?;
@@ -55,6 +64,28 @@ impl Settings {
     }
 }
 
+/// Settings and policies, and what they need of the mesh.
+pub(crate) struct Prepared {
+    pub(crate) install: Install,
+    pub(crate) needs: Needs,
+}
+
+impl Settings {
+    /// Reads both. `None` if they cannot be carried out as written, which is then said.
+    pub(crate) fn prepare(&self, console: &mut Console<'_>) -> Result<Option<Prepared>, Failure> {
+        let Some(Read { install, policies }) = self.read(console)? else {
+            return Ok(None);
+        };
+        match Needs::of(&install, &policies) {
+            Ok(needs) => Ok(Some(Prepared { install, needs })),
+            Err(problems) => {
+                say(&problems, console)?;
+                Ok(None)
+            }
+        }
+    }
+}
+
 /// A file's text; `-` is standard input.
 pub(crate) fn read_text(file: &str, console: &mut Console<'_>) -> Result<String, Failure> {
     if file == "-" {
@@ -74,6 +105,12 @@ pub(crate) fn write_folder(folder: &Path, files: &[(String, String)]) -> Result<
         std::fs::write(folder.join(name), text).map_err(failure)?;
     }
     Ok(())
+}
+
+/// A file of JSON; `-` is standard input.
+pub(crate) fn read_json(file: &str, console: &mut Console<'_>) -> Result<Value, Failure> {
+    let text = read_text(file, console)?;
+    serde_json::from_str(&text).map_err(|error| Failure::new(format!("{file}: {error}")))
 }
 
 /// Says what keeps something from being rendered.

@@ -1,29 +1,72 @@
-//! `warden verify`: whether a gateway's live configuration is what was rendered.
+//! `warden verify`: whether what is running is what the policy says, seen from inside a pod or
+//! in a gateway's live configuration.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
+use egress_policy::facts::Fact;
+use egress_policy::name::Name;
 use egress_render::audit;
-use egress_render::doctor::Needs;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::manifests::{Settings, read_text, say};
+use super::explain::one_set;
+use super::manifests::{Settings, read_json};
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::report::Output;
+use crate::load::{Inputs, Layers, load};
+use crate::progress::Progress;
+use crate::report::{self, Output};
+use crate::situation::parse_caller;
+use crate::verify::{
+    Direct, Group, Judgement, Outcome, Plan, Workload, captured, count, human, may_ping,
+    resolve_all, to_json, try_all,
+};
 
-/// Check a gateway's live configuration: nothing leads out past the policy.
+/// Compare what is running with the policy: from inside a pod, or a gateway's configuration.
+///
+/// With --from it is run where the workload runs, in the pod's network, and tries what the policy
+/// names, what lies beside it, and the ways around the gateway. What is expected is the engine's
+/// verdict. Requests have no body, connections say no more than a ClientHello, and each attempt is
+/// made once.
+///
+/// With --gateway it reads a gateway's live configuration and finds what leads past the policy.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Every listener, chain, route and cluster is looked at; what was not rendered, or is not in its
-place, is a finding and ends with 3.
+Exits 0 if all is as expected, 3 if something differs, 5 if nothing differs but something could
+not be told.
 
-Example:
+Examples:
+  warden verify policy.yaml --from app1-ns/app1,label=egress-ruleset=app1
+  warden verify policy.yaml --from app1-ns/app1,label=egress-ruleset=app1 --only bypass
   kubectl -n istio-egress exec deploy/egress-gateway -- pilot-agent request GET config_dump |
     warden verify --gateway - --install install.yaml policy.yaml")]
 pub(crate) struct Verify {
     /// The gateway's configuration dump, Envoy's or istiod's; `-` is standard input.
-    #[arg(long, value_name = "FILE")]
-    gateway: String,
+    #[arg(long, value_name = "FILE", required_unless_present = "from", conflicts_with_all = ["from", "only", "name", "timeout", "most", "all"])]
+    gateway: Option<String>,
+    /// The install settings, which --gateway needs.
+    #[arg(long, value_name = "FILE", required_unless_present = "from")]
+    install: Option<String>,
     #[command(flatten)]
-    settings: Settings,
+    inputs: Inputs,
+    /// The workload that this runs as, as for `explain`; labels that are not given are none.
+    #[arg(long, value_name = "WORKLOAD")]
+    from: Option<String>,
+    /// Only these attempts.
+    #[arg(long, value_name = "GROUP", value_delimiter = ',', value_enum)]
+    only: Vec<Group>,
+    /// A name to try where the policy has a wildcard that matches it.
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// Seconds that an attempt may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    timeout: u64,
+    /// Most attempts of a group.
+    #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    most: u16,
+    /// List every attempt, not only what is not as expected.
+    #[arg(long)]
+    all: bool,
     /// How to write the result.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -31,20 +74,26 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let Some(read) = self.settings.read(console)? else {
+        match (&self.gateway, &self.install, &self.from) {
+            (Some(dump), Some(install), _) => self.gateway(dump, install, console),
+            (None, _, Some(from)) => self.pod(from, console),
+            _ => Err(Failure::new("nothing to look at")
+                .with_hint("--from WORKLOAD inside a pod, or --gateway FILE --install FILE")),
+        }
+    }
+
+    fn gateway(
+        &self,
+        dump: &str,
+        install: &str,
+        console: &mut Console<'_>,
+    ) -> Result<Exit, Failure> {
+        let settings = Settings::of(install, &self.inputs);
+        let Some(prepared) = settings.prepare(console)? else {
             return Ok(Exit::Defects);
         };
-        let needs = match Needs::of(&read.install, &read.policies) {
-            Ok(needs) => needs,
-            Err(problems) => {
-                say(&problems, console)?;
-                return Ok(Exit::Defects);
-            }
-        };
-        let text = read_text(&self.gateway, console)?;
-        let dump: Value = serde_json::from_str(&text)
-            .map_err(|error| Failure::new(format!("{}: {error}", self.gateway)))?;
-        let found = audit::gateway(&dump, &read.install, &needs.traffic);
+        let dump = read_json(dump, console)?;
+        let found = audit::gateway(&dump, &prepared.install, &prepared.needs.traffic);
         if self.output == Output::Json {
             let findings: Vec<_> = found
                 .iter()
@@ -62,5 +111,127 @@ impl Verify {
         } else {
             Exit::Defects
         })
+    }
+
+    fn pod(&self, from: &str, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let mut loaded = load(&self.inputs, console)?;
+        let mut compiled = None;
+        if !loaded.has_errors() {
+            let layers = one_set(std::mem::take(&mut loaded.layers))?;
+            match layers.compile() {
+                Ok(set) => compiled = Some((layers, set)),
+                Err(found) => loaded.diagnostics.extend(found),
+            }
+        }
+        let Some((layers, set)) = compiled else {
+            for diagnostic in &loaded.diagnostics {
+                writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
+            }
+            return Ok(Exit::Defects);
+        };
+        let workload = workload(from, &layers, console.now)?;
+        let mut plan = Plan::new(&layers, &set, workload, self.names()?);
+        self.attempt(from, &mut plan, console)
+    }
+
+    /// Plans, tries and reports.
+    fn attempt(
+        &self,
+        from: &str,
+        plan: &mut Plan<'_>,
+        console: &mut Console<'_>,
+    ) -> Result<Exit, Failure> {
+        let progress = Progress::start("verify");
+        let timeout = Duration::from_secs(self.timeout);
+        let most = usize::from(self.most);
+        plan.set_resolved(resolve_all(&plan.names(most)));
+        progress.report(console, "names are looked up");
+        let direct = Direct {
+            captured: captured(timeout.min(Duration::from_secs(2))),
+            may_ping: may_ping(),
+            resolvers: resolvers(),
+        };
+        let captured = direct.captured;
+        let groups = if self.only.is_empty() {
+            Group::ALL.to_vec()
+        } else {
+            self.only.clone()
+        };
+        let mut planned = plan.probes(&groups, &direct);
+        planned.cut(most);
+        let attempts: Vec<_> = planned.probes.iter().map(|probe| &probe.attempt).collect();
+        let total = attempts.len();
+        let seen = try_all(&attempts, timeout, |done| {
+            if done % 50 == 0 {
+                progress.report(console, &format!("{done} of {total}"));
+            }
+        });
+        let outcomes: Vec<Outcome> = planned.probes.into_iter().zip(seen).collect();
+        if self.output == Output::Json {
+            let result = to_json(from, captured, &outcomes, &planned.not_tried);
+            writeln!(console.stdout, "{result:#}")?;
+        } else {
+            write!(console.stdout, "{}", human(&outcomes, self.all))?;
+            for what in &planned.not_tried {
+                writeln!(console.stdout, "not tried: {what}")?;
+            }
+            writeln!(
+                console.stdout,
+                "{} as expected, {} differ, {} could not be told",
+                count(&outcomes, Judgement::AsExpected),
+                count(&outcomes, Judgement::Differs),
+                count(&outcomes, Judgement::Unclear),
+            )?;
+        }
+        Ok(exit_of(&outcomes))
+    }
+
+    fn names(&self) -> Result<Vec<Name>, Failure> {
+        let parse = |text: &String| {
+            Name::parse(text.as_bytes())
+                .map_err(|_| Failure::new(format!("`{text}` is no host name")))
+        };
+        self.name.iter().map(parse).collect()
+    }
+}
+
+/// The workload; what is not said about its labels is that it has none, because it is known here.
+fn workload(from: &str, layers: &Layers, now: Option<i64>) -> Result<Workload, Failure> {
+    let first = layers.policies.first();
+    let trust_domain = first
+        .and_then(|policy| policy.head.trust_domains.first())
+        .map_or("cluster.local", String::as_str);
+    let says_claims = ["label=", "cluster=", "claims=", "claimed-namespace="]
+        .iter()
+        .any(|word| from.contains(word));
+    let text = if says_claims {
+        from.to_owned()
+    } else {
+        format!("{from},claims=none")
+    };
+    let (caller, claims) = parse_caller(&text, trust_domain)?;
+    Ok(Workload {
+        caller,
+        claims,
+        now: now.map_or(Fact::Missing, Fact::Known),
+    })
+}
+
+/// The pod's own resolvers (resolv.conf(5)).
+fn resolvers() -> Vec<IpAddr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .filter_map(|address| address.trim().parse().ok())
+        .collect()
+}
+
+fn exit_of(outcomes: &[Outcome]) -> Exit {
+    if count(outcomes, Judgement::Differs) > 0 {
+        Exit::Defects
+    } else if count(outcomes, Judgement::Unclear) > 0 {
+        Exit::Undecided
+    } else {
+        Exit::Ok
     }
 }

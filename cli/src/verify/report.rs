@@ -1,0 +1,145 @@
+//! Expected against seen, for people and for machines.
+
+use serde_json::{Value, json};
+
+use super::{Captured, Expected, Judgement, Probe, Seen, Verdict, judge};
+
+/// A probe and what came of it.
+pub(crate) type Outcome = (Probe, Seen);
+
+impl Expected {
+    fn words(&self) -> String {
+        let verdict = match self.verdict {
+            Verdict::Reached => "reached",
+            Verdict::Refused => "refused",
+            Verdict::Undecided => "undecided",
+        };
+        match (self.verdict, self.code) {
+            (Verdict::Refused, Some(code)) => format!("{verdict} ({code})"),
+            _ => verdict.to_owned(),
+        }
+    }
+}
+
+impl Seen {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Reached(_) => "reached",
+            Self::Open => "open",
+            Self::Denied { .. } => "denied",
+            Self::Refused(_) => "refused",
+            Self::Dropped => "dropped",
+            Self::Unclear(_) => "unclear",
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Denied { code, .. } => format!("denied by the gateway ({code})"),
+            Self::Reached(detail) | Self::Refused(detail) | Self::Unclear(detail) => {
+                format!("{} ({detail})", self.kind())
+            }
+            Self::Open => "open, nothing was said".to_owned(),
+            Self::Dropped => "no answer".to_owned(),
+        }
+    }
+}
+
+const fn mark(judgement: Judgement) -> &'static str {
+    match judgement {
+        Judgement::AsExpected => "ok",
+        Judgement::Differs => "DIFFERS",
+        Judgement::Unclear => "?",
+    }
+}
+
+/// The rows as a table. Of many, those that are as expected are left out unless `all`.
+pub(crate) fn human(outcomes: &[Outcome], all: bool) -> String {
+    let head = ["", "what", "expected", "seen", "why it is tried"].map(str::to_owned);
+    let rows = outcomes.iter().filter_map(|(probe, seen)| {
+        let judgement = judge(probe, seen);
+        (all || judgement != Judgement::AsExpected).then(|| {
+            [
+                mark(judgement).to_owned(),
+                probe.attempt.to_string(),
+                probe.expected.words(),
+                seen.words(),
+                probe.why.clone(),
+            ]
+        })
+    });
+    let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();
+    if lines.len() == 1 {
+        return String::new();
+    }
+    let mut widths = [0; 5];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for line in &lines {
+        let cells = widths.iter().zip(line);
+        let row: String = cells.map(|(width, cell)| format!("{cell:width$}  ")).collect();
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// How many outcomes there are of a kind.
+pub(crate) fn count(outcomes: &[Outcome], wanted: Judgement) -> usize {
+    let of_kind = |(probe, seen): &&Outcome| judge(probe, seen) == wanted;
+    outcomes.iter().filter(of_kind).count()
+}
+
+/// The documented JSON form.
+pub(crate) fn to_json(
+    workload: &str,
+    captured: Captured,
+    outcomes: &[Outcome],
+    not_tried: &[String],
+) -> Value {
+    let probes: Vec<Value> = outcomes
+        .iter()
+        .map(|(probe, seen)| {
+            let (code, rule) = match seen {
+                Seen::Denied { code, rule } => (Some(code), Some(rule)),
+                _ => (None, None),
+            };
+            let detail = match seen {
+                Seen::Reached(detail) | Seen::Refused(detail) | Seen::Unclear(detail) => {
+                    Some(detail)
+                }
+                Seen::Open | Seen::Denied { .. } | Seen::Dropped => None,
+            };
+            let expected = &probe.expected;
+            json!({
+                "group": probe.group.as_str(),
+                "attempt": probe.attempt.to_string(),
+                "why": probe.why,
+                "expected": {
+                    "verdict": match expected.verdict {
+                        Verdict::Reached => "reached",
+                        Verdict::Refused => "refused",
+                        Verdict::Undecided => "undecided",
+                    },
+                    "code": expected.code,
+                    "rule": expected.rule,
+                },
+                "seen": {"kind": seen.kind(), "code": code, "rule": rule, "detail": detail},
+                "result": judge(probe, seen).as_str(),
+            })
+        })
+        .collect();
+    json!({
+        "workload": workload,
+        "captured": {"ipv4": captured.v4, "ipv6": captured.v6},
+        "asExpected": count(outcomes, Judgement::AsExpected),
+        "differs": count(outcomes, Judgement::Differs),
+        "unclear": count(outcomes, Judgement::Unclear),
+        "notTried": not_tried,
+        "probes": probes,
+    })
+}
