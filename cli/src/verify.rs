@@ -222,9 +222,9 @@ pub(crate) fn judge(probe: &Probe, seen: &Seen) -> Judgement {
         (Verdict::Undecided, _) | (_, Seen::Unclear(_)) | (Verdict::Refused, Seen::Open) => Unclear,
         (Verdict::Reached, Seen::Reached(_) | Seen::Open)
         | (Verdict::Refused, Seen::Denied { .. } | Seen::Refused(_) | Seen::Dropped) => AsExpected,
-        (Verdict::Refused, Seen::Reached(_)) | (Verdict::Reached, Seen::Denied { .. }) => Differs,
         // Where nobody may live, or may answer, silence is not the gateway's doing.
         (Verdict::Reached, Seen::Refused(_) | Seen::Dropped) if udp || !probe.inhabited => Unclear,
-        (Verdict::Reached, Seen::Refused(_) | Seen::Dropped) => Differs,
+        (Verdict::Refused, Seen::Reached(_))
+        | (Verdict::Reached, Seen::Denied { .. } | Seen::Refused(_) | Seen::Dropped) => Differs,
     }
 }

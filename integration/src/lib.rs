@@ -7,6 +7,7 @@
 //! - [`outside`] and [`dns`] are the servers, which write down what reaches them.
 //! - [`client`] dials as an application does, through its sidecar.
 //! - [`istio`] has a real control plane feed the same Envoys.
+//! - [`way`] puts pod, gateway and outside into namespaces of their own, under the node's guard.
 //! - [`extension`] writes the policy where the gateway looks for it.
 
 pub mod cases;
@@ -25,4 +26,6 @@ pub mod policy;
 pub mod sandbox;
 pub mod template;
 pub mod verdicts;
+pub mod verify;
+pub mod way;
 pub mod workspace;

@@ -1,323 +1,19 @@
-//! The whole way together: a pod's network namespace, its sidecar, the egress gateway with the
-//! module, the outside; and the guard in the node's kernel, which leaves no other way.
-//!
-//! Everything is real but the application and the Kubernetes around it: Envoys in network
-//! namespaces of their own, the CNI plugin through its own protocol, nftables, conntrack.
+//! The whole way together, and `warden verify` inside it.
 
-use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::mpsc::{Sender, channel};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::thread::ScopedJoinHandle;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use egress_cni::attachment::{AttachmentId, PodIdentity};
-use egress_cni::config::NodeConfig;
-use egress_cni::guard::Guard;
-use egress_cni::nft::Nft;
-use egress_cni::plugin;
-use egress_cni::store::{Record, Store};
-use integration::certificates::Authority;
 use integration::client::{self, Heard};
-use integration::dns::Dns;
-use integration::envoy::Envoy;
-use integration::mesh::{self, APP1, HOSTS, SSH_BANNER, Workload, address_of};
-use integration::outside::{Outside, Speech};
-use integration::{policy, sandboxed};
-use nix::sched::{CloneFlags, setns};
-use serde_json::{Value, json};
-
-const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 3);
-const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 53);
-/// What a pod on the node is called inside the test.
-const PODS: [(&str, &str, Ipv4Addr); 2] = [
-    ("app1", "app1-ns", POD),
-    ("gateway", "istio-egress", GATEWAY),
-];
-/// Refusals are silent; what passes answers at once.
-const SILENCE: Duration = Duration::from_secs(2);
-
-/// Node, two host-routed pods, a resolver on another node, and the outside behind a router.
-const TOPOLOGY: &str = r"
-mount -t tmpfs tmpfs /run; mkdir /run/netns
-ip link set lo up
-echo 1 > /proc/sys/net/ipv4/ip_forward
-for n in app1 gateway cluster outside; do ip netns add $n; ip -n $n link set lo up; done
-attach() {
-  ip link add $3 type veth peer name eth0 netns $1
-  echo 1 > /proc/sys/net/ipv4/conf/$3/proxy_arp
-  echo 0 > /proc/sys/net/ipv4/neigh/$3/proxy_delay
-  ip link set $3 up; ip -n $1 link set eth0 up
-  ip -n $1 addr add $2/32 dev eth0
-  ip -n $1 route add 169.254.1.1 dev eth0 scope link; ip -n $1 route add default via 169.254.1.1
-  ip route add $2 dev $3
-}
-attach app1 10.244.0.2 pod0
-attach gateway 10.244.0.3 pod1
-attach cluster 10.244.1.53 node1
-ip link add up0 type veth peer name eth0 netns outside
-ip addr add 192.0.2.1/24 dev up0; ip link set up0 up; ip -n outside link set eth0 up
-ip -n outside addr add 192.0.2.254/24 dev eth0; ip -n outside route add default via 192.0.2.1
-ip route add default via 192.0.2.254
-";
-
-fn sh(script: &str) -> Result<()> {
-    let output = Command::new("bash").args(["-euc", script]).output()?;
-    ensure!(
-        output.status.success(),
-        "{script}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
-}
-
-/// Moves this thread to the network namespace of that name.
-fn inside_here(netns: &str) -> Result<()> {
-    Ok(setns(
-        File::open(Path::new("/run/netns").join(netns))?,
-        CloneFlags::CLONE_NEWNET,
-    )?)
-}
-
-/// Runs `body` on a thread in the network namespace of that name.
-fn inside<T: Send>(netns: &str, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let work = || inside_here(netns).and_then(|()| body());
-    std::thread::scope(|scope| scope.spawn(work).join())
-        .map_err(|_| anyhow::anyhow!("a thread failed in {netns}"))?
-}
-
-/// An Envoy in a network namespace. Envoy ends with the thread that started it, so that thread
-/// stays until this value goes.
-struct Resident {
-    _stay: Sender<()>,
-    _envoy: Envoy,
-}
-
-impl Resident {
-    fn start(
-        netns: &'static str,
-        address: Ipv4Addr,
-        config: PathBuf,
-        log: PathBuf,
-    ) -> Result<Self> {
-        let (stay, go) = channel::<()>();
-        let (report, started) = channel();
-        std::thread::spawn(move || {
-            let envoy = inside_here(netns).and_then(|()| {
-                let mut envoy = Envoy::start(&config, address, log)?;
-                envoy.ready().map(|()| envoy)
-            });
-            // Ends with an error when the other side has gone, which is what is waited for.
-            let _ = report.send(envoy).is_ok_and(|()| go.recv().is_ok());
-        });
-        let envoy = started.recv()?.with_context(|| netns.to_owned())?;
-        Ok(Self {
-            _stay: stay,
-            _envoy: envoy,
-        })
-    }
-}
-
-/// Puts this arrangement's addresses in place of the single-namespace bench's.
-fn readdress(config: &mut Value) {
-    match config {
-        Value::String(text) if *text == mesh::GATEWAY.to_string() => *text = GATEWAY.to_string(),
-        Value::String(text) if *text == mesh::DNS.to_string() => *text = RESOLVER.to_string(),
-        Value::Array(items) => items.iter_mut().for_each(readdress),
-        Value::Object(fields) => fields.values_mut().for_each(readdress),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// The guard of the node, through the plugin's own protocol and what the agent adds.
-struct Node {
-    files: tempfile::TempDir,
-}
-
-impl Node {
-    fn new() -> Result<Self> {
-        let files = tempfile::tempdir()?;
-        let config = json!({
-            "exemptNamespaces": [],
-            "clusterNetworks": ["10.244.0.0/16"],
-            "dns": {"addresses": [RESOLVER]},
-            "gateway": {
-                "namespace": "istio-egress", "serviceAccount": "egress-gateway",
-                "addresses": [GATEWAY], "ports": [8080, 15008, 15022]
-            }
-        });
-        std::fs::write(files.path().join("config.json"), config.to_string())?;
-        Ok(Self { files })
-    }
-
-    fn guard(&self) -> Result<()> {
-        for (name, namespace, address) in PODS {
-            let netns = format!("/run/netns/{name}");
-            let arguments = format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}");
-            let environment = [
-                ("CNI_COMMAND", "ADD"),
-                ("CNI_CONTAINERID", name),
-                ("CNI_IFNAME", "eth0"),
-                ("CNI_NETNS", &netns),
-                ("CNI_ARGS", &arguments),
-            ];
-            let config = json!({
-                "cniVersion": "1.0.0", "name": "pods", "type": "egress-cni",
-                "configFile": self.files.path().join("config.json"), "stateDir": self.files.path().join("state"),
-                "prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": netns}],
-                    "ips": [{"address": format!("{address}/32"), "interface": 0}]}
-            });
-            let get = |name: &str| {
-                environment
-                    .iter()
-                    .find(|(key, _)| *key == name)
-                    .map(|(_, value)| (*value).to_owned())
-            };
-            let mut answer = Vec::new();
-            let code = plugin::run(
-                get,
-                config.to_string().as_bytes(),
-                &mut answer,
-                &mut std::io::stderr(),
-            );
-            ensure!(
-                code == 0,
-                "ADD {name}: {}",
-                String::from_utf8_lossy(&answer)
-            );
-        }
-        // The agent learns from the API server which pod is the gateway's.
-        let guard = Guard::new(
-            Store::open(&self.files.path().join("state"))?,
-            Nft::new("/usr/sbin/nft".into()),
-        );
-        let locked = guard.store().lock()?;
-        let id = AttachmentId {
-            container_id: "gateway".to_owned(),
-            ifname: "eth0".to_owned(),
-        };
-        let record = guard.store().get(&id)?.context("the gateway's record")?;
-        let identity = PodIdentity {
-            service_account: "egress-gateway".to_owned(),
-            ..PodIdentity::default()
-        };
-        let config = NodeConfig::load(&self.files.path().join("config.json"))?;
-        guard.admit(
-            &locked,
-            &config,
-            Record {
-                identity: Some(identity),
-                ..record
-            },
-        )?;
-        Ok(())
-    }
-}
-
-/// Everything that runs; it ends with this value.
-struct Way {
-    _gateway: Resident,
-    _sidecar: Resident,
-    outside: Outside,
-    mesh_authority: Authority,
-    outside_authority: Authority,
-    _files: tempfile::TempDir,
-}
-
-fn start() -> Result<Way> {
-    let files = tempfile::tempdir()?;
-    let (mesh_authority, outside_authority) = (Authority::new("mesh")?, Authority::new("outside")?);
-    let names = HOSTS
-        .iter()
-        .map(|(name, address)| ((*name).to_owned(), IpAddr::V4(*address)));
-    inside("cluster", || {
-        Dns::start(RESOLVER, names.collect()).map(drop)
-    })?;
-    let outside = Outside::default();
-    for (name, address) in HOSTS {
-        sh(&format!("ip -n outside addr add {address}/32 dev lo"))?;
-        for (port, speech) in [
-            (80, Speech::Http(name)),
-            (443, Speech::Https(name)),
-            (22, Speech::Banner(SSH_BANNER)),
-        ] {
-            inside("outside", || {
-                outside.serve(&outside_authority, *address, port, &speech)
-            })?;
-        }
-    }
-    let workload = Workload {
-        sidecar: POD,
-        ..APP1
-    };
-    mesh::write_certificates(
-        files.path(),
-        &mesh_authority,
-        std::slice::from_ref(&workload),
-    )?;
-    for extension in policy::everywhere(&[policy::reference()?]) {
-        extension.write(files.path())?;
-    }
-    let config = mesh::gateway_config(files.path(), &readdress)?;
-    let log = |name: &str| files.path().join(format!("{name}.log"));
-    let gateway = Resident::start("gateway", GATEWAY, config, log("gateway"))?;
-    let config = mesh::sidecar_config(files.path(), &workload)?;
-    let mut text: Value = serde_json::from_slice(&std::fs::read(&config)?)?;
-    readdress(&mut text);
-    std::fs::write(&config, text.to_string())?;
-    let sidecar = Resident::start("app1", POD, config, log("app1"))?;
-    Ok(Way {
-        _gateway: gateway,
-        _sidecar: sidecar,
-        outside,
-        mesh_authority,
-        outside_authority,
-        _files: files,
-    })
-}
-
-impl Way {
-    /// The status of an HTTP request from the pod through its sidecar.
-    fn http(name: &str) -> Result<u16> {
-        let to = SocketAddrV4::new(address_of(name)?, 80);
-        inside("app1", || {
-            let mut stream = client::dial(POD, to)?;
-            let answer = client::request(&mut stream, "GET", "/", &[("Host", name.as_bytes())])?;
-            Ok(answer.context("closed")?.status)
-        })
-    }
-
-    /// What the pod hears first on a TCP connection through its sidecar.
-    fn tcp(name: &str, port: u16) -> Result<Heard> {
-        let to = SocketAddrV4::new(address_of(name)?, port);
-        inside("app1", || client::hear(&mut client::dial(POD, to)?))
-    }
-
-    /// Whether a TLS handshake for `name` succeeds through the sidecar.
-    fn tls(&self, name: &str) -> Result<bool> {
-        let to = SocketAddrV4::new(address_of(name)?, 443);
-        let config = client::tls_config(&self.outside_authority.certificate(), None)?;
-        inside("app1", || {
-            Ok(client::tls(client::dial(POD, to)?, config, name)?.is_some())
-        })
-    }
-
-    /// Whether a plain TCP connection from a pod, past every proxy, is established.
-    fn connects(netns: &str, to: impl Into<IpAddr>, port: u16) -> Result<bool> {
-        let to = SocketAddr::new(to.into(), port);
-        inside(netns, || {
-            Ok(TcpStream::connect_timeout(&to, SILENCE).is_ok())
-        })
-    }
-}
+use integration::mesh::{self, HOSTS, SSH_BANNER, address_of};
+use integration::verify::attempts;
+use integration::way::{self, GATEWAY, Node, POD, SILENCE, Way, inside};
+use integration::{sandboxed, template};
+use warden::Exit;
 
 sandboxed! {
     fn what_the_policy_accepts_works_and_there_is_no_other_way() -> Result<()> {
-        sh(TOPOLOGY)?;
-        let way = start()?;
+        let way = way::start(&|_| {})?;
         let node = Node::new()?;
         let github = address_of("api.github.com")?;
 
@@ -382,6 +78,68 @@ sandboxed! {
 
         // Still, after all that, the accepted way works.
         ensure!(Way::http("api.github.com")? == 200);
+        Ok(())
+    }
+
+    fn verify_finds_nothing_where_nothing_is_and_every_hole_that_is_made() -> Result<()> {
+        let way = way::start(&|_| {})?;
+        let node = Node::new()?;
+        Way::capture()?;
+        node.guard()?;
+
+        // As it should be: nothing differs and nothing is left open, through the sidecar and
+        // past it.
+        let (exit, report) = Way::verify(&["--output", "json"])?;
+        ensure!(exit == Exit::Ok, "{report}");
+        let tried = attempts(&report, "as_expected")?;
+        for wanted in ["http://api.github.com/", "tcp 203.0.113.7:22", "ping 203.0.113.7"] {
+            ensure!(tried.iter().any(|one| one == wanted), "{wanted} in {report}");
+        }
+        ensure!(report.contains("a proxy in the pod takes"), "{report}");
+        let before = way.outside.seen().len();
+        Way::uncapture()?;
+        let (exit, report) = Way::verify(&["--only", "bypass", "--output", "json"])?;
+        ensure!(exit == Exit::Ok, "{report}");
+        let direct = "tcp 203.0.113.7:22 directly".to_owned();
+        ensure!(attempts(&report, "as_expected")?.contains(&direct), "{report}");
+        ensure!(way.outside.seen().len() == before, "{:?}", way.outside.seen());
+
+        // A node without its guard.
+        Node::unguard()?;
+        let (exit, report) = Way::verify(&["--only", "bypass", "--output", "json"])?;
+        ensure!(exit == Exit::Defects, "{report}");
+        let found = attempts(&report, "differs")?;
+        for wanted in [&direct, "tcp 8.8.8.8:443 directly", "tcp 169.254.169.254:80 directly",
+            "dns over udp 8.8.8.8:53", "ping 203.0.113.7"]
+        {
+            ensure!(found.iter().any(|one| one == wanted), "{wanted} in {report}");
+        }
+        Ok(())
+    }
+
+    fn verify_finds_a_gateway_without_module_and_lock() -> Result<()> {
+        let way = way::start(&|config| template::remove_filters(config, &[
+            "warden-http", "warden-connect", "warden-tls", "warden-direct", "warden-upstream", "lock",
+        ]))?;
+        Way::capture()?;
+        let (exit, report) = Way::verify(&["--only", "destinations,near-misses", "--output", "json"])?;
+        ensure!(exit == Exit::Defects, "{report}");
+        let found = attempts(&report, "differs")?;
+        for wanted in ["http://api.weather.gov/", "http://evilgithub.com/", "http://github.com/",
+            "tcp 203.0.113.8:22"]
+        {
+            ensure!(found.iter().any(|one| one == wanted), "{wanted} in {report}");
+        }
+        ensure!(!way.outside.seen().is_empty());
+        Ok(())
+    }
+
+    fn verify_finds_a_gateway_that_denies_what_the_policy_accepts() -> Result<()> {
+        let _way = way::start(&|config| template::remove_filters(config, &["warden-http"]))?;
+        Way::capture()?;
+        let (exit, report) = Way::verify(&["--only", "destinations", "--output", "json"])?;
+        ensure!(exit == Exit::Defects, "{report}");
+        ensure!(attempts(&report, "differs")? == ["http://api.github.com/"], "{report}");
         Ok(())
     }
 }

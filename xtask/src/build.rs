@@ -1,4 +1,4 @@
-//! The proxy-wasm modules.
+//! What is built for elsewhere: the proxy-wasm modules, and the command for pods.
 
 use std::path::Path;
 use std::process::Command;
@@ -48,6 +48,28 @@ pub(crate) fn wasm() -> Result<()> {
             "--package=fixture-probe",
         ]),
     )
+}
+
+/// Builds the command as one static file and prints where it is: what is copied into a pod has
+/// to run whatever the pod's image holds.
+pub(crate) fn for_pods() -> Result<()> {
+    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    standard_library(&musl)?;
+    progress("building the command as one static file");
+    let profile = "--profile=static";
+    let mut command = cargo(&["build", "--package=warden", "--bin=warden", profile]);
+    // ring's C needs no more of a C library than freestanding headers, so any compiler does.
+    let compiler = format!("CC_{}", musl.replace('-', "_"));
+    if std::env::var_os(&compiler).is_none() && Command::new("musl-gcc").output().is_err() {
+        command.env(compiler, "cc");
+    }
+    check(command.arg("--target").arg(&musl))?;
+    let path = target().join(musl).join("static/warden");
+    let size = std::fs::metadata(&path)
+        .with_context(|| path.display().to_string())?
+        .len();
+    say(&format!("{}: {size} bytes", path.display()));
+    Ok(())
 }
 
 /// Prints the module's size and fails above the budget.

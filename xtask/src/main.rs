@@ -33,6 +33,9 @@ enum Command {
         /// node's kernel.
         #[arg(long, conflicts_with_all = ["json", "keep"])]
         bypass: bool,
+        /// `warden verify` in a pod, without and with the guard in the node's kernel.
+        #[arg(long, conflicts_with_all = ["keep", "bypass", "istio"])]
+        verify: bool,
         /// On configuration that a real Istio control plane generates from the rendered
         /// manifests.
         #[arg(long, conflicts_with_all = ["keep", "bypass"])]
@@ -46,6 +49,8 @@ enum Command {
     },
     /// Build the proxy-wasm modules.
     Wasm,
+    /// Build the `warden` command as one static file, to be copied into pods, and print its path.
+    Static,
     /// Print the size of the module and fail if it is over its budget.
     Size,
     /// Measure the time per verdict as policies grow, and fail if it grows too.
@@ -64,11 +69,15 @@ fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Demo { bypass: true, .. } => bypass(),
         Command::Demo {
+            json, verify: true, ..
+        } => demo("verify-demo", json, false),
+        Command::Demo {
             json, istio: true, ..
         } => demo("istio-demo", json, false),
         Command::Demo { json, keep, .. } => demo("demo", json, keep),
         Command::Test { only } => Ok(test::run(only)),
         Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
+        Command::Static => build::for_pods().map(|()| ExitCode::SUCCESS),
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
         Command::Bench { arguments } => build::bench(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Sbom => sbom::write().map(|()| ExitCode::SUCCESS),

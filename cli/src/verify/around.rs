@@ -77,7 +77,11 @@ fn closed(why: &str, attempt: Attempt) -> Probe {
 
 fn tcp(allowed: &[SocketAddr], foreign: &[IpAddr], captured: Captured, planned: &mut Planned) {
     let mut routes: Vec<(&str, SocketAddr)> = Vec::new();
-    routes.extend(allowed.iter().map(|to| ("an allowed address, past the gateway", *to)));
+    routes.extend(
+        allowed
+            .iter()
+            .map(|to| ("an allowed address, past the gateway", *to)),
+    );
     for address in foreign {
         for (port, why) in [
             (53, "a foreign resolver"),
@@ -103,7 +107,12 @@ fn tcp(allowed: &[SocketAddr], foreign: &[IpAddr], captured: Captured, planned: 
 
 fn datagrams(plan: &Plan<'_>, allowed: &[SocketAddr], foreign: &[IpAddr], planned: &mut Planned) {
     let mut routes: Vec<(&str, SocketAddr)> = Vec::new();
-    routes.extend(allowed.iter().map(|to| ("an allowed address over QUIC", SocketAddr::new(to.ip(), 443))));
+    routes.extend(allowed.iter().map(|to| {
+        (
+            "an allowed address over QUIC",
+            SocketAddr::new(to.ip(), 443),
+        )
+    }));
     for address in foreign {
         routes.push(("a foreign resolver", SocketAddr::new(*address, 53)));
         routes.push(("the outside over QUIC", SocketAddr::new(*address, 443)));

@@ -5,7 +5,9 @@ mod http;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -61,14 +63,18 @@ pub(crate) fn may_ping() -> bool {
 /// Looks the names up with the system's resolver. An IPv4 address is preferred: that is what a
 /// gateway prefers.
 pub(crate) fn resolve_all(names: &[String]) -> BTreeMap<String, IpAddr> {
-    let found = in_parallel(names, |_| {}, |name| {
-        let found: Vec<IpAddr> = (name.as_str(), 0)
-            .to_socket_addrs()
-            .map(|found| found.map(|address| address.ip()).collect())
-            .unwrap_or_default();
-        let v4 = found.iter().find(|address| address.is_ipv4());
-        v4.or(found.first()).copied()
-    });
+    let found = in_parallel(
+        names,
+        |_| {},
+        |name| {
+            let found: Vec<IpAddr> = (name.as_str(), 0)
+                .to_socket_addrs()
+                .map(|found| found.map(|address| address.ip()).collect())
+                .unwrap_or_default();
+            let v4 = found.iter().find(|address| address.is_ipv4());
+            v4.or(found.first()).copied()
+        },
+    );
     let pairs = names.iter().cloned().zip(found);
     pairs
         .filter_map(|(name, address)| Some((name, address??)))
@@ -138,7 +144,7 @@ impl Attempt {
                      Accept: application/json\r\nConnection: close\r\n"
                 );
                 for (name, value) in headers {
-                    request.push_str(&format!("{name}: {value}\r\n"));
+                    request.extend([name, ": ", value.as_str(), "\r\n"]);
                 }
                 request.push_str("\r\n");
                 let said = say(*to, request.as_bytes(), deadline, |so_far| {
@@ -268,7 +274,7 @@ fn not_connected(error: &std::io::Error) -> Seen {
 }
 
 /// A ClientHello as a common client writes it. The handshake goes no further.
-fn hello(name: Option<&str>) -> Result<Vec<u8>, String> {
+pub(super) fn hello(name: Option<&str>) -> Result<Vec<u8>, String> {
     let text = |error: rustls::Error| error.to_string();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -322,9 +328,7 @@ impl Message {
     fn bytes(self) -> Vec<u8> {
         match self {
             // Header: id, RD, one question; root, NS, IN (RFC 1035 §4.1).
-            Self::Dns => vec![
-                0x77, 0x64, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1,
-            ],
+            Self::Dns => vec![0x77, 0x64, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1],
             Self::Quic => {
                 // Long header, a reserved version (RFC 9000 §15), eight bytes of each connection
                 // id, and at least 1,200 bytes in all (§14.1).

@@ -87,13 +87,21 @@ fn neighbours(address: IpAddr) -> Vec<IpAddr> {
     match address {
         IpAddr::V4(v4) => {
             let bits = v4.to_bits();
-            let around = [bits.checked_sub(1), bits.checked_add(1)].into_iter().flatten();
-            around.map(|bits| Ipv4Addr::from_bits(bits).into()).collect()
+            let around = [bits.checked_sub(1), bits.checked_add(1)]
+                .into_iter()
+                .flatten();
+            around
+                .map(|bits| Ipv4Addr::from_bits(bits).into())
+                .collect()
         }
         IpAddr::V6(v6) => {
             let bits = v6.to_bits();
-            let around = [bits.checked_sub(1), bits.checked_add(1)].into_iter().flatten();
-            around.map(|bits| Ipv6Addr::from_bits(bits).into()).collect()
+            let around = [bits.checked_sub(1), bits.checked_add(1)]
+                .into_iter()
+                .flatten();
+            around
+                .map(|bits| Ipv6Addr::from_bits(bits).into())
+                .collect()
         }
     }
 }
@@ -124,8 +132,14 @@ pub(super) fn odd_words(plan: &Plan<'_>, reached: &[Probe], planned: &mut Planne
         };
         for (name, why) in [
             (None, "no server name at an allowed address"),
-            (Some("evil.example".to_owned()), "a foreign server name at an allowed address"),
-            (Some(format!("{name}.evil.example")), "a look-alike at an allowed address"),
+            (
+                Some("evil.example".to_owned()),
+                "a foreign server name at an allowed address",
+            ),
+            (
+                Some(format!("{name}.evil.example")),
+                "a look-alike at an allowed address",
+            ),
         ] {
             let attempt = plan.attempt(&spot(name), "GET", "/");
             planned.push_miss(plan.probe(Group::NearMisses, why.to_owned(), attempt, true));
@@ -142,7 +156,10 @@ fn odd_authorities(plan: &Plan<'_>, to: SocketAddr, host: &str, planned: &mut Pl
         headers,
     };
     for (authority, why) in [
-        ("evil.example".to_owned(), "a foreign name at an allowed address"),
+        (
+            "evil.example".to_owned(),
+            "a foreign name at an allowed address",
+        ),
         (format!("{host},evil.example"), "two names"),
         (format!("evil.example,{host}"), "two names"),
         (format!("evil.example@{host}"), "userinfo"),
@@ -155,7 +172,10 @@ fn odd_authorities(plan: &Plan<'_>, to: SocketAddr, host: &str, planned: &mut Pl
         (format!("{host}:0"), "a port that is none"),
         ("0x7f000001".to_owned(), "an odd spelling of an address"),
         ("127.1".to_owned(), "an odd spelling of an address"),
-        ("[::ffff:169.254.169.254]".to_owned(), "an IPv4 address inside an IPv6 one"),
+        (
+            "[::ffff:169.254.169.254]".to_owned(),
+            "an IPv4 address inside an IPv6 one",
+        ),
     ] {
         let attempt = request(authority, Vec::new());
         planned.push_miss(plan.probe(Group::NearMisses, why.to_owned(), attempt, true));

@@ -184,9 +184,7 @@ impl<'p> Plan<'p> {
 
     fn elements(&self) -> impl Iterator<Item = &'p To> {
         let tiers = self.layers.policies.iter().flat_map(|policy| &policy.tiers);
-        tiers
-            .flat_map(|tier| &tier.rules)
-            .flat_map(|rule| &rule.to)
+        tiers.flat_map(|tier| &tier.rules).flat_map(|rule| &rule.to)
     }
 
     /// What the rules name, whomever they are about.
@@ -243,7 +241,7 @@ impl<'p> Plan<'p> {
                         spots.push(Spot {
                             name: Some(name.clone()),
                             to: SocketAddr::new(address.unwrap_or(self.elsewhere), port),
-                            inhabited: address.is_some(),
+                            inhabited: self.is_inhabited(&name),
                         });
                     }
                 }
@@ -415,12 +413,16 @@ impl<'p> Plan<'p> {
             .unwrap_or(self.elsewhere)
     }
 
-    /// A name that the pattern matches: one that leads somewhere if there is one.
+    /// A name that the pattern matches: one that leads somewhere, or was given.
     fn witness(&self, pattern: &NamePattern) -> Option<Name> {
         let candidates = self.candidates(pattern);
-        let live = |name: &&Name| self.resolved.contains_key(name.as_str());
+        let live = |name: &&Name| self.is_inhabited(name);
         let found = candidates.iter().find(live).or(candidates.last());
         found.cloned()
+    }
+
+    fn is_inhabited(&self, name: &Name) -> bool {
+        self.given.contains(name) || self.resolved.contains_key(name.as_str())
     }
 
     /// Names that the pattern matches, the likeliest first.
@@ -468,13 +470,16 @@ fn facts_of(attempt: &Attempt) -> Option<Situation> {
                 egress_policy::name::Host::Address(IpAddr::V6(v6)) => format!("[{v6}]"),
                 host => host.to_string(),
             };
-            let mut situation = parse_to(&format!("http://{host}:{}{path}", agreed.port), None).ok()?;
+            let mut situation =
+                parse_to(&format!("http://{host}:{}{path}", agreed.port), None).ok()?;
             situation.method = Fact::Known((*method).to_owned());
             Some(situation)
         }
-        Attempt::Tls { to, name } => {
-            parse_to(&format!("tls://{to}"), Some(name.as_deref().unwrap_or("none"))).ok()
-        }
+        Attempt::Tls { to, name } => parse_to(
+            &format!("tls://{to}"),
+            Some(name.as_deref().unwrap_or("none")),
+        )
+        .ok(),
         Attempt::Tcp { to } => parse_to(&format!("tcp://{to}"), None).ok(),
         Attempt::Udp { to, .. } => parse_to(&format!("udp://{to}"), None).ok(),
         Attempt::Direct { .. } | Attempt::Ping { .. } => None,

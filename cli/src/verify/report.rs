@@ -1,5 +1,7 @@
 //! Expected against seen, for people and for machines.
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 
 use super::{Captured, Expected, Judgement, Probe, Seen, Verdict, judge};
@@ -80,9 +82,11 @@ pub(crate) fn human(outcomes: &[Outcome], all: bool) -> String {
     }
     let mut text = String::new();
     for line in &lines {
-        let cells = widths.iter().zip(line);
-        let row: String = cells.map(|(width, cell)| format!("{cell:width$}  ")).collect();
-        text.push_str(row.trim_end());
+        for (width, cell) in widths.iter().zip(line) {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{cell:width$}  ");
+        }
+        text.truncate(text.trim_end().len());
         text.push('\n');
     }
     text

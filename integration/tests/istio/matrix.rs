@@ -4,12 +4,13 @@
 
 use anyhow::{Context, Result, ensure};
 use integration::client::Heard;
+use integration::dns::Dns;
 use integration::envoy::eventually;
-use integration::istio::bench::{Bench, Plan, install, test_patches};
+use integration::istio::bench::{Bench, GATEWAY, Plan, install, test_patches};
 use integration::istio::tools::Program;
 use integration::istio::{matrix, reference};
-use integration::mesh::address_of;
-use integration::sandbox;
+use integration::mesh::{APP1, APP2, HOSTS, address_of};
+use integration::{sandbox, verify};
 use serde_json::Value;
 
 use crate::Case;
@@ -22,6 +23,16 @@ pub(crate) const CASES: &[Case] = &[
             sandbox::test(
                 "the_reference_matrix_holds_over_both_hops",
                 the_reference_matrix_holds_over_both_hops,
+            )
+        },
+    },
+    Case {
+        name: "warden_verify_finds_what_the_policy_says_over_both_hops",
+        needs: &[Program::Istiod],
+        body: || {
+            sandbox::test(
+                "warden_verify_finds_what_the_policy_says_over_both_hops",
+                warden_verify_finds_what_the_policy_says_over_both_hops,
             )
         },
     },
@@ -41,6 +52,30 @@ pub(crate) const CASES: &[Case] = &[
         body: tests_patch_nothing_but_istios_own_filters,
     },
 ];
+
+fn warden_verify_finds_what_the_policy_says_over_both_hops() -> Result<()> {
+    let rendered = reference::of(&install()?, &[reference::policy()?])?;
+    let bench = Bench::start(&Plan::of(&rendered))?;
+    // The name server, where pods can ask it too.
+    let names = HOSTS
+        .iter()
+        .map(|(name, address)| ((*name).to_owned(), (*address).into()));
+    Dns::start(GATEWAY, names.collect())?;
+    sandbox::resolve_with(GATEWAY, &bench.files().join("resolv.conf"))?;
+    for (workload, reached) in [
+        (APP1, "tls api.github.com at 140.82.112.5:443"),
+        (APP2, "tcp 8.8.8.8:25"),
+    ] {
+        let (exit, report) = bench.inside(workload.name, move || {
+            let only = "destinations,near-misses";
+            verify::reference(&workload, &["--only", only, "--output", "json"])
+        })?;
+        ensure!(exit == warden::Exit::Ok, "{report}");
+        let tried = verify::attempts(&report, "as_expected")?;
+        ensure!(tried.iter().any(|one| one == reached), "{report}");
+    }
+    Ok(())
+}
 
 fn the_reference_matrix_holds_over_both_hops() -> Result<()> {
     let rendered = reference::of(&install()?, &[reference::policy()?])?;

@@ -96,10 +96,22 @@ mod tests {
         let unclear = |text: &str| Seen::Unclear(text.to_owned());
         let cases = [
             ("403 Forbidden", denied, is_denied),
-            ("403 Forbidden", "RBAC: access denied", refused("403 by the lock")),
-            ("403 Forbidden", "<html>not you</html>", unclear("403 without a reason")),
+            (
+                "403 Forbidden",
+                "RBAC: access denied",
+                refused("403 by the lock"),
+            ),
+            (
+                "403 Forbidden",
+                "<html>not you</html>",
+                unclear("403 without a reason"),
+            ),
             // Somebody else's JSON is not ours.
-            ("403 Forbidden", "{\"code\":\"default\",\"rule\":\"x\"}", unclear("403 without a reason")),
+            (
+                "403 Forbidden",
+                "{\"code\":\"default\",\"rule\":\"x\"}",
+                unclear("403 without a reason"),
+            ),
             ("200 OK", "hello", reached("200")),
             // A destination may say what it likes with another status.
             ("200 OK", denied, reached("200")),
@@ -107,7 +119,11 @@ mod tests {
             ("404 Not Found", "no such page", reached("404")),
             ("404 Not Found", "", refused("404 by a proxy on the way")),
             ("400 Bad Request", "", refused("400 by a proxy on the way")),
-            ("503 Service Unavailable", "no healthy upstream", unclear("503")),
+            (
+                "503 Service Unavailable",
+                "no healthy upstream",
+                unclear("503"),
+            ),
             ("500 Internal Server Error", "", unclear("500")),
         ];
         for (status, body, expected) in cases {
