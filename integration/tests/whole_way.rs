@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::thread::ScopedJoinHandle;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use integration::client::{self, Heard};
 use integration::mesh::{self, HOSTS, SSH_BANNER, address_of};
 use integration::verify::attempts;
