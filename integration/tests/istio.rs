@@ -3,6 +3,8 @@
 //! A test that needs a program which is not there is listed as ignored and says how to enable it,
 //! unless `WARDEN_ISTIO_REQUIRED` is set, as in CI.
 
+#[path = "istio/gateway_api.rs"]
+mod gateway_api;
 #[path = "istio/live.rs"]
 mod live;
 #[path = "istio/manifests.rs"]
@@ -31,7 +33,8 @@ fn main() -> ExitCode {
         .iter()
         .chain(matrix::CASES)
         .chain(live::CASES)
-        .chain(streams::CASES);
+        .chain(streams::CASES)
+        .chain(gateway_api::CASES);
     for program in Program::ALL {
         let skipped: Vec<_> = cases
             .clone()

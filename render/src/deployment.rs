@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::gateway::metadata;
-use crate::install::{Deployment, Install};
+use crate::NAME;
+use crate::gateway::{POD_LABEL, metadata};
+use crate::install::{Deployment, GatewayApi, Install};
 use crate::object::{Object, Stage, set};
 
 /// The gateway's Deployment, Service, scaling and account, if they are asked for.
@@ -60,6 +61,9 @@ fn deployment(install: &Install, settings: &Deployment) -> Value {
     let gateway = &install.spec.gateway;
     let mut labels = json!(gateway.selector);
     set(&mut labels, "sidecar.istio.io/inject", json!("true"));
+    if gateway.api == GatewayApi::Kubernetes {
+        set(&mut labels, POD_LABEL, json!(NAME));
+    }
     let spread = |key: &str| {
         json!({
             "maxSkew": 1,

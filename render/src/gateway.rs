@@ -1,22 +1,33 @@
 //! The gateway's objects: its ports, the module, and the routes to the outside.
 
+mod kubernetes;
+
 use serde_json::{Value, json};
 
 use crate::NAME;
-use crate::install::Install;
+use crate::install::{GatewayApi, Install};
 use crate::module::{Module, Place};
 use crate::object::{Object, Stage, set};
 use crate::outside;
 use crate::traffic::Traffic;
+
+pub(crate) use kubernetes::POD_LABEL;
 
 const NETWORKING: &str = "networking.istio.io/v1";
 const ENVOY_FILTER: (&str, &str) = ("networking.istio.io/v1alpha3", "EnvoyFilter");
 
 /// Everything in the gateway's namespace that Istio reads.
 pub(crate) fn objects(install: &Install, traffic: &Traffic, module: &Module) -> Vec<Object> {
+    let [ports, closed] = match install.spec.gateway.api {
+        GatewayApi::Istio => [ports(install), closed_route(install)],
+        GatewayApi::Kubernetes => [
+            kubernetes::ports(install),
+            kubernetes::closed_route(install),
+        ],
+    };
     let mut objects = vec![
-        ports(install),
-        closed_route(install),
+        ports,
+        closed,
         mutual_tls(install),
         http_ports(install, traffic),
         plugin(install, module, Place::Http, "http"),
@@ -52,11 +63,15 @@ pub(crate) fn metadata(install: &Install, name: &str) -> Value {
 }
 
 fn filter(install: &Install, priority: i32, patches: &[Value]) -> Value {
-    json!({"spec": {
-        "workloadSelector": {"labels": install.spec.gateway.selector},
-        "priority": priority,
-        "configPatches": patches,
-    }})
+    let mut spec = json!({"priority": priority, "configPatches": patches});
+    match install.spec.gateway.api {
+        GatewayApi::Istio => {
+            let labels = json!({"labels": install.spec.gateway.selector});
+            set(&mut spec, "workloadSelector", labels);
+        }
+        GatewayApi::Kubernetes => set(&mut spec, "targetRefs", kubernetes::target()),
+    }
+    json!({"spec": spec})
 }
 
 fn ports(install: &Install) -> Object {
@@ -159,12 +174,18 @@ fn plugin(install: &Install, module: &Module, place: Place, name: &str) -> Objec
             "Judges every tunnel before it connects to anything.",
         ),
     };
-    let common = json!({
-        "selector": {"matchLabels": gateway.selector},
+    let mut common = json!({
         // After authentication, where Istio's own authorization stands.
         "phase": "AUTHZ",
         "match": [{"ports": [{"number": port}]}],
     });
+    match gateway.api {
+        GatewayApi::Istio => {
+            let selector = json!({"matchLabels": gateway.selector});
+            set(&mut common, "selector", selector);
+        }
+        GatewayApi::Kubernetes => set(&mut common, "targetRefs", kubernetes::target()),
+    }
     let image = image(install, module, place);
     let (kind, spec) = if install.spec.istio.traffic_extension {
         let mut spec = common;

@@ -36,12 +36,20 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
     let istio = rendering(
         "istio",
         "Refuses Istio objects that open the egress gateway or take names away from it.",
-        &json!([{
-            "apiGroups": ["networking.istio.io"],
-            "apiVersions": ["*"],
-            "operations": ["CREATE", "UPDATE"],
-            "resources": ["gateways", "virtualservices"],
-        }]),
+        &json!([
+            {
+                "apiGroups": ["networking.istio.io"],
+                "apiVersions": ["*"],
+                "operations": ["CREATE", "UPDATE"],
+                "resources": ["gateways", "virtualservices"],
+            },
+            {
+                "apiGroups": ["gateway.networking.k8s.io"],
+                "apiVersions": ["*"],
+                "operations": ["CREATE", "UPDATE"],
+                "resources": ["gateways"],
+            },
+        ]),
         &istio_checks(install),
     );
     let guarded = json!({"namespaceSelector": {"matchExpressions": [{
@@ -209,10 +217,20 @@ fn istio_checks(install: &Install) -> Vec<Check> {
     vec![
         check(
             format!(
-                "object.kind != 'Gateway' || (has(object.spec.selector) && ({}))",
+                "object.kind != 'Gateway' || !object.apiVersion.startsWith('networking.istio.io/') || \
+                 (has(object.spec.selector) && ({}))",
                 differs.join(" || ")
             ),
             "a Gateway outside the gateway's namespace must not select the egress gateway's pods",
+        ),
+        check(
+            format!(
+                "object.kind != 'Gateway' || !object.apiVersion.startsWith('gateway.networking.k8s.io/') \
+                 || !has(object.spec.addresses) || !object.spec.addresses.exists(address, \
+                 has(address.value) && address.value.startsWith('{}.{}'))",
+                gateway.service, gateway.namespace
+            ),
+            "a Gateway outside the gateway's namespace must not take the egress gateway's Service",
         ),
         check(
             format!(

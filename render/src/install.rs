@@ -76,6 +76,9 @@ pub struct Gateway {
     pub service_account: String,
     /// The labels of its pods.
     pub selector: BTreeMap<String, String>,
+    /// The API that its ports are declared by.
+    #[serde(default)]
+    pub api: GatewayApi,
     /// Its ports.
     #[serde(default)]
     pub ports: GatewayPorts,
@@ -86,6 +89,17 @@ pub struct Gateway {
     /// certificate can take to hold everywhere.
     #[serde(default = "hour")]
     pub max_stream_seconds: u32,
+}
+
+/// The two APIs for gateways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum GatewayApi {
+    /// Istio's own `Gateway`.
+    #[default]
+    Istio,
+    /// The Kubernetes Gateway API. The gateway's pods carry the label
+    /// `gateway.networking.k8s.io/gateway-name: egress-warden`, by which policies find them.
+    Kubernetes,
 }
 
 /// The gateway's own Deployment.

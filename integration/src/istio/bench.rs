@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use egress_render::{Install, Rendered};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,6 +36,8 @@ pub struct Plan {
     pub sound: bool,
     /// Objects beside the rendered ones, such as a tenant's.
     pub others: String,
+    /// Whether the gateway's pods say that they belong to a Gateway of the Gateway API.
+    pub gateway_name: bool,
 }
 
 impl Plan {
@@ -47,6 +49,10 @@ impl Plan {
             metadata_exchange: false,
             sound: true,
             others: String::new(),
+            gateway_name: rendered
+                .objects()
+                .iter()
+                .any(|object| is_gateway_api(&object.yaml())),
         }
     }
 }
@@ -101,7 +107,7 @@ impl Bench {
         let outside = world(&outside_authority)?;
         let certificates = certificates(folder)?;
         let control_plane = Some(feed(folder, plan)?);
-        let config = bootstrap(folder, &Node::gateway())?;
+        let config = bootstrap(folder, &Node::gateway(plan))?;
         let mut gateway = Envoy::start(&config, GATEWAY, folder.join("gateway.log"))?;
         let mut apps = Vec::new();
         for (workload, number) in [(APP1, 1), (APP2, 2)] {
@@ -275,26 +281,61 @@ pub fn test_patches() -> Result<String> {
 }
 
 fn feed(folder: &Path, plan: &Plan) -> Result<ControlPlane> {
-    let manifests = folder.join("manifests.yaml");
-    std::fs::write(&manifests, &plan.manifests)?;
-    let mut istio = vec![manifests];
+    let mut istio = Vec::new();
+    let mut cluster = vec![cluster_of(folder, plan)?];
+    for (name, text) in [("manifests", &plan.manifests), ("others", &plan.others)] {
+        // Istio reads the Gateway API's objects from Kubernetes, not from its own store.
+        let (gateway_api, own): (Vec<_>, Vec<_>) = text
+            .split("---\n")
+            .partition(|object| is_gateway_api(object));
+        for (suffix, objects, list) in [
+            ("", own, &mut istio),
+            ("-gateway-api", gateway_api, &mut cluster),
+        ] {
+            if objects.iter().any(|object| !object.trim().is_empty()) {
+                let file = folder.join(format!("{name}{suffix}.yaml"));
+                std::fs::write(&file, objects.join("---\n"))?;
+                list.push(file);
+            }
+        }
+    }
     if !plan.metadata_exchange {
         let patches = folder.join("test-patches.yaml");
         std::fs::write(&patches, test_patches()?)?;
         istio.push(patches);
     }
-    if !plan.others.is_empty() {
-        let others = folder.join("others.yaml");
-        std::fs::write(&others, &plan.others)?;
-        istio.push(others);
-    }
     ControlPlane::start(&Feed {
         folder,
         istio: &istio,
-        cluster: &reference::cluster(),
+        cluster: &cluster,
         labels: "egress-ruleset",
         metadata_exchange: plan.metadata_exchange,
     })
+}
+
+fn is_gateway_api(object: &str) -> bool {
+    object.contains("apiVersion: gateway.networking.k8s.io/")
+}
+
+/// The label by which policies find the pods of a Gateway of the Gateway API.
+const GATEWAY_NAME: (&str, &str) = ("gateway.networking.k8s.io/gateway-name", "egress-warden");
+
+/// What the cluster holds, with the gateway's pods labelled as the Gateway API asks for.
+fn cluster_of(folder: &Path, plan: &Plan) -> Result<PathBuf> {
+    let cluster = reference::cluster();
+    if !plan.gateway_name {
+        return Ok(cluster);
+    }
+    let text = std::fs::read_to_string(cluster)?;
+    let labels = "labels: {istio: egressgateway, ";
+    ensure!(text.contains(labels), "the gateway's pod has other labels");
+    let (key, value) = GATEWAY_NAME;
+    let file = folder.join("cluster.yaml");
+    std::fs::write(
+        &file,
+        text.replace(labels, &format!("{labels}{key}: {value}, ")),
+    )?;
+    Ok(file)
 }
 
 fn certificates(folder: &Path) -> Result<Vec<ControlPlane>> {
@@ -325,7 +366,12 @@ struct Node {
 }
 
 impl Node {
-    fn gateway() -> Self {
+    fn gateway(plan: &Plan) -> Self {
+        let mut labels = json!({"istio": "egressgateway", "app": "egress-gateway"});
+        if let (true, Some(labels)) = (plan.gateway_name, labels.as_object_mut()) {
+            let (key, value) = GATEWAY_NAME;
+            labels.insert(key.to_owned(), json!(value));
+        }
         Self {
             role: "router",
             name: "gateway".to_owned(),
@@ -333,7 +379,7 @@ impl Node {
             namespace: "istio-egress".to_owned(),
             account: "egress-gateway".to_owned(),
             address: GATEWAY,
-            labels: json!({"istio": "egressgateway", "app": "egress-gateway"}),
+            labels,
         }
     }
 

@@ -23,8 +23,8 @@ pub struct Feed<'a> {
     pub folder: &'a Path,
     /// Istio's objects.
     pub istio: &'a [PathBuf],
-    /// Kubernetes objects.
-    pub cluster: &'a Path,
+    /// Kubernetes objects, the Gateway API's among them.
+    pub cluster: &'a [PathBuf],
     /// The labels that the policy selects by.
     pub labels: &'a str,
     /// With Istio's own metadata filters, which a stock Envoy cannot load.
@@ -47,6 +47,8 @@ impl ControlPlane {
             &mesh,
             "trustDomain: cluster.local\naccessLogFile: /dev/stdout\n",
         )?;
+        let cluster = feed.cluster.iter();
+        let cluster: Vec<_> = cluster.map(|file| file.to_string_lossy()).collect();
         let mut command = Program::Istiod.command()?;
         command
             .arg("--listen")
@@ -56,7 +58,7 @@ impl ControlPlane {
             .arg("--mesh")
             .arg(mesh)
             .arg("--kube")
-            .arg(feed.cluster)
+            .arg(cluster.join(","))
             .args(feed.istio)
             .env(
                 "PILOT_ENABLE_METADATA_EXCHANGE",

@@ -76,6 +76,7 @@ fn start(manifests: String, sound: bool) -> Result<Bench> {
         sound,
         metadata_exchange: false,
         others: String::new(),
+        gateway_name: false,
     })
 }
 

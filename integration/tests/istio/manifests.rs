@@ -163,10 +163,26 @@ fn every_option_passes_istioctl() -> Result<()> {
             "no {kind}"
         );
     }
+    lint_alone(&rendered)?;
+    install.spec.gateway.api = egress_render::install::GatewayApi::Kubernetes;
+    install.spec.istio.traffic_extension = false;
+    let rendered = reference::of(&install, &[reference::policy()?])?;
+    let text = rendered.yaml();
+    for part in [
+        "kind: HTTPRoute",
+        "targetRefs:",
+        "gateway-name: egress-warden",
+    ] {
+        ensure!(text.contains(part), "no {part}");
+    }
+    lint_alone(&rendered)
+}
+
+/// A rendering with its own Service and pods; the cluster's would be there twice.
+fn lint_alone(rendered: &Rendered) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("rendered.yaml");
     std::fs::write(&file, rendered.yaml())?;
-    // The rendering has its own Service and pods; the cluster's would be there twice.
     let namespaces = folder.path().join("cluster.yaml");
     std::fs::write(&namespaces, NAMESPACES)?;
     tools::lint(&file, &namespaces)

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{INNER_CLUSTER, LOCK, longest_stream, patch, rules, typed};
-use crate::install::Install;
+use crate::install::{GatewayApi, Install};
 use crate::module::http_cluster;
 use crate::object::set;
 use crate::traffic::Traffic;
@@ -13,11 +13,16 @@ pub(super) fn routes(install: &Install, traffic: &Traffic) -> Vec<Value> {
     let ports = install.spec.gateway.ports;
     let mut routes = Vec::new();
     let mut add = |number: u16, route: Value| {
-        let place = json!({"routeConfiguration": {
+        let mut place = json!({
             "portNumber": number,
-            "gateway": format!("{}/egress-warden", install.spec.gateway.namespace),
             "vhost": {"name": format!("*:{number}")},
-        }});
+        });
+        // The name that Istio gives a Gateway of the other API differs from version to version.
+        if install.spec.gateway.api == GatewayApi::Istio {
+            let gateway = format!("{}/egress-warden", install.spec.gateway.namespace);
+            set(&mut place, "gateway", json!(gateway));
+        }
+        let place = json!({"routeConfiguration": place});
         routes.push(patch(install, "HTTP_ROUTE", &place, "INSERT_FIRST", route));
     };
     add(ports.http, http_route(install, 80, &[]));

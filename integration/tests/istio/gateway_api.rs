@@ -1,0 +1,94 @@
+//! The gateway declared by the Kubernetes Gateway API: the same matrix, the same audit, closed in
+//! the same way.
+
+use anyhow::{Result, ensure};
+use egress_render::doctor::Needs;
+use egress_render::install::GatewayApi;
+use egress_render::{Install, Rendered, audit};
+use integration::istio::bench::{self, Bench, Plan};
+use integration::istio::tools::Program;
+use integration::istio::{matrix, reference};
+use integration::sandbox;
+
+use crate::Case;
+
+macro_rules! cases {
+    ($($name:ident),+ $(,)?) => {
+        pub(crate) const CASES: &[Case] = &[$(Case {
+            name: stringify!($name),
+            needs: &[Program::Istiod],
+            body: || sandbox::test(stringify!($name), $name),
+        }),+];
+    };
+}
+
+cases!(
+    the_matrix_holds_with_a_gateway_of_the_gateway_api,
+    pods_without_the_gateways_name_are_closed,
+    a_tenants_gateway_on_the_same_service_adds_no_port,
+);
+
+fn install() -> Result<Install> {
+    let mut install = bench::install()?;
+    install.spec.gateway.api = GatewayApi::Kubernetes;
+    Ok(install)
+}
+
+fn rendered() -> Result<Rendered> {
+    reference::of(&install()?, &[reference::policy()?])
+}
+
+fn sound(bench: &Bench) -> Result<()> {
+    let install = install()?;
+    let needs = Needs::of(&install, &[reference::policy()?]);
+    let needs = needs.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let found = audit::gateway(&bench.dump()?, &install, &needs.traffic);
+    ensure!(found.is_empty(), "{found:?}");
+    Ok(())
+}
+
+fn the_matrix_holds_with_a_gateway_of_the_gateway_api() -> Result<()> {
+    let bench = Bench::start(&Plan::of(&rendered()?))?;
+    sound(&bench)?;
+    let outcomes = matrix::run(&bench)?;
+    let mut differ = outcomes.iter();
+    let differs = differ.find(|outcome| outcome.came != outcome.expected);
+    ensure!(differs.is_none(), "{differs:?}");
+    let leaks = matrix::leaks(&bench)?;
+    ensure!(leaks.is_empty(), "{leaks:?}");
+    Ok(())
+}
+
+/// The policy, the lock and the routes are attached by that name, so all of them are missing.
+fn pods_without_the_gateways_name_are_closed() -> Result<()> {
+    let mut plan = Plan::of(&rendered()?);
+    (plan.gateway_name, plan.sound) = (false, false);
+    let bench = Bench::start(&plan)?;
+    for outcome in matrix::run(&bench)? {
+        ensure!(!outcome.came, "{outcome:?}");
+    }
+    let seen = bench.outside.seen();
+    ensure!(seen.is_empty(), "{seen:?}");
+    Ok(())
+}
+
+fn a_tenants_gateway_on_the_same_service_adds_no_port() -> Result<()> {
+    let mut plan = Plan::of(&rendered()?);
+    TENANT_GATEWAY.clone_into(&mut plan.others);
+    let bench = Bench::start(&plan)?;
+    sound(&bench)?;
+    let listeners = bench.gateway.get("/listeners")?;
+    ensure!(!listeners.contains("22022"), "the port is there");
+    Ok(())
+}
+
+const TENANT_GATEWAY: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: mine, namespace: app1-ns}
+spec:
+  gatewayClassName: istio
+  addresses: [{type: Hostname, value: egress-gateway.istio-egress.svc.cluster.local}]
+  listeners:
+  - {name: http, port: 22022, protocol: HTTP}
+";
