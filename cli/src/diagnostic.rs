@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use egress_policy::defect::{Defect, DefectKind};
+use egress_policy::defect::{Defect, DefectKind, Segment};
 
 use crate::document::{self, Source, Target};
 
@@ -54,6 +54,16 @@ impl Place {
     }
 }
 
+impl From<document::Place<'_>> for Place {
+    /// Its first line.
+    fn from(at: document::Place<'_>) -> Self {
+        Self {
+            source: Arc::clone(at.source()),
+            span: at.first_line(),
+        }
+    }
+}
+
 /// One thing to tell about the files that were read.
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
@@ -74,16 +84,36 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// An error that is the command's own to find.
+    #[must_use]
+    pub fn error(
+        code: &'static str,
+        place: impl Into<Place>,
+        message: impl Into<String>,
+        hint: Option<&str>,
+    ) -> Self {
+        Self {
+            severity: Severity::Error,
+            code,
+            message: message.into(),
+            hint: hint.map(str::to_owned),
+            place: Some(place.into()),
+            path: String::new(),
+            related: Vec::new(),
+        }
+    }
+
     /// A defect that the engine found in the document at `root`.
     #[must_use]
     pub fn of_defect(defect: &Defect, root: document::Place<'_>) -> Self {
         let target = match defect.kind {
             DefectKind::UnknownField => Target::Key,
             DefectKind::DuplicateField => Target::LastKey,
+            DefectKind::BadValue if is_about_key(defect) => Target::Key,
             _ => Target::Value,
         };
-        let span = root.resolve(&defect.path, target);
-        let source = Arc::clone(root.source());
+        let (source, span) = root.resolve(&defect.path, target);
+        let source = Arc::clone(source);
         let written = source.text().get(span.clone()).unwrap_or_default();
         let hint = if defect.kind == DefectKind::BadValue && !written.is_ascii() {
             Some("this Unicode name has no A-label form (UTS 46)".to_owned())
@@ -121,5 +151,16 @@ impl Diagnostic {
             path: String::new(),
             related: Vec::new(),
         }
+    }
+}
+
+/// A message starts with the author's own text: here with the key itself.
+fn is_about_key(defect: &Defect) -> bool {
+    let quoted = defect.message.strip_prefix('`');
+    match (defect.path.segments().last(), quoted) {
+        (Some(Segment::Field(key)), Some(text)) => text
+            .strip_prefix(key.as_str())
+            .is_some_and(|rest| rest.starts_with('`')),
+        _ => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Documents with places: YAML or JSON as a tree that keeps every key and remembers where each
 //! part stands, so that a defect's path becomes a line, a column and an underline.
 
+mod edit;
 mod json;
 mod names;
 mod yaml;
@@ -95,10 +96,12 @@ struct Entry {
     span: Range<u32>,
 }
 
-/// All documents of one source.
+/// All documents of one source, with what was put into them from others.
 #[derive(Debug)]
 pub struct Documents {
     source: Arc<Source>,
+    /// Nodes from this number on, up to the next one's, stand in another source.
+    others: Vec<(Id, Arc<Source>)>,
     entries: Vec<Entry>,
     roots: Vec<Id>,
 }
@@ -134,15 +137,10 @@ impl Documents {
         };
         Ok(Self {
             source,
+            others: Vec::new(),
             entries: builder.entries,
             roots: builder.roots,
         })
-    }
-
-    /// The text that the documents were read from.
-    #[must_use]
-    pub fn source(&self) -> &Arc<Source> {
-        &self.source
     }
 
     /// The documents, in order. One that holds nothing at all is left out.
@@ -196,7 +194,10 @@ impl<'d> Place<'d> {
     /// The text that it was read from.
     #[must_use]
     pub fn source(self) -> &'d Arc<Source> {
-        &self.documents.source
+        let others = &self.documents.others;
+        let next = others.partition_point(|(first, _)| *first <= self.id);
+        let other = next.checked_sub(1).and_then(|i| others.get(i));
+        other.map_or(&self.documents.source, |(_, source)| source)
     }
 
     /// Where it stands, in bytes.
@@ -247,9 +248,9 @@ impl<'d> Place<'d> {
     }
 
     /// Where a path below this place leads: as deep as the document goes, and what to underline
-    /// there.
+    /// there, with its source.
     #[must_use]
-    pub fn resolve(self, path: &FieldPath, target: Target) -> Range<usize> {
+    pub fn resolve(self, path: &FieldPath, target: Target) -> (&'d Arc<Source>, Range<usize>) {
         let mut here = self;
         let mut key: Option<Self> = None;
         let segments = path.segments();
@@ -270,13 +271,13 @@ impl<'d> Place<'d> {
                 Segment::Index(index) => here.items().nth(*index).map(|item| (None, item)),
             };
             let Some((next_key, next)) = next else {
-                return here.first_line();
+                return (here.source(), here.first_line());
             };
             (key, here) = (next_key, next);
         }
         match (target, key) {
-            (Target::Key | Target::LastKey, Some(key)) => key.span(),
-            _ => here.first_line(),
+            (Target::Key | Target::LastKey, Some(key)) => (key.source(), key.span()),
+            _ => (here.source(), here.first_line()),
         }
     }
 
@@ -284,12 +285,7 @@ impl<'d> Place<'d> {
     #[must_use]
     pub fn first_line(self) -> Range<usize> {
         let span = self.span();
-        let text = self
-            .documents
-            .source
-            .text
-            .get(span.clone())
-            .unwrap_or_default();
+        let text = self.source().text.get(span.clone()).unwrap_or_default();
         let line = text.lines().next().unwrap_or_default().trim_end();
         span.start..span.start + line.len()
     }

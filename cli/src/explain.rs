@@ -11,6 +11,8 @@ use egress_policy::reference::{Considered, PolicyTrace, Step, Truth, trace};
 use egress_policy::verdict::{Action, Basis, Code, Evaluation, Ruling};
 use serde_json::{Value, json};
 
+use crate::document::Place;
+use crate::lists::List;
 use crate::load::Layers;
 use crate::situation::Situation;
 
@@ -26,6 +28,8 @@ pub(crate) struct Explanation<'p> {
     pub(crate) evaluation: Evaluation<'p>,
     /// The rules on the way to it.
     pub(crate) considered: Vec<Entry<'p>>,
+    /// The lists that the deciding rule takes destinations from.
+    pub(crate) lists: Vec<&'p List>,
     /// What unknown facts would change.
     pub(crate) changes: Vec<Change>,
 }
@@ -64,13 +68,47 @@ pub(crate) fn explain<'p>(
             .collect()
     };
     let changes = change::changes(layers, set, &situation);
+    let lists = match &evaluation {
+        Evaluation::Final(verdict) => lists_of(verdict.enforced.basis, layers),
+        Evaluation::Undecided => Vec::new(),
+    };
     Explanation {
         situation,
         assumptions,
         evaluation,
         considered,
+        lists,
         changes,
     }
+}
+
+/// The lists that a rule takes destinations from: what its text refers to.
+fn lists_of<'p>(basis: Basis<'_>, layers: &'p Layers) -> Vec<&'p List> {
+    let Basis::Rule { policy, tier, rule } = basis else {
+        return Vec::new();
+    };
+    let mut named = layers.policies.iter().zip(&layers.units);
+    let Some((_, unit)) = named.find(|(one, _)| one.head.name == policy) else {
+        return Vec::new();
+    };
+    let called =
+        |place: &Place<'_>, name: &str| place.field("name").and_then(Place::text) == Some(name);
+    let below =
+        |place: Place<'p>, field: &str| place.field(field).into_iter().flat_map(Place::items);
+    let spec = unit.root().field("spec").into_iter();
+    let rule = spec
+        .flat_map(|spec| below(spec, "tiers"))
+        .filter(|place| called(place, tier))
+        .flat_map(|tier| below(tier, "rules"))
+        .find(|place| called(place, rule));
+    let elements = rule.into_iter().flat_map(|rule| below(rule, "to"));
+    let wanted: Vec<&str> = elements
+        .filter_map(|to| to.field("destination").and_then(Place::text))
+        .collect();
+    let lists = unit.lists().iter();
+    lists
+        .filter(|list| wanted.contains(&list.destination.as_str()))
+        .collect()
 }
 
 /// The rules of one policy up to the one that decides.
@@ -165,6 +203,20 @@ pub(crate) fn rule_id(basis: Basis<'_>) -> Option<String> {
     }
 }
 
+/// What a final evaluation rests on, and the policy that it is of.
+pub(crate) fn rule_of(evaluation: &Evaluation<'_>) -> Option<(String, String)> {
+    let Evaluation::Final(verdict) = evaluation else {
+        return None;
+    };
+    let basis = verdict.enforced.basis;
+    match basis {
+        Basis::None => None,
+        Basis::Policy { policy } | Basis::Tier { policy, .. } | Basis::Rule { policy, .. } => {
+            Some((basis.to_string(), policy.to_owned()))
+        }
+    }
+}
+
 impl Explanation<'_> {
     /// The documented JSON form.
     pub(crate) fn to_json(&self) -> Value {
@@ -192,6 +244,8 @@ impl Explanation<'_> {
             object.insert("facts".to_owned(), self.situation.to_json());
             object.insert("assumed".to_owned(), json!(self.assumptions));
             object.insert("considered".to_owned(), json!(considered));
+            let lists: Vec<Value> = self.lists.iter().map(|list| list.to_json()).collect();
+            object.insert("lists".to_owned(), json!(lists));
             object.insert("ifKnown".to_owned(), json!(changes));
         }
         result

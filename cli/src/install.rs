@@ -1,12 +1,10 @@
 //! The install settings, as far as policies depend on them: their order, the namespaces that each
 //! may speak for, and the inspection clusters that rules may name.
 
-use std::sync::Arc;
-
 use egress_policy::model::Workloads;
 use egress_policy::read::API_VERSION;
 
-use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::diagnostic::{Diagnostic, Place};
 use crate::document;
 use crate::load::{Layers, Unit};
 
@@ -45,7 +43,7 @@ impl Install {
         };
         let Some(spec) = unit.root().field("spec") else {
             let message = "`spec` is missing".to_owned();
-            diagnostics.push(error(place(unit.root()), message, None));
+            diagnostics.push(error(unit.root(), message, None));
             return install;
         };
         for entry in spec
@@ -56,7 +54,7 @@ impl Install {
             let Some(name) = entry.field("name").and_then(document::Place::text) else {
                 let hint = "write {name: POLICY, namespaces: [...]}";
                 let message = "a policy is listed by its `name`".to_owned();
-                diagnostics.push(error(place(entry), message, Some(hint)));
+                diagnostics.push(error(entry, message, Some(hint)));
                 continue;
             };
             let namespaces = entry.field("namespaces").into_iter();
@@ -67,7 +65,7 @@ impl Install {
                     .filter_map(document::Place::text)
                     .map(str::to_owned)
                     .collect(),
-                place: place(entry),
+                place: entry.into(),
             });
         }
         install.inspection = spec.field("inspection").map(|list| {
@@ -91,7 +89,7 @@ impl Install {
                 let at = unit.root().field("metadata").and_then(|m| m.field("name"));
                 let hint = "the order and the grants come from there";
                 let message = format!("the install settings do not list `{}`", policy.head.name);
-                diagnostics.push(error(place(at.unwrap_or(unit.root())), message, Some(hint)));
+                diagnostics.push(error(at.unwrap_or(unit.root()), message, Some(hint)));
             }
         }
         for grant in &self.policies {
@@ -141,7 +139,7 @@ fn check_grant(
     foreign.dedup();
     for namespace in foreign {
         let mut diagnostic = error(
-            place(applies),
+            applies,
             format!("`{namespace}` is not granted to `{}`", grant.name),
             Some("a policy speaks only for namespaces that the install settings grant to it"),
         );
@@ -151,21 +149,6 @@ fn check_grant(
     }
 }
 
-fn place(at: document::Place<'_>) -> Place {
-    Place {
-        source: Arc::clone(at.source()),
-        span: at.first_line(),
-    }
-}
-
-fn error(place: Place, message: String, hint: Option<&str>) -> Diagnostic {
-    Diagnostic {
-        severity: Severity::Error,
-        code: "install",
-        message,
-        hint: hint.map(str::to_owned),
-        place: Some(place),
-        path: String::new(),
-        related: Vec::new(),
-    }
+fn error(place: impl Into<Place>, message: String, hint: Option<&str>) -> Diagnostic {
+    Diagnostic::error("install", place, message, hint)
 }

@@ -4,6 +4,7 @@
 //! that gets a [`Console`] and returns an [`Exit`]. What the policies mean is the engine's
 //! business; this crate reads files, asks the engine, and draws the answer.
 
+mod cases;
 mod commands;
 mod diagnostic;
 mod diff;
@@ -13,6 +14,7 @@ mod explain;
 mod history;
 mod install;
 mod lint;
+mod lists;
 pub mod load;
 mod progress;
 mod report;

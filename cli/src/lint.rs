@@ -7,7 +7,7 @@ mod rules;
 use egress_policy::defect::{At, FieldPath};
 
 use crate::diagnostic::{Diagnostic, Place, Severity};
-use crate::document::Target;
+use crate::document::{self, Target};
 use crate::load::{Layers, Unit};
 
 pub(crate) use codes::Lint;
@@ -29,8 +29,29 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
         rules::lint(policy, surroundings, &mut found);
         reach::lint(policy, &mut found);
         duplicate_destinations(unit, &mut found);
+        list_dates(unit, surroundings.now, &mut found);
     }
     found.diagnostics
+}
+
+/// Days after which a list is old.
+const OLD_LIST: i64 = 90;
+
+fn list_dates(unit: &Unit, now: Option<i64>, found: &mut Findings) {
+    let Some(now) = now else { return };
+    for list in unit.lists() {
+        let days = (now - list.taken).div_euclid(24 * 60 * 60);
+        let message = if days > OLD_LIST {
+            format!("`{}` was taken {days} days ago", list.file)
+            // Where it is tomorrow already, today's list is no surprise.
+        } else if days < -1 {
+            format!("`{}` was taken on a day that is yet to come", list.file)
+        } else {
+            continue;
+        };
+        let place = list.place.clone();
+        found.place(Lint::ListDate, place, String::new(), message, Vec::new());
+    }
 }
 
 /// Collects findings about one policy after the other.
@@ -56,23 +77,54 @@ impl Findings {
     ) {
         let Some(unit) = &self.unit else { return };
         let place = |path: &FieldPath| {
-            let root = unit.root();
-            Place {
-                source: std::sync::Arc::clone(root.source()),
-                span: root.resolve(path, Target::Value),
-            }
+            let (source, span) = unit.root().resolve(path, Target::Value);
+            let source = std::sync::Arc::clone(source);
+            Place { source, span }
         };
+        let related = related.map(|(path, label)| (place(path), label.to_owned()));
+        let related = related.into_iter().collect();
+        self.place(lint, place(path), path.to_string(), message, related);
+    }
+
+    /// Notes a finding about an entry of the rule's destination: where the entry is written, be it
+    /// in the rule, in a named destination, or in a list.
+    fn add_entry(
+        &mut self,
+        lint: Lint,
+        (tier, rule): (usize, usize),
+        is_entry: &dyn Fn(&str) -> bool,
+        message: String,
+    ) {
+        let path = rule_path(tier, rule, "to");
+        let unit = self.unit.clone();
+        let written = unit
+            .as_ref()
+            .and_then(|unit| entry(unit.root(), tier, rule, is_entry));
+        let Some((entry, to)) = written else {
+            return self.add(lint, &path, message);
+        };
+        let related = to.map(|to| (to.into(), "for this rule".to_owned()));
+        let related = related.into_iter().collect();
+        self.place(lint, entry.into(), path.to_string(), message, related);
+    }
+
+    /// Notes a finding at a place.
+    fn place(
+        &mut self,
+        lint: Lint,
+        place: Place,
+        path: String,
+        message: String,
+        related: Vec<(Place, String)>,
+    ) {
         self.diagnostics.push(Diagnostic {
             severity: lint.severity(),
             code: lint.code(),
             message,
             hint: Some(lint.hint().to_owned()),
-            place: Some(place(path)),
-            path: path.to_string(),
-            related: related
-                .map(|(path, label)| (place(path), label.to_owned()))
-                .into_iter()
-                .collect(),
+            place: Some(place),
+            path,
+            related,
         });
     }
 }
@@ -90,6 +142,38 @@ fn rule_path(tier: usize, rule: usize, field: &str) -> FieldPath {
     } else {
         rule.field(field).path()
     }
+}
+
+/// Where an entry of a rule's destination is written, and the element that refers to it, if that
+/// is another place.
+fn entry<'d>(
+    root: document::Place<'d>,
+    tier: usize,
+    rule: usize,
+    is_entry: &dyn Fn(&str) -> bool,
+) -> Option<(document::Place<'d>, Option<document::Place<'d>>)> {
+    let nth =
+        |place: document::Place<'d>, field: &str, n: usize| place.field(field)?.items().nth(n);
+    let spec = root.field("spec")?;
+    let rule = nth(nth(spec, "tiers", tier)?, "rules", rule)?;
+    let named = |to: document::Place<'d>| {
+        let name = to.field("destination")?.text()?;
+        spec.field("destinations")?.field(name)
+    };
+    let in_element = |element: document::Place<'d>| {
+        let lists = ["domainNames", "networks"].into_iter();
+        lists
+            .filter_map(|field| element.field(field))
+            .flat_map(document::Place::items)
+            .find(|item| item.text().is_some_and(is_entry))
+    };
+    rule.field("to")?.items().find_map(|to| match named(to) {
+        None => in_element(to).map(|entry| (entry, None)),
+        Some(value) => std::iter::once(value)
+            .chain(value.items())
+            .find_map(in_element)
+            .map(|entry| (entry, Some(to))),
+    })
 }
 
 /// Two names for one destination are two places to change.
@@ -141,7 +225,8 @@ impl Lint {
             | Self::DenyByLabels
             | Self::UdpLabels
             | Self::PrivateAllowed
-            | Self::DefaultAccept => Severity::Warning,
+            | Self::DefaultAccept
+            | Self::ListDate => Severity::Warning,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! From files to policies: YAML, JSON, directories, standard input, and the manifests that carry
 //! policies.
 
-use std::path::{Path, PathBuf};
+mod sources;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use egress_policy::PolicySet;
@@ -16,6 +18,10 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::document::{self, Documents, Source};
 use crate::exit::Failure;
 use crate::install::{Install, is_install};
+use crate::lists::{self, Folder, List};
+
+pub use sources::{read_file, read_stdin};
+pub(crate) use sources::{read_one, read_sources};
 
 /// The policies to read, for every subcommand that reads policies.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,9 +52,24 @@ pub struct Layers {
 pub struct Unit {
     documents: Arc<Documents>,
     root: u32,
+    lists: Arc<[List]>,
 }
 
 impl Unit {
+    /// The document at this place, with the lists that were written out in it.
+    pub(crate) fn new(documents: &Arc<Documents>, root: u32, lists: Vec<List>) -> Self {
+        Self {
+            documents: Arc::clone(documents),
+            root,
+            lists: lists.into(),
+        }
+    }
+
+    /// The lists that the policy takes destinations from.
+    pub(crate) fn lists(&self) -> &[List] {
+        &self.lists
+    }
+
     /// The policy's document.
     #[must_use]
     pub fn root(&self) -> document::Place<'_> {
@@ -57,7 +78,7 @@ impl Unit {
 }
 
 impl Layers {
-    fn new(origin: impl Into<String>) -> Self {
+    pub(crate) fn new(origin: impl Into<String>) -> Self {
         Self {
             origin: origin.into(),
             policies: Vec::new(),
@@ -69,14 +90,12 @@ impl Layers {
         }
     }
 
-    /// Policies that came from elsewhere than documents of their own.
-    #[must_use]
-    pub fn of_policies(origin: &str, policies: Vec<Policy>, settings: Settings) -> Self {
-        Self {
-            policies,
-            settings,
-            ..Self::new(origin)
-        }
+    /// These and others after them, which are in force together.
+    pub(crate) fn joined(mut self, other: Self) -> Self {
+        self.policies.extend(other.policies);
+        self.units.extend(other.units);
+        self.inspection = self.inspection.or(other.inspection);
+        self
     }
 
     /// Compiles the policies, as the gateway would.
@@ -91,6 +110,11 @@ impl Layers {
                 .filter_map(|defect| self.locate(defect))
                 .collect()
         })
+    }
+
+    /// The lists that the policies take destinations from.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &List> {
+        self.units.iter().flat_map(Unit::lists)
     }
 
     /// Sorts the policies by a key of their names.
@@ -188,23 +212,11 @@ impl Loaded {
 /// # Errors
 /// A file that cannot be read, or that holds no policy at all.
 pub fn load(inputs: &Inputs, console: &mut Console<'_>) -> Result<Loaded, Failure> {
-    let mut loaded = Loaded::default();
-    let mut plain = Layers::new("files");
+    let mut reader = Reader::new();
     for input in &inputs.files {
-        for source in read_sources(input, console)? {
-            loaded.files += 1;
-            read_source(source, &mut plain, &mut loaded)?;
-        }
+        reader.read(input, console)?;
     }
-    if let Some(install) = loaded.install.take() {
-        // Half of the policies would look like an order that is wrong.
-        if !loaded.has_errors() {
-            install.apply(&mut plain, &mut loaded.diagnostics);
-        }
-    }
-    if !plain.policies.is_empty() {
-        loaded.layers.insert(0, plain);
-    }
+    let loaded = reader.finish();
     if loaded.layers.is_empty() && !loaded.has_errors() {
         return Err(Failure::new("no policy was found").with_hint(format!(
             "a policy has `apiVersion: {API_VERSION}` and `kind: {KIND}`"
@@ -213,85 +225,69 @@ pub fn load(inputs: &Inputs, console: &mut Console<'_>) -> Result<Loaded, Failur
     Ok(loaded)
 }
 
-/// The texts behind one argument.
-fn read_sources(input: &str, console: &mut Console<'_>) -> Result<Vec<Source>, Failure> {
-    if input == "-" {
-        return Ok(vec![read_stdin(console)?]);
-    }
-    let path = console.directory.join(input);
-    if !path.is_dir() {
-        return Ok(vec![read_file(&path, input)?]);
-    }
-    let mut files = Vec::new();
-    list_directory(&path, Path::new(input), &mut files)?;
-    files.sort();
-    if files.is_empty() {
-        return Err(Failure::new(format!(
-            "`{input}` holds no YAML or JSON file"
-        )));
-    }
-    files
-        .iter()
-        .map(|(shown, path)| read_file(path, shown))
-        .collect()
+/// Reads policies one by one.
+pub(crate) struct Reader {
+    loaded: Loaded,
+    plain: Layers,
 }
 
-fn list_directory(
-    path: &Path,
-    shown: &Path,
-    files: &mut Vec<(String, PathBuf)>,
-) -> Result<(), Failure> {
-    let failure = |error: std::io::Error| Failure::new(format!("{}: {error}", shown.display()));
-    for entry in std::fs::read_dir(path).map_err(failure)? {
-        let entry = entry.map_err(failure)?;
-        let (path, name) = (entry.path(), entry.file_name());
-        if name.to_string_lossy().starts_with('.') {
-            continue;
-        }
-        let shown = shown.join(&name);
-        // A link to a directory could lead back here.
-        if entry.file_type().map_err(failure)?.is_dir() {
-            list_directory(&path, &shown, files)?;
-        } else if path
-            .extension()
-            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
-        {
-            files.push((shown.display().to_string(), path));
+impl Reader {
+    /// Nothing is read yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            loaded: Loaded::default(),
+            plain: Layers::new("files"),
         }
     }
-    Ok(())
+
+    /// Reads a file, a directory, or standard input.
+    pub(crate) fn read(&mut self, input: &str, console: &mut Console<'_>) -> Result<(), Failure> {
+        for source in read_sources(input, console)? {
+            self.loaded.files += 1;
+            let folder = Folder::of(console.directory, source.name());
+            read_source(source, &folder, &mut self.plain, &mut self.loaded)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a policy of another document.
+    pub(crate) fn read_unit(&mut self, unit: Unit) {
+        read_policy(unit, &mut self.plain, &mut self.loaded.diagnostics);
+    }
+
+    /// What it all came to, the install settings applied.
+    pub(crate) fn finish(self) -> Loaded {
+        let Self {
+            mut loaded,
+            mut plain,
+        } = self;
+        if let Some(install) = loaded.install.take() {
+            // Half of the policies would look like an order that is wrong.
+            if !loaded.has_errors() {
+                install.apply(&mut plain, &mut loaded.diagnostics);
+            }
+        }
+        if !plain.policies.is_empty() {
+            loaded.layers.insert(0, plain);
+        }
+        loaded
+    }
 }
 
-/// Reads standard input.
-///
-/// # Errors
-/// It cannot be read or is not UTF-8.
-pub fn read_stdin(console: &mut Console<'_>) -> Result<Source, Failure> {
-    let mut bytes = Vec::new();
-    console.stdin.read_to_end(&mut bytes)?;
-    decode("<stdin>", bytes)
-}
-
-/// Reads one file, under the name that messages call it by.
-///
-/// # Errors
-/// The file cannot be read or is not UTF-8.
-pub fn read_file(path: &Path, shown: &str) -> Result<Source, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
-    decode(shown, bytes)
-}
-
-fn decode(name: &str, bytes: Vec<u8>) -> Result<Source, Failure> {
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Failure::new(format!("`{name}` is not UTF-8 (byte {at})"))
-    })?;
-    // A byte order mark is no part of the text.
-    let text = text
-        .strip_prefix('\u{feff}')
-        .map(str::to_owned)
-        .unwrap_or(text);
-    Ok(Source::new(name, text))
+/// The one set of policies that the question is about. Manifests that carry the same policies
+/// (the contexts of one gateway) count as one.
+pub(crate) fn one_set(mut layers: Vec<Layers>) -> Result<Layers, Failure> {
+    let first = layers
+        .pop()
+        .ok_or_else(|| Failure::new("no policy was found"))?;
+    match layers.iter().find(|other| other.policies != first.policies) {
+        None => Ok(first),
+        Some(other) => Err(Failure::new(format!(
+            "{} and {} carry different policies",
+            first.origin, other.origin
+        ))
+        .with_hint("ask about one of them")),
+    }
 }
 
 /// What a document is, as far as this command cares.
@@ -329,36 +325,73 @@ fn carrier(root: document::Place<'_>) -> Carrier<'_> {
     }
 }
 
-fn read_source(source: Source, plain: &mut Layers, loaded: &mut Loaded) -> Result<(), Failure> {
+/// Reads the documents of a source, Unicode names as A-labels.
+///
+/// # Errors
+/// What keeps it from being read.
+pub(crate) fn parse(source: &Arc<Source>) -> Result<Documents, Vec<Diagnostic>> {
+    match Documents::parse(Arc::clone(source)) {
+        Ok(documents) => Ok(documents.with_a_labels()),
+        Err(errors) => Err(errors
+            .into_iter()
+            .map(|error| Diagnostic::of_syntax(error, source))
+            .collect()),
+    }
+}
+
+/// Writes out the lists of every policy among the documents, and says which they are by the
+/// policy's number.
+pub(crate) fn expand(
+    documents: &mut Documents,
+    folder: &Folder,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> HashMap<u32, Vec<List>> {
+    let policies: Vec<u32> = documents
+        .roots()
+        .filter(|root| matches!(carrier(*root), Carrier::Policy))
+        .map(document::Place::id)
+        .collect();
+    policies
+        .into_iter()
+        .map(|root| (root, lists::expand(documents, root, folder, diagnostics)))
+        .collect()
+}
+
+fn read_source(
+    source: Source,
+    folder: &Folder,
+    plain: &mut Layers,
+    loaded: &mut Loaded,
+) -> Result<(), Failure> {
     let source = Arc::new(source);
-    let documents = match Documents::parse(Arc::clone(&source)) {
-        Ok(documents) => Arc::new(documents.with_a_labels()),
-        Err(errors) => {
-            let found = errors
-                .into_iter()
-                .map(|error| Diagnostic::of_syntax(error, &source));
+    let mut documents = match parse(&source) {
+        Ok(documents) => documents,
+        Err(found) => {
             loaded.diagnostics.extend(found);
             return Ok(());
         }
     };
+    let mut lists = expand(&mut documents, folder, &mut loaded.diagnostics);
+    let documents = Arc::new(documents);
     for root in documents.roots() {
+        let unit = |lists| Unit::new(&documents, root.id(), lists);
         match carrier(root) {
-            Carrier::Policy => read_policy(&documents, root, plain, loaded),
+            Carrier::Policy => {
+                let lists = lists.remove(&root.id()).unwrap_or_default();
+                read_policy(unit(lists), plain, &mut loaded.diagnostics);
+            }
             Carrier::Configuration(config) => {
                 let mut layers = Layers::new(source.name());
                 read_configuration(&documents, config, &mut layers, loaded)?;
                 loaded.layers.push(layers);
             }
             Carrier::Install => {
-                let unit = Unit {
-                    documents: Arc::clone(&documents),
-                    root: root.id(),
-                };
                 if let Some(first) = &loaded.install {
                     let message = format!("{} holds install settings too", first.origin());
                     return Err(Failure::new(message).with_hint("give one of them"));
                 }
-                loaded.install = Some(Install::read(&unit, &mut loaded.diagnostics));
+                let install = Install::read(&unit(Vec::new()), &mut loaded.diagnostics);
+                loaded.install = Some(install);
             }
             Carrier::Foreign => {}
         }
@@ -366,21 +399,15 @@ fn read_source(source: Source, plain: &mut Layers, loaded: &mut Loaded) -> Resul
     Ok(())
 }
 
-fn read_policy(
-    documents: &Arc<Documents>,
-    root: document::Place<'_>,
-    layers: &mut Layers,
-    loaded: &mut Loaded,
-) {
+/// Reads one policy into the layers; what is wrong with it is noted.
+fn read_policy(unit: Unit, layers: &mut Layers, diagnostics: &mut Vec<Diagnostic>) {
+    let root = unit.root();
     match Policy::read(&root) {
         Ok(policy) => {
             layers.policies.push(policy);
-            layers.units.push(Unit {
-                documents: Arc::clone(documents),
-                root: root.id(),
-            });
+            layers.units.push(unit);
         }
-        Err(defects) => loaded.diagnostics.extend(
+        Err(defects) => diagnostics.extend(
             defects
                 .iter()
                 .map(|defect| Diagnostic::of_defect(defect, root)),
@@ -404,7 +431,8 @@ fn read_configuration(
                 .into_iter()
                 .flat_map(document::Place::items)
             {
-                read_policy(documents, root, layers, loaded);
+                let unit = Unit::new(documents, root.id(), Vec::new());
+                read_policy(unit, layers, &mut loaded.diagnostics);
             }
             if config.field("addressCheck").and_then(document::Place::text) == Some("none") {
                 layers.settings.address_check = AddressCheck::None;

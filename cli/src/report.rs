@@ -5,7 +5,9 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use crate::Console;
 use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::exit::{Exit, Failure};
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -49,6 +51,17 @@ pub(crate) fn human(diagnostic: &Diagnostic, color: bool) -> String {
         Renderer::plain()
     };
     renderer.render(&[group])
+}
+
+/// Says on standard error why a command goes no further.
+pub(crate) fn refuse(
+    diagnostics: &[Diagnostic],
+    console: &mut Console<'_>,
+) -> Result<Exit, Failure> {
+    for diagnostic in diagnostics {
+        writeln!(console.stderr, "{}\n", human(diagnostic, false))?;
+    }
+    Ok(Exit::Defects)
 }
 
 /// The lines of a place, cut to a window if they are very long.

@@ -274,12 +274,45 @@ fn to(may_refer: bool) -> Value {
             "type": "string",
         });
         put(&mut properties, "destination", reference);
+    } else {
+        put(
+            &mut properties,
+            "file",
+            json!({
+                "description": "A list of names and networks, one a line, beside the policy or below it: instead of domainNames and networks. `warden` writes it out; the gateway reads no files.",
+                "type": "string",
+                "minLength": 1,
+            }),
+        );
+        put(
+            &mut properties,
+            "sha256",
+            json!({
+                "description": "The list's digest, as it was reviewed.",
+                "type": "string",
+                "pattern": "^[0-9a-f]{64}$",
+            }),
+        );
+        put(
+            &mut properties,
+            "date",
+            json!({
+                "description": "The day on which the list was taken.",
+                "type": "string",
+                "format": "date",
+            }),
+        );
     }
-    object(
-        "All fields must hold. Names its destination by at most one of destination, domainNames, networks.",
+    let mut schema = object(
+        "All fields must hold. Names its destination by at most one of destination, domainNames, networks, file.",
         &[],
         &properties,
-    )
+    );
+    if !may_refer {
+        let together = json!({"file": ["sha256", "date"], "sha256": ["file"], "date": ["file"]});
+        put(&mut schema, "dependentRequired", together);
+    }
+    schema
 }
 
 #[cfg(test)]

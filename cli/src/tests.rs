@@ -2,9 +2,12 @@
 
 mod cases;
 mod check;
+mod diagnostics;
 mod explain;
 mod fuzz;
 mod large;
+mod layers;
+mod lists;
 mod operate;
 mod pages;
 mod readme;

@@ -308,10 +308,13 @@ pub(crate) fn word<N: Node, T: Copy>(
     found
 }
 
-/// Notes every entry that occurs twice in a list of unique things.
+/// Notes every entry that occurs twice in a list of unique things, as [`list`] decoded it.
 pub(crate) fn unique<T: Eq + Hash + Display>(entries: &[T], at: &At<'_>, defects: &mut Defects) {
+    // What was left out for its defects still counts for where the others stand.
+    let left_out = defects.items(at);
+    let stand = (0..).filter(|index| !left_out.contains(index));
     let mut seen = HashSet::with_capacity(entries.len());
-    for (i, entry) in entries.iter().enumerate() {
+    for (i, entry) in stand.zip(entries) {
         if !seen.insert(entry) {
             defects.add(
                 DefectKind::DuplicateName,

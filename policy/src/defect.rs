@@ -1,5 +1,6 @@
 //! What is wrong with a document: all of it at once, each with its place and a hint.
 
+use std::collections::HashSet;
 use std::fmt;
 
 /// A place in a document, such as `spec.tiers[0].rules[2].to[0].domainNames[1]`.
@@ -68,6 +69,21 @@ pub enum DefectKind {
 }
 
 impl DefectKind {
+    /// Every sort.
+    pub const ALL: [Self; 11] = [
+        Self::Syntax,
+        Self::WrongType,
+        Self::UnknownField,
+        Self::DuplicateField,
+        Self::MissingField,
+        Self::Empty,
+        Self::DuplicateName,
+        Self::BadValue,
+        Self::UnknownReference,
+        Self::Conflict,
+        Self::NeverMatches,
+    ];
+
     /// The stable word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -196,6 +212,24 @@ impl Defects {
             message: message.into(),
             hint: hint.into(),
         });
+    }
+
+    /// The elements of the list here that something is wrong with.
+    pub(crate) fn items(&self, at: &At<'_>) -> HashSet<usize> {
+        if self.0.is_empty() {
+            return HashSet::new();
+        }
+        let path = at.path();
+        let below = self.0.iter();
+        below
+            .filter_map(|defect| {
+                let rest = defect.path.segments().strip_prefix(path.segments())?;
+                match rest.first()? {
+                    Segment::Index(index) => Some(*index),
+                    Segment::Field(_) => None,
+                }
+            })
+            .collect()
     }
 
     /// True if nothing is wrong.

@@ -268,6 +268,9 @@ impl NamePattern {
         if let Some(bad) = text.chars().find(|c| "?[]{}!\\^$()|".contains(*c)) {
             return Err(PatternError::Syntax(bad));
         }
+        if text.contains('/') {
+            return Err(PatternError::Url);
+        }
         if text.contains(':') && !text.contains("::") {
             return Err(PatternError::Port);
         }
@@ -410,6 +413,9 @@ pub enum PatternError {
     /// A port stands in the name.
     #[error("a name carries no port")]
     Port,
+    /// A scheme or a path stands there.
+    #[error("a name is no URL and no network")]
+    Url,
     /// `**` was written.
     #[error("`**` has no meaning in a name pattern")]
     DoubleStar,
@@ -440,6 +446,9 @@ impl PatternError {
                 "`*.example.com` is any depth below, `+.example.com` one label, `api-*.example.com` a star inside a label"
             }
             Self::Port => "write it under `ports`",
+            Self::Url => {
+                "write the host alone; `ports`, `paths` and `networks` are fields of their own"
+            }
             Self::Plus => "`+.example.com` is exactly one label below example.com",
             Self::Address => "write it under `networks`, as 192.0.2.1/32",
             Self::NotAName => {

@@ -6,7 +6,7 @@ use crate::Console;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::exit::{Exit, Failure};
 use crate::lint::{Lint, Surroundings, lint};
-use crate::load::{Inputs, Loaded, load};
+use crate::load::{Inputs, Layers, Loaded, load};
 use crate::progress::Progress;
 use crate::report::{self, Output};
 
@@ -95,6 +95,7 @@ impl Check {
             .flat_map(|policy| &policy.tiers)
             .map(|tier| tier.rules.len())
             .sum();
+        let lists: Vec<_> = loaded.layers.iter().flat_map(Layers::lists).collect();
         let count = |severity| {
             let of = |d: &&Diagnostic| d.severity == severity;
             loaded.diagnostics.iter().filter(of).count()
@@ -118,6 +119,9 @@ impl Check {
                 if hidden > 0 {
                     writeln!(console.stdout, "... and {hidden} more\n")?;
                 }
+                for list in &lists {
+                    writeln!(console.stdout, "{list}")?;
+                }
                 writeln!(console.stdout, "{summary}")?;
             }
             Output::Json => {
@@ -128,6 +132,7 @@ impl Check {
                     "rules": rules,
                     "errors": errors,
                     "warnings": warnings,
+                    "lists": lists.iter().map(|list| list.to_json()).collect::<Vec<_>>(),
                     "diagnostics": diagnostics,
                 });
                 writeln!(console.stdout, "{result:#}")?;

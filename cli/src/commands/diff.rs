@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::Console;
 use crate::diff::{Comparison, Difference, Judgement, Side, compare};
 use crate::exit::{Exit, Failure};
-use crate::load::{Inputs, Layers, load};
+use crate::load::{Inputs, Layers, load, one_set};
 use crate::progress::Progress;
 use crate::report;
 use crate::situation::parse_time;
@@ -18,12 +18,25 @@ use crate::situation::parse_time;
 Examples:
   warden diff old.yaml new.yaml
   git show main:policy.yaml | warden diff - policy.yaml --output markdown
-  warden diff --no-gains released/ proposed/")]
+  warden diff --no-gains released/ proposed/
+  warden diff --install install.yaml --old seed.yaml team.yaml --new seed.yaml team2.yaml")]
 pub(crate) struct Diff {
-    /// The policies before: a file, a directory, a manifest, install settings, or `-`.
-    old: String,
+    /// The policies before: a file, a directory (install settings in it give the order), a
+    /// manifest, or `-`.
+    #[arg(required_unless_present = "before")]
+    old: Option<String>,
     /// The policies after.
-    new: String,
+    #[arg(required_unless_present = "after")]
+    new: Option<String>,
+    /// The policies before, several in their order.
+    #[arg(id = "before", long = "old", value_name = "FILE", num_args = 1.., requires = "after", conflicts_with_all = ["old", "new"])]
+    before: Vec<String>,
+    /// The policies after, several in their order.
+    #[arg(id = "after", long = "new", value_name = "FILE", num_args = 1.., requires = "before", conflicts_with_all = ["old", "new"])]
+    after: Vec<String>,
+    /// Install settings for both sides: the order of the policies and what is granted to each.
+    #[arg(long, value_name = "FILE")]
+    install: Option<String>,
     /// From when on, as RFC 3339 [default: now].
     #[arg(long)]
     time: Option<String>,
@@ -58,18 +71,15 @@ impl Diff {
             None => console.now,
         };
         let now = now.ok_or_else(|| Failure::new("there is no clock").with_hint("give --time"))?;
-        let (Some(old), Some(new)) = (read(&self.old, console)?, read(&self.new, console)?) else {
+        let old = self.old.as_slice().iter().chain(&self.before);
+        let new = self.new.as_slice().iter().chain(&self.after);
+        let (Some(old), Some(new)) = (self.read(old, console)?, self.read(new, console)?) else {
             return Ok(Exit::Defects);
         };
         clock.report(console, "files read");
         let (old_set, new_set) = match (old.compile(), new.compile()) {
             (Ok(old_set), Ok(new_set)) => (old_set, new_set),
-            (Err(found), _) | (_, Err(found)) => {
-                for diagnostic in &found {
-                    writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
-                }
-                return Ok(Exit::Defects);
-            }
+            (Err(found), _) | (_, Err(found)) => return report::refuse(&found, console),
         };
         clock.report(console, "policies compiled");
         let side = |layers, set| Side { layers, set };
@@ -94,21 +104,21 @@ impl Diff {
             },
         )
     }
-}
 
-/// One side's policies; `None` where something is wrong with them, said on standard error.
-fn read(file: &str, console: &mut Console<'_>) -> Result<Option<Layers>, Failure> {
-    let inputs = Inputs {
-        files: vec![file.to_owned()],
-    };
-    let mut loaded = load(&inputs, console)?;
-    if loaded.has_errors() {
-        for diagnostic in &loaded.diagnostics {
-            writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
+    /// One side's policies; `None` where something is wrong with them, said on standard error.
+    fn read<'f>(
+        &'f self,
+        files: impl Iterator<Item = &'f String>,
+        console: &mut Console<'_>,
+    ) -> Result<Option<Layers>, Failure> {
+        let files = self.install.iter().chain(files).cloned().collect();
+        let loaded = load(&Inputs { files }, console)?;
+        if loaded.has_errors() {
+            report::refuse(&loaded.diagnostics, console)?;
+            return Ok(None);
         }
-        return Ok(None);
+        one_set(loaded.layers).map(Some)
     }
-    Ok(loaded.layers.pop())
 }
 
 fn verdict(judgement: &Judgement) -> String {

@@ -6,7 +6,8 @@ use egress_policy::model::{
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::load::{Inputs, load};
+use crate::lists::List;
+use crate::load::{Inputs, Layers, load};
 use crate::report;
 use crate::situation::time_text;
 
@@ -38,13 +39,11 @@ impl Docs {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let loaded = load(&self.inputs, console)?;
         if loaded.has_errors() {
-            for diagnostic in &loaded.diagnostics {
-                writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
-            }
-            return Ok(Exit::Defects);
+            return report::refuse(&loaded.diagnostics, console);
         }
         let policies = loaded.layers.iter().flat_map(|layers| &layers.policies);
-        let sections: Vec<Section> = policies.flat_map(sections).collect();
+        let mut sections: Vec<Section> = policies.flat_map(sections).collect();
+        sections.extend(lists(loaded.layers.iter().flat_map(Layers::lists)));
         let page = match self.format {
             Format::Markdown => markdown(&sections),
             Format::Html => html(&sections),
@@ -54,14 +53,36 @@ impl Docs {
     }
 }
 
-/// One tier of one policy.
+/// One tier of one policy, or the lists.
 struct Section {
     title: String,
     note: String,
+    header: [&'static str; 5],
     rows: Vec<[String; 5]>,
 }
 
 const HEADER: [&str; 5] = ["rule", "who", "may reach", "action", "notes"];
+
+/// The lists in files that the destinations above come from.
+fn lists<'l>(lists: impl Iterator<Item = &'l List>) -> Option<Section> {
+    let rows: Vec<[String; 5]> = lists
+        .map(|list| {
+            [
+                list.destination.clone(),
+                list.file.clone(),
+                list.date.clone(),
+                list.entries.to_string(),
+                list.sha256.clone(),
+            ]
+        })
+        .collect();
+    (!rows.is_empty()).then(|| Section {
+        title: "Lists".to_owned(),
+        note: "Destinations that stand in files of their own, as they were reviewed.".to_owned(),
+        header: ["destination", "file", "of", "entries", "SHA-256"],
+        rows,
+    })
+}
 
 fn sections(policy: &Policy) -> Vec<Section> {
     let mut all: Vec<Section> = policy
@@ -76,6 +97,7 @@ fn sections(policy: &Policy) -> Vec<Section> {
                     "What no rule matches goes on to the next tier.".to_owned()
                 }
             },
+            header: HEADER,
             rows: tier.rules.iter().map(row).collect(),
         })
         .collect();
@@ -86,6 +108,7 @@ fn sections(policy: &Policy) -> Vec<Section> {
     all.push(Section {
         title: format!("{}: everything else", policy.head.name),
         note: format!("What no tier decides is {default}."),
+        header: HEADER,
         rows: Vec::new(),
     });
     all
@@ -200,8 +223,8 @@ fn markdown(sections: &[Section]) -> String {
         }
         lines.push(format!(
             "\n| {} |\n|{}",
-            HEADER.join(" | "),
-            "---|".repeat(HEADER.len())
+            section.header.join(" | "),
+            "---|".repeat(section.header.len())
         ));
         for row in &section.rows {
             let cells: Vec<String> = row.iter().map(|cell| markdown_text(cell)).collect();
@@ -247,7 +270,8 @@ fn html(sections: &[Section]) -> String {
         if section.rows.is_empty() {
             continue;
         }
-        let header: Vec<String> = HEADER
+        let header: Vec<String> = section
+            .header
             .iter()
             .map(|title| format!("<th>{title}</th>"))
             .collect();

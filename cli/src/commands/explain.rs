@@ -1,15 +1,17 @@
 //! `warden explain`: one question, the verdict, and why.
 
+use std::borrow::Cow;
+
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Evaluation};
 
-use super::test::{find, read_cases};
 use crate::Console;
-use crate::diagnostic::Severity;
+use crate::cases::read_cases;
+use crate::document::to_a_labels;
 use crate::exit::{Exit, Failure};
 use crate::explain::{Entry, Explanation, explain, rule_id, truth_word};
-use crate::load::{Inputs, Layers, load};
+use crate::load::{Inputs, Layers, load, one_set, read_one};
 use crate::report;
 use crate::satisfy::ordinary_address;
 use crate::situation::{Situation, parse_address, parse_caller, parse_time, parse_to};
@@ -34,6 +36,9 @@ pub(crate) struct Explain {
     /// Take policies, settings and facts from a case file instead.
     #[arg(long, value_name = "CASES", conflicts_with_all = ["files", "from", "to", "method", "sni", "address", "time", "address_check"])]
     case: Option<String>,
+    /// Install settings for the case's policies.
+    #[arg(long, value_name = "FILE", requires = "case")]
+    install: Option<String>,
     /// Which case, by its name.
     #[arg(long, value_name = "NAME", requires = "case")]
     case_name: Option<String>,
@@ -126,12 +131,7 @@ impl Explain {
             }
         }
         let Some((layers, set)) = compiled else {
-            for diagnostic in &loaded.diagnostics {
-                if diagnostic.severity == Severity::Error {
-                    writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
-                }
-            }
-            return Ok(Exit::Defects);
+            return report::refuse(&loaded.diagnostics, console);
         };
         let (situation, assumptions) = self.situation(&layers, console.now)?;
         self.answer(&explain(&layers, &set, situation, assumptions), console)
@@ -151,16 +151,13 @@ impl Explain {
 
     /// A step of a case, as the case file states its facts.
     fn explain_case(&self, shown: &str, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let ready = match read_cases(shown, console)? {
-            Ok(ready) => ready,
-            Err(found) => {
-                for diagnostic in &found {
-                    writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
-                }
-                return Ok(Exit::Defects);
-            }
+        let source = read_one(shown, console)?;
+        let ready = match read_cases(source, self.install.as_deref(), console)? {
+            Ok(Some(ready)) => ready,
+            Ok(None) => return Err(Failure::new(format!("`{shown}` is no case file"))),
+            Err(found) => return report::refuse(&found, console),
         };
-        let case = find(&ready.file, self.case_name.as_deref())?;
+        let case = ready.find(self.case_name.as_deref())?;
         let step = self
             .step
             .checked_sub(1)
@@ -169,8 +166,7 @@ impl Explain {
             step.ok_or_else(|| Failure::new(format!("the case has {} steps", case.steps.len())))?;
         let gateway = &ready.file.gateway;
         let situation = step.situation.with_facts(gateway, Situation::from_facts);
-        let layers = Layers::of_policies(shown, ready.policies, gateway.settings);
-        let mut explanation = explain(&layers, &ready.set, situation, Vec::new());
+        let mut explanation = explain(&ready.layers, &ready.set, situation, Vec::new());
         if step.limit {
             explanation.evaluation = Evaluation::Final(explanation.evaluation.at_limit());
         }
@@ -184,7 +180,11 @@ impl Explain {
         now: Option<i64>,
     ) -> Result<(Situation, Vec<String>), Failure> {
         let mut assumptions = Vec::new();
-        let mut situation = parse_to(&self.to, self.sni.as_deref())?;
+        let to = ascii_host(&self.to);
+        if let Cow::Owned(to) = &to {
+            assumptions.push(format!("the client asks for `{to}`, the name in A-labels"));
+        }
+        let mut situation = parse_to(&to, self.sni.as_deref())?;
         let first = layers.policies.first();
         let trust_domain = first
             .and_then(|policy| policy.head.trust_domains.first())
@@ -287,6 +287,9 @@ impl Explain {
                 writeln!(out, "Undecided: the given facts decide nothing yet")?;
             }
         }
+        for list in &explanation.lists {
+            writeln!(out, "by the {list}")?;
+        }
         for assumption in &explanation.assumptions {
             writeln!(out, "assumed: {assumption}")?;
         }
@@ -354,6 +357,20 @@ impl Explain {
     }
 }
 
+/// The destination with a Unicode host as every client sends it. The gateway itself never maps, so
+/// what has no such form stays, and is refused.
+fn ascii_host(to: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = to.split_once("://") else {
+        return Cow::Borrowed(to);
+    };
+    let end = rest.find(['/', ':', '?']).unwrap_or(rest.len());
+    let (host, after) = rest.split_at(end);
+    match to_a_labels(host).filter(|_| !host.is_ascii()) {
+        Some(host) => Cow::Owned(format!("{scheme}://{host}{after}")),
+        None => Cow::Borrowed(to),
+    }
+}
+
 /// The rules that came closest, in their order.
 fn nearest<'e, 'p>(considered: &'e [Entry<'p>]) -> Vec<&'e Entry<'p>> {
     let mut ranked: Vec<(usize, &Entry<'_>)> = considered.iter().enumerate().collect();
@@ -361,22 +378,6 @@ fn nearest<'e, 'p>(considered: &'e [Entry<'p>]) -> Vec<&'e Entry<'p>> {
     ranked.truncate(MAX_LISTED);
     ranked.sort_by_key(|(index, _)| *index);
     ranked.into_iter().map(|(_, entry)| entry).collect()
-}
-
-/// The one set of policies that the question is about. Manifests that carry the same policies
-/// (the contexts of one gateway) count as one.
-pub(super) fn one_set(mut layers: Vec<Layers>) -> Result<Layers, Failure> {
-    let first = layers
-        .pop()
-        .ok_or_else(|| Failure::new("no policy was found"))?;
-    match layers.iter().find(|other| other.policies != first.policies) {
-        None => Ok(first),
-        Some(other) => Err(Failure::new(format!(
-            "{} and {} carry different policies",
-            first.origin, other.origin
-        ))
-        .with_hint("ask about one of them")),
-    }
 }
 
 /// The exit code of a verdict.

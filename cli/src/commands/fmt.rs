@@ -8,6 +8,7 @@ use egress_policy::name::NamePattern;
 use crate::Console;
 use crate::document::{Documents, Place, Source, to_a_labels};
 use crate::exit::{Exit, Failure};
+use crate::lists::Folder;
 use crate::load;
 
 /// Format policy files in place: host names in their normal form (lower case, A-labels for Unicode
@@ -32,12 +33,9 @@ impl Fmt {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let mut exit = Exit::Ok;
         for shown in &self.files {
-            let source = if shown == "-" {
-                load::read_stdin(console)?
-            } else {
-                load::read_file(&console.directory.join(shown), shown)?
-            };
-            let formatted = format(&source)?;
+            let source = load::read_one(shown, console)?;
+            let folder = Folder::of(console.directory, source.name());
+            let formatted = format(&source, &folder)?;
             let changed = formatted != source.text();
             if shown == "-" && !self.check {
                 console.stdout.write_all(formatted.as_bytes())?;
@@ -59,7 +57,7 @@ impl Fmt {
 ///
 /// # Errors
 /// The text is no YAML, or would mean something else.
-pub(crate) fn format(source: &Source) -> Result<String, Failure> {
+fn format(source: &Source, folder: &Folder) -> Result<String, Failure> {
     let before = parse(source.name(), source.text())?;
     let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
     for root in before.roots() {
@@ -74,8 +72,8 @@ pub(crate) fn format(source: &Source) -> Result<String, Failure> {
         }
     }
     let text = tidy(&text);
-    let after = parse(source.name(), &text)?.with_a_labels();
-    if meaning(&before.with_a_labels()) == meaning(&after) {
+    let after = parse(source.name(), &text)?;
+    if meaning(before, folder) == meaning(after, folder) {
         Ok(text)
     } else {
         Err(Failure::new(format!(
@@ -131,7 +129,10 @@ fn tidy(text: &str) -> String {
 }
 
 /// What the documents say, names in their normal form.
-fn meaning(documents: &Documents) -> Vec<Result<Policy, String>> {
+fn meaning(documents: Documents, folder: &Folder) -> Vec<Result<Policy, String>> {
+    let mut documents = documents.with_a_labels();
+    // A list that cannot be read stands for the same on both sides.
+    load::expand(&mut documents, folder, &mut Vec::new());
     documents
         .roots()
         .map(|root| Policy::read(&root).map_err(|_| plain(root)))

@@ -44,10 +44,7 @@ impl Settings {
             .map_err(|problem| Failure::new(format!("{}: {}", self.install, problem.message())))?;
         let loaded = load(&self.inputs, console)?;
         if loaded.has_errors() {
-            for diagnostic in &loaded.diagnostics {
-                let drawn = report::human(diagnostic, console.color);
-                writeln!(console.stderr, "{drawn}\n")?;
-            }
+            report::refuse(&loaded.diagnostics, console)?;
             return Ok(None);
         }
         let [layers] = loaded.layers.as_slice() else {

@@ -1,21 +1,18 @@
 //! `warden test`: decision cases against the policies they name.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::Arc;
 
-use egress_policy::PolicySet;
-use egress_policy::case::{Case, CaseFile, PolicyRef, Subject};
-use egress_policy::model::Policy;
-use egress_policy::verdict::{Basis, Evaluation};
+use egress_policy::case::{Case, Subject};
+use egress_policy::verdict::{Basis, Code, Evaluation};
 use serde_json::{Value, json};
 
 use crate::Console;
+use crate::cases::{Ready, read_cases};
 use crate::diagnostic::Diagnostic;
-use crate::document::Documents;
 use crate::exit::{Exit, Failure};
-use crate::load::{self, Inputs};
-use crate::report;
+use crate::explain::{code_of, rule_of, verdict_word};
+use crate::load;
+use crate::report::{self, Output};
 
 /// Run decision cases: policy unit tests that a reviewer can read. Exits 4 if one fails.
 #[derive(Debug, clap::Args)]
@@ -29,118 +26,52 @@ A case file names its policies and lists questions with their answers:
     expect: {verdict: Accept, code: rule, rule: seed/apps/app1-github}
 
 Examples:
-  warden test cases/*.yaml
-  warden test cases.yaml --coverage")]
+  warden test cases/
+  warden test cases.yaml --coverage
+  warden test --install install.yaml cases.yaml --verbose")]
 pub(crate) struct Test {
-    /// Case files.
+    /// Case files, directories of them, or `-` for standard input. Install settings may stand
+    /// among the `policies` that a file names.
     #[arg(value_name = "CASES", required = true)]
     files: Vec<String>,
+    /// Install settings: the order of the policies and what is granted to each.
+    #[arg(long, value_name = "FILE")]
+    install: Option<String>,
     /// List the rules that no case touches.
     #[arg(long)]
     coverage: bool,
+    /// Say of every case what it came to, and which policy decided.
+    #[arg(long)]
+    verbose: bool,
     /// How to write the result.
     #[arg(long, value_enum, default_value_t)]
-    output: Form,
-}
-
-/// `--output`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
-    /// For people.
-    #[default]
-    Human,
-    /// One JSON object.
-    Json,
-}
-
-/// A case file, read, with its policies.
-pub(crate) struct Ready {
-    pub(crate) shown: String,
-    pub(crate) file: CaseFile,
-    pub(crate) policies: Vec<Policy>,
-    pub(crate) set: PolicySet,
-}
-
-/// Reads a case file and the policies that it names.
-///
-/// # Errors
-/// A file that cannot be read. What is wrong inside files is the inner error.
-pub(crate) fn read_cases(
-    shown: &str,
-    console: &mut Console<'_>,
-) -> Result<Result<Ready, Vec<Diagnostic>>, Failure> {
-    let source = Arc::new(load::read_file(&console.directory.join(shown), shown)?);
-    let documents = match Documents::parse(Arc::clone(&source)) {
-        Ok(documents) => documents.with_a_labels(),
-        Err(errors) => {
-            let found = errors.into_iter();
-            return Ok(Err(found
-                .map(|error| Diagnostic::of_syntax(error, &source))
-                .collect()));
-        }
-    };
-    let root = documents
-        .roots()
-        .next()
-        .ok_or_else(|| Failure::new(format!("`{shown}` is empty")))?;
-    let file = match CaseFile::read(&root) {
-        Ok(file) => file,
-        Err(defects) => {
-            let found = defects.iter();
-            return Ok(Err(found
-                .map(|defect| Diagnostic::of_defect(defect, root))
-                .collect()));
-        }
-    };
-    let mut policies = Vec::new();
-    for policy in &file.policies {
-        match policy {
-            PolicyRef::Inline(policy) => policies.push((**policy).clone()),
-            PolicyRef::Path(path) => {
-                let folder = Path::new(shown).parent().unwrap_or(Path::new(""));
-                let files = vec![folder.join(path).display().to_string()];
-                let loaded = load::load(&Inputs { files }, console)?;
-                if loaded.has_errors() {
-                    return Ok(Err(loaded.diagnostics));
-                }
-                policies.extend(loaded.layers.into_iter().flat_map(|layers| layers.policies));
-            }
-        }
-    }
-    let inspection = file.gateway.inspection.iter().map(|(name, _)| name.clone());
-    match PolicySet::compile(&policies, file.gateway.settings, inspection) {
-        Ok(set) => Ok(Ok(Ready {
-            shown: shown.to_owned(),
-            file,
-            policies,
-            set,
-        })),
-        Err(defects) => Ok(Err(defects
-            .iter()
-            .map(|defect| Diagnostic::of_defect(defect, root))
-            .collect())),
-    }
+    output: Output,
 }
 
 impl Test {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let mut report = Report::default();
-        for shown in &self.files {
-            match read_cases(shown, console)? {
-                Ok(ready) => report.add(&ready),
-                Err(found) => {
-                    for diagnostic in &found {
-                        writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
+        for argument in &self.files {
+            let folder = console.directory.join(argument).is_dir();
+            for source in load::read_sources(argument, console)? {
+                match read_cases(source, self.install.as_deref(), console)? {
+                    Ok(Some(ready)) => report.add(&ready),
+                    // A folder of cases may hold their policies too.
+                    Ok(None) if folder => {}
+                    Ok(None) => {
+                        return Err(Failure::new(format!("`{argument}` holds no case file"))
+                            .with_hint("a case file has `policies` and `cases`"));
                     }
-                    return Ok(Exit::Defects);
+                    Err(found) => return report::refuse(&found, console),
                 }
             }
         }
         match self.output {
-            Form::Json => writeln!(console.stdout, "{:#}", report.to_json())?,
-            Form::Human => report.write(console, self.coverage)?,
+            Output::Json => writeln!(console.stdout, "{:#}", report.to_json())?,
+            Output::Human => report.write(console, self.verbose, self.coverage)?,
+            Output::Github => report.annotate(console)?,
         }
-        Ok(if report.failed == 0 {
+        Ok(if report.failed().next().is_none() {
             Exit::Ok
         } else {
             Exit::CasesFailed
@@ -148,64 +79,113 @@ impl Test {
     }
 }
 
+/// What a case came to.
+struct Ran {
+    file: String,
+    case: String,
+    mismatches: Vec<String>,
+    verdict: &'static str,
+    code: Option<&'static str>,
+    rule: Option<String>,
+    policy: Option<String>,
+    /// The failure as a diagnostic at its case.
+    diagnostic: Diagnostic,
+}
+
 #[derive(Default)]
 struct Report {
-    passed: usize,
-    failed: usize,
+    ran: Vec<Ran>,
     other_subject: usize,
-    failures: Vec<(String, String, Vec<String>)>,
     rules: BTreeSet<String>,
     touched: BTreeSet<String>,
 }
 
 impl Report {
     fn add(&mut self, ready: &Ready) {
-        for policy in &ready.policies {
+        for policy in &ready.layers.policies {
             for tier in &policy.tiers {
                 let id = |rule: &str| format!("{}/{}/{rule}", policy.head.name, tier.name);
                 self.rules
                     .extend(tier.rules.iter().map(|rule| id(&rule.name)));
             }
         }
-        for case in &ready.file.cases {
-            if !case.is_for(Subject::Engine) {
-                self.other_subject += 1;
-                continue;
-            }
-            let touched = &mut self.touched;
-            let mismatches = case.check(&ready.file.gateway, |facts| {
-                let evaluation = ready.set.evaluate(facts);
-                touched.extend(rules_of(&evaluation));
-                evaluation
-            });
-            if mismatches.is_empty() {
-                self.passed += 1;
+        for (index, case) in ready.file.cases.iter().enumerate() {
+            if case.is_for(Subject::Engine) {
+                self.run(ready, index, case);
             } else {
-                self.failed += 1;
-                let lines = mismatches.iter().map(ToString::to_string).collect();
-                self.failures
-                    .push((ready.shown.clone(), case.name.clone(), lines));
+                self.other_subject += 1;
             }
         }
+    }
+
+    fn run(&mut self, ready: &Ready, index: usize, case: &Case) {
+        let touched = &mut self.touched;
+        let mut last = Evaluation::Undecided;
+        let mismatches = case.check(&ready.file.gateway, |facts| {
+            let evaluation = ready.set.evaluate(facts);
+            touched.extend(rules_of(&evaluation));
+            last = evaluation;
+            evaluation
+        });
+        if case.steps.last().is_some_and(|step| step.limit) {
+            last = Evaluation::Final(last.at_limit());
+        }
+        let mismatches: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
+        let file = ready.source.name().to_owned();
+        let message = format!("{}: {}", case.name, mismatches.join("; "));
+        let (rule, policy) = rule_of(&last).unzip();
+        self.ran.push(Ran {
+            file,
+            case: case.name.clone(),
+            diagnostic: Diagnostic::error("case", ready.place(index), message, None),
+            mismatches,
+            verdict: verdict_word(&last),
+            code: code_of(&last).map(Code::as_str),
+            rule,
+            policy,
+        });
+    }
+
+    fn failed(&self) -> impl Iterator<Item = &Ran> {
+        self.ran.iter().filter(|ran| !ran.mismatches.is_empty())
     }
 
     fn untouched(&self) -> Vec<&String> {
         self.rules.difference(&self.touched).collect()
     }
 
-    fn write(&self, console: &mut Console<'_>, coverage: bool) -> Result<(), Failure> {
+    fn summary(&self) -> String {
+        let failed = self.failed().count();
+        let live = if self.other_subject > 0 {
+            format!(", {} for a live gateway only", self.other_subject)
+        } else {
+            String::new()
+        };
+        let passed = self.ran.len() - failed;
+        format!("{passed} passed, {failed} failed{live}")
+    }
+
+    fn write(
+        &self,
+        console: &mut Console<'_>,
+        verbose: bool,
+        coverage: bool,
+    ) -> Result<(), Failure> {
         let out = &mut *console.stdout;
-        for (file, name, lines) in &self.failures {
-            writeln!(out, "FAILED {file}: {name}")?;
-            for line in lines {
+        for ran in &self.ran {
+            if !ran.mismatches.is_empty() {
+                writeln!(out, "FAILED {}: {}", ran.file, ran.case)?;
+            } else if verbose {
+                writeln!(out, "passed {}: {}", ran.file, ran.case)?;
+            }
+            for line in &ran.mismatches {
                 writeln!(out, "    {line}")?;
             }
+            if verbose {
+                writeln!(out, "    {}", ran.decision())?;
+            }
         }
-        write!(out, "{} passed, {} failed", self.passed, self.failed)?;
-        if self.other_subject > 0 {
-            write!(out, ", {} for a live gateway only", self.other_subject)?;
-        }
-        writeln!(out)?;
+        writeln!(out, "{}", self.summary())?;
         if coverage {
             let untouched = self.untouched();
             writeln!(
@@ -221,19 +201,52 @@ impl Report {
         Ok(())
     }
 
+    fn annotate(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        for ran in self.failed() {
+            writeln!(console.stdout, "{}", report::github(&ran.diagnostic))?;
+        }
+        writeln!(console.stdout, "{}", self.summary())?;
+        Ok(())
+    }
+
     fn to_json(&self) -> Value {
         let failures: Vec<Value> = self
-            .failures
-            .iter()
-            .map(|(file, case, lines)| json!({"file": file, "case": case, "mismatches": lines}))
+            .failed()
+            .map(|ran| json!({"file": ran.file, "case": ran.case, "mismatches": ran.mismatches}))
             .collect();
+        let cases: Vec<Value> = self.ran.iter().map(Ran::to_json).collect();
         json!({
-            "passed": self.passed,
-            "failed": self.failed,
+            "passed": self.ran.len() - failures.len(),
+            "failed": failures.len(),
             "liveOnly": self.other_subject,
             "failures": failures,
+            "cases": cases,
             "rules": self.rules.len(),
             "untouched": self.untouched(),
+        })
+    }
+}
+
+impl Ran {
+    /// What decided in the end.
+    fn decision(&self) -> String {
+        let code = self.code.map(|code| format!(" ({code})"));
+        let by = self.rule.as_ref().map(|rule| format!(" by {rule}"));
+        let policy = self.policy.as_ref();
+        let policy = policy.map(|policy| format!(", policy {policy} decides"));
+        let parts = [by, code, policy].map(Option::unwrap_or_default);
+        format!("{}{}", self.verdict, parts.concat())
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "file": self.file,
+            "case": self.case,
+            "passed": self.mismatches.is_empty(),
+            "verdict": self.verdict,
+            "code": self.code,
+            "rule": self.rule,
+            "policy": self.policy,
         })
     }
 }
@@ -249,17 +262,4 @@ fn rules_of(evaluation: &Evaluation<'_>) -> Vec<String> {
         .filter(|ruling| matches!(ruling.basis, Basis::Rule { .. }))
         .map(|ruling| ruling.basis.to_string())
         .collect()
-}
-
-/// A case by its name, or the only one.
-pub(crate) fn find<'c>(file: &'c CaseFile, name: Option<&str>) -> Result<&'c Case, Failure> {
-    let found = match name {
-        Some(name) => file.cases.iter().find(|case| case.name == name),
-        None if file.cases.len() > 1 => {
-            return Err(Failure::new("the file holds several cases")
-                .with_hint("choose one with --case-name"));
-        }
-        None => file.cases.first(),
-    };
-    found.ok_or_else(|| Failure::new(format!("no case is named `{}`", name.unwrap_or_default())))
 }

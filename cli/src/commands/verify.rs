@@ -9,11 +9,10 @@ use egress_policy::name::Name;
 use egress_render::audit;
 use serde_json::json;
 
-use super::explain::one_set;
 use super::manifests::{Settings, read_json};
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::load::{Inputs, Layers, load};
+use crate::load::{Inputs, Layers, load, one_set};
 use crate::progress::Progress;
 use crate::report::{self, Output};
 use crate::situation::parse_caller;

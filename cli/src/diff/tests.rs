@@ -25,7 +25,10 @@ fn layers(document: &Value) -> Layers {
     let settings = Settings {
         address_check: AddressCheck::Upstream,
     };
-    Layers::of_policies("test", vec![policy], settings)
+    let mut layers = Layers::new("test");
+    layers.policies.push(policy);
+    layers.settings = settings;
+    layers
 }
 
 fn pick(choices: &'static [&'static str]) -> impl Strategy<Value = Value> {

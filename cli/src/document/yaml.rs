@@ -11,6 +11,21 @@ use super::{Builder, Id, MAX_DEPTH, MAX_NODES, SyntaxError, Value};
 /// Most unquoted `*` that are reported in one run: each costs another reading of the text.
 const MAX_STARS: usize = 20;
 
+/// What usually is behind the scanner's words.
+const SCAN_HINTS: &[(&str, &str)] = &[
+    ("tab", "indent with spaces"),
+    (
+        "':'",
+        "is a `[` or `{` before it left open, a quote missing, or the indentation another?",
+    ),
+    ("',' or", "is a `[` or `{` before it left open?"),
+    ("quoted scalar", "the quote that opens here is never closed"),
+    (
+        "block",
+        "lines of one list or mapping start in the same column",
+    ),
+];
+
 pub(super) fn parse(text: &str) -> Result<Builder, Vec<SyntaxError>> {
     let mut stars: Vec<SyntaxError> = Vec::new();
     let mut patched = text.to_owned();
@@ -154,7 +169,11 @@ impl Reader {
 
     fn scan_error(&self, error: &ScanError) -> SyntaxError {
         let at = self.offsets.byte(*error.marker());
-        fault(at..at, error.info(), None)
+        let hint = SCAN_HINTS
+            .iter()
+            .find(|(words, _)| error.info().contains(words))
+            .map(|(_, hint)| (*hint).to_owned());
+        fault(at..at, error.info(), hint)
     }
 
     fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), SyntaxError> {

@@ -37,11 +37,13 @@ pub(crate) enum Lint {
     PrivateAllowed,
     /// The first policy accepts what no rule names.
     DefaultAccept,
+    /// A list of destinations that nobody renewed for long, or that is from the future.
+    ListDate,
 }
 
 impl Lint {
     /// Every lint.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::UnreachableRule,
         Self::LabelsAlone,
         Self::WideName,
@@ -59,6 +61,7 @@ impl Lint {
         Self::ClusterIsAClaim,
         Self::PrivateAllowed,
         Self::DefaultAccept,
+        Self::ListDate,
     ];
 
     /// The stable word.
@@ -81,6 +84,7 @@ impl Lint {
             Self::ClusterIsAClaim => "cluster_is_a_claim",
             Self::PrivateAllowed => "private_allowed",
             Self::DefaultAccept => "default_accept",
+            Self::ListDate => "list_date",
         }
     }
 
@@ -118,6 +122,9 @@ impl Lint {
             }
             Self::PrivateAllowed => "name the hosts that are inside, without a wildcard",
             Self::DefaultAccept => "let the first policy deny by default",
+            Self::ListDate => {
+                "take the list anew, review what changed, and write its day and digest"
+            }
         }
     }
 
@@ -172,6 +179,9 @@ impl Lint {
             }
             Self::DefaultAccept => {
                 "What no rule of the first policy denies is accepted. Only a later policy, under a\nstricter first one, can safely do that."
+            }
+            Self::ListDate => {
+                "A list in a file is as good as the day on which it was taken. After 90 days some of\nits names have changed hands or lead nowhere; a day in the future was not the day."
             }
         }
     }

@@ -63,6 +63,10 @@ struct Here {
 }
 
 impl Here {
+    const fn rule(&self) -> (usize, usize) {
+        (self.tier, self.rule)
+    }
+
     fn path(&self, field: &str) -> egress_policy::defect::FieldPath {
         rule_path(self.tier, self.rule, field)
     }
@@ -155,10 +159,10 @@ fn lint_to(rule: &Rule, to: &To, here: &Here, surroundings: &Surroundings, found
 }
 
 fn lint_pattern(pattern: &NamePattern, to: &To, here: &Here, found: &mut Findings) {
-    let path = here.path("to");
+    let written = |text: &str| NamePattern::parse(text).is_ok_and(|one| one == *pattern);
     let base = match pattern {
         NamePattern::Exact(name) => {
-            lint_exact(name, &path, found);
+            lint_exact(name, here, &written, found);
             return;
         }
         NamePattern::Suffix(base) | NamePattern::OneBelow(base) => base.as_str().to_owned(),
@@ -176,32 +180,32 @@ fn lint_pattern(pattern: &NamePattern, to: &To, here: &Here, found: &mut Finding
     let listed = psl::suffix(base.as_bytes()).is_some_and(|suffix| suffix.is_known());
     if here.opens && is_suffix && listed {
         let message = format!("`{pattern}`: `{base}` is a public suffix");
-        found.add(Lint::WideName, &path, message);
+        found.add_entry(Lint::WideName, here.rule(), &written, message);
     }
     if to.allow_private {
         let message = format!("`{pattern}` may lead to private addresses");
-        found.add(Lint::PrivateAllowed, &path, message);
+        found.add_entry(Lint::PrivateAllowed, here.rule(), &written, message);
     }
 }
 
-fn lint_exact(name: &Name, path: &egress_policy::defect::FieldPath, found: &mut Findings) {
+fn lint_exact(name: &Name, here: &Here, written: &dyn Fn(&str) -> bool, found: &mut Findings) {
     let text = name.as_str();
     let last = text.rsplit('.').next().unwrap_or(text);
     if !text.contains('.') || NEVER_PUBLIC.contains(&last) {
         let message = format!("no public resolver knows `{text}`");
-        found.add(Lint::NeverResolves, path, message);
+        found.add_entry(Lint::NeverResolves, here.rule(), written, message);
     }
 }
 
 fn lint_network(network: &IpNet, here: &Here, surroundings: &Surroundings, found: &mut Findings) {
-    let path = here.path("to");
+    let written = |text: &str| text.parse::<IpNet>().is_ok_and(|one| one == *network);
     let wide = match network {
         IpNet::V4(v4) => v4.prefix_len() < 8,
         IpNet::V6(v6) => v6.prefix_len() < 20,
     };
     if wide {
         let message = format!("`{network}` is a good part of the internet");
-        found.add(Lint::WideNetwork, &path, message);
+        found.add_entry(Lint::WideNetwork, here.rule(), &written, message);
         return;
     }
     let cluster = surroundings
@@ -210,9 +214,9 @@ fn lint_network(network: &IpNet, here: &Here, surroundings: &Surroundings, found
         .find(|inside| inside.contains(network) || network.contains(*inside));
     if let Some(inside) = cluster {
         let message = format!("`{network}` meets the cluster network `{inside}`");
-        found.add(Lint::InsideNetwork, &path, message);
+        found.add_entry(Lint::InsideNetwork, here.rule(), &written, message);
     } else if let Some(kind) = special(network.addr()) {
         let message = format!("`{network}` holds {kind} addresses");
-        found.add(Lint::InsideNetwork, &path, message);
+        found.add_entry(Lint::InsideNetwork, here.rule(), &written, message);
     }
 }

@@ -219,15 +219,20 @@ fn a_rule_that_is_hidden() {
 
 #[test]
 fn a_public_suffix() {
-    assert_snapshot!(check("[api.weather.gov]", "[\"*.co.uk\"]"), @"
+    assert_snapshot!(check("[api.weather.gov]", "[\"*.co.uk\"]"), @r#"
     warning[wide_name]: `*.co.uk`: `co.uk` is a public suffix
-      --> policy.yaml:27:11
+      --> policy.yaml:10:29
+       |
+    10 |     weather: {domainNames: ["*.co.uk"], ports: [80, 443]}
+       |                             ^^^^^^^^^
+       |
+      ::: policy.yaml:27:12
        |
     27 |       to: [{destination: weather}]
-       |           ^^^^^^^^^^^^^^^^^^^^^^^^
+       |            ---------------------- for this rule
        |
        = help: name the domains below it that are really needed
-    ");
+    "#);
 }
 
 #[test]
@@ -268,10 +273,10 @@ fn an_exception_that_has_ended_and_has_no_owner() {
 fn a_private_network() {
     assert_snapshot!(check("203.0.113.7/32", "10.1.0.0/16"), @"
     warning[inside_network]: `10.1.0.0/16` holds private addresses
-      --> policy.yaml:23:11
+      --> policy.yaml:23:24
        |
     23 |       to: [{networks: [10.1.0.0/16], ports: [22], protocols: [TCP]}]
-       |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+       |                        ^^^^^^^^^^^
        |
        = help: traffic inside the cluster does not go through the gateway; delete it or name outside networks
     ");

@@ -407,6 +407,10 @@ fn defects_of_a_policy_with_place_and_message() {
             "spec.destinations.a.destination: unknown field `destination`",
         ),
         (
+            format!("{identity}{tiers}  destinations: {{a: {{file: a.txt, ports: [443]}}}}\n"),
+            "spec.destinations.a.file: `file`: the gateway reads no lists from files",
+        ),
+        (
             format!("{identity}{tiers}  shadowWorkloads: [{{namespaces: [a]}}]\n"),
             "spec.shadowWorkloads[0]: `expires` is missing",
         ),

@@ -209,11 +209,13 @@ fn is_label_text(text: &str) -> bool {
 pub(super) fn check_method(text: &str) -> Result<(), String> {
     if text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
         Ok(())
-    } else {
+    } else if text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-') {
+        let upper = text.to_ascii_uppercase();
         Err(format!(
-            "methods are case-sensitive; did you mean `{}`?",
-            text.to_ascii_uppercase()
+            "methods are case-sensitive; did you mean `{upper}`?"
         ))
+    } else {
+        Err("a method is one word in capitals, such as GET".to_owned())
     }
 }
 

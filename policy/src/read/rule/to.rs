@@ -42,6 +42,9 @@ pub(super) fn read_to<N: Node>(
         .then(|| fields.take("destination"))
         .flatten();
     let destination = destination.map(|node| text(&node, &at.field("destination"), defects));
+    if named.is_none() {
+        refuse_file(&mut fields, at, defects);
+    }
     let place = take_place(&mut fields, at, defects);
     let mut element = take_narrowing(&mut fields, at, defects);
     fields.finish(at, defects);
@@ -89,6 +92,21 @@ pub(super) fn read_to<N: Node>(
 fn carry_http(to: &mut To, rule: RuleShape) {
     if to.tls.is_some() && !rule.deny {
         to.protocols = vec![Protocol::Http];
+    }
+}
+
+/// A list in a file is written out by the command that reads the policy file. Here it would be a
+/// destination that nobody knows.
+fn refuse_file<N: Node>(fields: &mut Fields<'_, N>, at: &At<'_>, defects: &mut Defects) {
+    for name in ["file", "sha256", "date"] {
+        if fields.take(name).is_some() {
+            defects.add(
+                DefectKind::UnknownField,
+                &at.field(name),
+                format!("`{name}`: the gateway reads no lists from files"),
+                "give it what `warden render` writes, where the list is written out".to_owned(),
+            );
+        }
     }
 }
 

@@ -1,0 +1,142 @@
+//! Case files with their policies, for the commands that put cases to the engine.
+
+use std::sync::Arc;
+
+use egress_policy::PolicySet;
+use egress_policy::case::{Case, CaseFile, PolicyRef};
+
+use crate::Console;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::document::{self, Documents, Source};
+use crate::exit::Failure;
+use crate::lists::{self, Folder};
+use crate::load::{Layers, Reader, Unit, parse};
+
+/// A case file, read, with its policies.
+pub(crate) struct Ready {
+    pub(crate) source: Arc<Source>,
+    pub(crate) file: CaseFile,
+    pub(crate) layers: Layers,
+    pub(crate) set: PolicySet,
+    documents: Arc<Documents>,
+}
+
+impl Ready {
+    /// Where a case stands, by its number.
+    pub(crate) fn place(&self, case: usize) -> Place {
+        let root = self.documents.roots().next();
+        let cases = root.and_then(|root| root.field("cases"));
+        let case = cases.and_then(|cases| cases.items().nth(case));
+        case.map_or_else(
+            || Place {
+                source: Arc::clone(&self.source),
+                span: 0..0,
+            },
+            Place::from,
+        )
+    }
+
+    /// A case by its name, or the only one.
+    pub(crate) fn find(&self, name: Option<&str>) -> Result<&Case, Failure> {
+        let cases = &self.file.cases;
+        let found = match name {
+            Some(name) => cases.iter().find(|case| case.name == name),
+            None if cases.len() > 1 => {
+                return Err(Failure::new("the file holds several cases")
+                    .with_hint("choose one with --case-name"));
+            }
+            None => cases.first(),
+        };
+        found
+            .ok_or_else(|| Failure::new(format!("no case is named `{}`", name.unwrap_or_default())))
+    }
+}
+
+/// What is wrong inside files, if anything.
+pub(crate) type Checked<T> = Result<T, Vec<Diagnostic>>;
+
+/// Reads a case file and the policies that it names; `None` if it is no case file at all.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(crate) fn read_cases(
+    source: Source,
+    install: Option<&str>,
+    console: &mut Console<'_>,
+) -> Result<Checked<Option<Ready>>, Failure> {
+    let source = Arc::new(source);
+    let mut documents = match parse(&source) {
+        Ok(documents) => documents,
+        Err(found) => return Ok(Err(found)),
+    };
+    let is_case_file = |root: document::Place<'_>| root.field("cases").is_some();
+    if !documents.roots().next().is_some_and(is_case_file) {
+        return Ok(Ok(None));
+    }
+    let folder = Folder::of(console.directory, source.name());
+    let mut found = Vec::new();
+    let mut lists = Vec::new();
+    for policy in inline_policies(&documents) {
+        lists.push(lists::expand(&mut documents, policy, &folder, &mut found));
+    }
+    let documents = Arc::new(documents);
+    let Some(root) = documents.roots().next() else {
+        return Ok(Ok(None));
+    };
+    let file = match CaseFile::read(&root) {
+        Ok(file) if found.is_empty() => file,
+        Ok(_) => return Ok(Err(found)),
+        Err(defects) => {
+            let defects = defects.iter();
+            found.extend(defects.map(|defect| Diagnostic::of_defect(defect, root)));
+            return Ok(Err(found));
+        }
+    };
+    let mut reader = Reader::new();
+    if let Some(install) = install {
+        reader.read(install, console)?;
+    }
+    let mut inline = inline_policies(&documents).into_iter().zip(lists);
+    for policy in &file.policies {
+        match policy {
+            PolicyRef::Path(path) => reader.read(&folder.shown(path), console)?,
+            PolicyRef::Inline(_) => {
+                if let Some((root, lists)) = inline.next() {
+                    reader.read_unit(Unit::new(&documents, root, lists));
+                }
+            }
+        }
+    }
+    let loaded = reader.finish();
+    if loaded.has_errors() {
+        return Ok(Err(loaded.diagnostics));
+    }
+    let together = Layers::new(source.name());
+    let mut layers = loaded.layers.into_iter().fold(together, Layers::joined);
+    layers.settings = file.gateway.settings;
+    if layers.inspection.is_none() || !file.gateway.inspection.is_empty() {
+        let names = file.gateway.inspection.iter().map(|(name, _)| name.clone());
+        layers.inspection = Some(names.collect());
+    }
+    Ok(match layers.compile() {
+        Ok(set) => Ok(Some(Ready {
+            source,
+            file,
+            layers,
+            set,
+            documents,
+        })),
+        Err(found) => Err(found),
+    })
+}
+
+/// The policies that are written out in a case file.
+fn inline_policies(documents: &Documents) -> Vec<u32> {
+    let root = documents.roots().next();
+    let policies = root.and_then(|root| root.field("policies"));
+    let items = policies.into_iter().flat_map(document::Place::items);
+    items
+        .filter(|policy| policy.text().is_none())
+        .map(document::Place::id)
+        .collect()
+}
