@@ -257,41 +257,6 @@ fn defects_of_a_rule_with_place_and_message() {
             &["to[0].allowPrivate: `allowPrivate` goes with `domainNames`"],
         ),
         (
-            "{name: r, action: Accept, to: [{networks: [192.0.2.0/24], tls: {originate: true}}]}",
-            &["to[0].tls: `tls` goes with `domainNames`"],
-        ),
-        (
-            "{name: r, action: Accept, to: [{domainNames: [a.example], tls: {originate: false}}]}",
-            &["to[0].tls.originate: `originate` is true, or `tls` is left out"],
-        ),
-        (
-            "{name: r, action: Accept, to: [{destination: web, tls: {originate: true}}]}",
-            &["to[0].tls: `tls` belongs to the destination itself"],
-        ),
-        (
-            "{name: r, action: Accept, to: [{domainNames: [a.example], tls: {originate: true}}]}",
-            &["to[0].ports: `tls` needs `ports`"],
-        ),
-        (
-            "{name: r, action: Accept, to: [{destination: paid, protocols: [TLS]}]}",
-            &["to[0].protocols: where the gateway originates TLS the application speaks HTTP"],
-        ),
-        (
-            "{name: r, action: Accept, to: [{domainNames: [a.example], ports: [443], tls: {originate: true, caCertificates: ca.pem/../x, verify: false}}]}",
-            &[
-                "to[0].tls.caCertificates: `ca.pem/../x` is neither",
-                "to[0].tls.verify: unknown field `verify`",
-            ],
-        ),
-        (
-            "{name: r, action: Accept, to: [{domainNames: [a.example], ports: [443], tls: {originate: true, clientCertificate: /etc/key}}]}",
-            &["to[0].tls.clientCertificate: `/etc/key` is no name of a secret"],
-        ),
-        (
-            "{name: r, action: Accept, to: [{domainNames: [a.example], ports: [443], tls: {originate: true, sni: \"*.a.example\"}}]}",
-            &["to[0].tls.sni: `*.a.example` is a pattern"],
-        ),
-        (
             "{name: r, action: Accept, from: [{namespaces: [a]}], to: [{domainNames: [a.example], ports: [53], protocols: [UDP]}]}",
             &["to[0].protocols: UDP needs `networks` and `ports`"],
         ),
@@ -341,6 +306,52 @@ fn defects_of_a_rule_with_place_and_message() {
             ],
         ),
     ];
+    as_in_table(table);
+}
+
+#[test]
+fn defects_of_tls_origination() {
+    as_in_table(&[
+        (
+            "{name: r, action: Accept, to: [{networks: [192.0.2.0/24], tls: {originate: true}}]}",
+            &["to[0].tls: `tls` goes with `domainNames`"],
+        ),
+        (
+            "{name: r, action: Accept, to: [{domainNames: [a.example], tls: {originate: false}}]}",
+            &["to[0].tls.originate: `originate` is true, or `tls` is left out"],
+        ),
+        (
+            "{name: r, action: Accept, to: [{destination: web, tls: {originate: true}}]}",
+            &["to[0].tls: `tls` belongs to the destination itself"],
+        ),
+        (
+            "{name: r, action: Accept, to: [{domainNames: [a.example], tls: {originate: true}}]}",
+            &["to[0].ports: `tls` needs `ports`"],
+        ),
+        (
+            "{name: r, action: Accept, to: [{destination: paid, protocols: [TLS]}]}",
+            &["to[0].protocols: where the gateway originates TLS the application speaks HTTP"],
+        ),
+        (
+            "{name: r, action: Accept, to: [{domainNames: [a.example], ports: [443], tls: {originate: true, caCertificates: ca.pem/../x, verify: false}}]}",
+            &[
+                "to[0].tls.caCertificates: `ca.pem/../x` is neither",
+                "to[0].tls.verify: unknown field `verify`",
+            ],
+        ),
+        (
+            "{name: r, action: Accept, to: [{domainNames: [a.example], ports: [443], tls: {originate: true, clientCertificate: /etc/key}}]}",
+            &["to[0].tls.clientCertificate: `/etc/key` is no name of a secret"],
+        ),
+        (
+            "{name: r, action: Accept, to: [{domainNames: [a.example], ports: [443], tls: {originate: true, sni: \"*.a.example\"}}]}",
+            &["to[0].tls.sni: `*.a.example` is a pattern"],
+        ),
+    ]);
+}
+
+/// Rules, and how each of their defects begins.
+fn as_in_table(table: &[(&str, &[&str])]) {
     for (text, expected) in table {
         let found = wrong(text);
         let as_expected = found.len() == expected.len()
