@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use crate::attachment::{Attachment, AttachmentId, Treatment};
 use crate::config::NodeConfig;
@@ -155,12 +156,16 @@ impl Guard {
         let used = |keys: &[&str]| self.store.used_by_another(&attachment.id, keys);
         let link_shared = used(&[&link])?;
         let (mut shared, mut shared_with_link) = (BTreeSet::new(), BTreeSet::new());
-        for address in attachment.addresses.iter().map(ToString::to_string) {
-            if used(&[&address, &link])? {
-                shared_with_link.insert(address.clone());
+        for address in &attachment.addresses {
+            let text = address.to_string();
+            if used(&[&text, &link])? {
+                shared_with_link.insert(text.clone());
+                if let IpAddr::V6(address) = address {
+                    shared_with_link.insert(rules::raw(*address));
+                }
             }
-            if used(&[&address])? {
-                shared.insert(address);
+            if used(&[&text])? {
+                shared.insert(text);
             }
         }
         let quoted = format!("\"{}\"", attachment.host_link);

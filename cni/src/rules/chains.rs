@@ -13,6 +13,17 @@ const LOG_LIMIT: &str = "limit rate 5/second burst 20 packets";
 const NEIGHBOUR: &str = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, \
 mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }";
 
+/// The address that a neighbour advertisement is about (RFC 4861, section 4.4), by its place:
+/// nftables 1.0.6 has no name for it.
+const TARGET: &str = "@th,64,128";
+
+/// What pods may use towards the cluster. Whatever carries packets inside packets is absent:
+/// another node might unpack them and send them on under another source address.
+const CLUSTER_PROTOCOLS: &str = "{ tcp, udp, sctp, icmp, icmpv6 }";
+
+/// The same for overlays over UDP: VXLAN, VXLAN-GPE, Geneve, and VXLAN on Linux's own port.
+const OVERLAY_PORTS: &str = "{ 4789, 4790, 6081, 8472 }";
+
 /// Where such messages go when they stay on the link. To a unicast address elsewhere a host
 /// would forward them like any packet. The cluster is here for neighbours on one bridge.
 fn neighbour_on_link() -> Vec<String> {
@@ -69,6 +80,11 @@ fn sets(family: Family) -> Vec<(String, String)> {
     }
     if family == Family::Bridge {
         all.push(("gateway_if".to_owned(), "type ifname;".to_owned()));
+        // The addresses a neighbour advertisement may be about, as the packet holds them.
+        all.push((
+            "advertised6".to_owned(),
+            format!("typeof iifname . {TARGET};"),
+        ));
     }
     all
 }
@@ -81,6 +97,7 @@ pub(super) fn chains(family: Family) -> &'static [(&'static str, &'static str)] 
         Family::Inet => &[
             ("refuse_source", ""),
             ("refuse", ""),
+            ("refuse_service", ""),
             ("source", ""),
             ("workload_common", ""),
             ("workload_forward", ""),
@@ -139,13 +156,14 @@ pub(super) fn declare(text: &mut String) {
 
 /// Writes the rules into the (empty) chains.
 pub(super) fn rules(text: &mut String, mode: Mode) {
-    let last = match mode {
-        Mode::Enforce => "drop",
-        Mode::Count => "accept",
+    let (last, unreachable, pass_by) = match mode {
+        Mode::Enforce => ("drop", "reject", "drop"),
+        Mode::Count => ("accept", "accept", "continue"),
     };
     let routed = [
         ("refuse_source", refuse_link("source", last)),
         ("refuse", refuse_pod(last)),
+        ("refuse_service", refuse_pod(unreachable)),
         ("source", source()),
         ("workload_common", workload_common()),
         ("workload_forward", workload_forward()),
@@ -154,7 +172,7 @@ pub(super) fn rules(text: &mut String, mode: Mode) {
         ("gateway_forward", gateway_forward()),
         ("gateway_node", node("gateway_common")),
         ("prerouting", lines(&["iifname @guarded_if goto source"])),
-        ("forward", forward()),
+        ("forward", forward(pass_by)),
         ("input", dispatch("workload_node", "gateway_node")),
     ];
     for (chain, body) in routed {
@@ -224,22 +242,35 @@ fn refuse_pod(last: &str) -> Vec<String> {
 /// Not even with the pod's own address may it advertise routes or redirect (CVE-2020-10749).
 const STEERING: &str = "icmpv6 type { nd-router-advert, nd-redirect } goto refuse_source";
 
+/// A packet that names further hops of its own is judged by the first of them only (RFC 791
+/// source routes, RFC 8200 routing headers).
+const SOURCE_ROUTES: [&str; 3] = [
+    "ip option lsrr exists goto refuse_source",
+    "ip option ssrr exists goto refuse_source",
+    "exthdr rt exists goto refuse_source",
+];
+
 /// The pod's own addresses, and neighbour discovery from link-local or no address.
 fn source() -> Vec<String> {
     let mut rules = lines(&[STEERING]);
+    rules.extend(lines(&SOURCE_ROUTES));
     rules.extend(both("iifname . IP saddr @own~ accept"));
     rules.push(format!("ip6 saddr {{ ::, fe80::/10 }} {NEIGHBOUR} accept"));
     rules.push("goto refuse_source".to_owned());
     rules
 }
 
-/// On a bridge also ARP: only for the pod's own addresses, so that no pod takes over the
-/// address of another pod or of the node. Sender 0.0.0.0 is an address probe (RFC 5227).
+/// On a bridge also ARP and neighbour advertisements: only for the pod's own addresses, so
+/// that no pod takes over the address of another pod or of the node. Sender 0.0.0.0 is an
+/// address probe (RFC 5227). Link-local addresses are not known at ADD and may be anybody's.
 fn arp_and_source() -> Vec<String> {
     let mut rules = lines(&[
         "iifname . arp saddr ip @own4 accept",
         "arp saddr ip 0.0.0.0 accept",
     ]);
+    rules.push(format!(
+        "icmpv6 type nd-neighbor-advert @th,64,10 != 0x3fa iifname . {TARGET} != @advertised6 goto refuse_source"
+    ));
     rules.extend(source());
     rules
 }
@@ -253,12 +284,12 @@ fn replies() -> Vec<String> {
 
 /// New TCP state may only come from a SYN: otherwise the outside end of a flow that was
 /// running before the guard could pass for its originator, and the pod's half for replies
-/// (`nf_conntrack_tcp_loose`).
-fn forward() -> Vec<String> {
+/// (`nf_conntrack_tcp_loose`). `pass_by` is what becomes of it.
+fn forward(pass_by: &str) -> Vec<String> {
     let mut rules = Vec::new();
     for class in ["pod", "gateway_pod"] {
         rules.extend(both(&format!(
-            "ct state new tcp flags & (syn | ack) != syn IP saddr != @cluster~ IP daddr @{class}~ counter drop"
+            "ct state new tcp flags & (syn | ack) != syn IP saddr != @cluster~ IP daddr @{class}~ IP daddr != @count_only~ counter {pass_by}"
         )));
     }
     rules.extend(dispatch("workload_forward", "gateway_forward"));
@@ -286,15 +317,22 @@ fn workload_common() -> Vec<String> {
 /// cluster networks. A Service address that is still there when the packet is forwarded has
 /// no endpoint.
 fn workload_forward() -> Vec<String> {
-    let mut rules = lines(&[
-        "jump workload_common",
-        "meta l4proto { tcp, udp } th dport { 53, 853 } goto refuse",
-    ]);
+    let mut rules = lines(&["jump workload_common"]);
+    rules.extend(no_resolver_no_tunnel());
     rules.extend(both("IP daddr @gateway~ goto refuse"));
     rules.extend(both("IP daddr @cluster~ accept"));
-    rules.extend(both("IP daddr @service~ reject"));
+    rules.extend(both("IP daddr @service~ goto refuse_service"));
     rules.push("goto refuse".to_owned());
     rules
+}
+
+/// What is closed even to an address in the cluster networks.
+fn no_resolver_no_tunnel() -> Vec<String> {
+    vec![
+        format!("meta l4proto != {CLUSTER_PROTOCOLS} goto refuse"),
+        "meta l4proto { tcp, udp } th dport { 53, 853 } goto refuse".to_owned(),
+        format!("udp dport {OVERLAY_PORTS} goto refuse"),
+    ]
 }
 
 /// To the node itself: only what `common` names. The node's own addresses on a pod bridge
@@ -343,7 +381,7 @@ fn lateral(reach: &str) -> Vec<String> {
 
 fn workload_lateral() -> Vec<String> {
     let mut rules = lateral("reach");
-    rules.push("meta l4proto { tcp, udp } th dport { 53, 853 } goto refuse".to_owned());
+    rules.extend(no_resolver_no_tunnel());
     rules.extend(both(
         "IP daddr @gateway~ tcp flags & (syn | ack) != syn accept",
     ));

@@ -1,7 +1,7 @@
 //! The set elements that stand for one pod.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::TABLE;
 use crate::attachment::{Attachment, Treatment};
@@ -52,6 +52,12 @@ impl fmt::Display for Element {
     }
 }
 
+/// An address as nftables writes raw bytes of a packet.
+#[must_use]
+pub fn raw(address: Ipv6Addr) -> String {
+    format!("{:#x}", u128::from(address))
+}
+
 /// Picks the set of an address family.
 fn by_family(address: IpAddr, v4: &'static str, v6: &'static str) -> &'static str {
     if address.is_ipv4() { v4 } else { v6 }
@@ -89,6 +95,10 @@ pub fn elements(attachment: &Attachment, treatment: &Treatment) -> Vec<Element> 
         let (key, own) = (address.to_string(), format!("{link} . {address}"));
         for family in Family::ALL {
             push(family, by_family(*address, "own4", "own6"), &own);
+        }
+        if let IpAddr::V6(address) = address {
+            let key = format!("{link} . {}", raw(*address));
+            push(Family::Bridge, "advertised6", &key);
         }
         let class = if gateway {
             by_family(*address, "gateway_pod4", "gateway_pod6")

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::{Element, Family};
 
 /// The sets whose elements stand for pods.
-const POD_SETS: [&str; 17] = [
+const POD_SETS: [&str; 18] = [
     "guarded_if",
     "gateway_if",
     "dropped_if",
@@ -13,6 +13,7 @@ const POD_SETS: [&str; 17] = [
     "count_only_if",
     "own4",
     "own6",
+    "advertised6",
     "pod4",
     "pod6",
     "gateway_pod4",

@@ -28,7 +28,7 @@ use crate::attachment::{Attachment, Treatment, UdpGrant};
 use crate::config::NodeConfig;
 
 pub use destinations::{Endpoint, Followed};
-pub use elements::{Element, Family, elements};
+pub use elements::{Element, Family, elements, raw};
 pub use listing::{parse_counters, parse_listing};
 
 /// The name of both tables.

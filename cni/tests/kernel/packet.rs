@@ -31,6 +31,8 @@ pub(crate) enum Transport {
     RouterAdvertisement,
     /// A neighbour solicitation (ICMPv6 only).
     NeighbourSolicitation,
+    /// An ICMP error about a packet that was never sent (IPv4 only).
+    Unreachable,
 }
 
 /// How the transport is wrapped.
@@ -44,7 +46,16 @@ pub(crate) enum Shape {
     ExtensionHeaders,
     /// IPv4 with an option (router alert) in the header.
     IpOption,
+    /// With a further hop, [`FURTHER`] or its IPv6 counterpart, behind the destination: a loose
+    /// source route (RFC 791), or a routing header of type 0 (RFC 2460).
+    SourceRoute,
 }
+
+/// Where a source-routed packet is really to go.
+const FURTHER: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(203, 0, 113, 1),
+    Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 1),
+);
 
 const ID: u16 = 0x4217;
 const SOURCE_PORT: u16 = 40_000;
@@ -156,6 +167,18 @@ fn transport_bytes(
                 2,
             ),
         ),
+        Transport::Unreachable => {
+            let (IpAddr::V4(here), IpAddr::V4(there)) = (source, destination) else {
+                panic!("this one is written for IPv4")
+            };
+            let (protocol, body) =
+                transport_bytes(destination, source, Transport::Udp(40_001), payload);
+            let about = v4(there, here, protocol, &body, Shape::Plain).remove(0);
+            let mut body = [&[3, 3, 0, 0, 0, 0, 0, 0], &about[..]].concat();
+            let sum = checksum(0, &body);
+            body[2..4].copy_from_slice(&sum.to_be_bytes());
+            (1, body)
+        }
         Transport::Sctp(port) => (132, sctp_init(&ports(port), payload)),
         Transport::Gre => (47, [&[0, 0, 0x08, 0x00], payload].concat()),
         Transport::Esp => (50, [&[0, 0, 0x42, 0x17, 0, 0, 0, 1], payload].concat()),
@@ -201,10 +224,11 @@ fn v4(
     body: &[u8],
     shape: Shape,
 ) -> Vec<Vec<u8>> {
-    let options: &[u8] = if shape == Shape::IpOption {
-        &[148, 4, 0, 0]
-    } else {
-        &[]
+    let options = match shape {
+        Shape::IpOption => vec![148, 4, 0, 0],
+        // Type, length, pointer to the first address, padding.
+        Shape::SourceRoute => [&[131, 7, 4][..], &FURTHER.0.octets(), &[0]].concat(),
+        Shape::Plain | Shape::Fragments | Shape::ExtensionHeaders => Vec::new(),
     };
     let one = |fragment: u16, body: &[u8]| {
         let header = 20 + options.len();
@@ -215,7 +239,7 @@ fn v4(
         packet.extend([64, protocol, 0, 0]);
         packet.extend(source.octets());
         packet.extend(destination.octets());
-        packet.extend(options);
+        packet.extend(&options);
         let sum = checksum(0, &packet);
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
         packet.extend(body);
@@ -223,7 +247,9 @@ fn v4(
     };
     match shape {
         Shape::Fragments => vec![one(0x2000, &body[..16]), one(2, &body[16..])],
-        Shape::Plain | Shape::IpOption | Shape::ExtensionHeaders => vec![one(0, body)],
+        Shape::Plain | Shape::IpOption | Shape::ExtensionHeaders | Shape::SourceRoute => {
+            vec![one(0, body)]
+        }
     }
 }
 
@@ -260,6 +286,14 @@ fn v6(
                 0,
                 &[&hop_by_hop[..], &destination_options, body].concat(),
             )]
+        }
+        Shape::SourceRoute => {
+            let header = [
+                &[protocol, 2, 0, 1, 0, 0, 0, 0][..],
+                &FURTHER.1.octets(),
+            ]
+            .concat();
+            vec![one(43, &[&header, body].concat())]
         }
         Shape::Plain | Shape::IpOption => vec![one(protocol, body)],
     }

@@ -382,7 +382,7 @@ fn routed(name: &str, number: u8) -> Value {
 
 const TOPOLOGY: &str = r"
 mkdir -p /run/world
-for f in all default; do echo 0 > /proc/sys/net/ipv4/conf/$f/rp_filter; echo 0 > /proc/sys/net/ipv6/conf/$f/accept_dad; done
+for f in all default; do echo 0 > /proc/sys/net/ipv4/conf/$f/rp_filter; echo 1 > /proc/sys/net/ipv4/conf/$f/accept_source_route; echo 0 > /proc/sys/net/ipv6/conf/$f/accept_dad; done
 echo 1 > /proc/sys/net/ipv4/ip_forward
 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 for n in outside cluster; do ip netns add $n; ip -n $n link set lo up; done
