@@ -9,6 +9,8 @@
     reason = "netlink's enums are open: what is not asked for is passed over"
 )]
 
+mod others;
+
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,13 +18,15 @@ use std::path::Path;
 
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sched::{CloneFlags, setns};
 
 use crate::attachment::LinkName;
+
+pub use others::{LinkNews, WayOut, remove, ways_out};
 
 /// Why no host interface was found.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +56,16 @@ fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> LinkError {
 struct Link {
     index: u32,
     name: String,
-    veth: bool,
+    loopback: bool,
+    kind: Option<InfoKind>,
     peer_index: Option<u32>,
     peer_namespace: Option<i32>,
+}
+
+impl Link {
+    fn is_veth(&self) -> bool {
+        self.kind == Some(InfoKind::Veth)
+    }
 }
 
 /// The host end of interface `ifname` in the network namespace at `netns`.
@@ -63,18 +74,15 @@ struct Link {
 /// [`LinkError::Unguardable`] if the pod shares the host's network, the interface is not a
 /// veth, or its other end is not here.
 pub fn host_end(netns: &Path, ifname: &str) -> Result<LinkName, LinkError> {
-    let namespace = File::open(netns).map_err(io(format!("open {}", netns.display())))?;
-    let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
-    let own =
-        File::open("/proc/thread-self/ns/net").map_err(io("open the host's network namespace"))?;
-    let same = identity(&namespace).map_err(io("stat"))? == identity(&own).map_err(io("stat"))?;
-    if same {
-        return Err(LinkError::Unguardable(
-            "the pod shares the host's network namespace".to_owned(),
-        ));
-    }
-    let inside = link_inside(&namespace, ifname)?;
-    if !inside.veth {
+    let (namespace, _) = open(netns)?;
+    let inside = within(&namespace, || {
+        get_link(&connect()?, |message| {
+            message
+                .attributes
+                .push(LinkAttribute::IfName(ifname.to_owned()));
+        })
+    })?;
+    if !inside.is_veth() {
         return Err(LinkError::Unguardable(format!(
             "`{ifname}` is not a veth: there is no host side to guard"
         )));
@@ -88,7 +96,7 @@ pub fn host_end(netns: &Path, ifname: &str) -> Result<LinkName, LinkError> {
     let host = get_link(&socket, |message| message.header.index = peer_index)?;
     let expected = namespace_id(&socket, &namespace)?;
     let paired =
-        host.veth && host.peer_index == Some(inside.index) && host.peer_namespace == expected;
+        host.is_veth() && host.peer_index == Some(inside.index) && host.peer_namespace == expected;
     if !paired || expected.is_none() {
         return Err(LinkError::Unguardable(format!(
             "the other end of `{ifname}` is not in the host's network namespace"
@@ -120,20 +128,33 @@ pub fn name_of(index: u32) -> Option<LinkName> {
     LinkName::try_from(link.name).ok()
 }
 
-/// Looks at the interface from inside, on a thread of its own: a namespace change is per
-/// thread and the thread ends with it.
-fn link_inside(namespace: &File, ifname: &str) -> Result<Link, LinkError> {
-    let ask = || {
+/// The pod's network namespace and the host's, which must be two.
+fn open(netns: &Path) -> Result<(File, File), LinkError> {
+    let namespace = File::open(netns).map_err(io(format!("open {}", netns.display())))?;
+    let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+    let own =
+        File::open("/proc/thread-self/ns/net").map_err(io("open the host's network namespace"))?;
+    let same = identity(&namespace).map_err(io("stat"))? == identity(&own).map_err(io("stat"))?;
+    if same {
+        return Err(LinkError::Unguardable(
+            "the pod shares the host's network namespace".to_owned(),
+        ));
+    }
+    Ok((namespace, own))
+}
+
+/// Works inside the pod's network namespace, on a thread of its own: a namespace change is
+/// per thread and the thread ends with it.
+fn within<T: Send>(
+    namespace: &File,
+    work: impl FnOnce() -> Result<T, LinkError> + Send,
+) -> Result<T, LinkError> {
+    let enter_and_work = || {
         setns(namespace, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| io("enter the pod's network namespace")(errno.into()))?;
-        let socket = connect()?;
-        get_link(&socket, |message| {
-            message
-                .attributes
-                .push(LinkAttribute::IfName(ifname.to_owned()));
-        })
+        work()
     };
-    std::thread::scope(|scope| scope.spawn(ask).join()).unwrap_or_else(|_| {
+    std::thread::scope(|scope| scope.spawn(enter_and_work).join()).unwrap_or_else(|_| {
         Err(LinkError::Unguardable(
             "the thread that looked into the pod failed".to_owned(),
         ))
@@ -163,6 +184,7 @@ fn get_link(socket: &Socket, select: impl FnOnce(&mut LinkMessage)) -> Result<Li
 fn describe(message: LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
+        loopback: message.header.flags.contains(LinkFlags::Loopback),
         ..Link::default()
     };
     for attribute in message.attributes {
@@ -171,7 +193,10 @@ fn describe(message: LinkMessage) -> Link {
             LinkAttribute::Link(index) => link.peer_index = Some(index),
             LinkAttribute::LinkNetNsId(id) => link.peer_namespace = Some(id),
             LinkAttribute::LinkInfo(info) => {
-                link.veth = info.contains(&LinkInfo::Kind(InfoKind::Veth));
+                link.kind = info.into_iter().find_map(|part| match part {
+                    LinkInfo::Kind(kind) => Some(kind),
+                    _ => None,
+                });
             }
             _ => {}
         }
@@ -204,21 +229,8 @@ fn request(
     socket: &Socket,
     message: RouteNetlinkMessage,
 ) -> Result<RouteNetlinkMessage, LinkError> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
-    message.finalize();
-    let mut buffer = vec![0; message.buffer_len()];
-    message.serialize(&mut buffer);
-    socket
-        .send(&buffer, 0)
-        .map_err(io("send rtnetlink request"))?;
-    let (answer, _) = socket
-        .recv_from_full()
-        .map_err(io("receive rtnetlink answer"))?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(|error| {
-        LinkError::Unguardable(format!("rtnetlink answer does not decode: {error}"))
-    })?;
+    send(socket, message, NLM_F_REQUEST)?;
+    let answer = receive(socket)?;
     match answer.payload {
         NetlinkPayload::InnerMessage(message) => Ok(message),
         NetlinkPayload::Error(error) => Err(io("rtnetlink")(error.to_io())),
@@ -226,4 +238,30 @@ fn request(
             "unexpected rtnetlink answer: {other:?}"
         ))),
     }
+}
+
+fn send(socket: &Socket, message: RouteNetlinkMessage, flags: u16) -> Result<(), LinkError> {
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+    message.finalize();
+    let mut buffer = vec![0; message.buffer_len()];
+    message.serialize(&mut buffer);
+    socket
+        .send(&buffer, 0)
+        .map_err(io("send rtnetlink request"))?;
+    Ok(())
+}
+
+fn receive(socket: &Socket) -> Result<NetlinkMessage<RouteNetlinkMessage>, LinkError> {
+    let (answer, _) = socket
+        .recv_from_full()
+        .map_err(io("receive rtnetlink answer"))?;
+    decode(&answer)
+}
+
+fn decode(bytes: &[u8]) -> Result<NetlinkMessage<RouteNetlinkMessage>, LinkError> {
+    NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(|error| {
+        LinkError::Unguardable(format!("rtnetlink answer does not decode: {error}"))
+    })
 }

@@ -126,11 +126,7 @@ fn add(
                 .admit(
                     &locked,
                     &config,
-                    Record {
-                        attachment,
-                        identity: None,
-                        grants: Vec::new(),
-                    },
+                    Record::new(attachment, environment.netns.clone()),
                 )
                 .map_err(failed)?;
         }

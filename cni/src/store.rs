@@ -56,6 +56,23 @@ pub struct Record {
     /// UDP destinations that the kernel grants to this pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<UdpGrant>,
+    /// Where the pod's network namespace is to be found, if ADD or the runtime's cache named
+    /// it: the agent looks there for interfaces that nobody told it of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<PathBuf>,
+}
+
+impl Record {
+    /// A record of what is known before the API server has been asked.
+    #[must_use]
+    pub fn new(attachment: Attachment, netns: Option<PathBuf>) -> Self {
+        Self {
+            attachment,
+            identity: None,
+            grants: Vec::new(),
+            netns,
+        }
+    }
 }
 
 /// The directory.

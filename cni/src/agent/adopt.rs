@@ -13,6 +13,7 @@ use crate::attachment::{Attachment, AttachmentId};
 use crate::guard::Guard;
 use crate::link;
 use crate::protocol::PrevResult;
+use crate::store::Record;
 
 /// One file of the cache (`cniCacheV1`).
 #[derive(Debug, Deserialize)]
@@ -32,7 +33,7 @@ struct Cached {
 ///
 /// # Errors
 /// If cache or records cannot be read.
-pub fn running(results: &Path, guard: &Guard) -> Result<Vec<Attachment>, AgentError> {
+pub fn running(results: &Path, guard: &Guard) -> Result<Vec<Record>, AgentError> {
     let unreadable = |source| {
         AgentError::from(InstallError::Io {
             path: results.display().to_string(),
@@ -59,13 +60,13 @@ pub fn running(results: &Path, guard: &Guard) -> Result<Vec<Attachment>, AgentEr
         };
         let valid = cached.kind == "cniCacheV1" && crate::protocol::is_attachment(&id);
         if valid && guard.store().get(&id)?.is_none() {
-            found.extend(attachment(id, &cached));
+            found.extend(record(id, &cached));
         }
     }
     Ok(found)
 }
 
-fn attachment(id: AttachmentId, cached: &Cached) -> Option<Attachment> {
+fn record(id: AttachmentId, cached: &Cached) -> Option<Record> {
     let argument = |name: &str| {
         let value = cached
             .cni_args
@@ -82,7 +83,7 @@ fn attachment(id: AttachmentId, cached: &Cached) -> Option<Attachment> {
     let inside = cached.result.interfaces.get(index)?;
     let host_link = link::host_end(Path::new(&inside.sandbox), &id.ifname).ok()?;
     let mine = |ip: &&crate::protocol::Ip| ip.interface.is_none_or(|interface| interface == index);
-    Some(Attachment {
+    let attachment = Attachment {
         network: cached.network_name.clone(),
         namespace: argument("K8S_POD_NAMESPACE"),
         pod: argument("K8S_POD_NAME"),
@@ -95,5 +96,6 @@ fn attachment(id: AttachmentId, cached: &Cached) -> Option<Attachment> {
             .map(|ip| ip.address.addr())
             .collect(),
         id,
-    })
+    };
+    Some(Record::new(attachment, Some(inside.sandbox.clone().into())))
 }

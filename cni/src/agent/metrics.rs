@@ -24,6 +24,7 @@ struct State {
     attempts: BTreeMap<PodName, BTreeMap<(&'static str, String), u64>>,
     dropped: BTreeMap<PodName, u64>,
     gauges: BTreeMap<&'static str, u64>,
+    totals: BTreeMap<&'static str, u64>,
 }
 
 /// All metrics of the agent.
@@ -66,6 +67,11 @@ impl Metrics {
         self.state().gauges.insert(name, value);
     }
 
+    /// Adds one to a counter.
+    pub fn count(&self, name: &'static str) {
+        *self.state().totals.entry(name).or_default() += 1;
+    }
+
     /// The exposition text.
     #[must_use]
     pub fn render(&self) -> String {
@@ -95,8 +101,10 @@ impl Metrics {
                 labels(pod)
             );
         }
-        for (name, value) in &state.gauges {
-            let _ = writeln!(text, "# TYPE {name} gauge\n{name} {value}");
+        for (kind, values) in [("gauge", &state.gauges), ("counter", &state.totals)] {
+            for (name, value) in values {
+                let _ = writeln!(text, "# TYPE {name} {kind}\n{name} {value}");
+            }
         }
         text
     }

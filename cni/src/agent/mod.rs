@@ -15,6 +15,7 @@ pub mod flow;
 pub mod install;
 pub mod metrics;
 pub mod nflog;
+mod others;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +36,9 @@ use metrics::{Metrics, PodName};
 
 /// How long a proof by the canary is good for.
 const PROOF_LIFE: Duration = Duration::from_mins(5);
+
+/// Between two events about the same pod.
+pub const EVENT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Why the node is not ready.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +93,8 @@ pub struct Agent<C> {
     metrics: Arc<Metrics>,
     loaded: Option<(NodeConfig, Followed)>,
     proven: Option<Instant>,
+    /// When a pod's interface beyond the guard was last reported.
+    told: BTreeMap<PodName, Instant>,
 }
 
 impl<C: Cluster> Agent<C> {
@@ -101,6 +107,7 @@ impl<C: Cluster> Agent<C> {
             metrics,
             loaded: None,
             proven: None,
+            told: BTreeMap::new(),
         }
     }
 
@@ -166,6 +173,7 @@ impl<C: Cluster> Agent<C> {
     fn keep(&mut self, config: &NodeConfig) -> Result<(), AgentError> {
         // Records first: what the API server says afterwards is at least as new as they are.
         let known = self.guard.store().all()?;
+        let ways = self.look(&known);
         let asked = self.ask(config);
         let followed = match &asked {
             Ok((followed, _)) => followed.clone(),
@@ -173,19 +181,12 @@ impl<C: Cluster> Agent<C> {
         };
         let locked = self.guard.store().lock()?;
         self.keep_rules(&locked, config, &followed)?;
-        for attachment in adopt::running(&self.settings.results_dir, &self.guard)? {
-            self.guard.admit(
-                &locked,
-                config,
-                Record {
-                    attachment,
-                    identity: None,
-                    grants: Vec::new(),
-                },
-            )?;
+        for record in adopt::running(&self.settings.results_dir, &self.guard)? {
+            self.guard.admit(&locked, config, record)?;
         }
         let pods = asked.as_ref().ok().map(|(_, pods)| pods.as_slice());
         self.keep_identities(&locked, config, &known, pods)?;
+        self.keep_ways(&locked, config, ways)?;
         self.forget_vanished(&locked)?;
         self.keep_elements(&locked, config)?;
         asked.map(drop)
@@ -283,10 +284,12 @@ impl<C: Cluster> Agent<C> {
         Ok(())
     }
 
-    /// Forgets interfaces that are gone and whose DEL never came.
+    /// Forgets interfaces that are gone and whose DEL never came. A pod may delete its own
+    /// interface, so as long as its network namespace is there it is looked into.
     fn forget_vanished(&self, locked: &Locked) -> Result<(), AgentError> {
         for record in self.guard.store().all()? {
-            if !link::exists(&record.attachment.host_link) {
+            let inhabited = record.netns.as_ref().is_some_and(|path| path.exists());
+            if !inhabited && !link::exists(&record.attachment.host_link) {
                 self.guard.withdraw(locked, &record.attachment.id)?;
             }
         }

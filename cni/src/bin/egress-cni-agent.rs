@@ -16,16 +16,15 @@ use egress_cni::agent::exporter::Exporter;
 use egress_cni::agent::install::Places;
 use egress_cni::agent::metrics::{Metrics, PodName};
 use egress_cni::agent::nflog::{Log, Refusal};
-use egress_cni::agent::{Agent, Settings, attribute, uninstall};
+use egress_cni::agent::{Agent, EVENT_INTERVAL, Settings, attribute, uninstall};
 use egress_cni::config::NodeConfig;
 use egress_cni::guard::Guard;
+use egress_cni::link::LinkNews;
 use egress_cni::nft::Nft;
 use egress_cni::store::{Record, Store};
 
 /// Between passes when nothing rings.
 const TICK: Duration = Duration::from_secs(10);
-/// Between two events about the same pod.
-const EVENT_INTERVAL: Duration = Duration::from_mins(1);
 /// Between passes however much rings: a busy node changes pods many times a second.
 const BREATH: Duration = Duration::from_millis(500);
 /// How old the agent's view of the records may be when a refusal is attributed.
@@ -189,6 +188,7 @@ fn run(node: &Node) -> Result<(), String> {
     let serving = exporter.clone();
     std::thread::spawn(move || serving.serve(&listener));
     listen(node, Arc::clone(&exporter.metrics))?;
+    listen_to_links(bell.clone());
     let mut watched: Vec<Watch> = Vec::new();
     let mut last = String::new();
     loop {
@@ -247,6 +247,25 @@ fn watch(server: ApiServer, what: Watch, bell: Sender<()>) {
                 eprintln!("egress-cni-agent: watch: {error}");
                 std::thread::sleep(WATCH_PAUSE);
             }
+        }
+    });
+}
+
+/// Rings when an interface appears anywhere on the node. Without it the next pass finds the
+/// interface, later.
+fn listen_to_links(bell: Sender<()>) {
+    std::thread::spawn(move || {
+        let heard = LinkNews::open().and_then(|news| {
+            loop {
+                news.next()?;
+                // A receiver that is gone means that the agent ends.
+                if bell.send(()).is_err() {
+                    return Ok(());
+                }
+            }
+        });
+        if let Err(error) = heard {
+            eprintln!("egress-cni-agent: news of interfaces: {error}");
         }
     });
 }

@@ -148,7 +148,7 @@ fn the_agent_is_not_privileged() {
         "allowPrivilegeEscalation: false",
         "readOnlyRootFilesystem: true",
         "drop: [ALL]",
-        "add: [NET_ADMIN, SYS_ADMIN]",
+        "add: [NET_ADMIN, SYS_ADMIN, NET_BROADCAST]",
     ] {
         assert!(daemon_set.contains(line), "{line}");
     }

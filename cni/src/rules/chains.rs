@@ -122,6 +122,7 @@ pub(super) fn chains(family: Family) -> &'static [(&'static str, &'static str)] 
             ("refuse_source", ""),
             ("refuse", ""),
             ("source", ""),
+            ("first_fragment", ""),
             ("workload_lateral", ""),
             ("gateway_lateral", ""),
             (
@@ -182,6 +183,10 @@ pub(super) fn rules(text: &mut String, mode: Mode) {
         ("refuse_source", refuse_link("source", last)),
         ("refuse", refuse_link("lateral", last)),
         ("source", arp_and_source()),
+        (
+            "first_fragment",
+            lines(&["th dport 0-65535 return", "goto refuse"]),
+        ),
         ("workload_lateral", workload_lateral()),
         ("gateway_lateral", gateway_lateral()),
         ("prerouting", lines(&["iifname @guarded_if goto source"])),
@@ -240,14 +245,15 @@ fn refuse_pod(last: &str) -> Vec<String> {
 }
 
 /// Not even with the pod's own address may it advertise routes or redirect (CVE-2020-10749).
-const STEERING: &str = "icmpv6 type { nd-router-advert, nd-redirect } goto refuse_source";
+const STEERING: &str =
+    "meta protocol ip6 icmpv6 type { nd-router-advert, nd-redirect } goto refuse_source";
 
 /// A packet that names further hops of its own is judged by the first of them only (RFC 791
 /// source routes, RFC 8200 routing headers).
 const SOURCE_ROUTES: [&str; 3] = [
-    "ip option lsrr exists goto refuse_source",
-    "ip option ssrr exists goto refuse_source",
-    "exthdr rt exists goto refuse_source",
+    "meta protocol ip ip option lsrr exists goto refuse_source",
+    "meta protocol ip ip option ssrr exists goto refuse_source",
+    "meta protocol ip6 exthdr rt exists goto refuse_source",
 ];
 
 /// The pod's own addresses, and neighbour discovery from link-local or no address.
@@ -263,13 +269,17 @@ fn source() -> Vec<String> {
 /// On a bridge also ARP and neighbour advertisements: only for the pod's own addresses, so
 /// that no pod takes over the address of another pod or of the node. Sender 0.0.0.0 is an
 /// address probe (RFC 5227). Link-local addresses are not known at ADD and may be anybody's.
+///
+/// Rules of the bridge family say `meta protocol` themselves: where they do not, `nft` looks at
+/// the frame's type field, in which a VLAN tag, the pod's own or the bridge's, hides it.
 fn arp_and_source() -> Vec<String> {
     let mut rules = lines(&[
-        "iifname . arp saddr ip @own4 accept",
-        "arp saddr ip 0.0.0.0 accept",
+        "ether type { 8021q, 8021ad } goto refuse_source",
+        "meta protocol arp iifname . arp saddr ip @own4 accept",
+        "meta protocol arp arp saddr ip 0.0.0.0 accept",
     ]);
     rules.push(format!(
-        "icmpv6 type nd-neighbor-advert @th,64,10 != 0x3fa iifname . {TARGET} != @advertised6 goto refuse_source"
+        "meta protocol ip6 icmpv6 type nd-neighbor-advert @th,64,10 != 0x3fa iifname . {TARGET} != @advertised6 goto refuse_source"
     ));
     rules.extend(source());
     rules
@@ -366,11 +376,13 @@ fn gateway_forward() -> Vec<String> {
 }
 
 /// Port to port there is no connection tracking: only a SYN can open a TCP connection, so
-/// everything else of TCP may pass to the gateway as well, as answers to its own requests.
+/// everything else of TCP may pass to the gateway as well, as answers to its own requests. Nor
+/// are fragments put together: a first one must reach to where its ports are (RFC 7112).
 fn lateral(reach: &str) -> Vec<String> {
     let mut rules = vec![
-        "ether type arp accept".to_owned(),
-        format!("{NEIGHBOUR} accept"),
+        "meta protocol arp accept".to_owned(),
+        format!("meta protocol ip6 {NEIGHBOUR} accept"),
+        "meta protocol ip6 frag frag-off 0 jump first_fragment".to_owned(),
     ];
     rules.extend(both("IP daddr @metadata~ goto refuse"));
     rules.extend(both(&format!(

@@ -18,14 +18,14 @@ use crate::sandbox::{sandboxed, sh};
 use crate::truth_table::{Bench, Place};
 use crate::world::{Main, Pod, World, nft, plugin, reference};
 
-struct Node {
-    stub: Stub,
+pub(crate) struct Node {
+    pub(crate) stub: Stub,
     places: Places,
     agent: Agent<ApiServer>,
-    metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
-fn node(world: &World, plugins: &Value) -> Node {
+pub(crate) fn node(world: &World, plugins: &Value) -> Node {
     let root = PathBuf::from("/run/world");
     for folder in ["net.d", "bin", "results", "kube", "etc"] {
         std::fs::create_dir_all(root.join(folder)).unwrap();
@@ -64,13 +64,13 @@ fn node(world: &World, plugins: &Value) -> Node {
     }
 }
 
-fn ptp() -> Value {
+pub(crate) fn ptp() -> Value {
     json!([{"type": "ptp", "ipam": {"type": "host-local", "dataDir": "/run/world/canary-ipam",
         "ranges": [[{"subnet": "10.244.9.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}, {"type": "portmap", "capabilities": {"portMappings": true}}])
 }
 
 impl Node {
-    fn pass(&mut self) -> String {
+    pub(crate) fn pass(&mut self) -> String {
         self.agent
             .pass()
             .iter()

@@ -145,7 +145,7 @@ fn attack(main: Main) {
 
 /// Runs a script inside the pod as the sidecar's user with every capability a network
 /// namespace gives.
-fn as_1337(pod: &Pod, script: &str) -> (bool, String) {
+pub(crate) fn as_1337(pod: &Pod, script: &str) -> (bool, String) {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{}", pod.name));
     if is_root() {

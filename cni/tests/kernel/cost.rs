@@ -80,14 +80,7 @@ impl Node {
             };
             guard
                 .store()
-                .put(
-                    &locked,
-                    &Record {
-                        attachment,
-                        identity: None,
-                        grants: Vec::new(),
-                    },
-                )
+                .put(&locked, &Record::new(attachment, None))
                 .unwrap();
         }
         let config = NodeConfig::parse("cost", CONFIG).unwrap();

@@ -86,6 +86,64 @@ pub(crate) fn build(
     }
 }
 
+/// A neighbour advertisement (RFC 4861, section 4.4) that says where `target` is; the token
+/// rides in an option that is to be skipped.
+pub(crate) fn advertisement(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    target: Ipv6Addr,
+    mac: [u8; 6],
+    token: u64,
+) -> Vec<u8> {
+    let option = [
+        &[253, 4, 0, 0][..],
+        b"egress-warden-probe-",
+        &token.to_be_bytes(),
+    ]
+    .concat();
+    let body = [
+        &[136, 0, 0, 0, 0x60, 0, 0, 0][..],
+        &target.octets(),
+        &[2, 1],
+        &mac,
+        &option,
+    ]
+    .concat();
+    let body = checksummed(source.into(), destination.into(), 58, body, 2);
+    v6(source, destination, 58, &body, Shape::Plain).remove(0)
+}
+
+/// A UDP datagram whose first fragment ends within the extension headers, so that the port is
+/// in the second (forbidden by RFC 7112); the token is in both.
+pub(crate) fn tiny_fragments(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    port: u16,
+    token: u64,
+) -> [Vec<u8>; 2] {
+    let mark = [&b"egress-warden-probe-"[..], &token.to_be_bytes()].concat();
+    // Destination options of 40 bytes, of which 32 are in the first fragment.
+    let options = [&[17, 4, 0x1e, 36][..], &mark, &[0; 8]].concat();
+    let (_, udp) = transport_bytes(
+        source.into(),
+        destination.into(),
+        Transport::Udp(port),
+        &mark,
+    );
+    let whole = [&options[..], &udp].concat();
+    let fragment = |offset: u16, more: u16, part: &[u8]| {
+        let header = [
+            &[60, 0][..],
+            &(offset | more).to_be_bytes(),
+            &[0, 0, 0x42, 0x18],
+            part,
+        ]
+        .concat();
+        v6(source, destination, 44, &header, Shape::Plain).remove(0)
+    };
+    [fragment(0, 1, &whole[..32]), fragment(32, 0, &whole[32..])]
+}
+
 fn transport_bytes(
     source: IpAddr,
     destination: IpAddr,
@@ -288,11 +346,7 @@ fn v6(
             )]
         }
         Shape::SourceRoute => {
-            let header = [
-                &[protocol, 2, 0, 1, 0, 0, 0, 0][..],
-                &FURTHER.1.octets(),
-            ]
-            .concat();
+            let header = [&[protocol, 2, 0, 1, 0, 0, 0, 0][..], &FURTHER.1.octets()].concat();
             vec![one(43, &[&header, body].concat())]
         }
         Shape::Plain | Shape::IpOption => vec![one(protocol, body)],
