@@ -11,6 +11,8 @@ mod live;
 mod manifests;
 #[path = "istio/matrix.rs"]
 mod matrix;
+#[path = "istio/origination.rs"]
+mod origination;
 #[path = "istio/streams.rs"]
 mod streams;
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         .iter()
         .chain(matrix::CASES)
         .chain(live::CASES)
+        .chain(origination::CASES)
         .chain(streams::CASES)
         .chain(gateway_api::CASES);
     for program in Program::ALL {

@@ -23,6 +23,8 @@ pub(crate) struct Rendered {
     labels: bool,
     /// Clusters for HTTP requests.
     http: BTreeSet<String>,
+    /// Those of them that speak TLS.
+    originating: BTreeSet<String>,
     /// Clusters for tunnels.
     tunnel: BTreeSet<String>,
 }
@@ -59,6 +61,11 @@ pub fn gateway(dump: &Value, install: &Install, traffic: &Traffic) -> Vec<Proble
 impl Rendered {
     fn of(install: &Install, traffic: &Traffic) -> Self {
         let ports = install.spec.gateway.ports;
+        let originating: BTreeSet<_> = traffic
+            .originations
+            .iter()
+            .map(|origination| origination.cluster.clone())
+            .collect();
         let fixed = ["warden-tcp", "warden-tls-inner"].map(str::to_owned);
         Self {
             http_port: ports.http.into(),
@@ -68,7 +75,9 @@ impl Rendered {
                 .http
                 .iter()
                 .map(|port| http_cluster(*port))
+                .chain(originating.iter().cloned())
                 .collect(),
+            originating,
             tunnel: fixed.into(),
         }
     }

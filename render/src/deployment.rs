@@ -1,14 +1,18 @@
 //! The gateway's own workload, as an option: Envoy and Istio are what scales out.
 
+use std::collections::BTreeSet;
+
+use egress_policy::model::CaCertificates;
 use serde_json::{Value, json};
 
 use crate::NAME;
 use crate::gateway::{POD_LABEL, metadata};
 use crate::install::{Deployment, GatewayApi, Install};
 use crate::object::{Object, Stage, set};
+use crate::traffic::Traffic;
 
 /// The gateway's Deployment, Service, scaling and account, if they are asked for.
-pub(crate) fn objects(install: &Install) -> Vec<Object> {
+pub(crate) fn objects(install: &Install, traffic: &Traffic) -> Vec<Object> {
     let Some(settings) = &install.spec.gateway.deployment else {
         return Vec::new();
     };
@@ -26,7 +30,7 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
         object(
             "The gateway. Istio's injector fills in the proxy and its version.",
             ("apps/v1", "Deployment"),
-            deployment(install, settings),
+            deployment(install, settings, traffic),
         ),
         object(
             "The two rendered ports, named so that Istio knows their protocols.",
@@ -57,7 +61,7 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
     ]
 }
 
-fn deployment(install: &Install, settings: &Deployment) -> Value {
+fn deployment(install: &Install, settings: &Deployment, traffic: &Traffic) -> Value {
     let gateway = &install.spec.gateway;
     let mut labels = json!(gateway.selector);
     set(&mut labels, "sidecar.istio.io/inject", json!("true"));
@@ -72,8 +76,20 @@ fn deployment(install: &Install, settings: &Deployment) -> Value {
             "labelSelector": {"matchLabels": gateway.selector},
         })
     };
+    let secrets = secrets(traffic);
+    let volumes: Vec<_> = secrets
+        .iter()
+        .map(|name| json!({"name": volume(name), "secret": {"secretName": name}}))
+        .collect();
+    let mounts: Vec<_> = secrets
+        .iter()
+        .map(|name| {
+            let path = format!("{}/{name}", gateway.secrets);
+            json!({"name": volume(name), "mountPath": path, "readOnly": true})
+        })
+        .collect();
     let drain = format!("{}s", settings.drain_seconds);
-    json!({"spec": {
+    let mut body = json!({"spec": {
         // A new pod is there before an old one goes.
         "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "selector": {"matchLabels": gateway.selector},
@@ -115,7 +131,35 @@ fn deployment(install: &Install, settings: &Deployment) -> Value {
                 }],
             },
         },
-    }})
+    }});
+    if !secrets.is_empty() {
+        let pod = "/spec/template/spec";
+        if let Some(pod) = body.pointer_mut(pod) {
+            set(pod, "volumes", json!(volumes));
+        }
+        if let Some(proxy) = body.pointer_mut(&format!("{pod}/containers/0")) {
+            set(proxy, "volumeMounts", json!(mounts));
+        }
+    }
+    body
+}
+
+/// The secrets with which the gateway speaks TLS to the outside.
+fn secrets(traffic: &Traffic) -> BTreeSet<&str> {
+    let named = traffic.originations.iter().flat_map(|origination| {
+        let tls = &origination.tls;
+        let authority = match &tls.ca_certificates {
+            CaCertificates::Secret(name) => Some(name),
+            CaCertificates::System | CaCertificates::File(_) => None,
+        };
+        authority.into_iter().chain(&tls.client_certificate)
+    });
+    named.map(String::as_str).collect()
+}
+
+/// Names of volumes hold no dots.
+fn volume(secret: &str) -> String {
+    format!("tls-{}", secret.replace('.', "-"))
 }
 
 fn service(install: &Install) -> Value {

@@ -82,6 +82,10 @@ pub struct Gateway {
     /// Its ports.
     #[serde(default)]
     pub ports: GatewayPorts,
+    /// The folder of the gateway's pods where the secrets of destinations with `tls` are mounted,
+    /// each in a folder of its own name.
+    #[serde(default = "secrets")]
+    pub secrets: String,
     /// Render its Deployment, Service and scaling too.
     pub deployment: Option<Deployment>,
     /// Seconds after which a stream ends, whatever it carries. A running stream keeps the policy
@@ -100,6 +104,10 @@ pub enum GatewayApi {
     /// The Kubernetes Gateway API. The gateway's pods carry the label
     /// `gateway.networking.k8s.io/gateway-name: egress-warden`, by which policies find them.
     Kubernetes,
+}
+
+fn secrets() -> String {
+    "/etc/egress-warden".to_owned()
 }
 
 /// The gateway's own Deployment.
@@ -363,6 +371,11 @@ impl Install {
                 "a tag can be moved: state the digest (`warden package` prints it)",
             ),
             None => {}
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+        let folder = &spec.gateway.secrets;
+        if !folder.starts_with('/') || folder.ends_with('/') || !folder.bytes().all(plain) {
+            wrong("spec.gateway.secrets", "expected the path of a folder");
         }
         for (name, value) in self.names() {
             if !is_dns_label(value) {

@@ -23,6 +23,7 @@ pub mod install;
 mod module;
 mod network;
 mod object;
+mod origination;
 mod outside;
 mod problem;
 mod traffic;
@@ -33,6 +34,7 @@ use serde_json::Value;
 
 pub use install::Install;
 pub use object::{Object, Rendered};
+pub use origination::Origination;
 pub use problem::Problem;
 pub use traffic::Traffic;
 
@@ -56,7 +58,7 @@ pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Pr
     }
     let module = Module::new(&traffic, &documents)?;
     let mut objects = gateway::objects(install, &traffic, &module);
-    objects.extend(deployment::objects(install));
+    objects.extend(deployment::objects(install, &traffic));
     objects.extend(workloads::objects(install, &traffic));
     objects.extend(network::objects(install, &policies, &mut problems));
     objects.extend(guardrails::objects(install));

@@ -131,5 +131,14 @@ fn ports(traffic: &Traffic) -> Vec<Value> {
         json!({"cluster": "warden-tls", "protocol": "TLS"}),
         json!({"cluster": "warden-tls-inner", "protocol": "TLS"}),
     ];
-    http.chain(tunnelled).collect()
+    // What has a cluster that speaks TLS goes out by no other.
+    let originating = traffic.originations.iter().map(|origination| {
+        json!({
+            "cluster": origination.cluster,
+            "protocol": "HTTP",
+            "port": origination.port,
+            "hosts": origination.names,
+        })
+    });
+    http.chain(originating).chain(tunnelled).collect()
 }

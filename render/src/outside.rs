@@ -12,7 +12,7 @@ use crate::module::{Module, Place, http_cluster};
 use crate::object::set;
 use crate::traffic::Traffic;
 
-use clusters::{dns_cache, dynamic_cluster, http_outside, inner_cluster};
+use clusters::{dns_cache, dynamic_cluster, http_outside, inner_cluster, originating_cluster};
 use listener::inner_listener;
 use routes::routes;
 
@@ -87,6 +87,8 @@ pub(crate) fn patches(install: &Install, traffic: &Traffic) -> Vec<Value> {
         .iter()
         .map(|port| http_outside(install, &http_cluster(*port)))
         .collect();
+    let originating = traffic.originations.iter();
+    clusters.extend(originating.map(|origination| originating_cluster(install, origination)));
     clusters.push(dynamic_cluster(install, "warden-tcp"));
     clusters.push(dynamic_cluster(install, "warden-tls"));
     clusters.push(inner_cluster());

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use egress_policy::facts::Protocol;
 use egress_policy::model::{Policy, RuleAction, To};
 
+use crate::origination::{self, Origination};
 use crate::problem::Problem;
 
 /// Most ports that one rule may single out for HTTP or TLS: each needs a route of its own.
@@ -22,6 +23,8 @@ pub struct Traffic {
     pub tls: BTreeSet<u16>,
     /// The labels that rules select by.
     pub labels: BTreeSet<String>,
+    /// Where the gateway speaks TLS itself.
+    pub originations: Vec<Origination>,
 }
 
 impl Traffic {
@@ -31,14 +34,18 @@ impl Traffic {
             http: BTreeSet::from([80]),
             tls: BTreeSet::from([443]),
             labels: BTreeSet::new(),
+            originations: origination::read(policies, problems),
         };
+        // 443 is not among them: there the application's own TLS comes.
+        let entries = traffic.originations.iter().map(Origination::entry);
+        traffic.http.extend(entries.collect::<BTreeSet<_>>());
         for policy in policies {
             for tier in &policy.tiers {
                 for rule in &tier.rules {
                     let place = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
                     for to in &rule.to {
                         traffic.take_ports(to, &place, problems);
-                        if let Some(problem) = unsupported(to, &rule.action, &place) {
+                        if let Some(problem) = unsupported(&rule.action, &place) {
                             problems.push(problem);
                         }
                     }
@@ -60,6 +67,10 @@ impl Traffic {
 
     fn take_ports(&mut self, to: &To, place: &str, problems: &mut Vec<Problem>) {
         let only = |protocol| to.protocols == [protocol];
+        // These have routes by name.
+        if to.tls.is_some() {
+            return;
+        }
         let (known, word) = if only(Protocol::Http) {
             (&mut self.http, "HTTP")
         } else if only(Protocol::Tls) {
@@ -99,16 +110,9 @@ fn inspection(place: &str) -> Problem {
 }
 
 /// What the engine can judge and these manifests cannot carry out.
-fn unsupported(to: &To, action: &RuleAction, place: &str) -> Option<Problem> {
+fn unsupported(action: &RuleAction, place: &str) -> Option<Problem> {
     if matches!(action, RuleAction::Inspect(_)) {
         return Some(inspection(place));
-    }
-    if to.tls.is_some() && !matches!(action, RuleAction::Deny) {
-        return Some(Problem::new(
-            place,
-            "TLS origination by the gateway is not rendered: route this destination as TLS, \
-             without methods and paths",
-        ));
     }
     None
 }

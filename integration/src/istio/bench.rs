@@ -19,7 +19,7 @@ use crate::dns::Dns;
 use crate::envoy::{Envoy, eventually};
 use crate::mesh::{APP1, APP2, DNS, HOSTS, Workload, world};
 use crate::outside::Outside;
-use crate::{sandbox, template, workspace};
+use crate::{http2, sandbox, template, workspace};
 
 /// The gateway's address.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
@@ -95,11 +95,18 @@ impl Bench {
     /// # Errors
     /// If a part does not start.
     pub fn start(plan: &Plan) -> Result<Self> {
+        Self::start_before(plan, Authority::new("outside")?)
+    }
+
+    /// The same with an outside world that this authority vouches for.
+    ///
+    /// # Errors
+    /// As [`Bench::start`].
+    pub fn start_before(plan: &Plan, outside_authority: Authority) -> Result<Self> {
         let addresses = HOSTS.iter().map(|(_, address)| *address);
         sandbox::assign(addresses.chain([GATEWAY, ADDRESS]))?;
         let files = tempfile::tempdir()?;
         let folder = files.path();
-        let outside_authority = Authority::new("outside")?;
         let names = HOSTS
             .iter()
             .map(|(name, address)| ((*name).to_owned(), IpAddr::from(*address)));
@@ -225,6 +232,20 @@ impl Bench {
     /// # Errors
     /// If it is neither answered nor closed.
     pub fn http(&self, app: &str, address: Ipv4Addr, authority: &str) -> Result<Option<Response>> {
+        self.ask(app, address, authority, ("GET", "/"))
+    }
+
+    /// The same with a method and a path.
+    ///
+    /// # Errors
+    /// As [`Bench::http`].
+    pub fn ask(
+        &self,
+        app: &str,
+        address: Ipv4Addr,
+        authority: &str,
+        (method, path): (&'static str, &'static str),
+    ) -> Result<Option<Response>> {
         let authority = authority.to_owned();
         self.pod(app)?.run(move || {
             let mut stream = client::connect(SocketAddrV4::new(address, 80))?;
@@ -232,7 +253,23 @@ impl Bench {
                 ("Host", authority.as_bytes()),
                 ("Accept", b"application/json"),
             ];
-            client::request(&mut stream, "GET", "/", &headers)
+            client::request(&mut stream, method, path, &headers)
+        })
+    }
+
+    /// Requests over one HTTP/2 connection to `address`, port 80.
+    ///
+    /// # Errors
+    /// If the connection or a stream is reset.
+    pub fn http2(
+        &self,
+        app: &str,
+        address: Ipv4Addr,
+        requests: Vec<http::Request<()>>,
+    ) -> Result<Vec<http2::Answer>> {
+        self.pod(app)?.run(move || {
+            let stream = client::connect(SocketAddrV4::new(address, 80))?;
+            http2::send_all(stream, &requests)
         })
     }
 

@@ -123,6 +123,22 @@ fn generated() -> Vec<(&'static str, Value)> {
             }]),
         ),
         (
+            "origination",
+            json!([{
+                "name": "https",
+                "from": [{"namespaces": ["app1-ns"]}],
+                "to": [
+                    {"domainNames": ["a.example", "*.b.example"], "ports": [443], "paths": ["/v1/**"],
+                     "tls": {"originate": true}},
+                    {"domainNames": ["api-*.c.example"], "ports": [443, 8443], "methods": ["GET"],
+                     "tls": {"originate": true, "caCertificates": "/etc/ssl/c.pem", "sni": "c.example"}},
+                    {"domainNames": ["d.example"], "ports": [443],
+                     "tls": {"originate": true, "caCertificates": "d-ca", "clientCertificate": "d"}},
+                ],
+                "action": "Accept",
+            }]),
+        ),
+        (
             "udp",
             json!([{
                 "name": "ntp",
@@ -214,6 +230,20 @@ fn what_cannot_be_carried_out_is_refused() -> Result<()> {
             json!({"name": "r", "from": [{"namespaces": ["app1-ns"]}], "action": "Accept", "to": [
                 {"domainNames": ["a.example"], "ports": [8443], "protocols": ["HTTP"]},
                 {"domainNames": ["b.example"], "ports": [8443], "protocols": ["TLS"]},
+            ]}),
+        ),
+        (
+            "in two ways",
+            json!({"name": "r", "from": [{"namespaces": ["app1-ns"]}], "action": "Accept", "to": [
+                {"domainNames": ["*.a.example"], "ports": [443], "tls": {"originate": true}},
+                {"domainNames": ["x.a.example"], "ports": [443],
+                 "tls": {"originate": true, "clientCertificate": "x"}},
+            ]}),
+        ),
+        (
+            "at most 8 ports",
+            json!({"name": "r", "from": [{"namespaces": ["app1-ns"]}], "action": "Accept", "to": [
+                {"domainNames": ["a.example"], "ports": ["9000-9100"], "tls": {"originate": true}},
             ]}),
         ),
         (

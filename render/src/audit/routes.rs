@@ -78,18 +78,9 @@ pub(super) fn check_clusters(
             problems.push(Problem::new(place, "it is not there"));
             continue;
         };
-        let options = cluster
-            .get("typed_extension_protocol_options")
-            .and_then(Value::as_object)
+        let filters: Vec<_> = options(cluster)
             .into_iter()
-            .flatten()
-            .find(|(key, _)| {
-                key.replace('_', "")
-                    .eq_ignore_ascii_case(&OPTIONS.replace('_', ""))
-            });
-        let filters: Vec<_> = options
-            .into_iter()
-            .flat_map(|(_, options)| items(options, "http_filters"))
+            .flat_map(|options| items(options, "http_filters"))
             .collect();
         let names: Vec<_> = filters.iter().map(|filter| name(filter)).collect();
         if names
@@ -99,9 +90,44 @@ pub(super) fn check_clusters(
             ]
         {
             problems.push(Problem::new(
-                place,
+                &*place,
                 "the policy is not before the resolved address",
             ));
         }
+        if rendered.originating.contains(wanted) && !verifies(cluster) {
+            problems.push(Problem::new(place, "the server is not verified"));
+        }
     }
+}
+
+fn options(cluster: &Value) -> Option<&Value> {
+    let all = cluster
+        .get("typed_extension_protocol_options")?
+        .as_object()?;
+    let plain = |key: &str| key.replace('_', "").to_ascii_lowercase();
+    let (_, options) = all.iter().find(|(key, _)| plain(key) == plain(OPTIONS))?;
+    Some(options)
+}
+
+/// Whether the cluster's TLS holds the server against an authority and a name.
+fn verifies(cluster: &Value) -> bool {
+    let context = "/transport_socket/typed_config/common_tls_context/validation_context";
+    let context = cluster.pointer(context);
+    let authority =
+        context.is_some_and(|context| context.pointer("/trusted_ca/filename").is_some());
+    let stated = context.is_some_and(|context| {
+        items(context, "match_typed_subject_alt_names")
+            .next()
+            .is_some()
+    });
+    let off = context.is_some_and(|context| {
+        context
+            .get("trust_chain_verification")
+            .is_some_and(|word| word == "ACCEPT_UNTRUSTED")
+    });
+    let by_judged_name = options(cluster).is_some_and(|options| {
+        let field = "/upstream_http_protocol_options/auto_san_validation";
+        options.pointer(field) == Some(&Value::Bool(true))
+    });
+    authority && !off && (stated || by_judged_name)
 }

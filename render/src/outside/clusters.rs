@@ -1,12 +1,14 @@
 //! The clusters that connect: dynamic ones to the host and port of a verdict, and one
 //! inward.
 
+use egress_policy::model::{CaCertificates, TlsOrigination};
 use serde_json::{Value, json};
 
 use super::{INNER_CLUSTER, INNER_LISTENER, discovered, named, typed};
 use crate::install::{Family, Install};
 use crate::module::Place;
 use crate::object::set;
+use crate::origination::Origination;
 
 pub(super) fn dns_cache(install: &Install) -> Value {
     let dns = &install.spec.dns;
@@ -56,32 +58,95 @@ pub(super) fn dynamic_cluster(install: &Install, name: &str) -> Value {
 /// The same for HTTP requests, with the policy once more where the resolved address is known.
 pub(super) fn http_outside(install: &Install, name: &str) -> Value {
     let mut cluster = dynamic_cluster(install, name);
-    let options = typed(
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        json!({
-            "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
-            // HTTP/2 and gRPC stay what they are.
-            "use_downstream_protocol_config": {
-                "http_protocol_options": {},
-                "http2_protocol_options": {},
-            },
-            "http_filters": [
-                discovered(Place::Upstream, &["envoy.extensions.filters.http.wasm.v3.Wasm"]),
-                named(
-                    "envoy.filters.http.upstream_codec",
-                    "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
-                    json!({}),
-                ),
-            ],
-        }),
-    );
-    let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    // HTTP/2 and gRPC stay what they are.
+    let protocol = json!({"http_protocol_options": {}, "http2_protocol_options": {}});
+    let options = json!({
+        "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
+        "use_downstream_protocol_config": protocol,
+    });
+    set_http_options(&mut cluster, options);
+    cluster
+}
+
+/// A cluster that speaks TLS to the judged name, which the server has to prove. Which HTTP version
+/// is the server's choice among both (ALPN), so that gRPC finds HTTP/2.
+pub(super) fn originating_cluster(install: &Install, origination: &Origination) -> Value {
+    let mut cluster = dynamic_cluster(install, &origination.cluster);
+    let mut options = json!({
+        "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
+        "auto_config": {"http_protocol_options": {}, "http2_protocol_options": {}},
+    });
+    if origination.tls.sni.is_some() {
+        // The name to ask for and to verify is stated below instead.
+        set(&mut options, "upstream_http_protocol_options", json!({}));
+        let kind = cluster.pointer_mut("/cluster_type/typed_config");
+        if let Some(kind) = kind {
+            set(kind, "allow_insecure_cluster_options", json!(true));
+        }
+    }
+    set_http_options(&mut cluster, options);
     set(
         &mut cluster,
-        "typed_extension_protocol_options",
-        json!({key: options}),
+        "transport_socket",
+        named(
+            "envoy.transport_sockets.tls",
+            "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            tls_context(install, &origination.tls),
+        ),
     );
     cluster
+}
+
+/// Where the system of Istio's proxy image keeps its authorities.
+const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+fn tls_context(install: &Install, tls: &TlsOrigination) -> Value {
+    let secret = |name: &str, file: &str| {
+        let folder = &install.spec.gateway.secrets;
+        json!({"filename": format!("{folder}/{name}/{file}")})
+    };
+    let mut validation = json!({"trusted_ca": match &tls.ca_certificates {
+        CaCertificates::System => json!({"filename": SYSTEM_BUNDLE}),
+        CaCertificates::File(path) => json!({"filename": path}),
+        CaCertificates::Secret(name) => secret(name, "ca.crt"),
+    }});
+    let mut context = json!({});
+    if let Some(sni) = &tls.sni {
+        let name = json!([{"san_type": "DNS", "matcher": {"exact": sni.as_str()}}]);
+        set(&mut validation, "match_typed_subject_alt_names", name);
+        set(&mut context, "sni", json!(sni.as_str()));
+    }
+    let mut common = json!({
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+        "validation_context": validation,
+    });
+    if let Some(name) = &tls.client_certificate {
+        let shown = json!([{
+            "certificate_chain": secret(name, "tls.crt"),
+            "private_key": secret(name, "tls.key"),
+        }]);
+        set(&mut common, "tls_certificates", shown);
+    }
+    set(&mut context, "common_tls_context", common);
+    context
+}
+
+fn set_http_options(cluster: &mut Value, mut options: Value) {
+    let filters = json!([
+        discovered(
+            Place::Upstream,
+            &["envoy.extensions.filters.http.wasm.v3.Wasm"]
+        ),
+        named(
+            "envoy.filters.http.upstream_codec",
+            "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+            json!({}),
+        ),
+    ]);
+    set(&mut options, "http_filters", filters);
+    let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let options = json!({key: typed(key, options)});
+    set(cluster, "typed_extension_protocol_options", options);
 }
 
 pub(super) fn inner_cluster() -> Value {

@@ -25,10 +25,28 @@ pub(super) fn routes(install: &Install, traffic: &Traffic) -> Vec<Value> {
         let place = json!({"routeConfiguration": place});
         routes.push(patch(install, "HTTP_ROUTE", &place, "INSERT_FIRST", route));
     };
-    add(ports.http, http_route(install, 80, &[]));
+    let plain = |port: u16, headers: &[Value]| {
+        http_route(
+            install,
+            &format!("http-{port}"),
+            &http_cluster(port),
+            headers,
+        )
+    };
+    add(ports.http, plain(80, &[]));
     for port in traffic.http.iter().filter(|port| **port != 80) {
-        let headers = [authority_port(*port)];
-        add(ports.http, http_route(install, *port, &headers));
+        add(ports.http, plain(*port, &[authority_port(*port)]));
+    }
+    for origination in &traffic.originations {
+        let cluster = &origination.cluster;
+        let authority = json!({
+            "name": ":authority",
+            "string_match": {"safe_regex": {"regex": origination.authorities()}},
+        });
+        add(
+            ports.http,
+            http_route(install, cluster, cluster, &[authority]),
+        );
     }
     add(
         ports.tunnel,
@@ -59,13 +77,13 @@ fn longest(install: &Install) -> Value {
     json!({"max_stream_duration": longest_stream(install)})
 }
 
-fn http_route(install: &Install, port: u16, headers: &[Value]) -> Value {
+fn http_route(install: &Install, name: &str, cluster: &str, headers: &[Value]) -> Value {
     json!({
-        "name": format!("http-{port}"),
+        "name": name,
         "match": {"prefix": "/", "headers": headers},
         "metadata": {"filter_metadata": {"warden": {"role": "http"}}},
         "route": {
-            "cluster": http_cluster(port),
+            "cluster": cluster,
             "timeout": "0s",
             "max_stream_duration": longest(install),
         },
