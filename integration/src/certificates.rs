@@ -81,6 +81,17 @@ impl Authority {
         self.sign([SanType::DnsName(Ia5String::try_from(name)?)])
     }
 
+    /// A server's certificate for several names.
+    ///
+    /// # Errors
+    /// If one is not ASCII.
+    pub fn server_of(&self, names: &[&str]) -> Result<Leaf> {
+        let names = names
+            .iter()
+            .map(|name| Ok(SanType::DnsName(Ia5String::try_from(*name)?)));
+        self.sign(names.collect::<Result<Vec<_>>>()?)
+    }
+
     fn sign(&self, names: impl Into<Vec<SanType>>) -> Result<Leaf> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();

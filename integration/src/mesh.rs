@@ -23,8 +23,8 @@ pub const GATEWAY_NAME: &str = "egress-gateway.istio-egress.svc.cluster.local";
 /// Where the gateway asks for names.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
 
-/// The outside hosts that exist: name and address. Each speaks HTTP on 80, TLS on 443, SSH on 22,
-/// SMTP on 25 and echoes on 23, so that whatever is let through by mistake arrives.
+/// The outside hosts that exist: name and address. Each speaks HTTP on 80, TLS on 443 and 9443,
+/// SSH on 22, SMTP on 25 and echoes on 23, so that whatever is let through by mistake arrives.
 pub const HOSTS: &[(&str, Ipv4Addr)] = &[
     ("github.com", Ipv4Addr::new(140, 82, 112, 3)),
     ("api.github.com", Ipv4Addr::new(140, 82, 112, 5)),
@@ -40,6 +40,11 @@ pub const HOSTS: &[(&str, Ipv4Addr)] = &[
     ("other-partner.example", Ipv4Addr::new(203, 0, 113, 8)),
     ("mail.example", Ipv4Addr::new(8, 8, 8, 8)),
     ("metadata.example", Ipv4Addr::new(169, 254, 169, 254)),
+    // What the gateway speaks TLS to.
+    ("api.payments.example", Ipv4Addr::new(198, 51, 100, 30)),
+    ("misnamed.payments.example", Ipv4Addr::new(198, 51, 100, 31)),
+    ("unknown.payments.example", Ipv4Addr::new(198, 51, 100, 32)),
+    ("inside.payments.example", Ipv4Addr::new(10, 0, 0, 6)),
     // A public name that leads into the private network.
     ("rebind.github.com", Ipv4Addr::new(10, 0, 0, 5)),
 ];
@@ -122,6 +127,8 @@ pub struct Mesh {
     pub mesh_authority: Authority,
     /// The outside world's authority.
     pub outside_authority: Authority,
+    /// The authority under which the gateway ends the applications' TLS.
+    pub ending_authority: Authority,
     files: TempDir,
 }
 
@@ -135,12 +142,14 @@ impl Mesh {
         let files = tempfile::tempdir()?;
         let mesh_authority = Authority::new("mesh")?;
         let outside_authority = Authority::new("outside")?;
+        let ending_authority = Authority::new("ending")?;
         let names = HOSTS
             .iter()
             .map(|(name, address)| ((*name).to_owned(), IpAddr::V4(*address)));
         let dns = Dns::start(DNS, names.collect())?;
         let outside = world(&outside_authority)?;
         write_certificates(files.path(), &mesh_authority, plan.workloads)?;
+        write_outside_certificates(files.path(), &outside_authority, &ending_authority)?;
         for extension in plan.extensions {
             extension.write(files.path())?;
         }
@@ -163,6 +172,7 @@ impl Mesh {
             dns,
             mesh_authority,
             outside_authority,
+            ending_authority,
             files,
         })
     }
@@ -231,18 +241,43 @@ impl Mesh {
 /// If a port is taken.
 pub fn world(authority: &Authority) -> Result<Outside> {
     let outside = Outside::default();
+    let stranger = Authority::new("nobody's")?;
     for (name, address) in HOSTS {
+        // What a server's certificate says, and who signed it.
+        let (signer, shown) = match *name {
+            "misnamed.payments.example" => (authority, "other.example"),
+            "unknown.payments.example" => (&stranger, *name),
+            name => (authority, name),
+        };
         for (port, speech) in [
             (80, Speech::Http(name)),
-            (443, Speech::Https(name)),
+            (443, Speech::Https(shown)),
+            (9443, Speech::Https(shown)),
             (22, Speech::Banner(SSH_BANNER)),
             (25, Speech::Banner(SMTP_BANNER)),
             (23, Speech::Echo),
         ] {
-            outside.serve(authority, *address, port, &speech)?;
+            outside.serve(signer, *address, port, &speech)?;
         }
     }
     Ok(outside)
+}
+
+/// Writes what the gateway needs to speak TLS to the outside, and to end an application's.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write_outside_certificates(
+    directory: &Path,
+    outside: &Authority,
+    ending: &Authority,
+) -> Result<()> {
+    std::fs::write(directory.join("outside-ca.pem"), outside.certificate())?;
+    let client = outside.server("egress-gateway.customer.example")?;
+    client.write(directory, "payments-client")?;
+    // For both names, so that a client may put both on one HTTP/2 connection.
+    let ended = ending.server_of(&["api.github.com", "codeload.github.com"])?;
+    ended.write(directory, "ended")
 }
 
 /// Writes the mesh's certificates where the bootstraps look for them.

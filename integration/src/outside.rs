@@ -7,7 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Builder, Runtime};
+use tokio_rustls::TlsAcceptor;
 
 use crate::certificates::Authority;
 
@@ -31,8 +35,12 @@ pub struct Seen {
     pub address: Option<(Ipv4Addr, u16)>,
     /// Bytes from the client; inside TLS those of the application.
     pub bytes: Vec<u8>,
-    /// TLS only: the name the client asked for, if the ClientHello came.
+    /// TLS only: the name the client asked for, if the handshake was completed.
     pub server_name: Option<String>,
+    /// TLS only: the certificate that the client showed.
+    pub client_certificate: Option<Vec<u8>>,
+    /// Whether HTTP/2 was spoken.
+    pub http2: bool,
     /// Whether the client has gone.
     pub closed: bool,
 }
@@ -156,27 +164,52 @@ fn begin(record: &Record, address: (Ipv4Addr, u16)) -> usize {
     record.len() - 1
 }
 
+/// A server that speaks both versions of HTTP and looks at a client's certificate if it shows one.
 fn tls(authority: &Authority, name: &str) -> Result<ServerConfig> {
     let leaf = authority.server(name)?;
     let certificate = CertificateDer::from_pem_slice(leaf.certificate.as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes())?;
-    Ok(ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?)
+    let mut roots = RootCertStore::empty();
+    let authority = authority.certificate();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
+    let clients = WebPkiClientVerifier::builder(roots.into()).allow_unauthenticated();
+    let mut config = ServerConfig::builder()
+        .with_client_cert_verifier(clients.build()?)
+        .with_single_cert(vec![certificate], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 fn talk_tls(
-    mut stream: TcpStream,
+    stream: TcpStream,
     config: Arc<ServerConfig>,
     speech: &Speech,
     note: &Note,
 ) -> Result<()> {
-    let mut session = ServerConnection::new(config)?;
-    while session.is_handshaking() {
-        session.complete_io(&mut stream)?;
+    stream.set_nonblocking(true)?;
+    let runtime = runtime()?;
+    let session = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::from_std(stream)?;
+        TlsAcceptor::from(config).accept(stream).await
+    })?;
+    let (_, connection) = session.get_ref();
+    let certificates = connection.peer_certificates().unwrap_or_default();
+    let client = certificates.first().map(|shown| shown.to_vec());
+    note.change(|seen| {
+        seen.server_name = connection.server_name().map(str::to_owned);
+        seen.client_certificate = client;
+    });
+    if let (Some(b"h2"), Speech::Https(name)) = (connection.alpn_protocol(), speech) {
+        return runtime.block_on(answer_http2(session, name, note));
     }
-    note.change(|seen| seen.server_name = session.server_name().map(str::to_owned));
-    talk(StreamOwned::new(session, stream), speech, note)
+    let (stream, connection) = session.into_inner();
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    talk(StreamOwned::new(connection, stream), speech, note)
+}
+
+fn runtime() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_io().build()?)
 }
 
 fn talk(mut stream: impl Read + Write + Close, speech: &Speech, note: &Note) -> Result<()> {
@@ -229,24 +262,41 @@ fn begins_http2(stream: &TcpStream) -> bool {
     }
 }
 
-/// Answers every stream; what is noted of each is its authority and path.
 fn talk_http2(stream: TcpStream, name: &'static str, note: &Note) -> Result<()> {
     stream.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let stream = tokio::net::TcpStream::from_std(stream)?;
-        let mut connection = h2::server::handshake(stream).await?;
-        while let Some(request) = connection.accept().await {
-            let (request, mut respond) = request?;
-            let uri = request.uri().to_string();
-            note.change(|seen| seen.bytes.extend_from_slice(uri.as_bytes()));
-            let mut body = respond.send_response(http::Response::new(()), false)?;
-            body.send_data(bytes::Bytes::from(format!("{name}\n")), true)?;
-        }
-        Ok(())
+        answer_http2(stream, name, note).await
     })
+}
+
+/// Answers every stream, gRPC in its own form; what is noted of each is its authority and path.
+async fn answer_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    name: &'static str,
+    note: &Note,
+) -> Result<()> {
+    note.change(|seen| seen.http2 = true);
+    let mut connection = h2::server::handshake(stream).await?;
+    while let Some(request) = connection.accept().await {
+        let (request, mut respond) = request?;
+        let uri = request.uri().to_string();
+        note.change(|seen| seen.bytes.extend_from_slice(uri.as_bytes()));
+        let grpc = http::HeaderValue::from_static("application/grpc");
+        if request.headers().get("content-type") == Some(&grpc) {
+            let answer = http::Response::builder().header("content-type", grpc);
+            let mut body = respond.send_response(answer.body(())?, false)?;
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+            body.send_trailers(trailers)?;
+            continue;
+        }
+        let text = format!("{name}\n");
+        let answer = http::Response::builder().header("content-length", text.len());
+        let mut body = respond.send_response(answer.body(())?, false)?;
+        body.send_data(bytes::Bytes::from(text), true)?;
+    }
+    Ok(())
 }
 
 trait Close {

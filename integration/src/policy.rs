@@ -1,4 +1,4 @@
-//! The module's configuration at each of the gateway's five places, for a list of policies.
+//! The module's configuration at each of the gateway's places, for a list of policies.
 
 use std::path::Path;
 
@@ -25,6 +25,24 @@ pub fn reference() -> Result<Value> {
     read(&workspace::root().join("cases/policies/reference.yaml"))
 }
 
+/// The reference case's policy, and what the gateway does with TLS beside it.
+///
+/// # Errors
+/// As [`read`].
+pub fn demo() -> Result<Value> {
+    let mut policy = reference()?;
+    let origination = read(&workspace::root().join("cases/policies/origination.yaml"))?;
+    for place in ["/spec/destinations", "/spec/tiers"] {
+        let more = origination.pointer(place).cloned().unwrap_or_default();
+        match (policy.pointer_mut(place), more) {
+            (Some(Value::Object(known)), Value::Object(more)) => known.extend(more),
+            (Some(Value::Array(known)), Value::Array(more)) => known.extend(more),
+            _ => anyhow::bail!("{place} is missing"),
+        }
+    }
+    Ok(policy)
+}
+
 /// The module everywhere in the gateway, with these policies.
 #[must_use]
 pub fn everywhere(policies: &[Value]) -> Vec<Extension> {
@@ -34,6 +52,7 @@ pub fn everywhere(policies: &[Value]) -> Vec<Extension> {
         "warden-upstream",
         "warden-tls",
         "warden-direct",
+        "warden-ended",
     ]
     .into_iter()
     .map(|name| at(name, policies))
@@ -51,6 +70,7 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
             json!([
                 {"cluster": "warden-tcp", "protocol": "TCP"},
                 {"cluster": "warden-tls-inner", "protocol": "TLS"},
+                {"cluster": "warden-ended-inner", "protocol": "HTTPS", "port": 9443},
             ]),
         ),
         // The claim comes inward as the header's value.
@@ -71,6 +91,13 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
                 "host": "203.0.113.7",
             }]),
         ),
+        // Who calls comes inward with the tunnel's facts.
+        "warden-ended" => (
+            Chain::Http,
+            "http",
+            "none",
+            json!([{"cluster": "warden-ended-out", "protocol": "HTTP", "port": 9443}]),
+        ),
         place => (
             Chain::Http,
             if place == "warden-upstream" {
@@ -79,16 +106,28 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
                 "http"
             },
             "filterState",
-            json!([{"cluster": "warden-http", "protocol": "HTTP", "port": 80}]),
+            json!([
+                {"cluster": "warden-http", "protocol": "HTTP", "port": 80},
+                {
+                    "cluster": "warden-originate",
+                    "protocol": "HTTP",
+                    "port": 443,
+                    "hosts": ["*.payments.example"],
+                },
+                {"cluster": "warden-ended-out", "protocol": "HTTP", "port": 9443},
+            ]),
         ),
     };
-    let configuration = json!({
+    let mut configuration = json!({
         "context": context,
         "labels": labels,
         "addressCheck": "upstream",
         "ports": ports,
         "policies": policies,
     });
+    if name == "warden-ended" {
+        configuration["serverName"] = json!("application");
+    }
     Extension {
         name,
         chain,

@@ -303,6 +303,7 @@ pub fn start(change: &dyn Fn(&mut Value)) -> Result<Way> {
         &mesh_authority,
         std::slice::from_ref(&workload),
     )?;
+    mesh::write_outside_certificates(files.path(), &outside_authority, &mesh_authority)?;
     for extension in policy::everywhere(&[policy::reference()?]) {
         extension.write(files.path())?;
     }

@@ -11,7 +11,7 @@ use integration::envoy::{eventually, validate};
 use integration::extension::{Chain, Extension};
 use integration::mesh::{
     APP1, HOSTS, Mesh, Plan, SSH_BANNER, address_of, gateway_config, sidecar_config,
-    write_certificates,
+    write_certificates, write_outside_certificates,
 };
 use integration::{sandboxed, template, workspace};
 use serde_json::Value;
@@ -23,7 +23,7 @@ const UPSTREAM: &str = "context=upstream";
 const TLS: &str = "context=network verdict=accept host=sni port=443";
 const DIRECT: &str = "context=network at=data verdict=accept";
 
-/// The probe at one of the gateway's five places.
+/// The probe at one of the gateway's places.
 fn probe(name: &'static str, settings: &str) -> Extension {
     let chain = match name {
         "warden-tls" | "warden-direct" => Chain::Network,
@@ -44,6 +44,7 @@ fn probes() -> Vec<Extension> {
         probe("warden-upstream", UPSTREAM),
         probe("warden-tls", TLS),
         probe("warden-direct", DIRECT),
+        probe("warden-ended", HTTP),
     ]
 }
 
@@ -228,7 +229,7 @@ sandboxed! {
         let mesh = start(&[probe("warden-upstream", UPSTREAM)], |config| {
             template::remove_filters(
                 config,
-                &["warden-http", "warden-connect", "warden-tls", "warden-direct"],
+                &["warden-http", "warden-connect", "warden-tls", "warden-direct", "warden-ended"],
             );
         })?;
         for (name, _) in HOSTS {
@@ -326,6 +327,7 @@ fn the_bootstraps_are_valid_as_they_are() -> Result<()> {
     let files = tempfile::tempdir()?;
     let authority = Authority::new("mesh")?;
     write_certificates(files.path(), &authority, &[APP1])?;
+    write_outside_certificates(files.path(), &authority, &authority)?;
     for extension in probes() {
         extension.write(files.path())?;
     }

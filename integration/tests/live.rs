@@ -9,8 +9,10 @@ use http::Request;
 use integration::client::{self, Heard, connect, hear, request};
 use integration::demo;
 use integration::envoy::eventually;
-use integration::mesh::{APP1, APP2, Mesh, Plan, SSH_BANNER, Workload, address_of};
+use integration::mesh::{APP1, APP2, HOSTS, Mesh, Plan, SSH_BANNER, Workload, address_of};
 use integration::{http2, policy, sandboxed, verdicts};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 
 fn start() -> Result<Mesh> {
@@ -62,13 +64,13 @@ sandboxed! {
             .map(|host| Request::get(format!("http://{host}/")).body(()))
             .collect::<Result<_, _>>()?;
         let stream = mesh.dial(&APP1, port("github.com", 80)?)?;
-        let answers = http2::get_all(stream, &requests)?;
-        for (request, (status, body)) in requests.iter().zip(answers) {
+        let answers = http2::send_all(stream, &requests)?;
+        for (request, answer) in requests.iter().zip(answers) {
             let host = request.uri().host().context("host")?;
             if host.ends_with(".github.com") {
-                assert_eq!((status, body), (200, format!("{host}\n")));
+                assert_eq!((answer.status, answer.body), (200, format!("{host}\n")));
             } else {
-                assert_eq!(status, 403, "{host}");
+                assert_eq!(answer.status, 403, "{host}");
             }
         }
         assert!(mesh.outside.seen_at(address_of("evilgithub.com")?, 80).is_empty());
@@ -247,6 +249,74 @@ sandboxed! {
         for word in ["x-envoy", "x-forwarded-client-cert", "x-forwarded-for", "spiffe", "warden"] {
             assert!(!text.contains(word), "{word} in: {text}");
         }
+        Ok(())
+    }
+
+    /// A client that trusts one certificate for two names may send requests for both on one
+    /// connection (RFC 9113 §9.1.1). What its TLS was begun for is what it gets.
+    fn one_http2_connection_whose_tls_ends_here_reaches_one_name() -> Result<()> {
+        let mesh = start()?;
+        let config = client::tls_config(&mesh.ending_authority.certificate(), None)?;
+        let request = |host: &str| Request::get(format!("https://{host}/")).body(());
+        let requests = [
+            request("api.github.com")?, request("codeload.github.com")?,
+            request("evilgithub.com")?, request("api.github.com")?,
+        ];
+        let stream = mesh.dial(&APP1, port("github.com", 9443)?)?;
+        let answers = http2::send_all_tls(stream, &config, "api.github.com", &requests)?;
+        let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [200, 403, 403, 200], "{answers:?}");
+        assert_eq!(answers[0].body, "api.github.com\n");
+        assert!(answers[1].body.contains("host_mismatch"), "{:?}", answers[1]);
+        assert!(mesh.outside.seen_at(address_of("codeload.github.com")?, 9443).is_empty());
+        Ok(())
+    }
+
+    fn the_server_that_tls_is_originated_to_is_verified_and_sees_the_gateways_certificate() -> Result<()> {
+        let mesh = start()?;
+        let try_host = |host: &str| -> Result<u16> {
+            let mut stream = mesh.dial(&APP1, port(host, 80)?)?;
+            let answer = request(&mut stream, "GET", "/v1/x", &[("Host", host.as_bytes())])?;
+            Ok(answer.context("closed")?.status)
+        };
+        assert_eq!(try_host("api.payments.example")?, 200);
+        let seen = mesh.outside.seen_at(address_of("api.payments.example")?, 443);
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0].server_name.as_deref(), Some("api.payments.example"));
+        let shown = std::fs::read(mesh.files().join("payments-client.pem"))?;
+        let shown = CertificateDer::from_pem_slice(&shown)?;
+        assert_eq!(seen[0].client_certificate.as_deref(), Some(&*shown));
+        // The right authority for another name; the right name by an unknown authority.
+        for host in ["misnamed.payments.example", "unknown.payments.example"] {
+            assert_eq!(try_host(host)?, 503, "{host}");
+            assert_eq!(bytes_at(&mesh, address_of(host)?, 443), b"", "{host}");
+        }
+        let count = |what: &str| mesh.gateway.stat(&format!("cluster.warden-originate.ssl.{what}"));
+        assert_eq!((count("fail_verify_san")?, count("fail_verify_error")?), (1, 1));
+        // What never went out in the clear.
+        for (name, address) in HOSTS.iter().filter(|(name, _)| name.ends_with("payments.example")) {
+            assert!(mesh.outside.seen_at(*address, 80).is_empty(), "{name}");
+        }
+        Ok(())
+    }
+
+    fn grpc_is_originated_over_http2_and_denied_in_its_own_form() -> Result<()> {
+        let mesh = start()?;
+        let call = |method: &str| {
+            Request::post(format!("http://api.payments.example/{method}"))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(())
+        };
+        let requests = [call("payments.Ledger/List")?, call("payments.Admin/Drop")?];
+        let stream = mesh.dial(&APP1, port("api.payments.example", 80)?)?;
+        let answers = http2::send_all(stream, &requests)?;
+        let status = |answer: &http2::Answer| answer.headers.get("grpc-status").cloned();
+        // 7 is PERMISSION_DENIED.
+        assert_eq!(status(&answers[0]).context("no status")?, "0", "{answers:?}");
+        assert_eq!(status(&answers[1]).context("no status")?, "7", "{answers:?}");
+        let seen = mesh.outside.seen_at(address_of("api.payments.example")?, 443);
+        assert!(seen.len() == 1 && seen[0].http2, "{seen:?}");
         Ok(())
     }
 }

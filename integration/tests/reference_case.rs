@@ -4,8 +4,9 @@ use anyhow::Result;
 use integration::demo::{self, Module};
 use integration::{sandboxed, template};
 
-const MODULE: [&str; 4] = [
+const MODULE: [&str; 5] = [
     "warden-http",
+    "warden-ended",
     "warden-connect",
     "warden-tls",
     "warden-direct",

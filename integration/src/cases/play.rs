@@ -20,7 +20,9 @@ use crate::client::{self, Heard};
 use crate::dns::Dns;
 use crate::envoy::Envoy;
 use crate::extension::Extension;
-use crate::mesh::{DNS, GATEWAY, GATEWAY_NAME, gateway_config, write_certificates};
+use crate::mesh::{
+    DNS, GATEWAY, GATEWAY_NAME, gateway_config, write_certificates, write_outside_certificates,
+};
 use crate::outside::Outside;
 use crate::peer::Peer;
 use crate::{policy, verdicts};
@@ -76,6 +78,7 @@ pub fn play(
         .collect();
     let files = TempDir::new()?;
     write_certificates(files.path(), &stage.authority, &[])?;
+    write_outside_certificates(files.path(), &stage.authority, &stage.authority)?;
     for extension in extensions(loaded, &clusters) {
         extension.write(files.path())?;
     }

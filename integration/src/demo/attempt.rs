@@ -21,6 +21,8 @@ enum Seen {
     Denied(Option<Value>),
     /// No handshake with the gateway.
     Refused,
+    /// The gateway did not believe the server.
+    Unproven,
     Else(String),
 }
 
@@ -29,7 +31,9 @@ pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<Outcome>
     let log_before = mesh.gateway.log()?.len();
     let bytes_before = bytes_outside(mesh);
     let seen = match row.what {
-        What::Http(host, headers) => http(mesh, row.who, host, headers)?,
+        What::Http(host, headers) => http(mesh, row.who, (host, "/"), headers)?,
+        What::Path(host, path) => http(mesh, row.who, (host, path), &[])?,
+        What::Ended(name, host) => ended(mesh, row.who, name, host)?,
         What::Tls(address, name) => tls(mesh, row.who, address, name)?,
         What::Tcp(address, port) => tcp(mesh, row.who, address, port)?,
         What::NotTls(address) => not_tls(mesh, row.who, address)?,
@@ -55,13 +59,16 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
         (rule, line.code)
     });
     let seen = match seen {
-        Seen::Denied(_) | Seen::Refused if leaked > 0 => format!("denied, {leaked} bytes arrived"),
+        Seen::Denied(_) | Seen::Refused | Seen::Unproven if leaked > 0 => {
+            format!("denied, {leaked} bytes arrived")
+        }
         Seen::Denied(Some(body)) if body.get("code").and_then(Value::as_str) != Some(&code) => {
             format!("denied, but the log says {code} and the body {body}")
         }
         Seen::Reached => "reached".to_owned(),
         Seen::Denied(_) => "denied".to_owned(),
         Seen::Refused => "refused".to_owned(),
+        Seen::Unproven => "unproven".to_owned(),
         Seen::Else(what) => what.clone(),
     };
     let (expected, wanted) = match row.expect {
@@ -69,6 +76,7 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
         Expect::DeniedBy(rule) => ("denied", (Some(rule), "rule")),
         Expect::Denied(code) => ("denied", (None, code)),
         Expect::Refused => ("refused", (None, "-")),
+        Expect::Unproven(rule) => ("unproven", (Some(rule), "rule")),
     };
     let as_expected = seen == expected && code == wanted.1 && {
         // A refusal that is not a rule's may still name the rule it came after.
@@ -85,6 +93,9 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
         destination: match row.what {
             What::Http(host, []) => format!("http://{host}"),
             What::Http(host, _) => format!("http://{host} with app1's metadata"),
+            What::Path(host, path) => format!("http://{host}{path}"),
+            What::Ended(name, host) if name == host => format!("https://{host}:9443"),
+            What::Ended(name, host) => format!("https://{name}:9443, Host {host}"),
             What::Tls(_, Some(name)) => format!("https://{name}"),
             What::Tls(address, None) => format!("tls {address}:443 without SNI"),
             What::Tcp(address, port) => format!("tcp {address}:{port}"),
@@ -92,7 +103,9 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
         },
         expected: match row.expect {
             Expect::Denied(code) => format!("denied ({code})"),
-            Expect::Reached(_) | Expect::DeniedBy(_) | Expect::Refused => expected.to_owned(),
+            Expect::Reached(_) | Expect::DeniedBy(_) | Expect::Refused | Expect::Unproven(_) => {
+                expected.to_owned()
+            }
         },
         seen,
         rule,
@@ -110,7 +123,7 @@ fn bytes_outside(mesh: &Mesh) -> usize {
         .sum()
 }
 
-fn http(mesh: &Mesh, who: Who, host: &str, extra: &[(&str, &str)]) -> Result<Seen> {
+fn http(mesh: &Mesh, who: Who, (host, path): (&str, &str), extra: &[(&str, &str)]) -> Result<Seen> {
     let claim = APP1.peer.header();
     let mut headers = vec![
         ("Host", host.as_bytes()),
@@ -129,14 +142,14 @@ fn http(mesh: &Mesh, who: Who, host: &str, extra: &[(&str, &str)]) -> Result<See
                 .to_lowercase();
             let address = address_of(&name).unwrap_or(Ipv4Addr::new(203, 0, 113, 7));
             let mut stream = mesh.dial(workload, SocketAddrV4::new(address, 80))?;
-            client::request(&mut stream, "GET", "/", &headers)?
+            client::request(&mut stream, "GET", path, &headers)?
         }
         Who::Stranger(certificate) => {
             headers.push(("x-envoy-peer-metadata", claim.as_bytes()));
             let Some(mut session) = stranger(mesh, certificate)? else {
                 return Ok(Seen::Refused);
             };
-            match client::request(&mut session, "GET", "/", &headers) {
+            match client::request(&mut session, "GET", path, &headers) {
                 Ok(answer) => answer,
                 // TLS 1.3 tells a client that its certificate is unwelcome after the handshake.
                 Err(_) => return Ok(Seen::Refused),
@@ -154,6 +167,7 @@ fn judge(answer: &Response) -> Seen {
     match answer.status {
         200 if known(&answer.body) => Seen::Reached,
         403 => Seen::Denied(serde_json::from_str(&answer.body).ok()),
+        503 if answer.body.contains("remote connection failure") => Seen::Unproven,
         status => Seen::Else(format!("{status} {}", answer.body.trim_end())),
     }
 }
@@ -188,6 +202,23 @@ fn tls(mesh: &Mesh, who: Who, address: Ipv4Addr, name: Option<&str>) -> Result<S
         Some(answer) if answer.body == format!("{host}\n") => Seen::Reached,
         other => Seen::Else(format!("{other:?}")),
     })
+}
+
+fn ended(mesh: &Mesh, who: Who, name: &str, host: &str) -> Result<Seen> {
+    let Who::Workload(workload) = who else {
+        return Ok(Seen::Else("not tried".to_owned()));
+    };
+    let stream = mesh.dial(workload, SocketAddrV4::new(address_of(name)?, 9443))?;
+    let config = client::tls_config(&mesh.ending_authority.certificate(), None)?;
+    let Some(mut session) = client::tls(stream, config, name)? else {
+        return Ok(Seen::Denied(None));
+    };
+    let headers = [
+        ("Host", host.as_bytes()),
+        ("Accept", b"application/json".as_slice()),
+    ];
+    let answer = client::request(&mut session, "GET", "/", &headers)?;
+    Ok(answer.map_or(Seen::Denied(None), |answer| judge(&answer)))
 }
 
 fn tcp(mesh: &Mesh, who: Who, address: Ipv4Addr, port: u16) -> Result<Seen> {

@@ -37,6 +37,11 @@ pub enum What {
     Tls(Ipv4Addr, Option<&'static str>),
     /// A connection, a line each way.
     Tcp(Ipv4Addr, u16),
+    /// A GET request for a path of this host.
+    Path(&'static str, &'static str),
+    /// TLS for the first name to port 9443, where it ends at the gateway, and a GET request with
+    /// the second in Host.
+    Ended(&'static str, &'static str),
     /// Bytes that are no TLS, to port 443.
     NotTls(Ipv4Addr),
 }
@@ -52,6 +57,8 @@ pub enum Expect {
     DeniedBy(&'static str),
     /// Refused in the handshake, before the module is asked.
     Refused,
+    /// Accepted by this rule; the server could not prove its name, so it was sent nothing.
+    Unproven(&'static str),
 }
 
 /// One row.
@@ -71,6 +78,11 @@ const WEATHER: &str = "seed/apps/app2-weather";
 const MAIL: &str = "seed/apps/app2-mail";
 const NO_METADATA_SERVICE: &str = "seed/platform/no-metadata-service";
 
+const PAYMENTS: &str = "seed/encrypted/app1-payments";
+const NO_REFUNDS: &str = "seed/encrypted/no-refunds";
+const GITHUB_ENDED: &str = "seed/encrypted/app1-github-ended";
+
+const PAYMENTS_API: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 30);
 const GITHUB_API: Ipv4Addr = Ipv4Addr::new(140, 82, 112, 5);
 const WEATHER_API: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
 const PARTNER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
@@ -114,7 +126,14 @@ const fn stranger(certificate: Certificate, expect: Expect) -> Row {
 /// Every row.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    [app1_names(), app1_addresses(), app2(), pretenders()].concat()
+    [
+        app1_names(),
+        app1_addresses(),
+        app2(),
+        encrypted(),
+        pretenders(),
+    ]
+    .concat()
 }
 
 fn app1_names() -> Vec<Row> {
@@ -218,6 +237,35 @@ fn app2() -> Vec<Row> {
         tcp(&APP2, MAIL_SERVER, 23, Denied("default")),
         tcp(&APP2, OTHER_PARTNER, 25, Denied("default")),
         tcp(&APP2, PARTNER, 22, Denied("default")),
+    ]
+}
+
+/// Where the gateway speaks TLS itself, and where it ends the application's.
+fn encrypted() -> Vec<Row> {
+    use Expect::{Denied, DeniedBy, Reached, Unproven};
+    let app1 = |what, expect| Row {
+        who: Who::Workload(&APP1),
+        what,
+        expect,
+    };
+    let ended = |name, host, expect| app1(What::Ended(name, host), expect);
+    let (api, paid) = ("api.github.com", "api.payments.example");
+    vec![
+        http(&APP1, paid, Reached(PAYMENTS)),
+        http(&APP1, "API.Payments.Example", Reached(PAYMENTS)),
+        app1(What::Path(paid, "/v1/ledger"), Reached(PAYMENTS)),
+        app1(What::Path(paid, "/v1/refunds/7"), DeniedBy(NO_REFUNDS)),
+        app1(What::Path(paid, "/admin"), Denied("default")),
+        http(&APP1, "misnamed.payments.example", Unproven(PAYMENTS)),
+        http(&APP1, "unknown.payments.example", Unproven(PAYMENTS)),
+        http(&APP1, "inside.payments.example", Denied("private_address")),
+        http(&APP1, "payments.example", Denied("default")),
+        // TLS of its own would come without the client certificate.
+        tls(&APP1, PAYMENTS_API, paid, Denied("default")),
+        http(&APP2, paid, Denied("default")),
+        ended(api, api, Reached(GITHUB_ENDED)),
+        ended(api, "codeload.github.com", Denied("host_mismatch")),
+        ended(api, "evilgithub.com", Denied("host_mismatch")),
     ]
 }
 
