@@ -9,6 +9,7 @@ mod large;
 mod layers;
 mod lists;
 mod operate;
+mod outputs;
 mod pages;
 mod readme;
 mod support;

@@ -1,22 +1,34 @@
-//! `warden schema`: for editors.
+//! `warden schema`: for editors, and for whoever reads the outputs.
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::schema::policy_schema;
+use crate::schema::{self, output_schema, output_schemas, policy_schema};
 
-/// Write the policy file's JSON Schema, with descriptions.
+/// Write the policy file's JSON Schema, with descriptions, or that of a command's output.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   warden schema > policy.schema.json
   # in an editor with the YAML language server, the policy's first line:
-  # yaml-language-server: $schema=policy.schema.json")]
-pub(crate) struct Schema {}
+  # yaml-language-server: $schema=policy.schema.json
+  warden schema --output-of check")]
+pub(crate) struct Schema {
+    /// The schema of what this command's `--output json` writes.
+    #[arg(long, value_name = "COMMAND", value_enum)]
+    output_of: Option<schema::Command>,
+    /// The schemas of all outputs, as definitions in one.
+    #[arg(long, conflicts_with = "output_of")]
+    outputs: bool,
+}
 
 impl Schema {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let Self {} = self;
-        writeln!(console.stdout, "{:#}", policy_schema())?;
+        let schema = match self.output_of {
+            Some(command) => output_schema(command),
+            None if self.outputs => output_schemas(),
+            None => policy_schema(),
+        };
+        writeln!(console.stdout, "{schema:#}")?;
         Ok(Exit::Ok)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::outputs;
 use crate::{Console, run};
 
 /// 2026-12-01T00:00:00Z.
@@ -60,9 +61,8 @@ impl Folder {
 
     fn run_with(&self, args: &[&str], stdin: &str) -> Ran {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let args = std::iter::once("warden").chain(args.iter().copied());
         let exit = run(
-            args,
+            std::iter::once("warden").chain(args.iter().copied()),
             &mut Console {
                 stdin: &mut stdin.as_bytes(),
                 stdout: &mut stdout,
@@ -72,6 +72,11 @@ impl Folder {
                 color: false,
             },
         );
+        let is_json = args.windows(2).any(|pair| pair == ["--output", "json"]);
+        if is_json && !stdout.is_empty() {
+            let written = serde_json::from_slice(&stdout).unwrap();
+            outputs::is_as_documented(args.first().unwrap(), &written);
+        }
         Ran {
             exit: exit.code(),
             stdout: String::from_utf8(stdout).unwrap(),

@@ -1,0 +1,352 @@
+//! JSON Schemas of what `--output json` writes. Every run of a command in the tests is held to
+//! them, and a field that they do not name fails there.
+
+use serde_json::{Value, json};
+
+/// The commands with an output in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Command {
+    /// `warden check`.
+    Check,
+    /// `warden explain`.
+    Explain,
+    /// `warden test`.
+    Test,
+    /// `warden diff`.
+    Diff,
+    /// `warden doctor`.
+    Doctor,
+}
+
+impl Command {
+    /// Every such command.
+    pub const ALL: [Self; 5] = [
+        Self::Check,
+        Self::Explain,
+        Self::Test,
+        Self::Diff,
+        Self::Doctor,
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Explain => "explain",
+            Self::Test => "test",
+            Self::Diff => "diff",
+            Self::Doctor => "doctor",
+        }
+    }
+}
+
+/// All outputs as definitions in one schema (JSON Schema 2020-12).
+#[must_use]
+pub fn output_schemas() -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "What `warden COMMAND --output json` writes: one definition a command",
+        "$defs": {
+            "check": check(),
+            "explain": explain(),
+            "test": test(),
+            "diff": diff(),
+            "doctor": doctor(),
+            "diagnostic": diagnostic(),
+            "place": place(),
+            "list": list(),
+            "ruling": record("A verdict.", &ruling()),
+            "facts": facts(),
+            "unknown": unknown(),
+        },
+    })
+}
+
+/// The schema of one command's output.
+#[must_use]
+pub fn output_schema(command: Command) -> Value {
+    let mut schema = output_schemas();
+    let reference = json!(format!("#/$defs/{}", command.as_str()));
+    super::put(&mut schema, "$ref", reference);
+    schema
+}
+
+/// A mapping with exactly these fields.
+fn record(description: &str, properties: &Value) -> Value {
+    let names: Vec<&String> = properties
+        .as_object()
+        .into_iter()
+        .flat_map(|properties| properties.keys())
+        .collect();
+    json!({
+        "description": description,
+        "type": "object",
+        "additionalProperties": false,
+        "required": names,
+        "properties": properties,
+    })
+}
+
+fn list_of(description: &str, items: &Value) -> Value {
+    json!({"description": description, "type": "array", "items": items})
+}
+
+fn text(description: &str) -> Value {
+    json!({"description": description, "type": "string"})
+}
+
+fn text_or_null(description: &str) -> Value {
+    json!({"description": description, "type": ["string", "null"]})
+}
+
+fn count(description: &str) -> Value {
+    json!({"description": description, "type": "integer", "minimum": 0})
+}
+
+fn flag(description: &str) -> Value {
+    json!({"description": description, "type": "boolean"})
+}
+
+fn verdict() -> Value {
+    json!({"enum": ["Accept", "Deny", "Inspect", "Undecided"]})
+}
+
+fn check() -> Value {
+    record(
+        "Everything that is wrong or doubtful.",
+        &json!({
+            "files": count("Files read."),
+            "policies": count("Policies in them."),
+            "rules": count("Rules in these."),
+            "errors": count("Diagnostics that refuse a policy."),
+            "warnings": count("Diagnostics that do not."),
+            "lists": list_of("The lists in files that policies take destinations from.", &json!({"$ref": "#/$defs/list"})),
+            "diagnostics": list_of("In the order of files and lines.", &json!({"$ref": "#/$defs/diagnostic"})),
+        }),
+    )
+}
+
+fn diagnostic() -> Value {
+    record(
+        "One thing to tell about the files that were read.",
+        &json!({
+            "severity": {"enum": ["note", "warning", "error"]},
+            "code": text("A stable word; `warden check --explain CODE` says more."),
+            "message": text("What."),
+            "hint": text_or_null("What to write instead."),
+            "path": text("The path in the document, such as `spec.tiers[0]`; empty if there is none."),
+            "place": {"anyOf": [{"$ref": "#/$defs/place"}, {"type": "null"}]},
+            "related": list_of("Other places that belong to it.", &record("A place and what it is.", &json!({
+                "place": {"$ref": "#/$defs/place"},
+                "label": text("What it is."),
+            }))),
+        }),
+    )
+}
+
+fn place() -> Value {
+    record(
+        "A part of a file; lines and columns count from 1, columns in characters.",
+        &json!({
+            "file": text("The file as it was named, or `<stdin>`."),
+            "line": count("First line."),
+            "column": count("First column."),
+            "endLine": count("Last line."),
+            "endColumn": count("The column behind the last."),
+        }),
+    )
+}
+
+fn list() -> Value {
+    record(
+        "A list in a file.",
+        &json!({
+            "destination": text("The destination that takes it."),
+            "file": text("The file."),
+            "date": text("The day on which it was taken, as the policy says."),
+            "sha256": text("The digest of its bytes."),
+            "entries": count("Names and networks in it."),
+        }),
+    )
+}
+
+/// The fields of a verdict.
+fn ruling() -> Value {
+    json!({
+        "verdict": verdict(),
+        "code": text_or_null("The machine's word; null where undecided."),
+        "reason": text("A sentence."),
+        "rule": text_or_null("`policy/tier/rule`, shorter for defaults, null for refusals of the facts."),
+        "inspection": text_or_null("The inspection cluster of Inspect."),
+    })
+}
+
+fn explain() -> Value {
+    let considered = record(
+        "A rule or default on the way.",
+        &json!({
+            "rule": text_or_null("Which."),
+            "action": {"enum": ["Accept", "Deny", "Pass", "Inspect"]},
+            "shadow": flag("It is only reported."),
+            "matches": {"description": "`pending` may still come, `missing` cannot.", "enum": ["true", "false", "pending", "missing"]},
+            "because": list_of("What it wanted and did not find.", &json!({"type": "string"})),
+        }),
+    );
+    let change = record(
+        "How unknown or assumed facts could turn out.",
+        &json!({
+            "facts": {"description": "Their values, in words.", "type": "object", "additionalProperties": {"type": "string"}},
+            "verdict": verdict(),
+            "code": text_or_null("Its code."),
+            "rule": text_or_null("Its rule."),
+        }),
+    );
+    let mut properties = ruling();
+    for (name, schema) in [
+        (
+            "wouldBe",
+            json!({"description": "The verdict without shadow, where it differs.", "anyOf": [{"$ref": "#/$defs/ruling"}, {"type": "null"}]}),
+        ),
+        ("facts", json!({"$ref": "#/$defs/facts"})),
+        (
+            "assumed",
+            list_of("What was taken for granted.", &json!({"type": "string"})),
+        ),
+        (
+            "considered",
+            list_of("Rules on the way, in order.", &considered),
+        ),
+        (
+            "lists",
+            list_of(
+                "The lists that the deciding rule takes destinations from.",
+                &json!({"$ref": "#/$defs/list"}),
+            ),
+        ),
+        ("ifKnown", list_of("What would change.", &change)),
+    ] {
+        super::put(&mut properties, name, schema);
+    }
+    record("A verdict and why.", &properties)
+}
+
+fn unknown() -> Value {
+    record(
+        "A fact that is not known.",
+        &json!({"unknown": {"description": "`pending` may still come, `missing` cannot.", "enum": ["pending", "missing"]}}),
+    )
+}
+
+/// What is judged. A fact of another protocol is left out.
+fn facts() -> Value {
+    let unknown = json!({"$ref": "#/$defs/unknown"});
+    let fact = |description: &str, known: Value| json!({"description": description, "anyOf": [known, unknown]});
+    let string = json!({"type": "string"});
+    let string_or_null = json!({"type": ["string", "null"]});
+    let claims = record(
+        "Peer metadata.",
+        &json!({
+            "namespace": string,
+            "cluster": string_or_null,
+            "labels": {"type": "object", "additionalProperties": string},
+        }),
+    );
+    json!({
+        "description": "What is judged. Method, path and upgrade are of HTTP alone.",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["protocol", "caller", "claims", "name", "address", "port", "time"],
+        "properties": {
+            "protocol": {"enum": ["HTTP", "TLS", "TCP", "UDP"]},
+            "caller": fact("The SPIFFE id, or what there is instead.", string.clone()),
+            "claims": fact("What the peer says of itself.", claims),
+            "name": fact("The destination's name; null where it has none.", string_or_null.clone()),
+            "address": fact("Where the gateway connects.", string.clone()),
+            "port": fact("The destination's port.", json!({"type": "integer", "minimum": 0})),
+            "method": fact("The HTTP method.", string.clone()),
+            "path": fact("The path; null where the request has none.", string_or_null.clone()),
+            "upgrade": fact("The upgrade that is asked for; null for none.", string_or_null),
+            "time": fact("RFC 3339.", string),
+            "refused": text("Why the facts themselves are refused."),
+        },
+    })
+}
+
+fn test() -> Value {
+    let names = |extra: Value| {
+        let mut properties = json!({
+            "file": text("The case file."),
+            "case": text("The case's name."),
+        });
+        for (name, schema) in extra.as_object().into_iter().flatten() {
+            super::put(&mut properties, name, schema.clone());
+        }
+        properties
+    };
+    let failure = names(json!({
+        "mismatches": list_of("What was expected and what came.", &json!({"type": "string"})),
+    }));
+    let case = names(json!({
+        "passed": flag("It came out as it says."),
+        "verdict": verdict(),
+        "code": text_or_null("The code of the last step."),
+        "rule": text_or_null("Its rule."),
+        "policy": text_or_null("The policy that decided it."),
+    }));
+    record(
+        "What the cases came to.",
+        &json!({
+            "passed": count("Cases that came out as they say."),
+            "failed": count("Cases that did not."),
+            "liveOnly": count("Cases that only a running gateway can answer."),
+            "failures": list_of("The cases that failed.", &record("A failure.", &failure)),
+            "cases": list_of("Every case.", &record("A case.", &case)),
+            "rules": count("Rules of the policies."),
+            "untouched": list_of("Rules that decide no case.", &json!({"type": "string"})),
+        }),
+    )
+}
+
+fn diff() -> Value {
+    let difference = record(
+        "A difference in meaning.",
+        &json!({
+            "change": {"enum": ["gains", "loses", "changes"]},
+            "shadow": flag("It is about what would be without shadow."),
+            "old": {"$ref": "#/$defs/ruling"},
+            "new": {"$ref": "#/$defs/ruling"},
+            "examples": list_of("Who and what, in words.", &json!({"type": "string"})),
+            "classes": count("Classes of facts that it covers."),
+            "witness": {"$ref": "#/$defs/facts"},
+        }),
+    );
+    record(
+        "What a change means.",
+        &json!({
+            "result": {"enum": ["same", "different", "not_decided"]},
+            "complete": flag("All classes were compared."),
+            "differences": list_of("Those that open first.", &difference),
+            "notDecided": list_of("Why the comparison is not complete.", &json!({"type": "string"})),
+            "changedRules": count("Rules that one side lacks or has elsewhere."),
+            "classes": count("Classes of facts put to both engines."),
+        }),
+    )
+}
+
+fn doctor() -> Value {
+    let finding = record(
+        "A setting.",
+        &json!({
+            "setting": text("Its name."),
+            "wanted": text("What it has to be."),
+            "found": text_or_null("What it is."),
+            "health": {"enum": ["ok", "advice", "bad"]},
+            "why": text("What rests on it."),
+        }),
+    );
+    record(
+        "The mesh's settings.",
+        &json!({"findings": list_of("Each setting.", &finding)}),
+    )
+}

@@ -1,0 +1,167 @@
+//! What `--output json` writes, held to its schema.
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::support::{Folder, REFERENCE};
+use crate::schema::{Command, output_schema, output_schemas};
+
+#[test]
+fn the_committed_schemas_are_these() {
+    let committed = include_str!("../../../docs/output.schema.json");
+    assert_eq!(
+        committed,
+        format!("{:#}\n", output_schemas()),
+        "run `warden schema --outputs > docs/output.schema.json`"
+    );
+}
+
+/// Panics where a command's output is not what its schema says. Commands without one are passed
+/// over.
+pub(super) fn is_as_documented(command: &str, written: &Value) {
+    if let Ok(command) = Command::from_str(command, false) {
+        let schema = output_schema(command);
+        let wrong = wrong(&schema, &schema, written, "");
+        assert!(
+            wrong.is_empty(),
+            "{}: {wrong:#?}\n{written:#}",
+            command.as_str()
+        );
+    }
+}
+
+/// The outputs of a few runs; those of all other tests are held to the schemas as they are made.
+#[test]
+fn every_output_has_its_schema_and_keeps_to_it() {
+    let folder = Folder::with(&[
+        ("seed.yaml", REFERENCE),
+        ("new.yaml", &REFERENCE.replace("[22]", "[22, 2222]")),
+        (
+            "install.yaml",
+            include_str!("../../../istio/reference/install.yaml"),
+        ),
+        (
+            "cases.yaml",
+            "policies: [seed.yaml]\ncases:\n- name: no\n  from: {workload: a/b}\n  to: {authority: a.example, port: 80}\n  expect: {verdict: Accept, code: rule, rule: seed/a/b}\n",
+        ),
+    ]);
+    for command in Command::ALL {
+        let line = match command {
+            Command::Check => "check seed.yaml",
+            Command::Explain => "explain seed.yaml --from app1-ns/a --to http://api.github.com/x",
+            Command::Test => "test cases.yaml",
+            Command::Diff => "diff seed.yaml new.yaml",
+            Command::Doctor => "doctor --install install.yaml seed.yaml",
+        };
+        let ran = folder.warden(&format!("{line} --output json"));
+        assert!(ran.json().is_object(), "{ran:?}");
+        let printed = folder.warden(&format!("schema --output-of {}", command.as_str()));
+        assert_eq!(printed.json(), output_schema(command));
+    }
+}
+
+#[test]
+fn the_validator_finds_what_is_wrong() {
+    let schema = output_schema(Command::Doctor);
+    for (output, expected) in [
+        (json!({}), "findings is missing"),
+        (json!({"findings": 1}), "/findings: 1 is no array"),
+        (json!({"findings": [], "more": 1}), "more is not named"),
+        (
+            json!({"findings": [{"setting": "a", "wanted": "b", "found": 1, "health": "ok", "why": ""}]}),
+            "/findings/0/found: 1 is no string|null",
+        ),
+        (
+            json!({"findings": [{"setting": "a", "wanted": "b", "found": null, "health": "fine", "why": ""}]}),
+            "/findings/0/health: \"fine\" is not listed",
+        ),
+    ] {
+        let found = wrong(&schema, &schema, &output, "");
+        assert!(
+            found.iter().any(|found| found.ends_with(expected)),
+            "{output}: {found:?}"
+        );
+    }
+}
+
+/// Keywords that say nothing about values.
+const SILENT: [&str; 4] = ["$schema", "$defs", "title", "description"];
+
+/// What is wrong with a value by as much of JSON Schema 2020-12 as the outputs use. Another keyword
+/// panics, so that none is passed over.
+fn wrong(schema: &Value, root: &Value, value: &Value, at: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (keyword, says) in schema.as_object().unwrap() {
+        match keyword.as_str() {
+            word if SILENT.contains(&word) => {}
+            "$ref" => {
+                let path = says.as_str().unwrap().trim_start_matches('#');
+                found.extend(wrong(root.pointer(path).unwrap(), root, value, at));
+            }
+            "type" => {
+                let types: Vec<&str> = match says {
+                    Value::Array(types) => types.iter().map(|t| t.as_str().unwrap()).collect(),
+                    one => vec![one.as_str().unwrap()],
+                };
+                if !types.contains(&type_of(value)) {
+                    found.push(format!("{at}: {value} is no {}", types.join("|")));
+                }
+            }
+            "enum" if !says.as_array().unwrap().contains(value) => {
+                found.push(format!("{at}: {value} is not listed"));
+            }
+            "minimum" if value.as_u64().is_none_or(|n| n < says.as_u64().unwrap()) => {
+                found.push(format!("{at}: {value} is too small"));
+            }
+            "anyOf" => {
+                let mut any = says.as_array().unwrap().iter();
+                if !any.any(|one| wrong(one, root, value, at).is_empty()) {
+                    found.push(format!("{at}: {value} is none of these"));
+                }
+            }
+            "items" => {
+                for (i, item) in value.as_array().into_iter().flatten().enumerate() {
+                    found.extend(wrong(says, root, item, &format!("{at}/{i}")));
+                }
+            }
+            "required" => {
+                let names = says.as_array().unwrap().iter();
+                let names = names.map(|name| name.as_str().unwrap());
+                let missing = names.filter(|name| value.get(name).is_none());
+                found.extend(missing.map(|name| format!("{at}: {name} is missing")));
+            }
+            "properties" => {
+                for (name, schema) in says.as_object().unwrap() {
+                    if let Some(value) = value.get(name) {
+                        found.extend(wrong(schema, root, value, &format!("{at}/{name}")));
+                    }
+                }
+            }
+            "additionalProperties" => {
+                for (name, more) in value.as_object().into_iter().flatten() {
+                    if schema["properties"].get(name).is_some() {
+                        continue;
+                    }
+                    match says {
+                        Value::Bool(false) => found.push(format!("{at}: {name} is not named")),
+                        says => found.extend(wrong(says, root, more, &format!("{at}/{name}"))),
+                    }
+                }
+            }
+            "enum" | "minimum" => {}
+            other => panic!("the validator does not know `{other}`"),
+        }
+    }
+    found
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
