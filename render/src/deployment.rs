@@ -99,12 +99,15 @@ fn deployment(install: &Install, settings: &Deployment, traffic: &Traffic) -> Va
                 "annotations": {
                     "inject.istio.io/templates": "gateway",
                     "proxy.istio.io/config": json!({
+                        "concurrency": settings.workers,
                         "terminationDrainDuration": drain,
                     }).to_string(),
                 },
             },
             "spec": {
                 "serviceAccountName": gateway.service_account,
+                "nodeSelector": settings.node_selector,
+                "tolerations": settings.tolerations,
                 // Longer than the drain, which it would otherwise cut.
                 "terminationGracePeriodSeconds": settings.drain_seconds.saturating_add(30),
                 "topologySpreadConstraints": [
@@ -124,10 +127,7 @@ fn deployment(install: &Install, settings: &Deployment, traffic: &Traffic) -> Va
                         "readOnlyRootFilesystem": true,
                     },
                     // One instance of the module per worker thread, and two more.
-                    "resources": {
-                        "requests": {"cpu": "500m", "memory": "512Mi"},
-                        "limits": {"memory": "1Gi"},
-                    },
+                    "resources": settings.resources,
                 }],
             },
         },

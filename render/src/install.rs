@@ -126,6 +126,40 @@ pub struct Deployment {
     /// Seconds that a pod may take to end its streams.
     #[serde(default = "drain")]
     pub drain_seconds: u32,
+    /// Envoy's worker threads in a pod. Each has an instance of the module, and two more are there.
+    #[serde(default = "two")]
+    pub workers: u32,
+    /// What a pod asks for and may use at most, as Kubernetes writes it.
+    #[serde(default = "resources")]
+    pub resources: serde_json::Value,
+    /// Labels of the nodes that pods run on, such as those with a fixed source address.
+    #[serde(default)]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that pods bear, as Kubernetes writes them.
+    #[serde(default)]
+    pub tolerations: Vec<serde_json::Value>,
+}
+
+impl Default for Deployment {
+    fn default() -> Self {
+        Self {
+            min_replicas: two(),
+            max_replicas: ten(),
+            cpu_percent: seventy(),
+            drain_seconds: drain(),
+            workers: two(),
+            resources: resources(),
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+        }
+    }
+}
+
+fn resources() -> serde_json::Value {
+    serde_json::json!({
+        "requests": {"cpu": "500m", "memory": "512Mi"},
+        "limits": {"memory": "1Gi"},
+    })
 }
 
 const fn two() -> u32 {

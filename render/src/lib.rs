@@ -15,6 +15,7 @@
 
 pub mod adopt;
 pub mod audit;
+pub mod chart;
 mod deployment;
 pub mod doctor;
 mod gateway;

