@@ -6,6 +6,7 @@
 
 mod bootstrap;
 mod hello;
+pub(crate) use hello::client_hello;
 mod play;
 mod situation;
 

@@ -6,6 +6,7 @@
 //! - [`mesh`] starts everything from the templates in `envoy-config/`.
 //! - [`outside`] and [`dns`] are the servers, which write down what reaches them.
 //! - [`client`] dials as an application does, through its sidecar.
+//! - [`corpus`] is everything that somebody at the gateway could try.
 //! - [`istio`] has a real control plane feed the same Envoys.
 //! - [`way`] puts pod, gateway and outside into namespaces of their own, under the node's guard.
 //! - [`extension`] writes the policy where the gateway looks for it.
@@ -13,6 +14,7 @@
 pub mod cases;
 pub mod certificates;
 pub mod client;
+pub mod corpus;
 pub mod demo;
 pub mod dns;
 pub mod envoy;

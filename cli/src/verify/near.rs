@@ -8,8 +8,8 @@ use egress_policy::name::{Name, NamePattern};
 use super::plan::{Plan, Planned, Spot};
 use super::{Attempt, Group, Probe};
 
-/// Ports that have nothing to do with the one that is named.
-const OTHER_PORTS: [u16; 2] = [22, 8080];
+/// Ports that have nothing to do with the one that is named, whose servers speak first.
+const OTHER_PORTS: [u16; 2] = [22, 25];
 /// Header lines that some proxies take for the destination or for their own word, and in which an
 /// application may write what it likes.
 const HEADERS: [&str; 6] = [

@@ -2,7 +2,7 @@
 
 /// A ClientHello (RFC 8446 §4.1.2) in one record, with this server name (RFC 6066 §3) and, if
 /// asked, an encrypted ClientHello beside it.
-pub(super) fn client_hello(sni: Option<&[u8]>, ech: bool) -> Vec<u8> {
+pub(crate) fn client_hello(sni: Option<&[u8]>, ech: bool) -> Vec<u8> {
     let mut extensions = Vec::new();
     if let Some(name) = sni {
         let entry = [&[0][..], &sized16(name)].concat();

@@ -1,0 +1,70 @@
+//! More than a thousand ways past the gateway: none leads through, and without the module and its
+//! lock many do.
+
+use anyhow::{Result, ensure};
+use integration::corpus::{self, allowed, through};
+use integration::demo;
+use integration::mesh::{Mesh, address_of};
+use integration::{sandboxed, template};
+
+/// Answers that are no refusal must be those of an allowed host.
+fn answered_by_others(answers: &[corpus::Answered]) -> Vec<String> {
+    let bad = |answer: &&corpus::Answered| {
+        let text = String::from_utf8_lossy(&answer.bytes);
+        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        text.starts_with("HTTP/1.1 200") && !body.lines().next().is_none_or(allowed)
+    };
+    let words =
+        |answer: &corpus::Answered| format!("{}: {}", answer.what, answer.bytes.escape_ascii());
+    answers.iter().filter(bad).map(words).collect()
+}
+
+fn controls_arrive(mesh: &Mesh) -> Result<()> {
+    let answers = corpus::run(mesh, &corpus::controls())?;
+    let seen = mesh.outside.seen();
+    for (name, port, count) in [
+        ("api.github.com", 80, 2),
+        ("partner.example", 22, 1),
+        ("api.github.com", 443, 1),
+    ] {
+        let address = address_of(name)?;
+        let here = seen
+            .iter()
+            .filter(|seen| seen.address == Some((address, port)));
+        ensure!(here.count() >= count, "{name}:{port}: {seen:?} {answers:?}");
+    }
+    Ok(())
+}
+
+sandboxed! {
+    fn no_attempt_leads_past_the_gateway() -> Result<()> {
+        let mesh = demo::start(|_| {})?;
+        controls_arrive(&mesh)?;
+        let attempts = corpus::all();
+        ensure!(attempts.len() >= 1000, "{}", attempts.len());
+        let answers = corpus::run(&mesh, &attempts)?;
+        ensure!(answers.len() == attempts.len());
+        let through = through(&mesh.outside.seen())?;
+        ensure!(through.is_empty(), "{through:#?}");
+        let others = answered_by_others(&answers);
+        ensure!(others.is_empty(), "{others:#?}");
+        let surprising = demo::names_that_should_not_be_asked(&mesh.dns.asked());
+        ensure!(surprising.is_empty(), "{surprising:?}");
+        // And it is none the worse for it.
+        controls_arrive(&mesh)?;
+        eprintln!("{}attempts to get past the gateway: {}, through: 0", integration::sandbox::FIGURE, attempts.len());
+        Ok(())
+    }
+
+    fn without_module_and_lock_many_do() -> Result<()> {
+        let mesh = demo::start(|config| template::remove_filters(config, &[
+            "warden-http", "warden-connect", "warden-tls", "warden-direct", "warden-upstream", "lock",
+        ]))?;
+        let attempts = corpus::all();
+        corpus::run(&mesh, &attempts)?;
+        let count = through(&mesh.outside.seen())?.len();
+        // Connections; many requests share one.
+        ensure!(count >= 100, "only {count}");
+        Ok(())
+    }
+}
