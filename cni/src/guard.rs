@@ -102,9 +102,12 @@ impl Guard {
     /// # Errors
     /// [`GuardError`]; calling again continues.
     pub fn withdraw(&self, locked: &Locked, id: &AttachmentId) -> Result<(), GuardError> {
-        match self.store.get(id)? {
-            Some(record) => self.forget(locked, &record),
-            None => Ok(self.store.sweep(locked, id)?),
+        match self.store.get(id) {
+            Ok(Some(record)) => self.forget(locked, &record),
+            // What it was about is not known any more: the agent removes the elements that no
+            // record wants.
+            Ok(None) | Err(StoreError::Decode { .. }) => Ok(self.store.sweep(locked, id)?),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -179,12 +179,25 @@ impl Store {
         gone(&self.record_path(id), fs::remove_file)
     }
 
-    /// Removes what a killed [`Store::put`] may have left of `id` without a record.
+    /// Removes what there is of `id` where no record says what that is: after a killed
+    /// [`Store::put`], or with a record that does not decode.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn sweep(&self, _: &Locked, id: &AttachmentId) -> Result<(), StoreError> {
-        gone(&beside(&self.record_path(id)), fs::remove_file)
+        let record = self.record_path(id);
+        gone(&beside(&record), fs::remove_file)?;
+        if !record.exists() {
+            return Ok(());
+        }
+        let directory = self.root.join("keys");
+        for key in fs::read_dir(&directory).map_err(|source| io(&directory, source))? {
+            let key = key.map_err(|source| io(&directory, source))?.path();
+            gone(&key.join(file_name(id)), fs::remove_file)?;
+            // Refused while anybody else uses the key.
+            let _ = fs::remove_dir(&key);
+        }
+        gone(&record, fs::remove_file)
     }
 
     /// Whether another record than `id` uses all of `keys` together.

@@ -1,6 +1,6 @@
-//! What is built for elsewhere: the proxy-wasm modules, and the command for pods.
+//! What is built for elsewhere: the proxy-wasm modules, and static files for pods and nodes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -50,26 +50,38 @@ pub(crate) fn wasm() -> Result<()> {
     )
 }
 
-/// Builds the command as one static file and prints where it is: what is copied into a pod has
-/// to run whatever the pod's image holds.
-pub(crate) fn for_pods() -> Result<()> {
+/// Builds what runs outside its own image, and prints where it is: the command, which is copied
+/// into pods whatever their image holds, and the plugin with its agent, which is put on nodes.
+pub(crate) fn static_files() -> Result<()> {
+    for (package, program) in [
+        ("warden", "warden"),
+        ("egress-cni", "egress-cni"),
+        ("egress-cni", "egress-cni-agent"),
+    ] {
+        let path = static_file(package, program, "static")?;
+        let size = std::fs::metadata(&path)
+            .with_context(|| path.display().to_string())?
+            .len();
+        say(&format!("{}: {size} bytes", path.display()));
+    }
+    Ok(())
+}
+
+/// Builds a program as one static file.
+pub(crate) fn static_file(package: &str, program: &str, profile: &str) -> Result<PathBuf> {
     let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     standard_library(&musl)?;
-    progress("building the command as one static file");
-    let profile = "--profile=static";
-    let mut command = cargo(&["build", "--package=warden", "--bin=warden", profile]);
+    progress(&format!("building {program} as one static file"));
+    let mut command = cargo(&["build", "--package", package, "--bin", program]);
     // ring's C needs no more of a C library than freestanding headers, so any compiler does.
     let compiler = format!("CC_{}", musl.replace('-', "_"));
     if std::env::var_os(&compiler).is_none() && Command::new("musl-gcc").output().is_err() {
         command.env(compiler, "cc");
     }
-    check(command.arg("--target").arg(&musl))?;
-    let path = target().join(musl).join("static/warden");
-    let size = std::fs::metadata(&path)
-        .with_context(|| path.display().to_string())?
-        .len();
-    say(&format!("{}: {size} bytes", path.display()));
-    Ok(())
+    check(command.args(["--profile", profile, "--target", &musl]))?;
+    // Cargo's own profile for development has a folder of another name.
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(target().join(musl).join(folder).join(program))
 }
 
 /// Prints the module's size and fails above the budget.

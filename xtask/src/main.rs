@@ -31,7 +31,7 @@ enum Command {
         keep: bool,
         /// Print instead every way around the gateway, with and without the guard in the
         /// node's kernel.
-        #[arg(long, conflicts_with_all = ["json", "keep"])]
+        #[arg(long, conflicts_with = "keep")]
         bypass: bool,
         /// `warden verify` in a pod, without and with the guard in the node's kernel.
         #[arg(long, conflicts_with_all = ["keep", "bypass", "istio"])]
@@ -49,7 +49,8 @@ enum Command {
     },
     /// Build the proxy-wasm modules.
     Wasm,
-    /// Build the `warden` command as one static file, to be copied into pods, and print its path.
+    /// Build what runs outside an image of its own as static files, and print their paths: the
+    /// `warden` command for pods, the CNI plugin and its agent for nodes.
     Static,
     /// Print the size of the module and fail if it is over its budget.
     Size,
@@ -67,7 +68,9 @@ enum Command {
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Demo { bypass: true, .. } => bypass(),
+        Command::Demo {
+            json, bypass: true, ..
+        } => bypass(json),
         Command::Demo {
             json, verify: true, ..
         } => demo("verify-demo", json, false),
@@ -77,7 +80,7 @@ fn main() -> Result<ExitCode> {
         Command::Demo { json, keep, .. } => demo("demo", json, keep),
         Command::Test { only } => Ok(test::run(only)),
         Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
-        Command::Static => build::for_pods().map(|()| ExitCode::SUCCESS),
+        Command::Static => build::static_files().map(|()| ExitCode::SUCCESS),
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
         Command::Bench { arguments } => build::bench(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Sbom => sbom::write().map(|()| ExitCode::SUCCESS),
@@ -89,7 +92,7 @@ fn main() -> Result<ExitCode> {
 }
 
 /// The truth table of the kernel part, which makes its own network namespaces.
-fn bypass() -> Result<ExitCode> {
+fn bypass(json: bool) -> Result<ExitCode> {
     let mut table = run::cargo(&["test", "--quiet", "--package", "egress-cni"]);
     table.args([
         "--test",
@@ -99,7 +102,18 @@ fn bypass() -> Result<ExitCode> {
         "--test-threads=1",
         "truth_table::",
     ]);
-    run::check(&mut table).map(|()| ExitCode::SUCCESS)
+    if !json {
+        return run::check(&mut table).map(|()| ExitCode::SUCCESS);
+    }
+    let output = table
+        .env("EGRESS_CNI_JSON", "1")
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
+    run::say(&format!("[\n{}\n]", rows.join(",\n")));
+    let shown = output.status.success() && !rows.is_empty();
+    Ok(ExitCode::from(u8::from(!shown)))
 }
 
 fn demo(program: &str, json: bool, keep: bool) -> Result<ExitCode> {

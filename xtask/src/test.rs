@@ -115,7 +115,11 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
         Part::Wasm => wasm_cases(count),
         Part::Dependencies => dependencies(count),
         Part::Cli => suite(&["--package=warden"], count),
-        Part::Cni => suite(&["--package=egress-cni"], count),
+        Part::Cni => {
+            let plugin = build::static_file("egress-cni", "egress-cni", "dev")?;
+            let mut command = cargo(&["test", "--quiet", "--no-fail-fast", "--package=egress-cni"]);
+            counted(command.env("EGRESS_CNI_STATIC", plugin), count)
+        }
         Part::Istio => {
             envoy::install()?;
             build::wasm()?;

@@ -195,11 +195,15 @@ impl Places {
                 replace(&path, &pretty(&list), 0o600)?;
             }
         }
-        let target = self.bin_dir.join(PLUGIN);
-        match fs::remove_file(&target) {
-            Err(source) if source.kind() != ErrorKind::NotFound => Err(io(&target)(source)),
-            _ => Ok(()),
-        }
+        remove_file(&self.bin_dir.join(PLUGIN))
+    }
+}
+
+/// Removes a file; one that is gone already is no error.
+pub(super) fn remove_file(path: &Path) -> Result<(), InstallError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(io(path)(source)),
+        _ => Ok(()),
     }
 }
 

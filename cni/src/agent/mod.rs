@@ -18,7 +18,7 @@ pub mod nflog;
 mod others;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -370,11 +370,12 @@ pub fn attribute(records: &[Record], refusal: &nflog::Refusal) -> Option<PodName
     })
 }
 
-/// Takes everything off the node: chain entry, executable, rules, records.
+/// Takes everything off the node: chain entry, executable, configuration, rules, records.
 ///
 /// # Errors
 /// [`AgentError`]; calling again continues.
-pub fn uninstall(places: &Places, guard: Guard) -> Result<(), AgentError> {
+pub fn uninstall(places: &Places, config_file: &Path, guard: Guard) -> Result<(), AgentError> {
     places.remove()?;
+    install::remove_file(config_file)?;
     Ok(guard.uninstall()?)
 }

@@ -43,7 +43,7 @@ struct Arguments {
 enum Command {
     /// Install, watch and repair, until stopped. The guard stays when the agent stops.
     Run(Node),
-    /// Take chain entry, executable, rules and records off the node.
+    /// Take chain entry, executable, configuration, rules and records off the node.
     Uninstall(Node),
     /// Print the same rule for a network plugin that cannot be chained to.
     Render {
@@ -112,9 +112,9 @@ struct Node {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(node) => run(&node),
-        Command::Uninstall(node) => node
-            .guard()
-            .and_then(|guard| uninstall(&node.places(), guard).map_err(|error| error.to_string())),
+        Command::Uninstall(node) => node.guard().and_then(|guard| {
+            uninstall(&node.places(), &node.config_file, guard).map_err(|error| error.to_string())
+        }),
         Command::Render {
             config,
             form,

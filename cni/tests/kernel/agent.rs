@@ -257,7 +257,10 @@ fn installs_proves_adopts_repairs_and_goes() {
         assert_eq!(node.pass(), "");
         assert_eq!(world.guard().store().all().unwrap().len(), before - 1);
 
-        uninstall(&node.places, world.guard()).unwrap();
+        let in_force = Path::new("/run/world/etc/config.json");
+        assert!(in_force.exists());
+        uninstall(&node.places, in_force, world.guard()).unwrap();
+        assert!(!in_force.exists());
         assert_eq!(sh("nft list tables | grep egress || true"), "");
         assert!(
             !std::fs::read_to_string(conflist)

@@ -89,6 +89,11 @@ fn every_verb_keeps_kernel_and_records_in_step() {
                 "tables may be gone as well"
             );
             assert!(world.guard().store().all().unwrap().is_empty());
+
+            // A record that does not decode stops no DEL, and leaves nothing either.
+            assert!(world.verb("ADD", &first).is_ok());
+            sh("echo broken > /run/world/state/pods/first@eth0.json");
+            assert_eq!(world.verb("DEL", &first), Ok(Value::Null));
             assert_eq!(
                 sh("find /run/world/state/keys /run/world/state/pods -mindepth 1"),
                 "",

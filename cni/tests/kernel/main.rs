@@ -21,6 +21,7 @@ mod api;
 mod attack;
 mod cost;
 mod frames;
+mod installed;
 mod lifecycle;
 mod others;
 mod packet;

@@ -393,6 +393,7 @@ fn print(main: Main, lines: &[Line]) {
         "\n{main:?}\n{:<55} {:>8} {:>9} {:>8} {:>8}",
         "route", "without", "workload", "counted", "gateway"
     );
+    let as_json = std::env::var_os("EGRESS_CNI_JSON").is_some();
     for line in lines {
         let Line {
             route,
@@ -402,6 +403,14 @@ fn print(main: Main, lines: &[Line]) {
             gateway,
             wrong,
         } = line;
+        if as_json {
+            let row = serde_json::json!({
+                "plugin": format!("{main:?}"), "route": route, "without": word(*without),
+                "workload": word(*workload), "counted": refused, "gateway": word(*gateway), "asExpected": !wrong
+            });
+            println!("{row}");
+            continue;
+        }
         let mark = if *wrong { " <--" } else { "" };
         println!(
             "{route:<55} {:>8} {:>9} {refused:>8} {:>8}{mark}",
