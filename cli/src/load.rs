@@ -339,6 +339,14 @@ pub(crate) fn parse(source: &Arc<Source>) -> Result<Documents, Vec<Diagnostic>> 
     }
 }
 
+/// Reads the documents of a source that is to be changed, as it stands.
+pub(crate) fn parse_strictly(source: &Arc<Source>) -> Result<Documents, Failure> {
+    Documents::parse(Arc::clone(source)).map_err(|errors| {
+        let what = errors.first().map_or("", |error| error.message.as_str());
+        Failure::new(format!("`{}`: {what}", source.name())).with_hint("`warden check` shows where")
+    })
+}
+
 /// Writes out the lists of every policy among the documents, and says which they are by the
 /// policy's number.
 pub(crate) fn expand(

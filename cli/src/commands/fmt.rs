@@ -9,7 +9,7 @@ use crate::Console;
 use crate::document::{Documents, Place, Source, to_a_labels};
 use crate::exit::{Exit, Failure};
 use crate::lists::Folder;
-use crate::load;
+use crate::load::{self, parse_strictly};
 
 /// Format policy files in place: host names in their normal form (lower case, A-labels for Unicode
 /// names, no trailing dot), no trailing white space, line feeds, one at the end. Comments, order
@@ -35,8 +35,9 @@ impl Fmt {
         for shown in &self.files {
             let source = load::read_one(shown, console)?;
             let folder = Folder::of(console.directory, source.name());
-            let formatted = format(&source, &folder)?;
-            let changed = formatted != source.text();
+            let before = source.text().to_owned();
+            let formatted = format(source, &folder)?;
+            let changed = formatted != before;
             if shown == "-" && !self.check {
                 console.stdout.write_all(formatted.as_bytes())?;
             } else if changed && self.check {
@@ -57,8 +58,9 @@ impl Fmt {
 ///
 /// # Errors
 /// The text is no YAML, or would mean something else.
-fn format(source: &Source, folder: &Folder) -> Result<String, Failure> {
-    let before = parse(source.name(), source.text())?;
+fn format(source: Source, folder: &Folder) -> Result<String, Failure> {
+    let source = Arc::new(source);
+    let before = parse_strictly(&source)?;
     let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
     for root in before.roots() {
         collect(root, &mut edits);
@@ -72,7 +74,7 @@ fn format(source: &Source, folder: &Folder) -> Result<String, Failure> {
         }
     }
     let text = tidy(&text);
-    let after = parse(source.name(), &text)?;
+    let after = parse_strictly(&Arc::new(Source::new(source.name(), text.as_str())))?;
     if meaning(before, folder) == meaning(after, folder) {
         Ok(text)
     } else {
@@ -82,14 +84,6 @@ fn format(source: &Source, folder: &Folder) -> Result<String, Failure> {
         ))
         .with_hint("white space inside a block text is part of it"))
     }
-}
-
-fn parse(name: &str, text: &str) -> Result<Documents, Failure> {
-    let documents = Documents::parse(Arc::new(Source::new(name, text)));
-    documents.map_err(|errors| {
-        let what = errors.first().map_or("", |error| error.message.as_str());
-        Failure::new(format!("`{name}`: {what}")).with_hint("`warden check` shows where")
-    })
 }
 
 /// Replaces names by their normal form, quotes kept.

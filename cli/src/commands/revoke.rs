@@ -8,7 +8,8 @@ use egress_policy::model::Policy;
 use crate::Console;
 use crate::document::{Documents, Place, Source};
 use crate::exit::{Exit, Failure};
-use crate::load;
+use crate::lists::Folder;
+use crate::load::{self, parse_strictly};
 
 /// The tier that holds revocations; it is made in front of all others.
 const TIER: &str = "revoked";
@@ -52,12 +53,9 @@ impl Revoke {
             return Err(Failure::new(format!("`{}` is no workload", self.workload))
                 .with_hint("write NAMESPACE/SERVICE-ACCOUNT"));
         };
-        let source = if self.file == "-" {
-            load::read_stdin(console)?
-        } else {
-            load::read_file(&console.directory.join(&self.file), &self.file)?
-        };
-        let text = self.changed(source)?;
+        let source = load::read_one(&self.file, console)?;
+        let folder = Folder::of(console.directory, source.name());
+        let text = self.changed(source, &folder)?;
         if self.write && self.file != "-" {
             let path = console.directory.join(&self.file);
             std::fs::write(path, text)
@@ -77,9 +75,9 @@ impl Revoke {
     }
 
     /// The policy's text with one more rule, which is read again before it is believed.
-    fn changed(&self, source: Source) -> Result<String, Failure> {
+    fn changed(&self, source: Source, folder: &Folder) -> Result<String, Failure> {
         let source = Arc::new(source);
-        let before = parse(&source)?;
+        let before = parse(&source, folder)?;
         let roots: Vec<_> = before.roots().collect();
         let [root] = roots.as_slice() else {
             return Err(
@@ -117,7 +115,7 @@ impl Revoke {
             let _ = writeln!(added, "{indent}{line}");
         }
         text.insert_str(at, &added);
-        let after = parse(&Arc::new(Source::new(source.name(), text.as_str())))?;
+        let after = parse(&Arc::new(Source::new(source.name(), text.as_str())), folder)?;
         let root = after.roots().next();
         let new = root.ok_or_else(|| Failure::new("the changed policy cannot be read"))?;
         let new = policy(new, source.name())?;
@@ -181,11 +179,18 @@ fn insertion(item: Place<'_>) -> Result<(usize, String), Failure> {
     }
 }
 
-fn parse(source: &Arc<Source>) -> Result<Documents, Failure> {
-    Documents::parse(Arc::clone(source)).map_err(|errors| {
-        let what = errors.first().map_or("", |error| error.message.as_str());
-        Failure::new(format!("`{}`: {what}", source.name())).with_hint("`warden check` shows where")
-    })
+/// The documents with the policies' lists written out.
+fn parse(source: &Arc<Source>, folder: &Folder) -> Result<Documents, Failure> {
+    let mut documents = parse_strictly(source)?.with_a_labels();
+    let mut found = Vec::new();
+    load::expand(&mut documents, folder, &mut found);
+    match found.first() {
+        None => Ok(documents),
+        Some(first) => Err(
+            Failure::new(format!("`{}`: {}", source.name(), first.message))
+                .with_hint("`warden check` shows where"),
+        ),
+    }
 }
 
 fn policy(root: Place<'_>, name: &str) -> Result<Policy, Failure> {

@@ -1,11 +1,24 @@
 //! No input makes a subcommand panic: documents cut, spliced and scrambled, a short run of each.
 
+use clap::CommandFactory;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use sha2::Digest;
 
 use super::support::{Folder, REFERENCE};
 
 const CASES: &str = include_str!("../../../cases/reference.yaml");
+const INSTALL: &str = include_str!("../../../istio/reference/install.yaml");
+const LISTED: &str = "apiVersion: warden.egress/v1alpha1
+kind: EgressPolicy
+metadata: {name: p}
+spec:
+  identity: {trustDomains: [cluster.local]}
+  destinations:
+    a: {file: list.txt, sha256: d8e3d49fd6a6eae8b9a7f6ddf7d5a3a3d8e3d49fd6a6eae8b9a7f6ddf7d5a3a3, date: 2026-11-20, ports: [443]}
+    b: [{file: list.txt, sha256: x, date: 2026-11-20}, &c {domainNames: [a.example]}]
+  tiers: [{name: t, rules: [{name: r, to: [{destination: a}, {destination: b}], action: Accept}]}]
+";
 
 /// Pieces that policies are made of, and that parsers stumble over.
 const PIECES: &[&str] = &[
@@ -85,6 +98,8 @@ fn scrambled(seed: &'static str) -> impl Strategy<Value = String> {
 fn no_document_makes_a_subcommand_panic() {
     let folder = Folder::with(&[("good.yaml", REFERENCE), ("cases.yaml", CASES)]);
     folder.write("policies/reference.yaml", REFERENCE);
+    folder.write("install.yaml", INSTALL);
+    folder.write("dump.json", DUMP);
     let commands = [
         "check -",
         "check - --output json",
@@ -95,9 +110,15 @@ fn no_document_makes_a_subcommand_panic() {
         "docs -",
         "docs - --format html",
         "fmt -",
+        "render --install install.yaml -",
+        "render --install install.yaml --prune-list -",
+        "doctor --install install.yaml -",
+        "revoke a/b --owner o --reason r -",
+        "verify --gateway dump.json --install install.yaml -",
     ];
+    assert_eq!(untouched(&commands), OTHERWISE);
     let mut runner = TestRunner::new(Config {
-        cases: 400,
+        cases: 200,
         failure_persistence: None,
         ..Config::default()
     });
@@ -109,10 +130,76 @@ fn no_document_makes_a_subcommand_panic() {
             Ok(())
         })
         .unwrap();
+    for (seed, line) in [
+        (CASES, "test - --coverage --verbose"),
+        (CASES, "test - --output github"),
+        (CASES, "explain --case - --output json"),
+        (INSTALL, "check - good.yaml"),
+        (INSTALL, "render --install - good.yaml"),
+        (INSTALL, "doctor --install - good.yaml"),
+        (
+            INSTALL,
+            "doctor --install install.yaml --mesh-config - good.yaml",
+        ),
+        (
+            INSTALL,
+            "doctor --install install.yaml --istiod-env - good.yaml",
+        ),
+        (INSTALL, "render --install install.yaml --adopt - good.yaml"),
+        (DUMP, "verify --gateway - --install install.yaml good.yaml"),
+        (LISTED, "check -"),
+        (LISTED, "fmt -"),
+    ] {
+        runner
+            .run(&scrambled(seed), |text| {
+                prop_assert!(folder.warden_with(line, &text).exit <= 5, "{line}");
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+/// A gateway's configuration, as little of it as there can be.
+const DUMP: &str = r#"{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": [{"name": "a", "active_state": {"listener": {"name": "a", "filter_chains": [{"filters": []}]}}}]}]}"#;
+
+/// Subcommands that are given no document on standard input alone: those in the table below, and
+/// those that read none.
+const OTHERWISE: [&str; 4] = ["test", "schema", "rollback", "completions"];
+
+/// The subcommands that none of these lines names.
+fn untouched(lines: &[&str]) -> Vec<String> {
+    let command = crate::commands::Cli::command();
+    let all = command
+        .get_subcommands()
+        .map(|one| one.get_name().to_owned());
+    all.filter(|name| {
+        !lines
+            .iter()
+            .any(|line| line.split(' ').next() == Some(name))
+    })
+    .collect()
+}
+
+/// Lists of every sort, with the digest that they have.
+#[test]
+fn no_list_makes_check_panic() {
+    let mut runner = TestRunner::new(Config {
+        cases: 400,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let list =
+        "# Partners.\n*.partner.example\n203.0.113.0/24\n2001:db8::/32\nm\u{fc}nchen.example\n";
+    let folder = Folder::with(&[]);
     runner
-        .run(&scrambled(CASES), |text| {
-            folder.write("scrambled.yaml", &text);
-            prop_assert!(folder.warden("test scrambled.yaml --coverage").exit <= 5);
+        .run(&scrambled(list), |list| {
+            let digest = format!("{:x}", sha2::Sha256::digest(&list));
+            folder.write("list.txt", &list);
+            folder.write(
+                "policy.yaml",
+                &LISTED.replace("sha256: x", &format!("sha256: {digest}")),
+            );
+            prop_assert!(folder.warden("check policy.yaml").exit <= 5);
             Ok(())
         })
         .unwrap();

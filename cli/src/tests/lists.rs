@@ -70,6 +70,12 @@ fn every_command_sees_the_list() {
         let lists = ran.json()["lists"].as_array().unwrap().len();
         assert_eq!(lists, usize::from(exit == 0), "{to}");
     }
+    let install = include_str!("../../../istio/reference/install.yaml");
+    folder.write("install.yaml", install);
+    let rendered = folder.warden("render --install install.yaml policies/policy.yaml");
+    assert_eq!(rendered.exit, 0, "{rendered:?}");
+    assert!(rendered.stdout.contains("xn--mnchen-3ya.example"));
+    assert!(!rendered.stdout.contains("partners.txt"));
     let page = folder.warden("docs policies/policy.yaml").stdout;
     assert!(page.contains("\\*.partner.example"), "{page}");
     assert!(
@@ -80,6 +86,21 @@ fn every_command_sees_the_list() {
     folder.write("policies/policy.yaml", &format!("{policy}    \n"));
     assert_eq!(folder.warden("fmt policies/policy.yaml").exit, 0);
     assert_eq!(folder.read("policies/policy.yaml"), policy);
+}
+
+#[test]
+fn a_policy_with_a_list_can_be_revoked_from() {
+    let folder = folder();
+    let line = "revoke shop/web --owner soc --reason stolen policies/policy.yaml --write";
+    let ran = folder.warden(line);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    let line = "explain policies/policy.yaml --from shop/web --to https://a.partner.example";
+    assert_eq!(folder.warden(line).exit, 2);
+    assert!(
+        folder
+            .read("policies/policy.yaml")
+            .contains("{file: lists/partners.txt,")
+    );
 }
 
 #[test]
@@ -113,7 +134,8 @@ fn another_list_than_the_reviewed_one_stops_every_command() {
         "cases.yaml",
         "policies: [policies/policy.yaml]\ncases: [{name: a, from: {workload: a/b}, to: {authority: a.example, port: 443}, expect: {verdict: Deny, code: default, rule: shop}}]\n",
     );
-    folder.write("install.yaml", "");
+    let install = include_str!("../../../istio/reference/install.yaml");
+    folder.write("install.yaml", install);
     for line in [
         "check policies/policy.yaml",
         "check --each policies/policy.yaml",
@@ -122,6 +144,8 @@ fn another_list_than_the_reviewed_one_stops_every_command() {
         "diff policies/policy.yaml written-out.yaml",
         "diff written-out.yaml policies/policy.yaml",
         "docs policies/policy.yaml",
+        "render --install install.yaml policies/policy.yaml",
+        "doctor --install install.yaml policies/policy.yaml",
     ] {
         let ran = folder.warden(line);
         assert_eq!(ran.exit, 3, "{line}: {ran:?}");
