@@ -68,7 +68,7 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
             "http",
             "filterState",
             json!([
-                {"cluster": "warden-tcp", "protocol": "TCP"},
+                {"cluster": "warden-tcp", "protocol": "TCP", "addressCheck": "upstream"},
                 {"cluster": "warden-tls-inner", "protocol": "TLS"},
                 {"cluster": "warden-ended-inner", "protocol": "HTTPS", "port": 9443},
             ]),
@@ -115,6 +115,7 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
                     "hosts": ["*.payments.example"],
                 },
                 {"cluster": "warden-ended-out", "protocol": "HTTP", "port": 9443},
+                {"cluster": "warden-tcp", "protocol": "TCP", "addressCheck": "upstream"},
             ]),
         ),
     };
@@ -125,8 +126,8 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
         "ports": ports,
         "policies": policies,
     });
-    if name == "warden-ended" {
-        configuration["serverName"] = json!("application");
+    if let (true, Some(fields)) = (name == "warden-ended", configuration.as_object_mut()) {
+        fields.insert("serverName".to_owned(), json!("application"));
     }
     Extension {
         name,

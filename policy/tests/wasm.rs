@@ -31,6 +31,7 @@ const FILES: &[(&str, &str)] = &[
         "order-of-facts",
         include_str!("../../cases/order-of-facts.yaml"),
     ),
+    ("origination", include_str!("../../cases/origination.yaml")),
     ("plaintext", include_str!("../../cases/plaintext.yaml")),
     ("reference", include_str!("../../cases/reference.yaml")),
     ("routes", include_str!("../../cases/routes.yaml")),
@@ -40,17 +41,22 @@ const FILES: &[(&str, &str)] = &[
     ("tls", include_str!("../../cases/tls.yaml")),
 ];
 
-const POLICY: (&str, &str) = (
-    "policies/reference.yaml",
-    include_str!("../../cases/policies/reference.yaml"),
-);
+const POLICIES: [(&str, &str); 2] = [
+    (
+        "policies/reference.yaml",
+        include_str!("../../cases/policies/reference.yaml"),
+    ),
+    (
+        "policies/origination.yaml",
+        include_str!("../../cases/policies/origination.yaml"),
+    ),
+];
 
 fn open(relative: &str) -> Result<String, String> {
-    if relative == POLICY.0 {
-        Ok(POLICY.1.to_owned())
-    } else {
-        Err(format!("add {relative} to this test"))
-    }
+    let found = POLICIES.iter().find(|(name, _)| *name == relative);
+    found
+        .map(|(_, text)| (*text).to_owned())
+        .ok_or_else(|| format!("add {relative} to this test"))
 }
 
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]

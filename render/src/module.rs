@@ -127,7 +127,7 @@ fn ports(traffic: &Traffic) -> Vec<Value> {
         .iter()
         .map(|port| json!({"cluster": http_cluster(*port), "protocol": "HTTP", "port": port}));
     let tunnelled = [
-        json!({"cluster": "warden-tcp", "protocol": "TCP"}),
+        json!({"cluster": "warden-tcp", "protocol": "TCP", "addressCheck": "upstream"}),
         json!({"cluster": "warden-tls", "protocol": "TLS"}),
         json!({"cluster": "warden-tls-inner", "protocol": "TLS"}),
     ];

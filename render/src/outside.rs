@@ -12,7 +12,9 @@ use crate::module::{Module, Place, http_cluster};
 use crate::object::set;
 use crate::traffic::Traffic;
 
-use clusters::{dns_cache, dynamic_cluster, http_outside, inner_cluster, originating_cluster};
+use clusters::{
+    dns_cache, dynamic_cluster, http_outside, inner_cluster, originating_cluster, tunnel_cluster,
+};
 use listener::inner_listener;
 use routes::routes;
 
@@ -89,7 +91,7 @@ pub(crate) fn patches(install: &Install, traffic: &Traffic) -> Vec<Value> {
         .collect();
     let originating = traffic.originations.iter();
     clusters.extend(originating.map(|origination| originating_cluster(install, origination)));
-    clusters.push(dynamic_cluster(install, "warden-tcp"));
+    clusters.push(tunnel_cluster(install, "warden-tcp"));
     clusters.push(dynamic_cluster(install, "warden-tls"));
     clusters.push(inner_cluster());
     let clusters = clusters

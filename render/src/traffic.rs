@@ -44,7 +44,7 @@ impl Traffic {
                 for rule in &tier.rules {
                     let place = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
                     for to in &rule.to {
-                        traffic.take_ports(to, &place, problems);
+                        traffic.take_ports(to, &rule.action, &place, problems);
                         if let Some(problem) = unsupported(&rule.action, &place) {
                             problems.push(problem);
                         }
@@ -65,12 +65,20 @@ impl Traffic {
         traffic
     }
 
-    fn take_ports(&mut self, to: &To, place: &str, problems: &mut Vec<Problem>) {
+    fn take_ports(
+        &mut self,
+        to: &To,
+        action: &RuleAction,
+        place: &str,
+        problems: &mut Vec<Problem>,
+    ) {
         let only = |protocol| to.protocols == [protocol];
         // These have routes by name.
         if to.tls.is_some() {
             return;
         }
+        // A Deny by method or path at 443 is about requests to such names, and needs no route.
+        let denies = matches!(action, RuleAction::Deny);
         let (known, word) = if only(Protocol::Http) {
             (&mut self.http, "HTTP")
         } else if only(Protocol::Tls) {
@@ -90,7 +98,8 @@ impl Traffic {
             problems.push(Problem::new(place, message));
             return;
         }
-        known.extend(to.ports.ranges().flatten());
+        let ports = to.ports.ranges().flatten();
+        known.extend(ports.filter(|port| !(denies && *port == 443)));
     }
 
     fn take_labels(&mut self, rule: &egress_policy::model::Rule) {

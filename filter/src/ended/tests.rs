@@ -58,11 +58,14 @@ fn request(sni: Option<&str>, host: &str) -> Fake {
     }
 }
 
+/// What it is about, the tunnel's facts, the server name, Host, and what comes of it.
+type Row<'a> = (&'a str, &'a [u8], Option<&'a str>, &'a str, &'a str);
+
 #[test]
 fn host_server_name_and_tunnel_are_one() {
     let by_address = carried(Fake::app1(), "140.82.112.5:443");
     let by_name = carried(Fake::app1(), "api.github.com:443");
-    let rows: [(&str, &[u8], Option<&str>, &str, &str); 10] = [
+    let rows: [Row<'_>; 10] = [
         (
             "they agree",
             &by_address,

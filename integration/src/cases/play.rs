@@ -108,7 +108,8 @@ fn extensions(loaded: &Loaded, clusters: &BTreeSet<String>) -> Vec<Extension> {
             let port: u16 = name.strip_prefix("warden-http-")?.parse().ok()?;
             Some(json!({"cluster": name, "protocol": "HTTP", "port": port}))
         });
-    let http: Vec<Value> = listed.iter().cloned().chain(own).collect();
+    let tunnels = json!({"cluster": "warden-tcp", "protocol": "TCP", "addressCheck": "upstream"});
+    let http: Vec<Value> = listed.iter().cloned().chain(own).chain([tunnels]).collect();
     for extension in &mut extensions {
         let Ok(mut configuration) = serde_json::from_str::<Value>(&extension.configuration) else {
             continue;

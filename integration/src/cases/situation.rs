@@ -114,7 +114,10 @@ pub fn attempt(case: &Case, gateway: &Gateway) -> Result<Attempt, LeftOut> {
     let (speech, name) = match situation.to.protocol {
         Protocol::Http => http(&situation.to)?,
         Protocol::Tls => tls(&situation.to)?,
-        Protocol::Tcp => (tunnel(&situation.to, b"hello\r\n".to_vec())?, None),
+        Protocol::Tcp => {
+            let name = situation.to.dialled.as_deref().and_then(host_of);
+            (tunnel(&situation.to, b"hello\r\n".to_vec())?, name)
+        }
         Protocol::Udp => return Err("UDP"),
     };
     Ok(Attempt {
@@ -243,9 +246,6 @@ fn tunnel(to: &egress_policy::case::Target, bytes: Vec<u8>) -> Result<Speech, Le
         .unwrap_or_default();
     if !printable {
         return Err("an authority that Envoy itself refuses");
-    }
-    if host_of(&authority).is_some() {
-        return Err("a tunnel to a name; sidecars dial addresses");
     }
     // The gateway's configuration says that 443 carries TLS and every other port opaque bytes.
     let carries_tls = port == b"443";

@@ -65,13 +65,14 @@ fn wrong(route: &Value, allowed: &BTreeSet<String>, tunnel: bool) -> Option<&'st
     }
 }
 
-/// Every cluster for HTTP requests has the policy before its codec.
+/// Every cluster for requests, and for tunnels to addresses, has the policy before its codec.
 pub(super) fn check_clusters(
     clusters: &[&Value],
     rendered: &Rendered,
     problems: &mut Vec<Problem>,
 ) {
-    for wanted in &rendered.http {
+    let tunnels = "warden-tcp".to_owned();
+    for wanted in rendered.http.iter().chain([&tunnels]) {
         let found = clusters.iter().find(|cluster| name(cluster) == wanted);
         let place = format!("cluster {wanted}");
         let Some(cluster) = found else {

@@ -55,6 +55,18 @@ pub(super) fn dynamic_cluster(install: &Install, name: &str) -> Value {
     })
 }
 
+/// The same for tunnels of opaque bytes: they pass the upstream filters before their bytes do, so
+/// that one to a name is judged whole. The protocol says nothing here, but Envoy wants one.
+pub(super) fn tunnel_cluster(install: &Install, name: &str) -> Value {
+    let mut cluster = dynamic_cluster(install, name);
+    let options = json!({
+        "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
+        "explicit_http_config": {"http_protocol_options": {}},
+    });
+    set_http_options(&mut cluster, options);
+    cluster
+}
+
 /// The same for HTTP requests, with the policy once more where the resolved address is known.
 pub(super) fn http_outside(install: &Install, name: &str) -> Value {
     let mut cluster = dynamic_cluster(install, name);
