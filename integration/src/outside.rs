@@ -218,6 +218,7 @@ fn talk(mut stream: impl Read + Write + Close, speech: &Speech, note: &Note) -> 
     }
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
+    let mut upgraded = false;
     loop {
         let length = stream.read(&mut buffer)?;
         let bytes = buffer.get(..length).unwrap_or_default();
@@ -227,9 +228,14 @@ fn talk(mut stream: impl Read + Write + Close, speech: &Speech, note: &Note) -> 
         }
         note.change(|seen| seen.bytes.extend_from_slice(bytes));
         match speech {
-            Speech::Http(name) | Speech::Https(name) => {
+            Speech::Http(name) | Speech::Https(name) if !upgraded => {
                 request.extend_from_slice(bytes);
                 while let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
+                    if asks_for_websocket(request.get(..end).unwrap_or_default()) {
+                        upgraded = true;
+                        stream.write_all(SWITCHED)?;
+                        break;
+                    }
                     let is_head = request.starts_with(b"HEAD ");
                     request.drain(..end + 4);
                     let body = if is_head {
@@ -244,10 +250,22 @@ fn talk(mut stream: impl Read + Write + Close, speech: &Speech, note: &Note) -> 
                     )?;
                 }
             }
-            Speech::Banner(_) | Speech::Echo => stream.write_all(bytes)?,
+            Speech::Http(_) | Speech::Https(_) | Speech::Banner(_) | Speech::Echo => {
+                stream.write_all(bytes)?;
+            }
         }
         stream.flush()?;
     }
+}
+
+/// After this an upgraded server echoes; what it echoes is no frame, which nobody here reads.
+const SWITCHED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+
+/// Whether a request's head asks for a WebSocket (RFC 6455 §4.1).
+fn asks_for_websocket(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    head.lines().any(|line| line == "upgrade: websocket")
 }
 
 /// Whether the client's first bytes are those of HTTP/2's preface (RFC 9113 §3.4).

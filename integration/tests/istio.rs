@@ -3,6 +3,8 @@
 //! A test that needs a program which is not there is listed as ignored and says how to enable it,
 //! unless `WARDEN_ISTIO_REQUIRED` is set, as in CI.
 
+#[path = "istio/carries.rs"]
+mod carries;
 #[path = "istio/chart.rs"]
 mod chart;
 #[path = "istio/gateway_api.rs"]
@@ -40,7 +42,8 @@ fn main() -> ExitCode {
         .chain(origination::CASES)
         .chain(streams::CASES)
         .chain(gateway_api::CASES)
-        .chain(chart::CASES);
+        .chain(chart::CASES)
+        .chain(carries::CASES);
     for program in Program::ALL {
         let skipped: Vec<_> = cases
             .clone()
