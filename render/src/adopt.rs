@@ -53,6 +53,20 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::SameName,
+        Self::GatewayPods,
+        Self::GatewayRoutes,
+        Self::SidecarRoutes,
+        Self::OutsideHost,
+        Self::WholePort,
+        Self::ToGateway,
+        Self::Origination,
+        Self::Sidecar,
+        Self::NetworkPolicy,
+    ];
+
     /// The word.
     #[must_use]
     pub const fn word(self) -> &'static str {

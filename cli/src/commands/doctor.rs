@@ -16,16 +16,18 @@ Without --istiod-env or --mesh-config it prints what they have to say.
 Examples:
   kubectl -n istio-system exec deploy/istiod -- env > istiod.env
   kubectl -n istio-system get configmap istio -o jsonpath='{.data.mesh}' > mesh.yaml
-  warden doctor --install install.yaml --istiod-env istiod.env --mesh-config mesh.yaml policy.yaml")]
+  warden doctor --install install.yaml --istiod-env istiod.env --mesh-config mesh.yaml policy.yaml
+  warden doctor --install install.yaml --istiod-env stable=a.env --istiod-env canary=b.env policy.yaml")]
 pub(crate) struct Doctor {
     #[command(flatten)]
     settings: Settings,
-    /// The mesh's configuration.
-    #[arg(long, value_name = "FILE")]
-    mesh_config: Option<String>,
-    /// Istiod's environment, one NAME=VALUE per line.
-    #[arg(long, value_name = "FILE")]
-    istiod_env: Option<String>,
+    /// The mesh's configuration. In a mesh with several revisions one for each.
+    #[arg(long, value_name = "[REVISION=]FILE")]
+    mesh_config: Vec<String>,
+    /// Istiod's environment, one NAME=VALUE per line. In a mesh with several revisions one for
+    /// each: a workload may be under any of them.
+    #[arg(long, value_name = "[REVISION=]FILE")]
+    istiod_env: Vec<String>,
     /// How to write the result.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -37,24 +39,25 @@ impl Doctor {
             return Ok(Exit::Defects);
         };
         let needs = prepared.needs;
-        let environment = match &self.istiod_env {
-            Some(file) => Some(read_text(file, console)?),
-            None => None,
-        };
-        let mesh = match &self.mesh_config {
-            Some(file) => Some(read_mesh(file, console)?),
-            None => None,
-        };
         let mut findings = Vec::new();
-        if environment.is_some() || mesh.is_none() {
-            findings.extend(doctor::istiod(&environment.unwrap_or_default(), &needs));
+        for file in &self.istiod_env {
+            let (revision, file) = of_revision(file);
+            let text = read_text(file, console)?;
+            findings.extend(judged(revision, doctor::istiod(&text, &needs)));
         }
-        if mesh.is_some() || self.istiod_env.is_none() {
-            findings.extend(doctor::mesh(&mesh.unwrap_or_default(), &needs));
+        for file in &self.mesh_config {
+            let (revision, file) = of_revision(file);
+            let mesh = read_mesh(file, console)?;
+            findings.extend(judged(revision, doctor::mesh(&mesh, &needs)));
         }
-        let checked = self.mesh_config.is_some() || self.istiod_env.is_some();
+        let checked = !findings.is_empty();
+        if !checked {
+            findings.extend(judged(None, doctor::istiod("", &needs)));
+            findings.extend(judged(None, doctor::mesh(&Value::Null, &needs)));
+        }
         report(&findings, self.output, console)?;
-        let bad = findings.iter().any(|finding| finding.health == Health::Bad);
+        let mut health = findings.iter().map(|(_, finding)| finding.health);
+        let bad = health.any(|health| health == Health::Bad);
         Ok(if bad && checked {
             Exit::Defects
         } else {
@@ -63,17 +66,37 @@ impl Doctor {
     }
 }
 
+/// A finding, and the revision of the control plane that it is about.
+type Judged<'f> = (Option<&'f str>, Finding);
+
+fn judged(revision: Option<&str>, findings: Vec<Finding>) -> impl Iterator<Item = Judged<'_>> {
+    findings.into_iter().map(move |finding| (revision, finding))
+}
+
+/// A revision is a Kubernetes name, so what stands before `=` is one if it holds no path.
+fn of_revision(file: &str) -> (Option<&str>, &str) {
+    match file.split_once('=') {
+        Some((revision, file)) if !revision.contains(['/', '.']) => (Some(revision), file),
+        _ => (None, file),
+    }
+}
+
 fn read_mesh(file: &str, console: &mut Console<'_>) -> Result<Value, Failure> {
     let text = read_text(file, console)?;
     doctor::read_mesh(&text).map_err(|problem| Failure::new(format!("{file}: {problem}")))
 }
 
-fn report(findings: &[Finding], output: Output, console: &mut Console<'_>) -> Result<(), Failure> {
+fn report(
+    findings: &[Judged<'_>],
+    output: Output,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
     if output == Output::Json {
         let findings: Vec<_> = findings
             .iter()
-            .map(|finding| {
+            .map(|(revision, finding)| {
                 json!({
+                    "revision": revision,
                     "setting": finding.setting,
                     "wanted": finding.wanted,
                     "found": finding.found,
@@ -85,11 +108,12 @@ fn report(findings: &[Finding], output: Output, console: &mut Console<'_>) -> Re
         writeln!(console.stdout, "{:#}", json!({"findings": findings}))?;
         return Ok(());
     }
-    for finding in findings {
+    for (revision, finding) in findings {
+        let revision = revision.map(|name| format!("{name}: ")).unwrap_or_default();
         let found = finding.found.as_deref().unwrap_or("not set");
         writeln!(
             console.stdout,
-            "{:<7} {} = {} (found: {found})",
+            "{:<7} {revision}{} = {} (found: {found})",
             word(finding.health),
             finding.setting,
             finding.wanted

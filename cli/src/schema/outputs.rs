@@ -1,6 +1,7 @@
 //! JSON Schemas of what `--output json` writes. Every run of a command in the tests is held to
 //! them, and a field that they do not name fails there.
 
+use egress_render::adopt::Code;
 use serde_json::{Value, json};
 
 /// The commands with an output in JSON.
@@ -16,16 +17,19 @@ pub enum Command {
     Diff,
     /// `warden doctor`.
     Doctor,
+    /// `warden render --adopt`.
+    Render,
 }
 
 impl Command {
     /// Every such command.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Check,
         Self::Explain,
         Self::Test,
         Self::Diff,
         Self::Doctor,
+        Self::Render,
     ];
 
     /// Its word.
@@ -37,6 +41,7 @@ impl Command {
             Self::Test => "test",
             Self::Diff => "diff",
             Self::Doctor => "doctor",
+            Self::Render => "render",
         }
     }
 }
@@ -53,6 +58,7 @@ pub fn output_schemas() -> Value {
             "test": test(),
             "diff": diff(),
             "doctor": doctor(),
+            "render": adopt(),
             "diagnostic": diagnostic(),
             "place": place(),
             "list": list(),
@@ -338,6 +344,7 @@ fn doctor() -> Value {
     let finding = record(
         "A setting.",
         &json!({
+            "revision": text_or_null("The control plane's revision, where the file was given with one."),
             "setting": text("Its name."),
             "wanted": text("What it has to be."),
             "found": text_or_null("What it is."),
@@ -348,5 +355,25 @@ fn doctor() -> Value {
     record(
         "The mesh's settings.",
         &json!({"findings": list_of("Each setting.", &finding)}),
+    )
+}
+
+fn adopt() -> Value {
+    let codes: Vec<_> = Code::ALL.iter().map(|code| code.word()).collect();
+    let collision = record(
+        "An object that is there.",
+        &json!({
+            "object": text("Kind, namespace and name."),
+            "code": {"enum": codes},
+            "message": text("What would happen."),
+            "remedy": text("What to do about it."),
+        }),
+    );
+    record(
+        "What of a mesh's own objects collides with the rendering (`--adopt`).",
+        &json!({
+            "objects": count("Objects read."),
+            "collisions": list_of("Each collision, sorted.", &collision),
+        }),
     )
 }

@@ -192,3 +192,29 @@ fn what_cannot_be_revoked_is_left_alone() {
         assert_eq!(folder.read("policy.yaml"), policy);
     }
 }
+
+#[test]
+fn doctor_judges_each_revision_by_its_own_settings() {
+    let folder = folder();
+    let scope = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE=true\n";
+    let both = format!("{scope}PILOT_MX_ADDITIONAL_LABELS=egress-ruleset\n");
+    folder.write("stable.env", &both);
+    folder.write("canary.env", scope);
+    let doctor = "doctor --install install.yaml policy.yaml";
+    let good = folder.warden(&format!("{doctor} --istiod-env stable.env"));
+    assert_eq!(good.exit, 0, "{good:?}");
+    let line = format!("{doctor} --istiod-env stable=stable.env --istiod-env canary=canary.env");
+    let ran = folder.warden(&line);
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    let bad = "bad     canary: PILOT_MX_ADDITIONAL_LABELS = egress-ruleset (found: not set)";
+    assert!(ran.stdout.contains(bad), "{ran:?}");
+    assert!(!ran.stdout.contains("bad     stable"), "{ran:?}");
+    let json = folder.warden(&format!("{line} --output json")).json();
+    let findings = json["findings"].as_array().unwrap();
+    let bad: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding["health"] == "bad")
+        .collect();
+    assert_eq!(bad.len(), 1);
+    assert_eq!(bad[0]["revision"], "canary");
+}

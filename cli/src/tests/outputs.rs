@@ -35,6 +35,10 @@ pub(super) fn is_as_documented(command: &str, written: &Value) {
 fn every_output_has_its_schema_and_keeps_to_it() {
     let folder = Folder::with(&[
         ("seed.yaml", REFERENCE),
+        (
+            "mesh.yaml",
+            "kind: Sidecar\nmetadata: {namespace: app1-ns, name: mine}\n",
+        ),
         ("new.yaml", &REFERENCE.replace("[22]", "[22, 2222]")),
         (
             "install.yaml",
@@ -52,6 +56,7 @@ fn every_output_has_its_schema_and_keeps_to_it() {
             Command::Test => "test cases.yaml",
             Command::Diff => "diff seed.yaml new.yaml",
             Command::Doctor => "doctor --install install.yaml seed.yaml",
+            Command::Render => "render --install install.yaml --adopt mesh.yaml seed.yaml",
         };
         let ran = folder.warden(&format!("{line} --output json"));
         assert!(ran.json().is_object(), "{ran:?}");
