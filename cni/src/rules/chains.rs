@@ -123,6 +123,7 @@ pub(super) fn chains(family: Family) -> &'static [(&'static str, &'static str)] 
             ("refuse", ""),
             ("source", ""),
             ("first_fragment", ""),
+            ("later_fragment", ""),
             ("workload_lateral", ""),
             ("gateway_lateral", ""),
             (
@@ -187,6 +188,7 @@ pub(super) fn rules(text: &mut String, mode: Mode) {
             "first_fragment",
             lines(&["th dport 0-65535 return", "goto refuse"]),
         ),
+        ("later_fragment", later_fragment()),
         ("workload_lateral", workload_lateral()),
         ("gateway_lateral", gateway_lateral()),
         ("prerouting", lines(&["iifname @guarded_if goto source"])),
@@ -375,12 +377,24 @@ fn gateway_forward() -> Vec<String> {
     rules
 }
 
+/// A fragment that is not the first has no ports, and what stands in their place is the
+/// sender's: the kernel's quick path for header fields reads it all the same. Without the first
+/// one, which is judged, it is nothing.
+fn later_fragment() -> Vec<String> {
+    let mut rules = both("IP daddr @gateway~ goto refuse").to_vec();
+    rules.extend(both("IP daddr @cluster~ accept"));
+    rules.push("goto refuse".to_owned());
+    rules
+}
+
 /// Port to port there is no connection tracking: only a SYN can open a TCP connection, so
 /// everything else of TCP may pass to the gateway as well, as answers to its own requests. Nor
 /// are fragments put together: a first one must reach to where its ports are (RFC 7112).
-fn lateral(reach: &str) -> Vec<String> {
+fn lateral(reach: &str, later_fragment: &str) -> Vec<String> {
     let mut rules = vec![
         "meta protocol arp accept".to_owned(),
+        format!("meta protocol ip ip frag-off & 0x1fff != 0 goto {later_fragment}"),
+        format!("meta protocol ip6 frag frag-off != 0 goto {later_fragment}"),
         format!("meta protocol ip6 {NEIGHBOUR} accept"),
         "meta protocol ip6 frag frag-off 0 jump first_fragment".to_owned(),
     ];
@@ -392,7 +406,7 @@ fn lateral(reach: &str) -> Vec<String> {
 }
 
 fn workload_lateral() -> Vec<String> {
-    let mut rules = lateral("reach");
+    let mut rules = lateral("reach", "later_fragment");
     rules.extend(no_resolver_no_tunnel());
     rules.extend(both(
         "IP daddr @gateway~ tcp flags & (syn | ack) != syn accept",
@@ -404,7 +418,7 @@ fn workload_lateral() -> Vec<String> {
 }
 
 fn gateway_lateral() -> Vec<String> {
-    let mut rules = lateral("gateway_reach");
+    let mut rules = lateral("gateway_reach", "refuse");
     rules.extend(both(
         "IP daddr @cluster~ tcp flags & (syn | ack) != syn accept",
     ));

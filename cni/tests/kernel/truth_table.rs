@@ -128,6 +128,7 @@ const ROUTES: &[Route] = &[
     route("UDP exception of another pod", Outside, "203.0.113.123", Udp(123), Refuse, Pass),
     route("a UDP port of the node", Node, "192.0.2.1", Udp(9999), Refuse, Refuse),
     route("a UDP port of the node, IPv6", Node, "2001:db8::1", Udp(9999), Refuse, Refuse),
+    route("a Service that ends on the node first, as in IPVS mode", Node, "10.96.5.5", Udp(9999), Refuse, Refuse),
     route("the node's own resolver", Node, "169.254.20.10", Udp(53), Pass, Pass),
     route("another port of the node's resolver", Node, "169.254.20.10", Udp(9999), Refuse, Refuse),
     route("cluster DNS through its Service", Cluster, "10.96.0.10", Udp(53), Pass, Pass),
@@ -200,6 +201,7 @@ impl Bench {
             "[2001:db8::1]:9999",
             "169.254.20.10:53",
             "169.254.20.10:9999",
+            "10.96.5.5:9999",
         ]
         .map(|address| {
             let socket = UdpSocket::bind(address).unwrap();
@@ -442,4 +444,48 @@ fn ptp_with_masquerade() {
 #[test]
 fn host_routed_veth() {
     sandboxed("truth_table::host_routed_veth", || table(Main::Routed));
+}
+
+/// Frames from port to port of one bridge are judged without connection tracking.
+#[test]
+fn a_gateway_on_the_same_bridge() {
+    sandboxed("truth_table::a_gateway_on_the_same_bridge", || {
+        let mut world = World::new(Main::Bridge);
+        let gateway = world.pod("istio-egress", "gateway", true);
+        let workload = world.pod("app1-ns", "workload", true);
+        world.config["gateway"]["addresses"] = serde_json::json!([gateway.v4, gateway.v6]);
+        world.write_config();
+        world.identify(&gateway, "egressgateway", &[]);
+        {
+            let guard = world.guard();
+            let locked = guard.store().lock().unwrap();
+            let followed = guard.store().followed().unwrap();
+            guard
+                .refresh(&locked, &world.node_config(), &followed)
+                .unwrap();
+        }
+        let mut bench = Bench::start(&gateway);
+        #[rustfmt::skip]
+        let table = [
+            route("a rendered port", Neighbour, "{pod}", TcpSyn(8443), Pass, Pass),
+            route("a rendered port, IPv6", Neighbour, "{pod6}", TcpSyn(8443), Pass, Pass),
+            route("the admin port", Neighbour, "{pod}", TcpSyn(15000), Refuse, Pass),
+            route("the admin port, IPv6", Neighbour, "{pod6}", TcpSyn(15000), Refuse, Pass),
+            shaped(Shape::Fragments, route("the admin port in fragments", Neighbour, "{pod}", TcpSyn(15000), Refuse, Pass)),
+            shaped(Shape::Fragments, route("the admin port in fragments, IPv6", Neighbour, "{pod6}", TcpSyn(15000), Refuse, Pass)),
+            shaped(Shape::ExtensionHeaders, route("the admin port behind extension headers", Neighbour, "{pod6}", TcpSyn(15000), Refuse, Pass)),
+            route("UDP", Neighbour, "{pod}", Udp(8443), Refuse, Pass),
+            route("DNS", Neighbour, "{pod}", Udp(53), Refuse, Pass),
+            route("an echo", Neighbour, "{pod}", Echo, Refuse, Pass),
+            // What stays open, harmless: nothing answers TCP that began with no SYN.
+            route("TCP without a connection", Neighbour, "{pod}", TcpAck(15000), Pass, Pass),
+        ];
+        for route in &table {
+            let before = world.refused(&workload);
+            let passed = bench.arrives(&workload, route);
+            let counted = world.refused(&workload) > before;
+            let wanted = route.workload == Pass;
+            assert_eq!((passed, counted), (wanted, !wanted), "{}", route.name);
+        }
+    });
 }

@@ -409,6 +409,8 @@ for a in 10.244.1.7 10.244.1.12 10.244.1.53 10.244.1.80; do ip -n cluster addr a
 for a in fd00:10:244:1::7 fd00:10:244:1::53 fd00:10:244:1::80; do ip -n cluster addr add $a/128 dev lo nodad; done
 # A node-local resolver, and Services as kube-proxy would DNAT them. 10.96.7.7 has an endpoint outside.
 ip addr add 169.254.20.10/32 dev lo
+# kube-proxy in IPVS mode gives the node every Service's address, and hands on in the input hook.
+ip addr add 10.96.5.5/32 dev lo
 nft -f - <<'N'
 table ip kube-proxy {
   chain prerouting { type nat hook prerouting priority dstnat; policy accept;
