@@ -50,6 +50,9 @@ sandboxed! {
         ensure!(others.is_empty(), "{others:#?}");
         let surprising = demo::names_that_should_not_be_asked(&mesh.dns.asked());
         ensure!(surprising.is_empty(), "{surprising:?}");
+        // What a client writes names no statistics: they would grow without end.
+        let statistics = mesh.gateway.get("/stats")?;
+        ensure!(!statistics.contains("evilgithub") && !statistics.contains("api.weather.gov"), "{statistics}");
         // And it is none the worse for it.
         controls_arrive(&mesh)?;
         eprintln!("{}attempts to get past the gateway: {}, through: 0", integration::sandbox::FIGURE, attempts.len());
