@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::document::{self, Target};
 use crate::load::{Layers, Unit};
 
-pub(crate) use codes::Lint;
+pub(crate) use codes::{ERRORS, Lint};
 
 /// What a lint needs to know beside the policies.
 #[derive(Clone, Debug, Default)]

@@ -89,7 +89,9 @@ fn window(text: &str, span: &Range<usize>) -> Range<usize> {
     let before = text.get(..span.start).unwrap_or(text);
     let mut start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let after = text.get(span.end..).unwrap_or_default();
-    let mut end = span.end.min(text.len()) + after.find('\n').unwrap_or(after.len());
+    let line = after.split('\n').next().unwrap_or_default();
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let mut end = span.end.min(text.len()) + line.len();
     if end - start > MAX_LINE {
         start = start.max(span.start.saturating_sub(MAX_LINE / 4));
         end = end.min(span.end.min(span.start + MAX_LINE) + MAX_LINE / 4);

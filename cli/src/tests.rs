@@ -8,6 +8,7 @@ mod fuzz;
 mod large;
 mod layers;
 mod lists;
+mod odd;
 mod operate;
 mod outputs;
 mod pages;

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::Console;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::exit::{Exit, Failure};
-use crate::lint::{Lint, Surroundings, lint};
+use crate::lint::{ERRORS, Lint, Surroundings, lint};
 use crate::load::{Inputs, Layers, Loaded, load};
 use crate::progress::Progress;
 use crate::report::{self, Output};
@@ -152,26 +152,28 @@ impl Check {
 
 /// Says more about a code.
 fn explain(code: &str, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let Some(lint) = Lint::ALL.into_iter().find(|lint| lint.code() == code) else {
-        let known: Vec<&str> = Lint::ALL.iter().map(|lint| lint.code()).collect();
-        let near = known
-            .iter()
-            .min_by_key(|known| strsim::damerau_levenshtein(known, code))
-            .filter(|known| strsim::damerau_levenshtein(known, code) <= 3);
-        let hint = near.map_or_else(
-            || format!("one of {}", known.join(", ")),
-            |near| format!("did you mean `{near}`?"),
-        );
-        return Err(Failure::new(format!("unknown code `{code}`")).with_hint(hint));
-    };
-    let severity = lint.severity().as_str();
-    writeln!(
-        console.stdout,
-        "{code} ({severity})\n\n{}\n",
-        lint.explanation()
-    )?;
-    writeln!(console.stdout, "What to do: {}.", lint.hint())?;
-    Ok(Exit::Ok)
+    if let Some(lint) = Lint::ALL.into_iter().find(|lint| lint.code() == code) {
+        let (severity, hint) = (lint.severity().as_str(), lint.hint());
+        let explanation = lint.explanation();
+        writeln!(console.stdout, "{code} ({severity})\n\n{explanation}\n")?;
+        writeln!(console.stdout, "What to do: {hint}.")?;
+        return Ok(Exit::Ok);
+    }
+    if let Some((_, explanation)) = ERRORS.iter().find(|(known, _)| *known == code) {
+        writeln!(console.stdout, "{code} (error)\n\n{explanation}")?;
+        return Ok(Exit::Ok);
+    }
+    let lints = Lint::ALL.iter().map(|lint| lint.code());
+    let known: Vec<&str> = lints.chain(ERRORS.iter().map(|(code, _)| *code)).collect();
+    let near = known
+        .iter()
+        .min_by_key(|known| strsim::damerau_levenshtein(known, code))
+        .filter(|known| strsim::damerau_levenshtein(known, code) <= 3);
+    let hint = near.map_or_else(
+        || format!("one of {}", known.join(", ")),
+        |near| format!("did you mean `{near}`?"),
+    );
+    Err(Failure::new(format!("unknown code `{code}`")).with_hint(hint))
 }
 
 /// A count and its noun.

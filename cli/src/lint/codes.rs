@@ -1,5 +1,62 @@
 //! The lints, their codes, and what `--explain` says about them.
 
+/// The codes of errors, and what `--explain` says about them.
+pub(crate) const ERRORS: [(&str, &str); 14] = [
+    (
+        "syntax",
+        "The text is neither YAML 1.2 nor JSON, or does what a policy may not: tags, keys that are\nlists, aliases that lead nowhere or multiply, nesting without end.",
+    ),
+    (
+        "wrong_type",
+        "A mapping, a list, a text, a number or a boolean stands where another is expected.",
+    ),
+    (
+        "unknown_field",
+        "The field does not exist. Nothing is ignored: a misspelt condition would otherwise hold\nfor everything.",
+    ),
+    (
+        "duplicate_field",
+        "The field is given twice. One reader would take the first and another the last.",
+    ),
+    ("missing_field", "A field that is required is absent."),
+    (
+        "empty",
+        "A list, mapping or text is empty. One reader would take it for everything and another\nfor nothing; leave the field out, or fill it in.",
+    ),
+    (
+        "duplicate_name",
+        "A name stands twice where names are unique: tiers of a policy, rules of a tier, policies\nof a gateway, entries of a list.",
+    ),
+    (
+        "bad_value",
+        "A text is outside its grammar: a name, a network, a port, a path, a time, a word.",
+    ),
+    (
+        "unknown_reference",
+        "Nothing declares the destination or the inspection cluster that is named here.",
+    ),
+    (
+        "conflict",
+        "Fields stand together that exclude each other, or one stands without another that it\nneeds.",
+    ),
+    (
+        "never_matches",
+        "A condition that no connection can fulfil, so that the rule would be there on paper only.",
+    ),
+    (
+        "install",
+        "The policies are not those that the install settings list, or one speaks for a namespace\nthat is not granted to it.",
+    ),
+    (
+        "list_changed",
+        "A list in a file has another digest than the one that was reviewed with the policy.\nReview what changed in it, then write the new digest and date.",
+    ),
+    (
+        "list_unreadable",
+        "The file of a list cannot be read, or is not UTF-8. It lies in the policy's folder or\nbelow it.",
+    ),
+];
+
 /// A lint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lint {

@@ -1,5 +1,6 @@
 //! The texts behind the arguments: files, directories, standard input.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::Console;
@@ -76,7 +77,13 @@ pub fn read_stdin(console: &mut Console<'_>) -> Result<Source, Failure> {
 /// # Errors
 /// The file cannot be read or is not UTF-8.
 pub fn read_file(path: &Path, shown: &str) -> Result<Source, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
+    let bytes = std::fs::read(path).map_err(|error| {
+        let failure = Failure::new(format!("`{shown}`: {error}"));
+        match error.kind() {
+            ErrorKind::IsADirectory => failure.with_hint("name the files in it"),
+            _ => failure,
+        }
+    })?;
     decode(shown, bytes)
 }
 
@@ -84,6 +91,7 @@ fn decode(name: &str, bytes: Vec<u8>) -> Result<Source, Failure> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Failure::new(format!("`{name}` is not UTF-8 (byte {at})"))
+            .with_hint("policies are text: save it as UTF-8")
     })?;
     // A byte order mark is no part of the text.
     let text = text

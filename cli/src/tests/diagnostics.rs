@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use egress_policy::defect::DefectKind;
 
 use super::support::Folder;
-use crate::lint::Lint;
+use crate::lint::{ERRORS, Lint};
 
 /// One page.
 struct Page {
@@ -95,6 +95,9 @@ fn every_code_has_its_page() {
     let drawn: String = pages().into_iter().map(|page| page.output).collect();
     let errors = DefectKind::ALL.into_iter().map(DefectKind::as_str);
     let own = ["install", "list_changed", "list_unreadable"];
+    let codes: Vec<&str> = errors.clone().chain(own).collect();
+    let explained: Vec<&str> = ERRORS.iter().map(|(code, _)| *code).collect();
+    assert_eq!(explained, codes);
     let lints = Lint::ALL
         .into_iter()
         .map(|lint| (lint.severity().as_str(), lint.code()));
