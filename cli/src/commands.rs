@@ -9,6 +9,7 @@ mod doctor;
 mod explain;
 mod fmt;
 mod manifests;
+mod package;
 mod render;
 mod revoke;
 mod rollback;
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Docs(docs::Docs),
     Schema(schema::Schema),
     Render(render::Render),
+    Package(package::Package),
     Rollback(rollback::Rollback),
     Revoke(revoke::Revoke),
     Doctor(doctor::Doctor),
@@ -66,6 +68,7 @@ impl Command {
             Self::Docs(command) => command.run(console),
             Self::Schema(command) => command.run(console),
             Self::Render(command) => command.run(console),
+            Self::Package(command) => command.run(console),
             Self::Rollback(command) => command.run(console),
             Self::Revoke(command) => command.run(console),
             Self::Doctor(command) => command.run(console),

@@ -14,7 +14,7 @@ use egress_policy::read::{API_VERSION, KIND};
 use egress_policy::settings::{AddressCheck, Settings};
 
 use crate::Console;
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::document::{self, Documents, Source};
 use crate::exit::Failure;
 use crate::install::{Install, is_install};
@@ -430,6 +430,13 @@ fn read_configuration(
     layers: &mut Layers,
     loaded: &mut Loaded,
 ) -> Result<(), Failure> {
+    if let Some(named) = config
+        .field("policies")
+        .and_then(|policies| policies.field("embedded"))
+    {
+        loaded.diagnostics.push(elsewhere(named));
+        return Ok(());
+    }
     let json = document::to_json(&config).map_err(Failure::new)?;
     match Config::read(&json) {
         Ok(read) => {
@@ -455,4 +462,25 @@ fn read_configuration(
         ),
     }
     Ok(())
+}
+
+/// A configuration that only names its policies: nothing can be said of them here.
+fn elsewhere(named: document::Place<'_>) -> Diagnostic {
+    let hash = named.text().unwrap_or_default();
+    Diagnostic {
+        severity: Severity::Error,
+        code: "unknown_reference",
+        message: format!(
+            "the policies are in the module's image, not here: this only names their hash {hash}"
+        ),
+        hint: Some(
+            "give the policy files; `warden render` says whether they have this hash".to_owned(),
+        ),
+        place: Some(Place {
+            source: Arc::clone(named.source()),
+            span: named.first_line(),
+        }),
+        path: "policies.embedded".to_owned(),
+        related: Vec::new(),
+    }
 }

@@ -11,6 +11,7 @@ mod lists;
 mod odd;
 mod operate;
 mod outputs;
+mod package;
 mod pages;
 mod readme;
 mod support;

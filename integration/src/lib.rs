@@ -9,6 +9,7 @@
 //! - [`corpus`] is everything that somebody at the gateway could try.
 //! - [`istio`] has a real control plane feed the same Envoys.
 //! - [`way`] puts pod, gateway and outside into namespaces of their own, under the node's guard.
+//! - [`registry`] is a registry for images.
 //! - [`extension`] writes the policy where the gateway looks for it.
 
 pub mod cases;
@@ -25,6 +26,7 @@ pub mod mesh;
 pub mod outside;
 pub mod peer;
 pub mod policy;
+pub mod registry;
 pub mod sandbox;
 pub mod template;
 pub mod verdicts;

@@ -9,6 +9,8 @@ mod carries;
 mod chart;
 #[path = "istio/gateway_api.rs"]
 mod gateway_api;
+#[path = "istio/image.rs"]
+mod image;
 #[path = "istio/live.rs"]
 mod live;
 #[path = "istio/manifests.rs"]
@@ -17,6 +19,8 @@ mod manifests;
 mod matrix;
 #[path = "istio/origination.rs"]
 mod origination;
+#[path = "istio/registry.rs"]
+mod registry;
 #[path = "istio/streams.rs"]
 mod streams;
 
@@ -40,6 +44,8 @@ fn main() -> ExitCode {
         .chain(matrix::CASES)
         .chain(live::CASES)
         .chain(origination::CASES)
+        .chain(image::CASES)
+        .chain(registry::CASES)
         .chain(streams::CASES)
         .chain(gateway_api::CASES)
         .chain(chart::CASES)

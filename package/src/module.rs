@@ -56,6 +56,9 @@ pub fn carry(module: &[u8], policies: &[u8]) -> Result<Vec<u8>, ModuleError> {
     }
     let place = read.place.ok_or(ModuleError::Foreign)?;
     let memory = read.memory.ok_or(ModuleError::Unexpected("memory"))?;
+    if read.segments.is_empty() {
+        return Err(ModuleError::Unexpected("data"));
+    }
     let address = memory.initial * PAGE;
     let length = u64::try_from(policies.len()).map_err(|_| ModuleError::Unexpected("memory"))?;
     let pages = memory.initial + length.div_ceil(PAGE);

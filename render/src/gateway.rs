@@ -32,14 +32,19 @@ pub(crate) fn objects(install: &Install, traffic: &Traffic, module: &Module) -> 
         http_ports(install, traffic),
         plugin(install, module, Place::Http, "http"),
         plugin(install, module, Place::Tunnel, "tunnel"),
-        Object::new(
-            Stage::Policy,
-            "The policy where no WasmPlugin can put it: in the clusters for HTTP requests, and in
-             the listener inside the gateway where TLS in a tunnel shows its name. Each has a
-             name of its own: one shared with a WasmPlugin keeps the listener waiting for ever.",
-            ENVOY_FILTER,
-            metadata(install, "egress-warden-policy"),
-            filter(install, 0, &outside::extensions(install, module)),
+        policy(
+            install,
+            module,
+            Place::Upstream,
+            "The policy in the clusters for HTTP requests, where the resolved address is known and
+             no WasmPlugin reaches.",
+        ),
+        policy(
+            install,
+            module,
+            Place::Tls,
+            "The policy in the listener inside the gateway where TLS in a tunnel shows its name and
+             no WasmPlugin reaches.",
         ),
         Object::new(
             Stage::Gateway,
@@ -204,6 +209,23 @@ fn plugin(install: &Install, module: &Module, place: Place, name: &str) -> Objec
         ("extensions.istio.io/v1alpha1", kind),
         metadata(install, &format!("{NAME}-{name}")),
         json!({"spec": spec}),
+    )
+}
+
+/// The policy where no WasmPlugin can put it. An object for each place, because each may be as
+/// large as an object gets. A resource name shared with a WasmPlugin would keep the listener
+/// waiting for ever.
+fn policy(install: &Install, module: &Module, place: Place, about: &'static str) -> Object {
+    let name = match place {
+        Place::Upstream => "egress-warden-policy-upstream",
+        Place::Http | Place::Tunnel | Place::Tls => "egress-warden-policy-tls",
+    };
+    Object::new(
+        Stage::Policy,
+        about,
+        ENVOY_FILTER,
+        metadata(install, name),
+        filter(install, 0, &[outside::extension(install, module, place)]),
     )
 }
 

@@ -215,6 +215,27 @@ pub struct ModuleImage {
     pub sha256: Option<String>,
     /// A Kubernetes secret of the gateway's namespace for the registry.
     pub pull_secret: Option<String>,
+    /// Where the policies are. Left out, they stand in the objects, up to 512 KiB; with `inline`
+    /// they do so as far as objects go; a SHA-256 is that of the policies that the image carries.
+    pub policy: Option<String>,
+}
+
+/// Where the policies are, if the settings say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PolicyPlace<'i> {
+    /// In the objects.
+    Inline,
+    /// In the module's image, with this hash.
+    Image(&'i str),
+}
+
+impl ModuleImage {
+    pub(crate) fn policy_place(&self) -> Option<PolicyPlace<'_>> {
+        self.policy.as_deref().map(|policy| match policy {
+            "inline" => PolicyPlace::Inline,
+            hash => PolicyPlace::Image(hash),
+        })
+    }
 }
 
 /// The workloads whose egress is enforced.
@@ -410,6 +431,14 @@ impl Install {
         let folder = &spec.gateway.secrets;
         if !folder.starts_with('/') || folder.ends_with('/') || !folder.bytes().all(plain) {
             wrong("spec.gateway.secrets", "expected the path of a folder");
+        }
+        if let Some(PolicyPlace::Image(hash)) = spec.module.policy_place()
+            && !is_sha256(hash)
+        {
+            wrong(
+                "spec.module.policy",
+                "expected `inline`, or 64 hexadecimal digits (`warden package` prints them)",
+            );
         }
         for (name, value) in self.names() {
             if !is_dns_label(value) {

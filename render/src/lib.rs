@@ -15,6 +15,7 @@
 
 pub mod adopt;
 pub mod audit;
+mod carried;
 pub mod chart;
 mod deployment;
 pub mod doctor;
@@ -33,6 +34,7 @@ mod workloads;
 use egress_policy::model::Policy;
 use serde_json::Value;
 
+pub use carried::Carried;
 pub use install::Install;
 pub use object::{Object, Rendered};
 pub use origination::Origination;
@@ -57,17 +59,18 @@ pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Pr
     if !problems.is_empty() {
         return Err(problems);
     }
-    let module = Module::new(&traffic, &documents)?;
+    let module = Module::new(install, &traffic, &documents)?;
     let mut objects = gateway::objects(install, &traffic, &module);
     objects.extend(deployment::objects(install, &traffic));
     objects.extend(workloads::objects(install, &traffic));
     objects.extend(network::objects(install, &policies, &mut problems));
     objects.extend(guardrails::objects(install));
-    if problems.is_empty() {
-        Ok(Rendered::new(install, &module, objects))
-    } else {
-        Err(problems)
+    if !problems.is_empty() {
+        return Err(problems);
     }
+    let rendered = Rendered::new(install, &module, objects);
+    rendered.check_sizes()?;
+    Ok(rendered)
 }
 
 /// The documents as the install settings order them; without an order a single one stands as it

@@ -2,17 +2,20 @@
 
 use egress_policy::config::Config;
 use egress_policy::defect::Defect;
+use egress_policy::embedded::Embedded;
 use egress_policy::model::Policy;
 use egress_policy::tree::Json;
 use serde_json::{Value, json};
 
+use crate::carried::Carried;
+use crate::install::{Install, PolicyPlace};
 use crate::object::{set, sorted};
 use crate::problem::Problem;
 use crate::traffic::Traffic;
 
-/// The largest configuration that goes into an object. Istio sends it to every gateway pod, and
-/// Kubernetes refuses requests above about 1.5 MiB.
-const LARGEST: usize = 1024 * 1024;
+/// The largest policies that stand in objects without anybody having asked for it: there are four
+/// places, and Istio sends each to every gateway pod.
+const LARGEST: usize = 512 * 1024;
 
 /// Where the module stands at the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,30 +59,47 @@ pub(crate) struct Module {
 }
 
 impl Module {
-    pub(crate) fn new(traffic: &Traffic, documents: &[Value]) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn new(
+        install: &Install,
+        traffic: &Traffic,
+        documents: &[Value],
+    ) -> Result<Self, Vec<Problem>> {
+        let carried = Carried::written(documents)?;
+        let policies = match install.spec.module.policy_place() {
+            Some(PolicyPlace::Image(hash)) => {
+                expect_carried(&carried, hash)?;
+                json!({"embedded": hash})
+            }
+            Some(PolicyPlace::Inline) => json!(documents),
+            None => {
+                expect_small(&carried)?;
+                json!(documents)
+            }
+        };
         let common = json!({
             "addressCheck": "upstream",
             "ports": ports(traffic),
-            "policies": documents,
+            "policies": policies,
         });
         let mut module = Self {
             common: sorted(&common),
             policy_hash: String::new(),
         };
+        let embedded = Embedded::new(Some(carried.bytes()));
+        let mut first = None;
         for place in Place::ALL {
-            let text = module.text(place);
-            if text.len() > LARGEST {
-                let message = format!(
-                    "the policies are {} KiB; at most {} KiB travel in an object",
-                    text.len() / 1024,
-                    LARGEST / 1024
-                );
-                return Err(vec![Problem::new("policies", message)]);
-            }
-            let config = Config::read(&text).map_err(|defects| problems(&defects))?;
-            module.policy_hash = config.policy_hash;
+            let config = Config::read_beside(&module.text(place), &embedded)
+                .map_err(|defects| problems(&defects))?;
+            module.policy_hash.clone_from(&config.policy_hash);
+            // Carried policies are compiled once while one of their places is there.
+            first.get_or_insert(config);
         }
         Ok(module)
+    }
+
+    /// Whether the policies are in the module's image.
+    pub(crate) fn is_carried(&self) -> bool {
+        self.common.pointer("/policies/embedded").is_some()
     }
 
     /// The configuration for one place.
@@ -107,7 +127,35 @@ pub(crate) fn policy(document: &Value) -> Result<Policy, Vec<Problem>> {
     Policy::read(&tree).map_err(|defects| problems(&defects))
 }
 
-fn problems(defects: &[Defect]) -> Vec<Problem> {
+fn expect_carried(carried: &Carried, named: &str) -> Result<(), Vec<Problem>> {
+    if carried.hash() == named {
+        return Ok(());
+    }
+    let message = format!(
+        "the image carries the policies {named}, but these are {}: make it anew with `warden \
+         package` and state the lines that it prints",
+        carried.hash()
+    );
+    Err(vec![Problem::new("spec.module.policy", message)])
+}
+
+fn expect_small(carried: &Carried) -> Result<(), Vec<Problem>> {
+    let size = carried.bytes().len();
+    if size <= LARGEST {
+        return Ok(());
+    }
+    let message = format!(
+        "the policies are {} KiB, and above {} KiB they travel in the module's image: run `warden \
+         package --install INSTALL --module MODULE --push REGISTRY/NAME:TAG POLICY...` and state \
+         the lines that it prints here (or `policy: inline`, where every object stays below {} KiB)",
+        size / 1024,
+        LARGEST / 1024,
+        crate::object::LARGEST / 1024,
+    );
+    Err(vec![Problem::new("spec.module.policy", message)])
+}
+
+pub(crate) fn problems(defects: &[Defect]) -> Vec<Problem> {
     let problem = |defect: &Defect| Problem::new(defect.path.to_string(), defect.message.clone());
     defects.iter().map(problem).collect()
 }

@@ -7,7 +7,12 @@ use serde_json::{Value, json};
 
 use crate::NAME;
 use crate::install::Install;
-use crate::module::Module;
+use crate::module::{Module, Place};
+use crate::problem::Problem;
+
+/// The largest object. The API server refuses requests above etcd's 1.5 MiB, and adds to each
+/// object what it keeps of its own.
+pub(crate) const LARGEST: usize = 1400 * 1024;
 
 /// One Kubernetes object with a word on what it is for.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,6 +124,9 @@ impl Object {
 pub struct Rendered {
     objects: Vec<Object>,
     policy_hash: String,
+    /// Bytes of the module's configuration in every push to a gateway pod.
+    push: usize,
+    carried: bool,
 }
 
 impl Rendered {
@@ -130,6 +138,11 @@ impl Rendered {
         Self {
             objects,
             policy_hash: module.policy_hash().to_owned(),
+            push: Place::ALL
+                .map(|place| module.text(place).len())
+                .iter()
+                .sum(),
+            carried: module.is_carried(),
         }
     }
 
@@ -168,15 +181,51 @@ impl Rendered {
         text
     }
 
-    /// The largest object: its file name and its size as JSON in bytes. Kubernetes refuses
-    /// requests above about 1.5 MiB, and client-side `kubectl apply` objects above 256 KiB.
+    /// Every object's file name and its size as JSON in bytes, the largest first. Client-side
+    /// `kubectl apply` refuses objects above 256 KiB.
     #[must_use]
-    pub fn largest(&self) -> Option<(String, usize)> {
-        let sized = self
+    pub fn sizes(&self) -> Vec<(String, usize)> {
+        let mut sizes: Vec<_> = self
             .objects
             .iter()
-            .map(|object| (object.file_name(), object.manifest.to_string().len()));
-        sized.max_by_key(|(_, size)| *size)
+            .map(|object| (object.file_name(), object.manifest.to_string().len()))
+            .collect();
+        sizes.sort_by(|(a, left), (b, right)| right.cmp(left).then(a.cmp(b)));
+        sizes
+    }
+
+    /// Bytes of the module's configuration that Istio sends to a gateway pod at once: one for each
+    /// place where the module stands.
+    #[must_use]
+    pub fn push(&self) -> usize {
+        self.push
+    }
+
+    /// Whether the objects only name the policies, which are in the module's image.
+    #[must_use]
+    pub fn is_carried(&self) -> bool {
+        self.carried
+    }
+
+    /// What the API server would refuse.
+    pub(crate) fn check_sizes(&self) -> Result<(), Vec<Problem>> {
+        let large = self.sizes().into_iter().filter(|(_, size)| *size > LARGEST);
+        let problems: Vec<_> = large
+            .map(|(name, size)| {
+                let message = format!(
+                    "{} KiB, and an object takes {} KiB: put the policies into the module's image \
+                     with `warden package`",
+                    size / 1024,
+                    LARGEST / 1024
+                );
+                Problem::new(name, message)
+            })
+            .collect();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
     }
 }
 

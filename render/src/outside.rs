@@ -231,8 +231,8 @@ fn discovered(place: Place, messages: &[&str]) -> Value {
     }})
 }
 
-/// The module's own resources for the two places that no WasmPlugin reaches.
-pub(crate) fn extensions(install: &Install, module: &Module) -> Vec<Value> {
+/// The module's own resource for one of the two places that no WasmPlugin reaches.
+pub(crate) fn extension(install: &Install, module: &Module, place: Place) -> Value {
     let image = &install.spec.module;
     let code = match image.url.strip_prefix("file://") {
         Some(path) => json!({"local": {"filename": path}}),
@@ -242,33 +242,34 @@ pub(crate) fn extensions(install: &Install, module: &Module) -> Vec<Value> {
             "sha256": image.sha256.clone().unwrap_or_default(),
         }}),
     };
-    [(Place::Upstream, "http"), (Place::Tls, "network")]
-        .into_iter()
-        .map(|(place, kind)| {
-            let name = resource(place);
-            let configuration = typed(
-                "google.protobuf.StringValue",
-                json!({"value": module.text(place)}),
-            );
-            let wasm = json!({"config": {
-                "name": name,
-                "root_id": name,
-                "failure_policy": "FAIL_RELOAD",
-                "configuration": configuration,
-                "vm_config": {
-                    "vm_id": name,
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": code,
-                },
-            }});
-            let message = format!("envoy.extensions.filters.{kind}.wasm.v3.Wasm");
-            patch(
-                install,
-                "EXTENSION_CONFIG",
-                &json!({}),
-                "ADD",
-                named(name, &message, wasm),
-            )
-        })
-        .collect()
+    let name = resource(place);
+    let mut machine = json!({"runtime": "envoy.wasm.runtime.v8", "code": code});
+    // Without a name of its own a place shares the WasmPlugins' machine, and with it the policies
+    // that the module carries.
+    if !module.is_carried() {
+        set(&mut machine, "vm_id", json!(name));
+    }
+    let configuration = typed(
+        "google.protobuf.StringValue",
+        json!({"value": module.text(place)}),
+    );
+    let wasm = json!({"config": {
+        "name": name,
+        "root_id": name,
+        "failure_policy": "FAIL_RELOAD",
+        "configuration": configuration,
+        "vm_config": machine,
+    }});
+    let kind = match place {
+        Place::Tls => "network",
+        Place::Http | Place::Tunnel | Place::Upstream => "http",
+    };
+    let message = format!("envoy.extensions.filters.{kind}.wasm.v3.Wasm");
+    patch(
+        install,
+        "EXTENSION_CONFIG",
+        &json!({}),
+        "ADD",
+        named(name, &message, wasm),
+    )
 }

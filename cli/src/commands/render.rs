@@ -109,19 +109,35 @@ fn write_files(rendered: &Rendered, folder: &Path) -> Result<(), Failure> {
 fn summary(rendered: &Rendered, console: &mut Console<'_>) -> Result<(), Failure> {
     let count = rendered.objects().len();
     let hash = rendered.policy_hash();
-    writeln!(console.stderr, "{count} objects, policy {hash}")?;
-    if let Some((name, size)) = rendered.largest() {
-        writeln!(console.stderr, "largest: {name}, {} KiB", size / 1024)?;
-        if size > CLIENT_SIDE {
-            writeln!(
-                console.stderr,
-                "apply it with `kubectl apply --server-side`"
-            )?;
-        }
+    let place = if rendered.is_carried() {
+        ", in the module's image"
+    } else {
+        ""
+    };
+    writeln!(console.stderr, "{count} objects, policy {hash}{place}")?;
+    let sizes = rendered.sizes();
+    for (name, size) in &sizes {
+        writeln!(console.stderr, "{:>8.1} KiB  {name}", kibibytes(*size))?;
+    }
+    writeln!(
+        console.stderr,
+        "{:>8.1} KiB  of the module's configuration in a push to each gateway pod",
+        kibibytes(rendered.push())
+    )?;
+    if sizes.iter().any(|(_, size)| *size > CLIENT_SIDE) {
+        writeln!(
+            console.stderr,
+            "apply it with `kubectl apply --server-side`"
+        )?;
     }
     writeln!(
         console.stderr,
         "istiod's own settings are not rendered: check them with `warden doctor`"
     )?;
     Ok(())
+}
+
+/// A size for people. What does not fit 32 bits is no size of a manifest.
+fn kibibytes(bytes: usize) -> f64 {
+    u32::try_from(bytes).map_or(f64::INFINITY, f64::from) / 1024.0
 }

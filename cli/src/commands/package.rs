@@ -1,0 +1,262 @@
+//! `warden package`: the module as an OCI image, with or without the policies in it.
+
+use std::path::{Path, PathBuf};
+
+use egress_package::credentials::{self, Credentials};
+use egress_package::image::{self, Image, Variant};
+use egress_package::reference::Reference;
+use egress_package::registry::{Access, Registry};
+use egress_package::sbom::Sbom;
+use egress_package::{layout, module, sha256};
+use egress_render::{Carried, Install};
+use serde_json::json;
+
+use super::manifests::{Settings, say};
+use crate::Console;
+use crate::exit::{Exit, Failure};
+use crate::load::Inputs;
+use crate::progress::Progress;
+use crate::report::Output;
+
+/// Make the OCI image of the proxy-wasm module, as Istio fetches it, and push it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The same input gives the same digest. With policies the image carries them beside the module: for
+policies above 512 KiB. What it prints belongs into the install settings, under `spec.module`.
+
+Examples:
+  warden package --module egress_filter.wasm --push registry.example/egress-warden:0.1.0
+  warden package --module egress_filter.wasm --layout image.tar
+  warden package --module egress_filter.wasm --push registry.example/egress-warden:2026-12-01 \\
+    --install install.yaml policy.yaml")]
+pub(crate) struct Package {
+    /// The module as it was built: `egress_filter.wasm`.
+    #[arg(long, value_name = "FILE")]
+    module: PathBuf,
+    /// Push the image here. The registry's host is always stated.
+    #[arg(
+        long,
+        value_name = "REGISTRY/NAME:TAG",
+        required_unless_present = "layout"
+    )]
+    push: Option<Reference>,
+    /// Write the image as an OCI layout: a folder, or an archive if the name ends with `.tar`.
+    #[arg(long, value_name = "PATH")]
+    layout: Option<PathBuf>,
+    /// The image's form. Istio takes both; some registries only the first.
+    #[arg(long, value_enum, default_value_t)]
+    variant: Form,
+    /// The install settings, for the order of the policies and what is granted to each.
+    #[arg(long, value_name = "FILE", requires = "files")]
+    install: Option<String>,
+    /// Policies that the image is to carry.
+    #[arg(value_name = "FILE", requires = "install")]
+    files: Vec<String>,
+    /// Speak to the registry without TLS. One on this machine is spoken to so in any case.
+    #[arg(long, requires = "push")]
+    plain_http: bool,
+    /// Certificates (PEM) of the authorities to trust, instead of the public ones.
+    #[arg(long, value_name = "FILE", requires = "push")]
+    ca: Option<PathBuf>,
+    /// The file with the registry's credentials, instead of what `REGISTRY_AUTH_FILE` names or
+    /// Docker's own.
+    #[arg(long, value_name = "FILE", requires = "push")]
+    registry_config: Option<PathBuf>,
+    /// How to write the result.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// The layouts that Istio documents.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Form {
+    /// An ordinary image with `plugin.wasm` in its only layer.
+    #[default]
+    Compat,
+    /// The module as a layer of its own media type.
+    Oci,
+}
+
+/// What was made.
+struct Made {
+    image: Image,
+    bill: Image,
+    built: String,
+    policies: Option<Carried>,
+}
+
+impl Package {
+    pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let clock = Progress::start("packaging");
+        let mut stated = None;
+        let mut policies = None;
+        if let Some(install) = &self.install {
+            let settings = Settings::of(
+                install,
+                &Inputs {
+                    files: self.files.clone(),
+                },
+            );
+            let Some(read) = settings.read(console)? else {
+                return Ok(Exit::Defects);
+            };
+            match Carried::of(&read.install, &read.policies) {
+                Ok(carried) => policies = Some(carried),
+                Err(problems) => {
+                    say(&problems, console)?;
+                    return Ok(Exit::Defects);
+                }
+            }
+            stated = Some(read.install);
+        }
+        let made = self.make(policies, console.directory)?;
+        clock.report(console, "image made");
+        if let Some(path) = &self.layout {
+            let tag = self.push.as_ref().map_or(VERSION, Reference::tag);
+            let files = layout::files(&made.image, tag, std::slice::from_ref(&made.bill));
+            layout::write(&console.directory.join(path), &files)
+                .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+            clock.report(console, "layout written");
+        }
+        if let Some(reference) = &self.push {
+            let access = self.access(reference, console.directory)?;
+            let mut registry = Registry::new(reference.clone(), access).map_err(failure)?;
+            let pushed = registry.push(&made.image, std::slice::from_ref(&made.bill), |step| {
+                clock.report(console, step);
+            });
+            pushed.map_err(failure)?;
+        }
+        self.report(&made, console)?;
+        if let Some(install) = stated {
+            self.compare(&made, &install, console)?;
+        }
+        clock.finish(console);
+        Ok(Exit::Ok)
+    }
+
+    fn make(&self, policies: Option<Carried>, directory: &Path) -> Result<Made, Failure> {
+        let built = read(&self.module, directory)?;
+        let named = |error: module::ModuleError| {
+            Failure::new(format!("{}: {error}", self.module.display()))
+        };
+        if module::carried(&built).map_err(named)?.is_some() {
+            return Err(named(module::ModuleError::Carries));
+        }
+        let whole = match &policies {
+            Some(carried) => module::carry(&built, carried.bytes()).map_err(named)?,
+            None => built.clone(),
+        };
+        let variant = match self.variant {
+            Form::Compat => Variant::Compat,
+            Form::Oci => Variant::Oci,
+        };
+        let image = image::build(&whole, variant, policies.as_ref().map(Carried::hash))?;
+        let bill = Sbom::of(&built).map_err(|error| Failure::new(error.to_string()))?;
+        Ok(Made {
+            bill: image::bill_of_materials(&image, &bill),
+            image,
+            built: sha256(&built),
+            policies,
+        })
+    }
+
+    fn access(&self, reference: &Reference, directory: &Path) -> Result<Access, Failure> {
+        let authorities = match &self.ca {
+            Some(file) => Some(read(file, directory)?),
+            None => None,
+        };
+        Ok(Access {
+            credentials: self.credentials(reference, directory)?,
+            plain_http: self.plain_http,
+            authorities,
+        })
+    }
+
+    /// The first file that is there and knows the registry. One that was named has to be there.
+    fn credentials(
+        &self,
+        reference: &Reference,
+        directory: &Path,
+    ) -> Result<Option<Credentials>, Failure> {
+        let named = self.registry_config.iter().cloned();
+        let files = match &self.registry_config {
+            Some(_) => named.collect(),
+            None => credentials::files(|name| std::env::var_os(name)),
+        };
+        for file in files {
+            if self.registry_config.is_none() && !file.is_file() {
+                continue;
+            }
+            let text = String::from_utf8_lossy(&read(&file, directory)?).into_owned();
+            let shown = file.display().to_string();
+            let found = credentials::find(&shown, &text, reference.registry()).map_err(failure)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn report(&self, made: &Made, console: &mut Console<'_>) -> Result<(), Failure> {
+        let url = self.push.as_ref().map(|to| format!("oci://{to}"));
+        let hash = made.policies.as_ref().map(Carried::hash);
+        if self.output == Output::Json {
+            let blobs = made.image.blobs.iter();
+            let report = json!({
+                "url": url,
+                "sha256": made.image.sha256(),
+                "policy": hash,
+                "module": made.built,
+                "billOfMaterials": made.bill.manifest.digest(),
+                "bytes": blobs.map(|blob| blob.bytes().len()).sum::<usize>(),
+                "layout": self.layout,
+            });
+            writeln!(console.stdout, "{report:#}")?;
+            return Ok(());
+        }
+        writeln!(console.stdout, "module:")?;
+        if let Some(url) = url {
+            writeln!(console.stdout, "  url: {url}")?;
+        }
+        writeln!(console.stdout, "  sha256: \"{}\"", made.image.sha256())?;
+        if let Some(hash) = hash {
+            writeln!(console.stdout, "  policy: \"{hash}\"")?;
+        }
+        Ok(())
+    }
+
+    /// What the install settings still say of an earlier image.
+    fn compare(
+        &self,
+        made: &Made,
+        install: &Install,
+        console: &mut Console<'_>,
+    ) -> Result<(), Failure> {
+        let module = &install.spec.module;
+        let hash = made.policies.as_ref().map(Carried::hash);
+        let same = module.sha256.as_deref() == Some(made.image.sha256())
+            && module.policy.as_deref() == hash;
+        let file = self.install.as_deref().unwrap_or_default();
+        if same {
+            writeln!(console.stderr, "{file} states this image")?;
+        } else {
+            writeln!(
+                console.stderr,
+                "{file} states another image: put these lines under `spec`, then render"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The tag in a layout that is not pushed.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn read(file: &Path, directory: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(directory.join(file))
+        .map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+}
+
+fn failure(error: impl std::fmt::Display) -> Failure {
+    Failure::new(error.to_string())
+}

@@ -1,0 +1,99 @@
+//! Istio's agent beside a gateway: it stands between the control plane and Envoy, fetches modules
+//! from registries, checks their digests, and hands Envoy a local file.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Result, ensure};
+
+use super::control_plane::{ADDRESS, XDS};
+use super::tools::Program;
+use crate::envoy::eventually;
+use crate::sandbox;
+
+/// The agent's interface for Envoy, below the folder where it runs.
+const SOCKET: &str = "etc/istio/proxy/XDS";
+
+/// A running agent, which ends when this value does.
+pub struct Agent {
+    process: Child,
+    folder: PathBuf,
+}
+
+impl Agent {
+    /// Starts it beside a gateway whose Envoy is somebody else's to start.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(folder: &Path) -> Result<Self> {
+        ensure!(sandbox::inside(), "not in a sandbox");
+        let folder = folder.join("agent");
+        std::fs::create_dir_all(folder.join("etc/istio/proxy"))?;
+        own_data()?;
+        let log = File::create(folder.join("agent.log"))?;
+        let process = Program::PilotAgent
+            .command()?
+            .args(["proxy", "router", "--log_output_level=default:info,wasm:debug"])
+            .current_dir(&folder)
+            .env("DISABLE_ENVOY", "true")
+            // The mesh's certificates come from elsewhere in this bench.
+            .env("FILE_MOUNTED_CERTS", "true")
+            // It would ask the metadata addresses of clouds where it runs.
+            .env("CLOUD_PLATFORM", "none")
+            .env("POD_NAME", "egress-0")
+            .env("POD_NAMESPACE", "istio-egress")
+            .env("INSTANCE_IP", "10.244.0.2")
+            .env(
+                "PROXY_CONFIG",
+                format!(
+                    "{{\"discoveryAddress\": \"{ADDRESS}:{XDS}\", \"controlPlaneAuthPolicy\": \"NONE\", \"statusPort\": 15020}}"
+                ),
+            )
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let mut agent = Self { process, folder };
+        let mut ended = None;
+        let socket = agent.socket();
+        eventually("the agent's socket", || {
+            ended = agent.process.try_wait().ok().flatten();
+            ended.is_some() || socket.exists()
+        })
+        .map_err(|error| error.context(agent.log()))?;
+        ensure!(ended.is_none(), "the agent ended:\n{}", agent.log());
+        Ok(agent)
+    }
+
+    /// Where Envoy asks it.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(SOCKET)
+    }
+
+    /// What it has printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("agent.log")).unwrap_or_default()
+    }
+}
+
+/// The agent keeps modules in a folder whose place is fixed in it. Inside the sandbox that place
+/// is an empty one of our own.
+fn own_data() -> Result<()> {
+    let status = Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs", "/var/lib"])
+        .status()?;
+    ensure!(status.success(), "no folder of our own for the agent");
+    std::fs::create_dir_all("/var/lib/istio/data")?;
+    Ok(())
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

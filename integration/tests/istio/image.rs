@@ -1,0 +1,201 @@
+//! The module from a registry: made and pushed by `warden package`, fetched and checked by Istio's
+//! own agent, run by the Envoy behind it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use egress_render::{Install, Rendered};
+use integration::client::Heard;
+use integration::istio::bench::{Bench, Plan, install};
+use integration::istio::reference;
+use integration::istio::tools::Program;
+use integration::mesh::address_of;
+use integration::registry::Registry;
+use integration::{envoy, sandbox, workspace};
+use serde_json::Value;
+
+use crate::Case;
+
+macro_rules! cases {
+    ($($name:ident),+ $(,)?) => {
+        pub(crate) const CASES: &[Case] = &[$(Case {
+            name: stringify!($name),
+            needs: &[Program::Istiod, Program::PilotAgent, Program::Registry],
+            body: || sandbox::test(stringify!($name), $name),
+        }),+];
+    };
+}
+
+cases!(
+    the_agent_fetches_the_compat_variant,
+    the_agent_fetches_the_oci_variant,
+    another_digest_than_the_stated_one_closes_the_gateway,
+    policies_that_the_image_carries_decide,
+);
+
+/// Where the registry listens inside the sandbox.
+const PORT: u16 = 5000;
+
+/// Runs `warden package` and returns what it says.
+fn package(folder: &Path, arguments: &[&str]) -> Result<Value> {
+    let module = workspace::wasm("egress_filter");
+    workspace::built(&module)?;
+    let module = module.to_string_lossy().into_owned();
+    let image = format!("127.0.0.1:{PORT}/egress-warden:test");
+    let mut all = vec!["warden", "package", "--module", &module, "--push", &image];
+    all.extend(arguments);
+    all.extend(["--output", "json"]);
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let exit = warden::run(
+        all,
+        &mut warden::Console {
+            stdin: &mut std::io::empty(),
+            stdout: &mut stdout,
+            stderr: &mut stderr,
+            now: None,
+            directory: folder,
+            color: false,
+        },
+    );
+    ensure!(
+        exit == warden::Exit::Ok,
+        "warden package: {}",
+        String::from_utf8_lossy(&stderr)
+    );
+    serde_json::from_slice(&stdout).context("warden package")
+}
+
+/// The install settings of the bench with an image.
+fn installed(said: &Value) -> Result<Install> {
+    let text = |field: &str| said.get(field).and_then(Value::as_str).map(str::to_owned);
+    let mut install = install()?;
+    install.spec.module.url = text("url").context("no url")?;
+    install.spec.module.sha256 = text("sha256");
+    install.spec.module.policy = text("policy");
+    Ok(install)
+}
+
+fn rendered(install: &Install) -> Result<Rendered> {
+    reference::of(install, &[reference::policy()?])
+}
+
+fn start(rendered: &Rendered, sound: bool) -> Result<Bench> {
+    let mut plan = Plan::of(rendered);
+    plan.agent = true;
+    plan.sound = sound;
+    Bench::start(&plan)
+}
+
+/// Whether HTTP, TLS in a tunnel and TCP in a tunnel get out where the policy says so.
+fn allowed(bench: &Bench) -> Result<[bool; 3]> {
+    let github = address_of("api.github.com")?;
+    let http = bench.http("app1", github, "api.github.com")?;
+    let tcp = bench.tcp("app1", address_of("partner.example")?, 22)?;
+    Ok([
+        http.is_some_and(|answer| answer.status == 200),
+        bench.tls("app1", github, "api.github.com")?,
+        matches!(tcp, Heard::Bytes(_)),
+    ])
+}
+
+/// What the policy says no to.
+fn denied(bench: &Bench) -> Result<()> {
+    let evil = address_of("evilgithub.com")?;
+    let answer = bench.http("app1", evil, "evilgithub.com")?;
+    ensure!(
+        answer.is_some_and(|answer| answer.status == 403),
+        "HTTP to another name is not refused"
+    );
+    ensure!(
+        !bench.tls("app1", evil, "evilgithub.com")?,
+        "TLS for another name passes"
+    );
+    Ok(())
+}
+
+fn fetched(variant: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    sandbox::assign([])?;
+    let _registry = Registry::start(folder.path(), PORT, None)?;
+    let said = package(folder.path(), &["--variant", variant])?;
+    let rendered = rendered(&installed(&said)?)?;
+    let bench = start(&rendered, true).context("the gateway")?;
+    ensure!(
+        allowed(&bench)? == [true; 3],
+        "what is allowed does not work:\n{}",
+        bench.agent_log()
+    );
+    denied(&bench)?;
+    let digest = said.get("sha256").and_then(Value::as_str);
+    let digest = digest.context("no digest")?;
+    ensure!(
+        bench.agent_log().contains(digest),
+        "the agent says nothing of the image"
+    );
+    Ok(())
+}
+
+fn the_agent_fetches_the_compat_variant() -> Result<()> {
+    fetched("compat")
+}
+
+fn the_agent_fetches_the_oci_variant() -> Result<()> {
+    fetched("oci")
+}
+
+/// The agent refuses the image and puts a filter that denies everything in the module's place;
+/// where it cannot, Envoy waits for a module that never comes.
+fn another_digest_than_the_stated_one_closes_the_gateway() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    sandbox::assign([])?;
+    let _registry = Registry::start(folder.path(), PORT, None)?;
+    let said = package(folder.path(), &[])?;
+    let mut install = installed(&said)?;
+    install.spec.module.sha256 = Some("0".repeat(64));
+    let bench = start(&rendered(&install)?, false)?;
+    envoy::eventually("the agent to refuse the image", || {
+        bench.agent_log().contains("does not match")
+    })?;
+    let [http, tls, tcp] = allowed(&bench).unwrap_or([false; 3]);
+    ensure!(!http && !tls && !tcp, "{http} {tls} {tcp}");
+    let seen = bench.outside.seen();
+    ensure!(seen.is_empty(), "{seen:?}");
+    Ok(())
+}
+
+/// The objects name the policies, the image carries them; the gateway says which are in force.
+fn policies_that_the_image_carries_decide() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    sandbox::assign([])?;
+    let _registry = Registry::start(folder.path(), PORT, None)?;
+    let settings = reference::folder().join("install.yaml");
+    let policy = workspace::root().join("cases/policies/reference.yaml");
+    let files = [settings.to_string_lossy(), policy.to_string_lossy()];
+    let [settings, policy] = &files;
+    let said = package(folder.path(), &["--install", settings, policy])?;
+    let rendered = rendered(&installed(&said)?)?;
+    ensure!(
+        said.get("policy").and_then(Value::as_str) == Some(rendered.policy_hash()),
+        "package and render call the policies by other hashes"
+    );
+    ensure!(
+        !rendered.yaml().contains("github.com"),
+        "the policies are in the objects too"
+    );
+    let bench = start(&rendered, true).context("the gateway")?;
+    ensure!(
+        allowed(&bench)? == [true; 3],
+        "what is allowed does not work:\n{}",
+        bench.agent_log()
+    );
+    denied(&bench)?;
+    let log = bench.gateway.log()?;
+    for context in ["http", "upstream", "network"] {
+        let line = format!(
+            r#""event":"configured","context":"{context}","policyHash":"{}""#,
+            rendered.policy_hash()
+        );
+        ensure!(log.contains(&line), "no `{line}`");
+    }
+    Ok(())
+}

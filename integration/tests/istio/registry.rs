@@ -1,0 +1,296 @@
+//! Images in a real registry, and what other tools make of them.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use integration::istio::tools::Program;
+use integration::registry::Registry;
+use integration::{sandbox, workspace};
+use serde_json::Value;
+
+use crate::Case;
+
+macro_rules! cases {
+    ($($name:ident),+ $(,)?) => {
+        pub(crate) const CASES: &[Case] = &[$(Case {
+            name: stringify!($name),
+            needs: &[Program::Registry, Program::Skopeo],
+            body: || sandbox::test(stringify!($name), $name),
+        }),+];
+    };
+}
+
+cases!(
+    the_compat_variant_in_a_registry,
+    the_oci_variant_in_a_registry,
+    an_ordinary_tool_reads_the_compat_variant,
+    a_layout_is_what_is_pushed,
+    an_image_with_policies_says_which,
+    a_registry_that_asks_who_is_there,
+    what_cannot_be_pushed_is_said,
+);
+
+const PORT: u16 = 5000;
+const IMAGE: &str = "127.0.0.1:5000/team/egress-warden:0.1.0";
+
+/// How a run of `warden` ended.
+struct Ran {
+    exit: warden::Exit,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs `warden package` on the built module.
+fn package(folder: &Path, arguments: &[&str]) -> Result<Ran> {
+    let module = workspace::wasm("egress_filter");
+    workspace::built(&module)?;
+    let module = module.to_string_lossy().into_owned();
+    let mut all = vec!["warden", "package", "--module", &module];
+    all.extend(arguments);
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let exit = warden::run(
+        all,
+        &mut warden::Console {
+            stdin: &mut std::io::empty(),
+            stdout: &mut stdout,
+            stderr: &mut stderr,
+            now: None,
+            directory: folder,
+            color: false,
+        },
+    );
+    Ok(Ran {
+        exit,
+        stdout: String::from_utf8(stdout)?,
+        stderr: String::from_utf8(stderr)?,
+    })
+}
+
+/// The report of a run that went well.
+fn made(folder: &Path, arguments: &[&str]) -> Result<Value> {
+    let all: Vec<_> = arguments
+        .iter()
+        .copied()
+        .chain(["--output", "json"])
+        .collect();
+    let ran = package(folder, &all)?;
+    ensure!(ran.exit == warden::Exit::Ok, "{}", ran.stderr);
+    serde_json::from_str(&ran.stdout).context("the report")
+}
+
+fn text<'v>(value: &'v Value, pointer: &str) -> Result<&'v str> {
+    let found = value.pointer(pointer).and_then(Value::as_str);
+    found.with_context(|| format!("no {pointer} in {value}"))
+}
+
+/// Runs skopeo without the machine's own settings.
+fn skopeo(folder: &Path, arguments: &[&str]) -> Result<String> {
+    let policy = folder.join("policy.json");
+    std::fs::write(
+        &policy,
+        r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
+    )?;
+    let output = Command::new("skopeo")
+        .arg("--policy")
+        .arg(&policy)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .context("`skopeo` is needed")?;
+    ensure!(
+        output.status.success(),
+        "skopeo {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn inspect(folder: &Path, image: &str, raw: bool) -> Result<Value> {
+    let mut arguments = vec!["inspect", "--tls-verify=false"];
+    arguments.extend(raw.then_some("--raw"));
+    arguments.push(image);
+    let text = skopeo(folder, &arguments)?;
+    serde_json::from_str(&text).context("skopeo inspect")
+}
+
+fn pushed(variant: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    sandbox::assign([])?;
+    let _registry = Registry::start(folder, PORT, None)?;
+    let arguments = ["--push", IMAGE, "--variant", variant];
+    let first = made(folder, &arguments)?;
+    let second = made(folder, &arguments)?;
+    ensure!(first == second, "two pushes differ: {first} {second}");
+    let digest = format!("sha256:{}", text(&first, "/sha256")?);
+    let image = format!("docker://{IMAGE}");
+    let manifest = inspect(folder, &image, true)?;
+    let annotation = "/annotations/org.opencontainers.image.title";
+    ensure!(text(&manifest, annotation)? == "egress-warden");
+    // A copy through another tool keeps every byte, so the digest.
+    skopeo(
+        folder,
+        &[
+            "copy",
+            "--src-tls-verify=false",
+            "--preserve-digests",
+            &image,
+            "oci:copy:0.1.0",
+        ],
+    )?;
+    let index: Value = serde_json::from_slice(&std::fs::read(folder.join("copy/index.json"))?)?;
+    ensure!(text(&index, "/manifests/0/digest")? == digest, "{index}");
+    // What refers to the image is found by the tag that is made of its digest.
+    let listed = format!(
+        "docker://127.0.0.1:{PORT}/team/egress-warden:{}",
+        digest.replace(':', "-")
+    );
+    let listed = inspect(folder, &listed, true)?;
+    ensure!(text(&listed, "/manifests/0/artifactType")? == "application/vnd.cyclonedx+json");
+    ensure!(
+        listed.pointer("/manifests/1").is_none(),
+        "listed twice: {listed}"
+    );
+    let bill = text(&listed, "/manifests/0/digest")?;
+    ensure!(text(&first, "/billOfMaterials")? == bill);
+    let bill = inspect(
+        folder,
+        &format!("docker://127.0.0.1:{PORT}/team/egress-warden@{bill}"),
+        true,
+    )?;
+    ensure!(text(&bill, "/subject/digest")? == digest, "{bill}");
+    Ok(())
+}
+
+/// What the registry's users are: `warden` with the password `secret` (htpasswd, bcrypt).
+const USERS: &str = "warden:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
+fn the_compat_variant_in_a_registry() -> Result<()> {
+    pushed("compat")
+}
+
+fn the_oci_variant_in_a_registry() -> Result<()> {
+    pushed("oci")
+}
+
+fn an_ordinary_tool_reads_the_compat_variant() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    sandbox::assign([])?;
+    let _registry = Registry::start(folder, PORT, None)?;
+    let said = made(folder, &["--push", IMAGE])?;
+    let image = inspect(folder, &format!("docker://{IMAGE}"), false)?;
+    ensure!(text(&image, "/Digest")? == format!("sha256:{}", text(&said, "/sha256")?));
+    ensure!(text(&image, "/Architecture")? == "wasm");
+    let labels = image.get("Labels").context("no labels")?;
+    ensure!(text(labels, "/org.opencontainers.image.licenses")? == "Apache-2.0");
+    Ok(())
+}
+
+fn a_layout_is_what_is_pushed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    sandbox::assign([])?;
+    let _registry = Registry::start(folder, PORT, None)?;
+    let pushed = made(folder, &["--push", IMAGE])?;
+    made(folder, &["--layout", "image"])?;
+    made(folder, &["--layout", "image.tar"])?;
+    for source in ["oci:image:0.1.0", "oci-archive:image.tar:0.1.0"] {
+        let copied = "docker://127.0.0.1:5000/copied:1";
+        skopeo(
+            folder,
+            &[
+                "copy",
+                "--dest-tls-verify=false",
+                "--preserve-digests",
+                source,
+                copied,
+            ],
+        )?;
+        let image = inspect(folder, copied, false)?;
+        let digest = format!("sha256:{}", text(&pushed, "/sha256")?);
+        ensure!(text(&image, "/Digest")? == digest, "{source}: {image}");
+    }
+    Ok(())
+}
+
+/// Policies in the image: the label says which, and the bytes are in the module.
+fn an_image_with_policies_says_which() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    sandbox::assign([])?;
+    let _registry = Registry::start(folder, PORT, None)?;
+    let settings = integration::istio::reference::folder().join("install.yaml");
+    let policy = workspace::root().join("cases/policies/reference.yaml");
+    let said = made(
+        folder,
+        &[
+            "--push",
+            IMAGE,
+            "--install",
+            &settings.to_string_lossy(),
+            &policy.to_string_lossy(),
+        ],
+    )?;
+    let image = inspect(folder, &format!("docker://{IMAGE}"), false)?;
+    let hash = text(&said, "/policy")?;
+    ensure!(
+        text(&image, "/Labels/warden.egress~1policy-hash")? == hash,
+        "{image}"
+    );
+    let plain = made(folder, &["--push", IMAGE])?;
+    ensure!(text(&plain, "/sha256")? != text(&said, "/sha256")?);
+    Ok(())
+}
+
+fn a_registry_that_asks_who_is_there() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    sandbox::assign([])?;
+    let _registry = Registry::start(folder, PORT, Some(USERS))?;
+    // `warden:secret` and `warden:wrong`.
+    let auth = |auth: &str| format!(r#"{{"auths": {{"127.0.0.1:5000": {{"auth": "{auth}"}}}}}}"#);
+    std::fs::write(folder.join("right.json"), auth("d2FyZGVuOnNlY3JldA=="))?;
+    std::fs::write(folder.join("wrong.json"), auth("d2FyZGVuOndyb25n"))?;
+    std::fs::write(folder.join("none.json"), "{}")?;
+    for (file, expected) in [
+        ("none.json", "wants credentials and there are none"),
+        ("wrong.json", "401 Unauthorized"),
+        ("missing.json", "missing.json: No such file"),
+    ] {
+        let ran = package(folder, &["--push", IMAGE, "--registry-config", file])?;
+        ensure!(ran.exit == warden::Exit::Failed, "{file}");
+        ensure!(ran.stderr.contains(expected), "{file}: {}", ran.stderr);
+        ensure!(
+            !ran.stderr.contains("secret") && !ran.stderr.contains("d2Fy"),
+            "{}",
+            ran.stderr
+        );
+    }
+    made(
+        folder,
+        &["--push", IMAGE, "--registry-config", "right.json"],
+    )?;
+    Ok(())
+}
+
+/// No registry, and one that does not speak TLS where it should.
+fn what_cannot_be_pushed_is_said() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    sandbox::assign(["192.0.2.1".parse()?])?;
+    let ran = package(folder, &["--push", IMAGE])?;
+    ensure!(
+        ran.exit == warden::Exit::Failed && ran.stderr.contains("127.0.0.1:5000"),
+        "{}",
+        ran.stderr
+    );
+    let _registry = Registry::start_at(folder, "192.0.2.1".parse()?, PORT, None)?;
+    let elsewhere = "192.0.2.1:5000/egress-warden:1";
+    let ran = package(folder, &["--push", elsewhere])?;
+    ensure!(ran.exit == warden::Exit::Failed, "without TLS, unasked");
+    made(folder, &["--push", elsewhere, "--plain-http"])?;
+    Ok(())
+}
