@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use egress_bench::Shape;
 use egress_render::Rendered;
 use integration::istio::reference;
 use integration::istio::tools::{self, Program};
@@ -35,6 +36,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "a_broken_manifest_does_not_pass_istioctl",
         needs: &[Program::Istioctl],
         body: a_broken_manifest_does_not_pass_istioctl,
+    },
+    Case {
+        name: "five_thousand_rules_fit_one_object",
+        needs: &[Program::Istioctl],
+        body: five_thousand_rules_fit_one_object,
     },
     Case {
         name: "two_renders_are_byte_equal",
@@ -284,6 +290,34 @@ fn a_broken_manifest_does_not_pass_istioctl() -> Result<()> {
         ensure!(lint_text(&changed).is_err(), "{broken} passes");
     }
     Ok(())
+}
+
+/// Etcd refuses requests above 1.5 MiB.
+const REQUEST: usize = 1536 * 1024;
+
+/// Asked for, policies stand in the objects as long as each is small enough.
+fn five_thousand_rules_fit_one_object() -> Result<()> {
+    let policy: Value = serde_json::from_str(&Shape::Realistic.policy(5_000))?;
+    let mut install = reference::install()?;
+    ensure!(
+        reference::of(&install, std::slice::from_ref(&policy)).is_err(),
+        "nobody has asked for it"
+    );
+    install.spec.module.policy = Some("inline".to_owned());
+    let rendered = reference::of(&install, &[policy])?;
+    let (name, largest) = rendered.sizes().into_iter().next().context("nothing")?;
+    ensure!(largest < REQUEST, "{name}: {largest} bytes");
+    let plugin = |(name, size): &(String, usize)| name.contains(".wasmplugin.") && *size > 1 << 20;
+    ensure!(
+        rendered
+            .sizes()
+            .iter()
+            .filter(|entry| plugin(entry))
+            .count()
+            == 2,
+        "the rules are not in the plugins"
+    );
+    lint(&rendered)
 }
 
 fn two_renders_are_byte_equal() -> Result<()> {
