@@ -27,6 +27,10 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
 const GATEWAY_IDENTITY: &str = "spiffe://cluster.local/ns/istio-egress/sa/egress-gateway";
 
 /// What to start.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, and every combination starts"
+)]
 pub struct Plan {
     /// The manifests, as rendered.
     pub manifests: String,
