@@ -124,9 +124,10 @@ impl Envoy {
     /// Waits until it says that it is ready.
     ///
     /// # Errors
-    /// If it is not within [`PATIENCE`]; the message ends with what it printed last.
+    /// If it is not within twice [`PATIENCE`]; the message ends with what it printed last.
     pub fn ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        // Every place of the module that refuses its first configuration compiles it anew.
+        let deadline = Instant::now() + 2 * PATIENCE;
         loop {
             if self
                 .get("/ready")
