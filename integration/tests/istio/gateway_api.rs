@@ -25,7 +25,8 @@ macro_rules! cases {
 cases!(
     the_matrix_holds_with_a_gateway_of_the_gateway_api,
     pods_without_the_gateways_name_are_closed,
-    a_tenants_gateway_on_the_same_service_adds_no_port,
+    a_tenants_gateway_on_the_same_service_takes_no_name,
+    a_second_gateway_beside_the_first_is_found,
 );
 
 fn install() -> Result<Install> {
@@ -72,16 +73,23 @@ fn pods_without_the_gateways_name_are_closed() -> Result<()> {
     Ok(())
 }
 
-fn a_tenants_gateway_on_the_same_service_adds_no_port() -> Result<()> {
+/// Istio takes a Service as an address only from its own namespace.
+fn a_tenants_gateway_on_the_same_service_takes_no_name() -> Result<()> {
     let mut plan = Plan::of(&rendered()?);
     TENANT_GATEWAY.clone_into(&mut plan.others);
-    let bench = Bench::start(&plan)?;
-    sound(&bench)?;
-    let listeners = bench.gateway.get("/listeners")?;
-    ensure!(!listeners.contains("22022"), "the port is there");
+    sound(&Bench::start(&plan)?)
+}
+
+/// The same objects in that namespace do get in, and are found.
+fn a_second_gateway_beside_the_first_is_found() -> Result<()> {
+    let mut plan = Plan::of(&rendered()?);
+    plan.others = TENANT_GATEWAY.replace("app1-ns", "istio-egress");
+    let found = sound(&Bench::start(&plan)?);
+    ensure!(found.is_err(), "the other gateway is not found");
     Ok(())
 }
 
+/// The same port and a narrower name, with a route to a server of the tenant's.
 const TENANT_GATEWAY: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -90,5 +98,17 @@ spec:
   gatewayClassName: istio
   addresses: [{type: Hostname, value: egress-gateway.istio-egress.svc.cluster.local}]
   listeners:
-  - {name: http, port: 22022, protocol: HTTP}
+  - name: http
+    port: 8080
+    hostname: api.github.com
+    protocol: HTTPS
+    tls: {mode: Terminate, options: {gateway.istio.io/tls-terminate-mode: ISTIO_MUTUAL}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: mine, namespace: app1-ns}
+spec:
+  parentRefs: [{name: mine}]
+  rules:
+  - backendRefs: [{name: evil, port: 80}]
 ";
