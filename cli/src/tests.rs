@@ -10,7 +10,7 @@ mod layers;
 mod lists;
 mod odd;
 mod operate;
-mod outputs;
+pub(crate) mod outputs;
 mod package;
 mod pages;
 mod readme;

@@ -19,17 +19,20 @@ pub enum Command {
     Doctor,
     /// `warden render --adopt`.
     Render,
+    /// `warden verify`.
+    Verify,
 }
 
 impl Command {
     /// Every such command.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Check,
         Self::Explain,
         Self::Test,
         Self::Diff,
         Self::Doctor,
         Self::Render,
+        Self::Verify,
     ];
 
     /// Its word.
@@ -42,6 +45,7 @@ impl Command {
             Self::Diff => "diff",
             Self::Doctor => "doctor",
             Self::Render => "render",
+            Self::Verify => "verify",
         }
     }
 }
@@ -59,6 +63,7 @@ pub fn output_schemas() -> Value {
             "diff": diff(),
             "doctor": doctor(),
             "render": adopt(),
+            "verify": {"anyOf": [findings(), verify()]},
             "diagnostic": diagnostic(),
             "place": place(),
             "list": list(),
@@ -374,6 +379,63 @@ fn adopt() -> Value {
         &json!({
             "objects": count("Objects read."),
             "collisions": list_of("Each collision, sorted.", &collision),
+        }),
+    )
+}
+
+fn findings() -> Value {
+    let finding = record(
+        "What leads past the policy, or is not in its place.",
+        &json!({"place": text("Where."), "message": text("What.")}),
+    );
+    record(
+        "A gateway's live configuration (`--gateway`).",
+        &json!({"findings": list_of("Each finding.", &finding)}),
+    )
+}
+
+fn verify() -> Value {
+    let expected = record(
+        "What the engine says.",
+        &json!({
+            "verdict": {"enum": ["reached", "refused", "undecided"]},
+            "code": text_or_null("Its code; null where no rule could open the way."),
+            "rule": text_or_null("Its rule."),
+        }),
+    );
+    let seen = record(
+        "What came of it.",
+        &json!({
+            "kind": {"enum": ["reached", "open", "denied", "refused", "dropped", "unclear"]},
+            "code": text_or_null("The code in the gateway's denial."),
+            "rule": text_or_null("The rule in it."),
+            "detail": text_or_null("In words."),
+        }),
+    );
+    let probe = record(
+        "One attempt.",
+        &json!({
+            "group": {"enum": ["destinations", "near-misses", "bypass"]},
+            "attempt": text("What was tried."),
+            "why": text("Why."),
+            "expected": expected,
+            "seen": seen,
+            "result": {"enum": ["as_expected", "differs", "unclear"]},
+        }),
+    );
+    record(
+        "Attempts from inside a pod (`--from`).",
+        &json!({
+            "workload": text("Who tries, as it was given."),
+            "captured": record("Whether a proxy in the pod takes this user's TCP.", &json!({
+                "ipv4": flag("Over IPv4."),
+                "ipv6": flag("Over IPv6."),
+            })),
+            "asExpected": count("Attempts that came out as expected."),
+            "differs": count("Attempts that did not."),
+            "unclear": count("Attempts that show nothing."),
+            "notTried": list_of("What was left out, and why.", &json!({"type": "string"})),
+            "probes": list_of("Every attempt.", &probe),
         }),
     )
 }

@@ -18,7 +18,7 @@ fn the_committed_schemas_are_these() {
 
 /// Panics where a command's output is not what its schema says. Commands without one are passed
 /// over.
-pub(super) fn is_as_documented(command: &str, written: &Value) {
+pub(crate) fn is_as_documented(command: &str, written: &Value) {
     if let Ok(command) = Command::from_str(command, false) {
         let schema = output_schema(command);
         let wrong = wrong(&schema, &schema, written, "");
@@ -39,6 +39,7 @@ fn every_output_has_its_schema_and_keeps_to_it() {
             "mesh.yaml",
             "kind: Sidecar\nmetadata: {namespace: app1-ns, name: mine}\n",
         ),
+        ("dump.json", "{}"),
         ("new.yaml", &REFERENCE.replace("[22]", "[22, 2222]")),
         (
             "install.yaml",
@@ -57,6 +58,7 @@ fn every_output_has_its_schema_and_keeps_to_it() {
             Command::Diff => "diff seed.yaml new.yaml",
             Command::Doctor => "doctor --install install.yaml seed.yaml",
             Command::Render => "render --install install.yaml --adopt mesh.yaml seed.yaml",
+            Command::Verify => "verify --gateway dump.json --install install.yaml seed.yaml",
         };
         let ran = folder.warden(&format!("{line} --output json"));
         assert!(ran.json().is_object(), "{ran:?}");

@@ -372,3 +372,31 @@ fn a_client_hello_carries_the_name_or_none() {
     let bare = dial::hello(None).unwrap();
     assert!(!find(&bare) && !bare.windows(7).any(|part| part == b"invalid"));
 }
+
+#[test]
+fn the_report_is_as_documented() {
+    let planned = planned(&[], &[Group::Destinations], &Direct::default());
+    let seen = [
+        Seen::Reached("200".to_owned()),
+        Seen::Open,
+        Seen::Denied {
+            code: "default".to_owned(),
+            rule: "default".to_owned(),
+        },
+        Seen::Refused("closed".to_owned()),
+        Seen::Dropped,
+        Seen::Unclear("503".to_owned()),
+    ];
+    let outcomes: Vec<Outcome> = planned.probes.into_iter().zip(seen).collect();
+    assert_eq!(outcomes.len(), 6);
+    let report = to_json(
+        "app1-ns/app1",
+        Captured::default(),
+        &outcomes,
+        &planned.not_tried,
+    );
+    crate::tests::outputs::is_as_documented("verify", &report);
+    let kinds: Vec<_> = report["probes"].as_array().unwrap().iter().collect();
+    assert_eq!(kinds[2]["seen"]["code"], "default");
+    assert!(human(&outcomes, false).contains("denied by the gateway (default)"));
+}
