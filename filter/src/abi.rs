@@ -39,13 +39,7 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
-    fn proxy_replace_header_map_value(
-        map: u32,
-        name: *const u8,
-        name_size: usize,
-        value: *const u8,
-        value_size: usize,
-    ) -> u32;
+    fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
     fn proxy_get_property(
         path: *const u8,
         path_size: usize,
@@ -217,23 +211,16 @@ impl Host for EnvoyHost {
         done(unsafe { proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len()) })
     }
 
-    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        done(unsafe {
-            proxy_replace_header_map_value(
-                REQUEST_HEADERS,
-                name.as_ptr(),
-                name.len(),
-                value.as_ptr(),
-                value.len(),
-            )
-        })
+    fn set_request_headers(&self, headers: &[(&[u8], &[u8])]) -> Result<(), HostError> {
+        let bytes = write_pairs(headers).ok_or(HostError)?;
+        done(unsafe { proxy_set_header_map_pairs(REQUEST_HEADERS, bytes.as_ptr(), bytes.len()) })
     }
 
     fn respond(&self, response: &Response) -> Result<(), HostError> {
-        let headers: Vec<(&str, &str)> = response
+        let headers: Vec<(&[u8], &[u8])> = response
             .headers
             .iter()
-            .map(|(name, value)| (*name, value.as_str()))
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
             .collect();
         let headers = write_pairs(&headers).ok_or(HostError)?;
         done(unsafe {

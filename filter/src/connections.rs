@@ -25,23 +25,23 @@ pub struct Peer {
 /// when the younger is full the elder is forgotten, and who is asked for again moves up.
 #[derive(Debug, Default)]
 pub struct Connections {
-    young: BTreeMap<Vec<u8>, Rc<Peer>>,
-    old: BTreeMap<Vec<u8>, Rc<Peer>>,
+    young: BTreeMap<u64, Rc<Peer>>,
+    old: BTreeMap<u64, Rc<Peer>>,
 }
 
 impl Connections {
     /// The peer of a connection, if it is remembered.
-    pub fn get(&mut self, id: &[u8]) -> Option<Rc<Peer>> {
-        if let Some(peer) = self.young.get(id) {
+    pub fn get(&mut self, id: u64) -> Option<Rc<Peer>> {
+        if let Some(peer) = self.young.get(&id) {
             return Some(Rc::clone(peer));
         }
-        let peer = self.old.remove(id)?;
-        self.insert(id.to_vec(), Rc::clone(&peer));
+        let peer = Rc::clone(self.old.get(&id)?);
+        self.insert(id, Rc::clone(&peer));
         Some(peer)
     }
 
     /// Remembers a peer.
-    pub fn insert(&mut self, id: Vec<u8>, peer: Rc<Peer>) {
+    pub fn insert(&mut self, id: u64, peer: Rc<Peer>) {
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
@@ -63,12 +63,12 @@ mod tests {
     #[test]
     fn a_peer_in_use_is_kept_and_memory_is_bounded() {
         let mut connections = Connections::default();
-        connections.insert(b"busy".to_vec(), peer());
-        for id in 0..10_000_u32 {
-            connections.insert(id.to_le_bytes().to_vec(), peer());
-            assert!(connections.get(b"busy").is_some(), "after {id}");
+        connections.insert(u64::MAX, peer());
+        for id in 0..10_000 {
+            connections.insert(id, peer());
+            assert!(connections.get(u64::MAX).is_some(), "after {id}");
             assert!(connections.young.len() + connections.old.len() <= 2 * GENERATION);
         }
-        assert!(connections.get(&0_u32.to_le_bytes()).is_none());
+        assert!(connections.get(0).is_none());
     }
 }

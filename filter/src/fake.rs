@@ -100,7 +100,10 @@ impl Fake {
 
     /// A certificate and labels as they come, out of reach of this filter, by tunnel.
     pub(crate) fn carrying(self, facts: &[u8]) -> Self {
-        self.with(&["filter_state", "warden.facts"], facts)
+        self.with(
+            &["filter_state", "warden.facts"],
+            [b"forward ", facts].concat(),
+        )
     }
 
     pub(crate) fn hold(&self, bytes: &[u8]) -> usize {
@@ -125,6 +128,25 @@ impl Fake {
         let state = self.0.state.borrow();
         let value = state.get(key)?;
         Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// The verdict's word, as the lock reads it.
+    pub(crate) fn mark(&self) -> Option<String> {
+        let entry = self.state("warden_verdict")?;
+        Some(entry.split(' ').next().unwrap_or_default().to_owned())
+    }
+
+    /// The facts handed on behind the verdict, if any were.
+    pub(crate) fn handed_on(&self) -> Option<String> {
+        let entry = self.state("warden_verdict")?;
+        let (_, facts) = entry.split_once(' ')?;
+        (!facts.is_empty()).then(|| facts.to_owned())
+    }
+
+    /// The cluster that `tcp_proxy` was told to connect to.
+    pub(crate) fn tcp_cluster(&self) -> Option<String> {
+        let state = self.0.envoy_state.borrow();
+        state.get("envoy.tcp_proxy.cluster").cloned()
     }
 
     pub(crate) fn dynamic_host(&self) -> Option<String> {
@@ -244,11 +266,11 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError> {
-        self.call(&format!("header {name}"))?;
-        let mut headers = self.0.headers.borrow_mut();
-        headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name.as_bytes()));
-        headers.push((name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+    fn set_request_headers(&self, headers: &[(&[u8], &[u8])]) -> Result<(), HostError> {
+        self.call("set headers")?;
+        let headers = headers.iter();
+        let headers = headers.map(|(name, value)| (name.to_vec(), value.to_vec()));
+        *self.0.headers.borrow_mut() = headers.collect();
         Ok(())
     }
 

@@ -147,10 +147,16 @@ impl Gathered {
     /// Lends the facts to the engine.
     pub fn lend<T>(&self, judge: impl FnOnce(&Facts<'_>) -> T) -> T {
         let labels = self.claims.as_ref().known().map(OwnedClaims::pairs);
-        let facts = Facts {
+        judge(&self.facts(labels.as_deref().unwrap_or_default()))
+    }
+
+    /// Once in the module, not once for each who borrows.
+    #[inline(never)]
+    fn facts<'a>(&'a self, labels: &'a [(&'a str, &'a str)]) -> Facts<'a> {
+        Facts {
             protocol: self.protocol,
             caller: self.identity.as_ref().map(Identity::caller),
-            claims: borrowed(&self.claims, labels.as_deref().unwrap_or_default()),
+            claims: borrowed(&self.claims, labels),
             destination: self.destination(),
             request: Request {
                 method: self.request.method.as_ref().map(String::as_str),
@@ -162,8 +168,7 @@ impl Gathered {
                 Place::Refused(code) => Some(code),
                 Place::Unknown | Place::Dialled(_) | Place::Judged(_) => None,
             },
-        };
-        judge(&facts)
+        }
     }
 
     fn destination(&self) -> Destination<'_> {

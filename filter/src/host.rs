@@ -93,11 +93,11 @@ pub trait Host {
     /// [`HostError`] if it is not removed.
     fn remove_request_header(&self, name: &str) -> Result<(), HostError>;
 
-    /// Sets a request header, replacing all of this name.
+    /// Replaces all request headers.
     ///
     /// # Errors
-    /// [`HostError`] if it is not set.
-    fn set_request_header(&self, name: &str, value: &str) -> Result<(), HostError>;
+    /// [`HostError`] if they are not replaced.
+    fn set_request_headers(&self, headers: &[(&[u8], &[u8])]) -> Result<(), HostError>;
 
     /// Makes Envoy choose the route anew, by the headers as they are now.
     ///
@@ -204,17 +204,17 @@ fn split_terminated(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
 
 /// The same encoding, the other way.
 #[must_use]
-pub fn write_pairs(pairs: &[(&str, &str)]) -> Option<Vec<u8>> {
-    let size = |text: &str| u32::try_from(text.len()).ok();
+pub fn write_pairs(pairs: &[(&[u8], &[u8])]) -> Option<Vec<u8>> {
+    let size = |bytes: &[u8]| u32::try_from(bytes.len()).ok();
     let mut bytes = u32::try_from(pairs.len()).ok()?.to_le_bytes().to_vec();
     for (key, value) in pairs {
         bytes.extend(size(key)?.to_le_bytes());
         bytes.extend(size(value)?.to_le_bytes());
     }
     for (key, value) in pairs {
-        bytes.extend(key.as_bytes());
+        bytes.extend_from_slice(key);
         bytes.push(0);
-        bytes.extend(value.as_bytes());
+        bytes.extend_from_slice(value);
         bytes.push(0);
     }
     Some(bytes)

@@ -6,27 +6,25 @@
 use std::rc::Rc;
 
 use egress_policy::config::ServerName;
-use egress_policy::destination::{Route, of_request, of_tunnel};
+use egress_policy::destination::{Route, RouteHost, of_request, of_tunnel};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::Host as Target;
 use egress_policy::settings::AddressCheck;
-use egress_policy::verdict::{Action, Code, Evaluation, Verdict};
+use egress_policy::verdict::{Action, Code, Evaluation, Ruling, Verdict};
 
 use crate::denial::{Subject, printable, response, written};
 use crate::ended::Ended;
 use crate::gathered::{Gathered, Place, RequestLine};
-use crate::host::{Flow, Host, HostError};
+use crate::host::{Flow, Headers, Host, HostError};
 use crate::plugin::Plugin;
+use crate::position::Position;
 use crate::record;
-use crate::request::{INSPECT, Seen};
+use crate::request::Seen;
 use crate::state::{self, Mark};
-
-/// The cluster that Envoy has chosen.
-pub const CLUSTER: &[&str] = &["xds", "cluster_name"];
 
 /// One request.
 #[derive(Debug)]
-pub struct Http<H> {
+pub struct Http<H: Host> {
     plugin: Rc<Plugin<H>>,
 }
 
@@ -41,6 +39,16 @@ enum Way {
     Inward,
 }
 
+/// How the route's cluster connects.
+#[derive(Clone, Copy, Debug, Default)]
+struct Connects {
+    /// To the host that the verdict names.
+    dynamic: bool,
+    /// To any such host, with what the client sends and nothing more: a device could as well. A
+    /// cluster for certain names may speak TLS to them.
+    inspectable: bool,
+}
+
 /// The route that Envoy has chosen, and what the configuration says of its cluster.
 #[derive(Clone, Copy, Debug)]
 struct Towards<'a> {
@@ -51,6 +59,12 @@ struct Towards<'a> {
     checks_tunnels: bool,
     /// The application's TLS, if it ended at this listener.
     ended: Option<&'a Ended>,
+}
+
+/// A request that is being judged.
+struct Asked<'h> {
+    headers: &'h Headers,
+    seen: Seen<'h>,
 }
 
 impl<H: Host> Http<H> {
@@ -65,45 +79,80 @@ impl<H: Host> Http<H> {
         let Ok(headers) = host.request_headers() else {
             return self.deny_unread();
         };
-        let seen = Seen::of(&headers);
-        let (gathered, way, dynamic) = self.gather(&seen);
-        match (self.plugin.evaluate(&gathered), way) {
+        let asked = Asked {
+            headers: &headers,
+            seen: Seen::of(&headers),
+        };
+        let (gathered, way, route) = self.gather(&asked.seen);
+        let dynamic = route.dynamic;
+        let evaluation = self.plugin.evaluate(&gathered);
+        let done = match (&evaluation, way) {
             (Evaluation::Final(verdict), way) => match (verdict.enforced.action, way) {
-                (Action::Accept, Way::Out) => {
-                    self.open(&seen, &gathered, way, dynamic, Some(&verdict))
+                (Action::Deny, _) => return self.deny(&asked.seen, &gathered, verdict),
+                (Action::Inspect(device), Way::Out | Way::Checked)
+                    if gathered.protocol == Protocol::Tcp =>
+                {
+                    self.through_device(&asked, &gathered, device, &verdict.enforced)
                 }
-                (Action::Accept, Way::Checked | Way::Inward) => {
-                    self.open(&seen, &gathered, way, dynamic, None)
+                (Action::Inspect(device), Way::Checked) if route.inspectable => {
+                    self.to_device(&asked, &gathered, device, &verdict.enforced)
                 }
-                (Action::Inspect(device), Way::Checked) => {
-                    self.inspect(&seen, &gathered, &verdict, device)
+                // Nobody looks up where it leads, or the gateway would have begun TLS of its own.
+                (Action::Inspect(_), Way::Out | Way::Checked) => {
+                    let verdict = Verdict::refusal(Code::RouteMismatch);
+                    return self.deny(&asked.seen, &gathered, &verdict);
                 }
-                // Nothing would notice if it went out directly.
-                (Action::Inspect(_), Way::Out | Way::Inward) => {
-                    self.deny(&seen, &gathered, &Verdict::refusal(Code::RouteMismatch))
+                (Action::Accept, Way::Out | Way::Checked)
+                | (Action::Accept | Action::Inspect(_), Way::Inward) => {
+                    self.open(&asked, &gathered, way, dynamic)
                 }
-                (Action::Deny, _) => self.deny(&seen, &gathered, &verdict),
             },
-            (Evaluation::Undecided, Way::Checked | Way::Inward) => {
-                self.open(&seen, &gathered, way, dynamic, None)
+            (Evaluation::Undecided, Way::Checked) => {
+                match self.plugin.device_unless_denied(&gathered) {
+                    Some((device, rule)) if route.inspectable => {
+                        self.to_device(&asked, &gathered, device, &rule)
+                    }
+                    // The upstream filter does not let out what is to be inspected.
+                    Some(_) | None => self.open(&asked, &gathered, way, dynamic),
+                }
             }
+            (Evaluation::Undecided, Way::Inward) => self.open(&asked, &gathered, way, dynamic),
             (Evaluation::Undecided, Way::Out) => {
-                self.deny(&seen, &gathered, &Verdict::refusal(Code::AddressUnchecked))
+                let verdict = Verdict::refusal(Code::AddressUnchecked);
+                return self.deny(&asked.seen, &gathered, &verdict);
             }
+        };
+        match (done, evaluation) {
+            (Err(HostError), _) => {
+                let verdict = Verdict::refusal(Code::EngineError);
+                self.deny(&asked.seen, &gathered, &verdict)
+            }
+            (Ok(()), Evaluation::Final(verdict)) if is_last(&verdict, &gathered, way) => {
+                self.plugin.note(&gathered, &verdict);
+                Flow::Continue
+            }
+            (Ok(()), _) => Flow::Continue,
         }
     }
 
-    fn gather(&self, seen: &Seen<'_>) -> (Gathered, Way, bool) {
-        let ended = (self.plugin.config.server_name == ServerName::Application)
-            .then(|| Ended::of(&self.plugin.host));
-        let mut gathered = self.caller(seen, ended.as_ref());
-        let cluster = self.plugin.host.property(CLUSTER).ok().flatten();
-        let cluster = cluster.as_deref().unwrap_or_default();
+    fn gather(&self, seen: &Seen<'_>) -> (Gathered, Way, Connects) {
+        let host = &self.plugin.host;
+        let ended =
+            (self.plugin.config.server_name == ServerName::Application).then(|| Ended::of(host));
+        let looked_at_again =
+            self.plugin.config.address_check == AddressCheck::Upstream && !seen.is_connect();
+        let position = if looked_at_again {
+            Position::noted(host)
+        } else {
+            Position::now(host)
+        };
+        let mut gathered = self.caller(seen, position.connection, ended.as_ref());
+        let cluster = position.cluster.as_deref().unwrap_or_default();
         let routes = &self.plugin.config.routes;
-        let (way, dynamic) = match routes.resolve(cluster) {
+        let (way, connects) = match routes.resolve(cluster) {
             Err(code) => {
                 gathered.place = Place::Refused(code);
-                (Way::Out, false)
+                (Way::Out, Connects::default())
             }
             Ok(route) => {
                 let towards = Towards {
@@ -113,20 +162,25 @@ impl<H: Host> Http<H> {
                     ended: ended.as_ref(),
                 };
                 let way = self.place(seen, towards, &mut gathered);
-                (way, route.host.is_dynamic() && way != Way::Inward)
+                let plain = matches!(route.host, RouteHost::Dynamic | RouteHost::AnyBut(_));
+                let connects = Connects {
+                    dynamic: route.host.is_dynamic() && way != Way::Inward,
+                    inspectable: plain && gathered.protocol == Protocol::Http,
+                };
+                (way, connects)
             }
         };
-        (gathered, way, dynamic)
+        (gathered, way, connects)
     }
 
     /// Who asks, and for what: by the connection, or by the tunnel that it came through.
-    fn caller(&self, seen: &Seen<'_>, ended: Option<&Ended>) -> Gathered {
+    fn caller(&self, seen: &Seen<'_>, connection: Option<u64>, ended: Option<&Ended>) -> Gathered {
         let (identity, claims) = match ended.map(Ended::tunnel) {
             Some(Ok(Some(facts))) => (facts.identity.clone(), facts.claims.clone()),
             // Whoever it was, it is not whom this connection shows.
             Some(Err(_)) => (Fact::Missing, Fact::Missing),
             None | Some(Ok(None)) => {
-                let peer = self.plugin.peer(seen.claims);
+                let peer = self.plugin.peer(connection, seen.claims);
                 (peer.identity.clone(), peer.claims.clone())
             }
         };
@@ -186,62 +240,10 @@ impl<H: Host> Http<H> {
         }
     }
 
+    /// The verdict comes last: whatever fails before leaves the lock closed.
     fn open(
         &self,
-        seen: &Seen<'_>,
-        gathered: &Gathered,
-        way: Way,
-        dynamic: bool,
-        last: Option<&Verdict<'_>>,
-    ) -> Flow {
-        match self.write(seen, gathered, way, dynamic) {
-            Ok(()) => {
-                if let Some(verdict) = last {
-                    self.plugin.note(gathered, verdict);
-                }
-                Flow::Continue
-            }
-            Err(HostError) => self.deny(seen, gathered, &Verdict::refusal(Code::EngineError)),
-        }
-    }
-
-    /// Sends the request by way of a device: the route to it is chosen by a header that only this
-    /// filter sets. No facts are handed on, so that wherever else the request goes the upstream
-    /// filter denies it.
-    fn inspect(
-        &self,
-        seen: &Seen<'_>,
-        gathered: &Gathered,
-        verdict: &Verdict<'_>,
-        device: &str,
-    ) -> Flow {
-        let host = &self.plugin.host;
-        let written = self.strip(seen).and_then(|()| {
-            host.set_request_header(INSPECT, device)?;
-            host.clear_route_cache()?;
-            state::mark(host, Mark::Accept)
-        });
-        match written {
-            Ok(()) => {
-                self.plugin.note(gathered, verdict);
-                Flow::Continue
-            }
-            Err(HostError) => self.deny(seen, gathered, &Verdict::refusal(Code::EngineError)),
-        }
-    }
-
-    /// Removes the mesh's own words. Envoy then chooses the route anew, and does not tell; so the
-    /// upstream filter compares the cluster that carries the request with the one judged here.
-    fn strip(&self, seen: &Seen<'_>) -> Result<(), HostError> {
-        let host = &self.plugin.host;
-        let mut names = seen.inward.iter();
-        names.try_for_each(|name| host.remove_request_header(name))
-    }
-
-    /// The verdict comes last: whatever fails before leaves the lock closed.
-    fn write(
-        &self,
-        seen: &Seen<'_>,
+        asked: &Asked<'_>,
         gathered: &Gathered,
         way: Way,
         dynamic: bool,
@@ -249,21 +251,71 @@ impl<H: Host> Http<H> {
         let host = &self.plugin.host;
         // The headers of a tunnel end here.
         if gathered.protocol == Protocol::Http {
-            self.strip(seen)?;
+            self.strip(asked)?;
         }
         if let (true, Some(agreed)) = (dynamic, gathered.place.agreed()) {
             state::connect_to(host, agreed)?;
         }
-        if way != Way::Out {
-            state::hand_on(host, &gathered.to_wire().ok_or(HostError)?)?;
+        match way {
+            Way::Out => state::mark(host, Mark::Accept),
+            Way::Checked => state::hand_on(host, Mark::Accept, &wire(gathered)?),
+            Way::Inward => state::hand_on(host, Mark::Forward, &wire(gathered)?),
         }
-        state::mark(
-            host,
-            match way {
-                Way::Out | Way::Checked => Mark::Accept,
-                Way::Inward => Mark::Forward,
-            },
-        )
+    }
+
+    /// Sends the request by way of a device. The mark chooses the route, whose lock and upstream
+    /// filter let nothing else through, as those of every other route do not let this.
+    fn to_device(
+        &self,
+        asked: &Asked<'_>,
+        gathered: &Gathered,
+        device: &str,
+        rule: &Ruling<'_>,
+    ) -> Result<(), HostError> {
+        let host = &self.plugin.host;
+        self.strip(asked)?;
+        state::connect_to(host, gathered.place.agreed().ok_or(HostError)?)?;
+        state::tell_device(host, device, rule, gathered)?;
+        host.clear_route_cache()?;
+        state::hand_on(host, Mark::Inspect(device), &wire(gathered)?)
+    }
+
+    /// Sends a tunnel of opaque bytes to a device, which is asked to go on to the dialled address.
+    /// The lock of every other route stays closed for it.
+    fn through_device(
+        &self,
+        asked: &Asked<'_>,
+        gathered: &Gathered,
+        device: &str,
+        rule: &Ruling<'_>,
+    ) -> Result<(), HostError> {
+        let host = &self.plugin.host;
+        self.strip(asked)?;
+        state::tell_device(host, device, rule, gathered)?;
+        host.clear_route_cache()?;
+        state::mark(host, Mark::Inspect(device))
+    }
+
+    /// Removes the mesh's own words. Envoy then chooses the route anew, and does not tell; so the
+    /// upstream filter compares the cluster that carries the request with the one judged here.
+    fn strip(&self, asked: &Asked<'_>) -> Result<(), HostError> {
+        let host = &self.plugin.host;
+        match asked.seen.inward.as_slice() {
+            [] => Ok(()),
+            [one] => host.remove_request_header(one),
+            // In one call, however many they are.
+            several => {
+                let stays = |name: &[u8]| {
+                    let inward = |word: &&str| name.eq_ignore_ascii_case(word.as_bytes());
+                    !several.iter().any(inward)
+                };
+                let headers = asked.headers.iter().filter(|(name, _)| stays(name));
+                let headers: Vec<_> = headers
+                    .map(|(name, value)| (name.as_slice(), value.as_slice()))
+                    .collect();
+                host.set_request_headers(&headers)
+            }
+        }
     }
 
     fn deny(&self, seen: &Seen<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {
@@ -299,6 +351,16 @@ fn dialled(authority: &[u8], route: &Route) -> Place {
         Ok(agreed) if matches!(agreed.host, Target::Address(_)) => Place::Dialled(agreed),
         agreed => Place::judged(agreed),
     }
+}
+
+/// Whether no other context has a say after this one.
+fn is_last(verdict: &Verdict<'_>, gathered: &Gathered, way: Way) -> bool {
+    let inspected = matches!(verdict.enforced.action, Action::Inspect(_));
+    way == Way::Out || (inspected && gathered.protocol == Protocol::Tcp)
+}
+
+fn wire(gathered: &Gathered) -> Result<Vec<u8>, HostError> {
+    gathered.to_wire().ok_or(HostError)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod host;
 pub mod http;
 pub mod network;
 pub mod plugin;
+pub mod position;
 pub mod record;
 pub mod request;
 pub mod state;

@@ -14,15 +14,15 @@ use std::rc::Rc;
 use egress_policy::destination::{Agreed, Hello, Route, of_chain, of_tls, of_tunnel};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::Host as Target;
-use egress_policy::verdict::{Action, Code, Evaluation, Verdict};
+use egress_policy::verdict::{Action, Code, Evaluation, Ruling, Verdict};
 
 use crate::caller::{identity, identity_so_far};
 use crate::denial::written;
 use crate::gathered::{Gathered, Place, RequestLine};
 use crate::hello::{MAX_READ, Reader, Reading};
 use crate::host::{Flow, Host, HostError};
-use crate::http::CLUSTER;
 use crate::plugin::Plugin;
+use crate::position::CLUSTER;
 use crate::state::{self, Mark};
 use crate::upstream;
 
@@ -48,6 +48,8 @@ pub struct Network<H: Host> {
     hello: Reader,
     server_bytes: usize,
     phase: Phase,
+    /// The inspection cluster that Envoy was told to connect to.
+    device: Option<String>,
 }
 
 /// Where the connection comes from.
@@ -87,6 +89,7 @@ impl<H: Host> Network<H> {
             hello: Reader::default(),
             server_bytes: 0,
             phase: Phase::Undecided,
+            device: None,
         }
     }
 
@@ -94,7 +97,8 @@ impl<H: Host> Network<H> {
     pub fn on_new_connection(&mut self) -> Flow {
         let host = &self.plugin.host;
         match state::carried_inward(host) {
-            Ok(Some(bytes)) => match Gathered::from_wire(&bytes) {
+            Ok(Some(entry)) if !entry.is(Mark::Forward) => return self.fail(),
+            Ok(Some(entry)) => match Gathered::from_wire(entry.facts()) {
                 Some(facts) => self.origin = Origin::Tunnel(Box::new(facts)),
                 None => return self.fail(),
             },
@@ -103,16 +107,60 @@ impl<H: Host> Network<H> {
         }
         let gathered = self.gather(&Moment::Accept);
         let plugin = Rc::clone(&self.plugin);
-        match plugin.evaluate(&gathered) {
-            Evaluation::Final(verdict) if verdict.enforced.action == Action::Accept => {
-                // TLS is opened only when its ClientHello has been read.
-                if gathered.protocol != Protocol::Tcp {
-                    return self.wait(gathered);
-                }
-                self.finish(&gathered, &verdict)
-            }
+        let evaluation = plugin.evaluate(&gathered);
+        let device = match &evaluation {
+            Evaluation::Final(verdict) => match verdict.enforced.action {
+                Action::Inspect(device) => Some((device, verdict.enforced)),
+                Action::Accept | Action::Deny => None,
+            },
+            Evaluation::Undecided => plugin.device_unless_denied(&gathered),
+        };
+        if let Some((device, rule)) = device
+            && self.choose_device(device, &rule, &gathered).is_err()
+        {
+            return self.fail();
+        }
+        match evaluation {
+            // TLS is opened only when its ClientHello has been read.
+            Evaluation::Final(verdict) if self.opens(&verdict, &gathered) => self.wait(gathered),
             Evaluation::Final(verdict) => self.finish(&gathered, &verdict),
             Evaluation::Undecided => self.wait(gathered),
+        }
+    }
+
+    /// Makes Envoy connect by way of a device. Only here: `tcp_proxy` chooses its cluster right
+    /// after this. What comes over the wire, on a chain of its own, cannot go by way of one: its
+    /// caller is not known yet.
+    fn choose_device(
+        &mut self,
+        device: &str,
+        rule: &Ruling<'_>,
+        gathered: &Gathered,
+    ) -> Result<(), HostError> {
+        if matches!(self.origin, Origin::Chain) {
+            return Ok(());
+        }
+        let host = &self.plugin.host;
+        let cluster = self.plugin.device_cluster(device).ok_or(HostError)?;
+        state::tell_device(host, device, rule, gathered)?;
+        state::connect_by(host, cluster)?;
+        self.device = Some(device.to_owned());
+        Ok(())
+    }
+
+    /// Whether a verdict opens, but not before the ClientHello has been read.
+    fn opens(&self, verdict: &Verdict<'_>, gathered: &Gathered) -> bool {
+        gathered.protocol != Protocol::Tcp && self.mark_of(verdict).is_some()
+    }
+
+    /// The mark of a verdict that opens the way that Envoy has taken.
+    fn mark_of<'v>(&self, verdict: &Verdict<'v>) -> Option<Mark<'v>> {
+        match (verdict.enforced.action, self.device.as_deref()) {
+            (Action::Accept, None) => Some(Mark::Accept),
+            (Action::Inspect(chosen), Some(device)) if chosen == device => {
+                Some(Mark::Inspect(chosen))
+            }
+            (Action::Accept | Action::Inspect(_) | Action::Deny, _) => None,
         }
     }
 
@@ -146,10 +194,7 @@ impl<H: Host> Network<H> {
         let gathered = self.gather(&Moment::Server);
         let plugin = Rc::clone(&self.plugin);
         match plugin.evaluate(&gathered) {
-            Evaluation::Final(verdict)
-                if verdict.enforced.action != Action::Accept
-                    || gathered.protocol == Protocol::Tcp =>
-            {
+            Evaluation::Final(verdict) if !self.opens(&verdict, &gathered) => {
                 self.finish(&gathered, &verdict)
             }
             Evaluation::Final(_) | Evaluation::Undecided => {
@@ -247,8 +292,16 @@ impl<H: Host> Network<H> {
         of_tls(dialled, Hello::Name { sni: &sni, ech }, refuse_ech)
     }
 
-    /// Whether Envoy's cluster is one that may carry TLS to this name and port.
+    /// Whether Envoy's cluster is the device's that it was told, or one that may carry TLS to this
+    /// name and port.
     fn leads_to(&self, judged: &Agreed, moment: &Moment) -> Result<(), Code> {
+        if let Some(device) = &self.device {
+            let cluster = self.plugin.host.property(CLUSTER).ok().flatten();
+            let chosen = cluster.and_then(|cluster| self.plugin.device_of(&cluster));
+            return (chosen == Some(device))
+                .then_some(())
+                .ok_or(Code::RouteMismatch);
+        }
         match (self.route(), moment) {
             (Ok(route), _) if route.protocol == Protocol::Tls => {
                 of_tunnel(written(judged).as_bytes(), &route).map(|_| ())
@@ -321,7 +374,7 @@ impl<H: Host> Network<H> {
         }
     }
 
-    /// Where Envoy has connected.
+    /// Where Envoy has connected, or would have without a device.
     fn address(&self, moment: &Moment) -> Result<Fact<IpAddr>, Code> {
         match (upstream::address(&self.plugin.host), moment) {
             (Ok(Some(address)), _) => Ok(Fact::Known(address)),
@@ -347,20 +400,21 @@ impl<H: Host> Network<H> {
 
     fn finish(&mut self, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {
         self.plugin.forget(self.id);
-        let host = &self.plugin.host;
-        match verdict.enforced.action {
-            Action::Accept if state::mark(host, Mark::Accept).is_ok() => {
+        let refused = Verdict::refusal(Code::RouteMismatch);
+        let verdict = match self.mark_of(verdict) {
+            Some(mark) if state::mark(&self.plugin.host, mark).is_ok() => {
                 self.phase = Phase::Open;
                 self.plugin.note(gathered, verdict);
-                Flow::Continue
+                return Flow::Continue;
             }
-            Action::Accept => self.fail(),
-            Action::Deny | Action::Inspect(_) => {
-                state::mark_denied(host, &verdict.enforced);
-                self.plugin.note(gathered, verdict);
-                self.close()
-            }
-        }
+            Some(_) => return self.fail(),
+            None if verdict.enforced.action == Action::Deny => verdict,
+            // It opens another way than the one that Envoy has taken.
+            None => &refused,
+        };
+        state::mark_denied(&self.plugin.host, &verdict.enforced);
+        self.plugin.note(gathered, verdict);
+        self.close()
     }
 
     /// Something that must not fail did.

@@ -8,7 +8,7 @@ use egress_policy::config::{Config, Context, LabelSource};
 use egress_policy::defect::{Defect, DefectKind, FieldPath};
 use egress_policy::embedded::Embedded;
 use egress_policy::facts::Fact;
-use egress_policy::verdict::{Code, Evaluation, Verdict};
+use egress_policy::verdict::{Action, Code, Evaluation, Ruling, Verdict};
 use serde::Serialize;
 
 use crate::caller::identity;
@@ -25,11 +25,9 @@ const TICK_MILLISECONDS: u32 = 1_000;
 const UNDECIDED_TICKS: u64 = 15;
 const NANOSECONDS: u64 = 1_000_000_000;
 
-const CONNECTION_ID: &[&str] = &["connection", "id"];
-
 /// One configured instance.
 #[derive(Debug)]
-pub struct Plugin<H> {
+pub struct Plugin<H: Host> {
     /// The host.
     pub host: H,
     /// The configuration in force.
@@ -83,8 +81,10 @@ impl<H: Host> Plugin<H> {
         Ok(plugin)
     }
 
-    /// Reads the clock for the next second, and ends what has waited too long.
+    /// Reads the clock for the next second, counts what was accepted in the last, and ends what
+    /// has waited too long.
     pub fn tick(&self) {
+        self.record.flush(&self.host);
         self.now.set(self.read_clock());
         self.ticks.set(self.ticks.get().saturating_add(1));
         self.end_overdue();
@@ -108,11 +108,10 @@ impl<H: Host> Plugin<H> {
     }
 
     /// The peer of the current connection. What comes from the connection is remembered for its
-    /// later requests; claims in headers are read anew with each, where the configuration says that
-    /// they count.
-    pub fn peer(&self, headers: ClaimHeaders<'_>) -> Rc<Peer> {
-        let id = self.host.property(CONNECTION_ID).ok().flatten();
-        let remembered = id.as_deref().and_then(|id| {
+    /// later requests, under Envoy's number for it; claims in headers are read anew with each,
+    /// where the configuration says that they count.
+    pub fn peer(&self, connection: Option<u64>, headers: ClaimHeaders<'_>) -> Rc<Peer> {
+        let remembered = connection.and_then(|id| {
             let mut connections = self.connections.try_borrow_mut().ok()?;
             connections.get(id)
         });
@@ -136,7 +135,7 @@ impl<H: Host> Plugin<H> {
             && (matches!(peer.claims, Fact::Known(_))
                 || self.config.labels != LabelSource::FilterState);
         if let (true, Some(id), Ok(mut connections)) =
-            (whole, id, self.connections.try_borrow_mut())
+            (whole, connection, self.connections.try_borrow_mut())
         {
             connections.insert(id, Rc::clone(&peer));
         }
@@ -223,6 +222,31 @@ impl<H: Host> Plugin<H> {
         gathered.lend(|facts| self.config.policies.evaluate(facts))
     }
 
+    /// The inspection cluster that holds if the address is all that is still to come and does not
+    /// deny, and the rule that chose it.
+    pub fn device_unless_denied(&self, gathered: &Gathered) -> Option<(&str, Ruling<'_>)> {
+        if self.config.inspection.is_empty() {
+            return None;
+        }
+        let ruling = gathered.lend(|facts| self.config.policies.unless_address_denies(facts))?;
+        match ruling.action {
+            Action::Inspect(device) => Some((device, ruling)),
+            Action::Accept | Action::Deny => None,
+        }
+    }
+
+    /// Envoy's cluster for an inspection cluster's name.
+    pub fn device_cluster(&self, device: &str) -> Option<&str> {
+        let mut known = self.config.inspection.iter();
+        known.find_map(|(name, cluster)| (name == device).then_some(cluster.as_str()))
+    }
+
+    /// The inspection cluster that Envoy's cluster leads to, if it is one's.
+    pub fn device_of(&self, cluster: &[u8]) -> Option<&str> {
+        let mut known = self.config.inspection.iter();
+        known.find_map(|(name, known)| (known.as_bytes() == cluster).then_some(name.as_str()))
+    }
+
     /// Asks the engine where no further fact can come.
     pub fn conclude(&self, gathered: &Gathered, otherwise: Code) -> Verdict<'_> {
         match self.evaluate(gathered) {
@@ -248,8 +272,17 @@ impl<H: Host> Plugin<H> {
             context: context_word(self.config.context),
             policy_hash: &self.config.policy_hash,
             log_accepts: self.config.log_accepts,
+            // Without ticks nothing would be counted later.
+            at_once: !self.ticking,
         };
         self.record.verdict(&self.host, setting, gathered, verdict);
+    }
+}
+
+impl<H: Host> Drop for Plugin<H> {
+    /// What was not counted yet is counted before this configuration goes.
+    fn drop(&mut self) {
+        self.record.flush(&self.host);
     }
 }
 

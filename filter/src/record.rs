@@ -16,10 +16,20 @@ use crate::host::{Host, Level, Metric, MetricKind};
 pub const MAX_RULES: usize = 1_000;
 
 /// Counters and sampling of one instance of the module.
+///
+/// Each addition is a host call, so what opens is added up and told at the next tick; its first
+/// time, and every denial, is told at once.
 #[derive(Debug, Default)]
 pub struct Record {
-    counters: RefCell<BTreeMap<String, Metric>>,
+    counters: RefCell<BTreeMap<String, Counter>>,
     accepts: Cell<u32>,
+}
+
+/// A counter, and what it has not been told yet.
+#[derive(Clone, Copy, Debug)]
+struct Counter {
+    metric: Metric,
+    untold: i64,
 }
 
 /// Where a verdict fell.
@@ -31,6 +41,8 @@ pub struct Setting<'a> {
     pub policy_hash: &'a str,
     /// One accept in this many is logged; 0 is none.
     pub log_accepts: u32,
+    /// Whether every verdict is counted at once.
+    pub at_once: bool,
 }
 
 impl Record {
@@ -42,9 +54,10 @@ impl Record {
         gathered: &Gathered,
         verdict: &Verdict<'_>,
     ) {
-        self.count(host, "warden_verdicts", &verdict.enforced);
+        let at_once = setting.at_once || verdict.enforced.action == Action::Deny;
+        self.count(host, "warden_verdicts", &verdict.enforced, at_once);
         if let Some(would_be) = &verdict.would_be {
-            self.count(host, "warden_shadow_verdicts", would_be);
+            self.count(host, "warden_shadow_verdicts", would_be, true);
         }
         let level = match verdict.enforced.action {
             Action::Deny => Level::Warn,
@@ -60,10 +73,24 @@ impl Record {
 
     /// Counts an event that is no verdict.
     pub fn event(&self, host: &impl Host, name: &str) {
-        self.add(host, name.to_owned());
+        self.add(host, name.to_owned(), true);
     }
 
-    fn count(&self, host: &impl Host, family: &str, ruling: &Ruling<'_>) {
+    /// Tells what was added up.
+    pub fn flush(&self, host: &impl Host) {
+        let Ok(mut counters) = self.counters.try_borrow_mut() else {
+            return;
+        };
+        for counter in counters.values_mut() {
+            let by = std::mem::take(&mut counter.untold);
+            if by > 0 {
+                // A count that is lost changes no verdict.
+                let _ = host.increment(counter.metric, by);
+            }
+        }
+    }
+
+    fn count(&self, host: &impl Host, family: &str, ruling: &Ruling<'_>, at_once: bool) {
         let action = match ruling.action {
             Action::Deny => "deny",
             Action::Inspect(_) => "inspect",
@@ -80,32 +107,32 @@ impl Record {
             .try_borrow()
             .is_ok_and(|counters| counters.len() < MAX_RULES || counters.contains_key(&name));
         if known {
-            self.add(host, name);
+            self.add(host, name, at_once);
         } else {
-            self.add(host, format!("{family}.{action}.{code}.other"));
+            self.add(host, format!("{family}.{action}.{code}.other"), at_once);
         }
     }
 
-    fn add(&self, host: &impl Host, name: String) {
-        let found = self
-            .counters
-            .try_borrow()
-            .ok()
-            .and_then(|counters| counters.get(&name).copied());
-        let counter = match found {
-            Some(counter) => counter,
-            None => match host.define_metric(MetricKind::Counter, &name) {
-                Ok(counter) => {
-                    if let Ok(mut counters) = self.counters.try_borrow_mut() {
-                        counters.insert(name, counter);
-                    }
-                    counter
-                }
-                Err(_) => return,
-            },
+    fn add(&self, host: &impl Host, name: String, at_once: bool) {
+        let Ok(mut counters) = self.counters.try_borrow_mut() else {
+            return;
+        };
+        let metric = match counters.get_mut(&name) {
+            Some(counter) if !at_once => {
+                counter.untold = counter.untold.saturating_add(1);
+                return;
+            }
+            Some(counter) => counter.metric,
+            None => {
+                let Ok(metric) = host.define_metric(MetricKind::Counter, &name) else {
+                    return;
+                };
+                counters.insert(name, Counter { metric, untold: 0 });
+                metric
+            }
         };
         // A count that is lost changes no verdict.
-        let _ = host.increment(counter, 1);
+        let _ = host.increment(metric, 1);
     }
 
     fn sampled(&self, one_in: u32) -> bool {

@@ -6,21 +6,22 @@ use crate::claims::ClaimHeaders;
 use crate::gathered::{OwnedPath, RequestLine};
 use crate::host::Headers;
 
-/// The header by which a route to an inspection cluster is chosen. Only this filter sets it.
-pub const INSPECT: &str = "x-warden-inspect";
 const PEER_METADATA: &str = "x-envoy-peer-metadata";
 const CLAIMED_NAMESPACE: &str = "x-egress-warden-namespace";
 const CLAIMED_LABELS: &str = "x-egress-warden-labels";
 
 /// The mesh's own words, which never leave it, and ours.
-const INWARD: [&str; 7] = [
+///
+/// The last two are what an inspection device is told; a client has no say in that.
+const INWARD: [&str; 8] = [
     PEER_METADATA,
     "x-envoy-peer-metadata-id",
     CLAIMED_NAMESPACE,
     CLAIMED_LABELS,
     "x-forwarded-client-cert",
     "x-envoy-original-dst-host",
-    INSPECT,
+    "x-egress-warden-rule",
+    "x-egress-warden-workload",
 ];
 
 /// Longest method and upgrade token. Longer ones match no rule.

@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::mesh::{APP1, APP2, Mesh, Plan, Workload};
+use crate::mesh::{APP1, APP2, APP3, Mesh, Plan, Workload};
 use crate::peer::Peer;
 use crate::policy;
 
@@ -57,14 +57,15 @@ pub struct Outcome {
     pub as_expected: bool,
 }
 
-/// Starts gateway, sidecars and outside world with the reference policy.
+/// Starts gateway, sidecars, inspection device and outside world with the reference policy and its
+/// inspected workload.
 ///
 /// # Errors
 /// If a part does not start.
 pub fn start(change: fn(&mut Value)) -> Result<Mesh> {
     Mesh::start(&Plan {
         extensions: &policy::everywhere(&[policy::demo()?]),
-        workloads: &[APP1, APP2, UNLABELLED, FORGER],
+        workloads: &[APP1, APP2, APP3, UNLABELLED, FORGER],
         change: &change,
     })
 }
@@ -89,6 +90,9 @@ pub fn run(
 ) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for row in rows() {
+        if matches!(row.expect, Expect::DeviceDown(_)) {
+            mesh.device.stop()?;
+        }
         let outcome = attempt::attempt(mesh, module, &row)?;
         progress(&outcome);
         outcomes.push(outcome);

@@ -17,6 +17,7 @@ pub mod certificates;
 pub mod client;
 pub mod corpus;
 pub mod demo;
+pub mod device;
 pub mod dns;
 pub mod envoy;
 pub mod extension;

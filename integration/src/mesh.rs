@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::certificates::{Authority, Leaf};
 use crate::client::{self, Tls};
+use crate::device::Device;
 use crate::dns::Dns;
 use crate::envoy::{Envoy, eventually};
 use crate::extension::Extension;
@@ -22,6 +23,11 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 pub const GATEWAY_NAME: &str = "egress-gateway.istio-egress.svc.cluster.local";
 /// Where the gateway asks for names.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
+
+/// Where the inspection device listens: inside, as devices are.
+pub const DEVICE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
+/// The device's port.
+pub const DEVICE_PORT: u16 = 3128;
 
 /// The outside hosts that exist: name and address. Each speaks HTTP on 80, TLS on 443 and 9443,
 /// SSH on 22, SMTP on 25 and echoes on 23, so that whatever is let through by mistake arrives.
@@ -103,6 +109,19 @@ pub const APP2: Workload = Workload {
     },
 };
 
+/// A workload whose traffic is inspected.
+pub const APP3: Workload = Workload {
+    name: "app3",
+    sidecar: Ipv4Addr::new(127, 0, 5, 1),
+    identity: "spiffe://cluster.local/ns/app3-ns/sa/app3",
+    peer: Peer {
+        workload: "app3",
+        namespace: "app3-ns",
+        labels: &[("app", "app3"), ("egress-ruleset", "app3")],
+        cluster: Some("Kubernetes"),
+    },
+};
+
 /// What to start.
 pub struct Plan<'a> {
     /// The policy, wherever the gateway looks for it.
@@ -121,6 +140,8 @@ pub struct Mesh {
     pub sidecars: Vec<Envoy>,
     /// The outside servers.
     pub outside: Outside,
+    /// The inspection device.
+    pub device: Device,
     /// The name server.
     pub dns: Dns,
     /// The mesh's authority.
@@ -148,6 +169,7 @@ impl Mesh {
             .map(|(name, address)| ((*name).to_owned(), IpAddr::V4(*address)));
         let dns = Dns::start(DNS, names.collect())?;
         let outside = world(&outside_authority)?;
+        let device = Device::start(DEVICE, DEVICE_PORT)?;
         write_certificates(files.path(), &mesh_authority, plan.workloads)?;
         write_outside_certificates(files.path(), &outside_authority, &ending_authority)?;
         for extension in plan.extensions {
@@ -169,6 +191,7 @@ impl Mesh {
             gateway,
             sidecars,
             outside,
+            device,
             dns,
             mesh_authority,
             outside_authority,
@@ -311,6 +334,7 @@ pub fn gateway_config(directory: &Path, change: &dyn Fn(&mut Value)) -> Result<P
         ("PEER_METADATA_WASM", &*fixture.to_string_lossy()),
         ("GATEWAY", &GATEWAY.to_string()),
         ("DNS", &DNS.to_string()),
+        ("DEVICE", &DEVICE.to_string()),
     ];
     write_config("gateway", directory, "gateway", &values, change)
 }

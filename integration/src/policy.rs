@@ -25,19 +25,29 @@ pub fn reference() -> Result<Value> {
     read(&workspace::root().join("cases/policies/reference.yaml"))
 }
 
-/// The reference case's policy, and what the gateway does with TLS beside it.
+/// The reference case's policy, and beside it what the gateway does with TLS, and what it has
+/// inspected.
 ///
 /// # Errors
 /// As [`read`].
 pub fn demo() -> Result<Value> {
     let mut policy = reference()?;
-    let origination = read(&workspace::root().join("cases/policies/origination.yaml"))?;
-    for place in ["/spec/destinations", "/spec/tiers"] {
-        let more = origination.pointer(place).cloned().unwrap_or_default();
-        match (policy.pointer_mut(place), more) {
-            (Some(Value::Object(known)), Value::Object(more)) => known.extend(more),
-            (Some(Value::Array(known)), Value::Array(more)) => known.extend(more),
-            _ => anyhow::bail!("{place} is missing"),
+    for file in ["origination", "inspected"] {
+        let more = read(&workspace::root().join(format!("cases/policies/{file}.yaml")))?;
+        for place in ["/spec/destinations", "/spec/tiers"] {
+            let more = more.pointer(place).cloned().unwrap_or_default();
+            match (policy.pointer_mut(place), more) {
+                (Some(Value::Object(known)), Value::Object(more)) => known.extend(more),
+                (Some(Value::Array(known)), Value::Array(more)) => {
+                    // A file that stands by itself repeats the reference case's tiers.
+                    let new: Vec<_> = more
+                        .into_iter()
+                        .filter(|tier| known.iter().all(|one| one.get("name") != tier.get("name")))
+                        .collect();
+                    known.extend(new);
+                }
+                _ => anyhow::bail!("{place} is missing"),
+            }
         }
     }
     Ok(policy)
@@ -124,6 +134,7 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
         "labels": labels,
         "addressCheck": "upstream",
         "ports": ports,
+        "inspection": [{"name": "dlp", "cluster": "warden-inspect-dlp"}],
         "policies": policies,
     });
     if let (true, Some(fields)) = (name == "warden-ended", configuration.as_object_mut()) {

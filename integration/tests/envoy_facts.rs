@@ -18,7 +18,7 @@ use serde_json::Value;
 
 const HTTP: &str = "context=http verdict=accept facts=hello host=authority port=80";
 const CONNECT: &str = "context=http verdict=accept host=authority-host port=authority-port";
-const FORWARD: &str = "context=http verdict=forward facts=hello\u{1}wörld";
+const FORWARD: &str = "context=http verdict=forward\u{1}wörld";
 const UPSTREAM: &str = "context=upstream";
 const TLS: &str = "context=network verdict=accept host=sni port=443";
 const DIRECT: &str = "context=network at=data verdict=accept";
@@ -170,7 +170,7 @@ sandboxed! {
             " filter_state.warden.dialled=140.82.112.3:443",
             &format!(" filter_state.warden.peer={}", APP1.peer.header()),
             // Whatever the outer context wrote comes in byte for byte.
-            " filter_state.warden.facts=hello\u{1}wörld",
+            " filter_state.warden.facts=forward\u{1}wörld",
             " xds.listener_metadata.filter_metadata.warden.role=tls-inner",
         ]);
         assert!(!seen.contains("xds.cluster_name"), "not known at accept");
@@ -222,6 +222,56 @@ sandboxed! {
         assert!(tls_works(&mesh, "api.github.com")?);
         assert_eq!(first_words(&mesh, "partner.example", 22)?, Heard::Closed);
         assert!(mesh.outside.seen_at(address_of("partner.example")?, 22).is_empty());
+        Ok(())
+    }
+
+    fn a_verdict_chooses_the_device_and_the_address_is_still_the_name_s() -> Result<()> {
+        let to_device = |verdict: &str| {
+            let mut probe = probe("warden-http", HTTP);
+            probe.configuration = format!(
+                "name=warden-http\ncontext=http\nverdict={verdict} facts\nhost=authority\nport=80\n\
+                 device=dlp\nrule=p/t/r\nworkload=somebody\ndestination=api.github.com:80"
+            );
+            probe
+        };
+        let mut extensions = probes();
+        extensions[0] = to_device("inspect:dlp");
+        let mesh = start(&extensions, unchanged)?;
+        assert_eq!(get(&mesh, "api.github.com")?.body, "api.github.com\n");
+        assert_has(&line(&mesh, "warden-upstream", "headers")?, &[
+            " xds.cluster_name=warden-inspect-dlp",
+            &format!(" upstream.address={}:80", address_of("api.github.com")?),
+        ]);
+        let tunnels = mesh.device.seen();
+        assert_eq!(tunnels.len(), 1, "{tunnels:?}");
+        assert_eq!(tunnels[0].destination, "api.github.com:80");
+        assert_eq!(tunnels[0].rule.as_deref(), Some("p/t/r"));
+        assert_eq!(tunnels[0].workload.as_deref(), Some("somebody"));
+
+        // What the upstream filter denies the device does not hear of.
+        assert!(mesh.update(&probe("warden-upstream", "context=upstream deny=headers"))?);
+        assert_eq!(get(&mesh, "api.github.com")?.status, 403);
+        assert_eq!(mesh.device.seen().len(), 1);
+        assert!(mesh.update(&probe("warden-upstream", UPSTREAM))?);
+
+        // Accepted goes straight, for another device nowhere, and a client's word is none.
+        assert!(mesh.update(&to_device("accept"))?);
+        assert_eq!(get(&mesh, "api.github.com")?.status, 200);
+        for verdict in ["inspect:ids", "inspect:dlp2", "inspect:"] {
+            assert!(mesh.update(&to_device(verdict))?);
+            assert_eq!(get(&mesh, "api.github.com")?.status, 403, "{verdict}");
+        }
+        assert_eq!(mesh.device.seen().len(), 1);
+
+        // A device that is down closes.
+        assert!(mesh.update(&to_device("inspect:dlp"))?);
+        mesh.device.stop()?;
+        let arrived = mesh.outside.seen().len();
+        let mut other = to_device("inspect:dlp");
+        other.configuration = other.configuration.replace("p/t/r", "p/t/other");
+        assert!(mesh.update(&other)?);
+        assert_eq!(get(&mesh, "api.github.com")?.status, 503);
+        assert_eq!(mesh.outside.seen().len(), arrived);
         Ok(())
     }
 

@@ -11,6 +11,8 @@ mod chart;
 mod gateway_api;
 #[path = "istio/image.rs"]
 mod image;
+#[path = "istio/inspect.rs"]
+mod inspect;
 #[path = "istio/live.rs"]
 mod live;
 #[path = "istio/manifests.rs"]
@@ -49,7 +51,8 @@ fn main() -> ExitCode {
         .chain(streams::CASES)
         .chain(gateway_api::CASES)
         .chain(chart::CASES)
-        .chain(carries::CASES);
+        .chain(carries::CASES)
+        .chain(inspect::CASES);
     for program in Program::ALL {
         let skipped: Vec<_> = cases
             .clone()

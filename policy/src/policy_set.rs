@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use crate::decode::suggestion;
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::facts::Facts;
-use crate::index::{Actions, Full, Index, IndexBuilder, MAX_DEVICES, Outcome, Truth, View, listed};
+use crate::index::{
+    Actions, Extent, Full, Index, IndexBuilder, MAX_DEVICES, Outcome, Truth, View, listed,
+};
 use crate::model::{From, Head, Mode, Policy, Rule, RuleAction, TierDefault};
 use crate::read::{RuleSink, read_policy};
 use crate::settings::Settings;
@@ -62,6 +64,38 @@ impl PolicySet {
         Evaluation::Final(Verdict { enforced, would_be })
     }
 
+    /// What holds where the address behind a name is all that is still to come, unless it denies:
+    /// an address that a name leads to opens nothing ("the address after resolution can only
+    /// deny"). `None` if nothing opens.
+    ///
+    /// By this an adapter chooses the way to an inspection cluster before the address is known; it
+    /// is no verdict.
+    #[must_use]
+    pub fn unless_address_denies(&self, facts: &Facts<'_>) -> Option<Ruling<'_>> {
+        let mut all = self.outcomes(facts, (View::Enforced, Extent::Whole));
+        all.possible = Actions::ACCEPT;
+        for outcome in &mut all.outcomes {
+            outcome.possible = outcome.possible.opening();
+            all.possible = all.possible.together(outcome.possible);
+        }
+        let strictest = all.possible.strictest()?;
+        let decided = all
+            .outcomes
+            .iter()
+            .find(|outcome| outcome.possible.has(strictest))?;
+        let (action, code, basis) = decided.end;
+        let (code, basis) = if action == strictest {
+            (code, basis)
+        } else {
+            (Code::FactsMissing, unsettled_basis(decided))
+        };
+        Some(Ruling {
+            action: self.action(strictest),
+            code,
+            basis,
+        })
+    }
+
     /// The labels that some rule selects by, sorted: what an adapter has to read.
     #[must_use]
     pub fn label_keys(&self) -> &[String] {
@@ -81,6 +115,12 @@ impl PolicySet {
         if self.policies.is_empty() {
             return Composed::Final(Ruling::refusal(Code::NoPolicy));
         }
+        self.together(&self.outcomes(facts, (view, Extent::Settled)))
+    }
+
+    /// What each policy that is consulted can come to. Once in the module.
+    #[inline(never)]
+    fn outcomes(&self, facts: &Facts<'_>, (view, extent): (View, Extent)) -> Together<'_> {
         let mut all = Together::default();
         for (head, index) in &self.policies {
             let applies = head
@@ -90,7 +130,7 @@ impl PolicySet {
             if applies == Truth::False {
                 continue;
             }
-            let mut outcome = index.walk(head, self.settings, facts, view);
+            let mut outcome = index.walk(head, self.settings, facts, (view, extent));
             if applies != Truth::True {
                 // Not consulted is the same as accepting: the other policies decide.
                 outcome.possible = outcome.possible.with(Actions::ACCEPT);
@@ -100,9 +140,10 @@ impl PolicySet {
             if !outcome.may_accept && all.closed.is_none() {
                 all.closed = Some(self.closed(&outcome));
             }
-            all.add(outcome);
+            all.possible = all.possible.together(outcome.possible);
+            all.outcomes.push(outcome);
         }
-        self.together(&all)
+        all
     }
 
     /// "The result is the most restrictive (Deny < Inspect < Accept)."
@@ -198,19 +239,6 @@ impl Default for Together<'_> {
             possible: Actions::ACCEPT,
             closed: None,
         }
-    }
-}
-
-impl<'p> Together<'p> {
-    fn add(&mut self, outcome: Outcome<'p>) {
-        let mut both = Actions::NONE;
-        for left in self.possible.each() {
-            for right in outcome.possible.each() {
-                both = both.with(left.stricter(right));
-            }
-        }
-        self.possible = both;
-        self.outcomes.push(outcome);
     }
 }
 

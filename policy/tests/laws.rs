@@ -213,6 +213,52 @@ fn the_index_is_the_reference_and_final_is_final() {
     }
 }
 
+/// "The address after resolution can only deny": what holds otherwise is known before it. A workload
+/// in shadow is let through where its policy denies an address.
+#[test]
+fn where_a_name_leads_denies_or_changes_nothing() {
+    let mut rng = Rng::new(seed("address"));
+    let (mut handed, mut denied) = (0, 0);
+    for _ in 0..policies() / 5 {
+        let world = World::generate(&mut rng);
+        let set = compile(&world);
+        let shadows = world
+            .policies
+            .iter()
+            .any(|policy| !policy.head.shadow_workloads.is_empty());
+        for _ in 0..FACTS / 4 {
+            let whole = world.facts(&mut rng);
+            let hidden = hide(&mut rng, whole);
+            let mut before = reveal(&mut rng, hidden, whole, true);
+            before.destination.address = Fact::Pending;
+            if !matches!(before.destination.name, Fact::Known(Some(_)))
+                || verdict(set.evaluate(&before)).is_some()
+            {
+                continue;
+            }
+            let otherwise = set.unless_address_denies(&before).map(|one| one.action);
+            let mut after = before;
+            after.destination.address = match whole.destination.address {
+                Fact::Pending => Fact::Missing,
+                address => address,
+            };
+            let end = verdict(set.evaluate(&after)).map(|verdict| verdict.enforced.action);
+            match end {
+                Some(Action::Deny) => denied += 1,
+                Some(Action::Accept) if shadows => {}
+                end => {
+                    handed += usize::from(matches!(end, Some(Action::Inspect(_))));
+                    assert_eq!(end, otherwise, "{after:#?} under {world:#?}");
+                }
+            }
+        }
+    }
+    assert!(
+        handed > 0 && denied > 0,
+        "{handed} inspected, {denied} denied"
+    );
+}
+
 /// "Nothing is accepted that the first does not accept, by construction."
 #[test]
 fn composed_policies_never_open_what_the_first_does_not() {

@@ -25,6 +25,7 @@ const FILES: &[(&str, &str)] = &[
     ("http", include_str!("../../cases/http.yaml")),
     ("identity", include_str!("../../cases/identity.yaml")),
     ("inspect", include_str!("../../cases/inspect.yaml")),
+    ("inspected", include_str!("../../cases/inspected.yaml")),
     ("names", include_str!("../../cases/names.yaml")),
     ("no-policy", include_str!("../../cases/no-policy.yaml")),
     (
@@ -41,7 +42,11 @@ const FILES: &[(&str, &str)] = &[
     ("tls", include_str!("../../cases/tls.yaml")),
 ];
 
-const POLICIES: [(&str, &str); 2] = [
+const POLICIES: [(&str, &str); 3] = [
+    (
+        "policies/inspected.yaml",
+        include_str!("../../cases/policies/inspected.yaml"),
+    ),
     (
         "policies/reference.yaml",
         include_str!("../../cases/policies/reference.yaml"),

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::install::Install;
 use crate::module::http_cluster;
+use crate::outside::inspection;
 use crate::problem::Problem;
 use crate::traffic::Traffic;
 
@@ -27,6 +28,8 @@ pub(crate) struct Rendered {
     originating: BTreeSet<String>,
     /// Clusters for tunnels.
     tunnel: BTreeSet<String>,
+    /// Inspection devices.
+    devices: Vec<String>,
 }
 
 /// Everything in the dump that was not rendered, or that is not where it has to be. Nothing means
@@ -48,6 +51,15 @@ pub fn gateway(dump: &Value, install: &Install, traffic: &Traffic) -> Vec<Proble
     if !listeners.iter().any(|listener| chains::is_inner(listener)) {
         problems.push(Problem::new("listeners", "none for TLS inside tunnels"));
     }
+    for device in &rendered.devices {
+        let wanted = inspection::listener_name(device);
+        if !listeners.iter().any(|listener| name(listener) == wanted) {
+            problems.push(Problem::new(
+                "listeners",
+                format!("none for the device {device}"),
+            ));
+        }
+    }
     for listener in listeners {
         chains::check(listener, &rendered, &mut problems);
     }
@@ -67,6 +79,9 @@ impl Rendered {
             .map(|origination| origination.cluster.clone())
             .collect();
         let fixed = ["warden-tcp", "warden-tls-inner"].map(str::to_owned);
+        let devices = install.spec.inspection.iter();
+        let devices: Vec<_> = devices.map(|device| device.name.clone()).collect();
+        let ways = devices.iter().map(|device| inspection::cluster(device));
         Self {
             http_port: ports.http.into(),
             tunnel_port: ports.tunnel.into(),
@@ -76,10 +91,33 @@ impl Rendered {
                 .iter()
                 .map(|port| http_cluster(*port))
                 .chain(originating.iter().cloned())
+                .chain(ways)
                 .collect(),
             originating,
-            tunnel: fixed.into(),
+            tunnel: fixed
+                .into_iter()
+                .chain(
+                    devices
+                        .iter()
+                        .map(|device| inspection::device_cluster(device)),
+                )
+                .collect(),
+            devices,
         }
+    }
+}
+
+impl Rendered {
+    /// The verdict that alone may go by a cluster, where that is not `accept`.
+    fn only_verdict(&self, cluster: &str) -> Option<String> {
+        if cluster == "warden-tls-inner" {
+            return Some("forward".to_owned());
+        }
+        let mut devices = self.devices.iter();
+        let device = devices.find(|device| {
+            cluster == inspection::cluster(device) || cluster == inspection::device_cluster(device)
+        });
+        device.map(|device| inspection::word(device))
     }
 }
 

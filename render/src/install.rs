@@ -8,6 +8,10 @@ use serde::Deserialize;
 
 use crate::problem::Problem;
 
+/// The first minor version whose proxies are known to send what is inspected to the device and
+/// nowhere else (Envoy 1.40: `default_proxy_address`, routes that match filter state).
+const FIRST_TO_INSPECT: u32 = 32;
+
 /// The `apiVersion` of install settings.
 pub const API_VERSION: &str = "warden.egress/v1alpha1";
 /// The `kind` of install settings.
@@ -40,6 +44,9 @@ pub struct Spec {
     /// Policies in their order of precedence; may be left out where there is only one.
     #[serde(default)]
     pub policies: Vec<PolicyGrant>,
+    /// Devices that rules with `Inspect` may name.
+    #[serde(default)]
+    pub inspection: Vec<Device>,
     /// How the gateway resolves names.
     #[serde(default)]
     pub dns: Dns,
@@ -257,6 +264,42 @@ pub struct PolicyGrant {
     pub namespaces: Vec<String>,
 }
 
+/// An inspection device: a proxy that is asked to connect on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Device {
+    /// The name by which rules know it.
+    pub name: String,
+    /// Its address, or a host name that the gateway resolves.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// How it is asked.
+    #[serde(default)]
+    pub protocol: DeviceProtocol,
+    /// Its pods, if it runs in the cluster: they are closed to everybody but the gateway.
+    pub pods: Option<DevicePods>,
+}
+
+/// How a device is asked to connect on.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+pub enum DeviceProtocol {
+    /// By HTTP/1.1 CONNECT.
+    #[default]
+    #[serde(rename = "CONNECT")]
+    Connect,
+}
+
+/// A device's pods.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DevicePods {
+    /// Their namespace.
+    pub namespace: String,
+    /// Their labels.
+    pub selector: BTreeMap<String, String>,
+}
+
 /// How the gateway resolves names.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -440,6 +483,7 @@ impl Install {
                 "expected `inline`, or 64 hexadecimal digits (`warden package` prints them)",
             );
         }
+        self.check_inspection(&mut problems);
         for (name, value) in self.names() {
             if !is_dns_label(value) {
                 problems.push(Problem::new(
@@ -449,6 +493,39 @@ impl Install {
             }
         }
         problems
+    }
+
+    fn check_inspection(&self, problems: &mut Vec<Problem>) {
+        let devices = &self.spec.inspection;
+        if !devices.is_empty() && self.minor().is_some_and(|minor| minor < FIRST_TO_INSPECT) {
+            let message = format!(
+                "inspection needs proxies of Istio 1.{FIRST_TO_INSPECT}: older ones could take a \
+                 device's route for an ordinary one"
+            );
+            problems.push(Problem::new("spec.istio.version", message));
+        }
+        let mut names = BTreeSet::new();
+        for device in devices {
+            let place = format!("spec.inspection `{}`", device.name);
+            let mut wrong = |message: &str| problems.push(Problem::new(&place, message));
+            if !is_dns_label(&device.name) {
+                wrong("a name is letters, digits and hyphens");
+            }
+            if !names.insert(&device.name) {
+                wrong("two devices have this name");
+            }
+            let address = device.address.parse::<std::net::IpAddr>();
+            if address.is_err() && !device.address.split('.').all(is_dns_label) {
+                wrong("its address is neither an address nor a host name");
+            }
+            if device.port == 0 {
+                wrong("it needs a port");
+            }
+            let Some(pods) = &device.pods else { continue };
+            if pods.selector.is_empty() || !is_dns_label(&pods.namespace) {
+                wrong("its pods need a namespace and labels");
+            }
+        }
     }
 
     /// Names that go into generated text, such as host names and regular expressions.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::carried::Carried;
 use crate::install::{Install, PolicyPlace};
 use crate::object::{set, sorted};
+use crate::outside::inspection;
 use crate::problem::Problem;
 use crate::traffic::Traffic;
 
@@ -76,11 +77,19 @@ impl Module {
                 json!(documents)
             }
         };
-        let common = json!({
+        let mut common = json!({
             "addressCheck": "upstream",
             "ports": ports(traffic),
             "policies": policies,
         });
+        let devices = &install.spec.inspection;
+        if !devices.is_empty() {
+            let devices: Vec<_> = devices
+                .iter()
+                .map(|device| json!({"name": device.name, "cluster": inspection::cluster(&device.name)}))
+                .collect();
+            set(&mut common, "inspection", json!(devices));
+        }
         let mut module = Self {
             common: sorted(&common),
             policy_hash: String::new(),

@@ -25,6 +25,7 @@ pub(crate) fn objects(
     for namespace in &install.spec.workloads.namespaces {
         objects.push(workloads(install, namespace));
     }
+    objects.extend(devices(install));
     let exceptions = udp(install, policies, problems);
     objects.extend(exceptions.iter().map(Exception::object));
     if let Some(settings) = &install.spec.cluster.admin_policies {
@@ -167,6 +168,38 @@ fn beside_the_gateway(install: &Install) -> Vec<Object> {
         )
     };
     labels.map(policy).collect()
+}
+
+/// A device that connects on for everybody would be a way around the gateway.
+fn devices(install: &Install) -> Vec<Object> {
+    let gateway = &install.spec.gateway;
+    let mut from = in_namespace(&gateway.namespace);
+    set(
+        &mut from,
+        "podSelector",
+        json!({"matchLabels": gateway.selector}),
+    );
+    let devices = install.spec.inspection.iter();
+    let closed = devices.filter_map(|device| {
+        let pods = device.pods.as_ref()?;
+        Some(Object::new(
+            Stage::Guard,
+            "An inspection device connects on for whoever asks: only the gateway may.",
+            API,
+            json!({
+                "name": format!("{NAME}-inspect-{}", device.name),
+                "namespace": pods.namespace,
+            }),
+            json!({"spec": {
+                "podSelector": {"matchLabels": pods.selector},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"from": [from.clone()], "ports": [
+                    {"port": device.port, "protocol": "TCP"},
+                ]}],
+            }}),
+        ))
+    });
+    closed.collect()
 }
 
 /// UDP does not go through the gateway: its rules are exceptions in the kernel, bound to what the

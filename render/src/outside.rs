@@ -2,6 +2,7 @@
 //! dynamic clusters, and the listener inside the gateway where TLS in a tunnel shows its name.
 
 mod clusters;
+pub(crate) mod inspection;
 mod listener;
 mod routes;
 
@@ -94,17 +95,22 @@ pub(crate) fn patches(install: &Install, traffic: &Traffic) -> Vec<Value> {
     clusters.push(tunnel_cluster(install, "warden-tcp"));
     clusters.push(dynamic_cluster(install, "warden-tls"));
     clusters.push(inner_cluster());
+    let devices = &install.spec.inspection;
+    clusters.extend(
+        devices
+            .iter()
+            .flat_map(|device| inspection::clusters(install, device)),
+    );
     let clusters = clusters
         .into_iter()
         .map(|cluster| patch(install, "CLUSTER", &anywhere, "ADD", cluster));
     patches.extend(clusters);
-    patches.push(patch(
-        install,
-        "LISTENER",
-        &anywhere,
-        "ADD",
-        inner_listener(install),
-    ));
+    let inside = devices
+        .iter()
+        .map(|device| inspection::listener(install, device));
+    let listeners = std::iter::once(inner_listener(install)).chain(inside);
+    patches
+        .extend(listeners.map(|listener| patch(install, "LISTENER", &anywhere, "ADD", listener)));
     patches
 }
 
@@ -123,7 +129,8 @@ fn filters(install: &Install) -> Vec<Value> {
         "filterChain": {"filter": {"name": CONNECTION_MANAGER}},
     }});
     let before = |value| patch(install, "HTTP_FILTER", &router, "INSERT_BEFORE", value);
-    vec![
+    let tell = (!install.spec.inspection.is_empty()).then(inspection::tell_by_request);
+    let mut patches = vec![
         patch(
             install,
             "HTTP_FILTER",
@@ -133,6 +140,9 @@ fn filters(install: &Install) -> Vec<Value> {
         ),
         before(lock()),
         before(carry_inward()),
+    ];
+    patches.extend(tell.map(before));
+    patches.extend([
         before(named(
             "egress-warden.resolve",
             "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
@@ -166,7 +176,8 @@ fn filters(install: &Install) -> Vec<Value> {
                 }),
             ),
         ),
-    ]
+    ]);
+    patches
 }
 
 /// All names in the caller's certificate, ahead of the policy, which has to see if there are
@@ -177,6 +188,8 @@ fn principal() -> Value {
         "envoy.extensions.filters.http.set_filter_state.v3.Config",
         json!({"on_request_headers": [
             state("warden.principal", "%DOWNSTREAM_PEER_URI_SAN%"),
+            // One call instead of two for the policy to read.
+            state("warden.position", "%CONNECTION_ID% %UPSTREAM_CLUSTER_RAW%"),
         ]}),
     )
 }
@@ -189,14 +202,33 @@ fn state(key: &str, value: &str) -> Value {
     })
 }
 
-fn rules(verdict: &str) -> Value {
-    json!({"action": "ALLOW", "policies": {verdict: {
+/// A lock's rules for these entries of filter state, any of which opens it.
+fn admits(entries: &[Value]) -> Value {
+    let principals: Vec<_> = entries
+        .iter()
+        .map(|entry| json!({"filter_state": entry}))
+        .collect();
+    json!({"action": "ALLOW", "policies": {"admitted": {
         "permissions": [{"any": true}],
-        "principals": [{"filter_state": {
-            "key": "wasm.warden_verdict",
-            "string_match": {"exact": verdict},
-        }}],
+        "principals": principals,
     }}})
+}
+
+/// A verdict's first word; the facts that it rests on follow in the same entry.
+fn verdict(word: &str) -> Value {
+    json!({"key": "wasm.warden_verdict", "string_match": {"prefix": word}})
+}
+
+fn rules(word: &str) -> Value {
+    admits(&[verdict(word)])
+}
+
+/// A route's own lock.
+fn locked_for(word: &str) -> Value {
+    json!({LOCK: typed(
+        "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+        json!({"rbac": {"rules": rules(word)}}),
+    )})
 }
 
 fn lock() -> Value {
@@ -206,7 +238,7 @@ fn lock() -> Value {
 
 /// What the inner listener cannot see for itself travels inward with the connection.
 fn carry_inward() -> Value {
-    let mut facts = state("warden.facts", "%FILTER_STATE(wasm.warden_facts:PLAIN)%");
+    let mut facts = state("warden.facts", "%FILTER_STATE(wasm.warden_verdict:PLAIN)%");
     set(&mut facts, "shared_with_upstream", json!("ONCE"));
     named(
         "egress-warden.carry",

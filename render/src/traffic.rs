@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use egress_policy::facts::Protocol;
-use egress_policy::model::{Policy, RuleAction, To};
+use egress_policy::model::{Place, Policy, RuleAction, To};
 
 use crate::origination::{self, Origination};
 use crate::problem::Problem;
@@ -45,12 +45,9 @@ impl Traffic {
                     let place = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
                     for to in &rule.to {
                         traffic.take_ports(to, &rule.action, &place, problems);
-                        if let Some(problem) = unsupported(&rule.action, &place) {
+                        if let Some(problem) = unsupported(to, &rule.action, &place) {
                             problems.push(problem);
                         }
-                    }
-                    if rule.to.is_empty() && matches!(rule.action, RuleAction::Inspect(_)) {
-                        problems.push(inspection(&place));
                     }
                     traffic.take_labels(rule);
                 }
@@ -114,14 +111,24 @@ impl Traffic {
     }
 }
 
-fn inspection(place: &str) -> Problem {
-    Problem::new(place, "routes through inspection devices are not rendered")
-}
-
 /// What the engine can judge and these manifests cannot carry out.
-fn unsupported(action: &RuleAction, place: &str) -> Option<Problem> {
-    if matches!(action, RuleAction::Inspect(_)) {
-        return Some(inspection(place));
+fn unsupported(to: &To, action: &RuleAction, place: &str) -> Option<Problem> {
+    if !matches!(action, RuleAction::Inspect(_)) {
+        return None;
+    }
+    if matches!(to.place, Place::Names(_)) && to.protocols == [Protocol::Tcp] {
+        return Some(Problem::new(
+            place,
+            "names over opaque TCP cannot be inspected: where a name leads is not known before \
+             the device is asked. Name networks instead",
+        ));
+    }
+    if to.tls.is_some() {
+        return Some(Problem::new(
+            place,
+            "what the gateway sends in TLS of its own cannot be inspected: a device would get it in \
+             the clear and send it on so",
+        ));
     }
     None
 }

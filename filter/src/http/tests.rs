@@ -12,6 +12,8 @@ enum Outcome {
     Out(Option<String>),
     /// To the internal listener.
     Inward,
+    /// To this device, with or without facts for an upstream filter.
+    Device(String, bool),
     /// 403 with this code and rule.
     Denied(String, String),
 }
@@ -22,13 +24,18 @@ fn judge(fake: &Fake, configuration: &Value) -> Outcome {
 }
 
 fn outcome(fake: &Fake, flow: Flow) -> Outcome {
-    let mark = fake.state("warden_verdict");
+    let mark = fake.mark();
     match (flow, mark.as_deref()) {
-        (Flow::Continue, Some("accept")) if fake.state("warden_facts").is_some() => {
+        (Flow::Continue, Some("accept")) if fake.handed_on().is_some() => {
             Outcome::Checked(fake.dynamic_host())
         }
         (Flow::Continue, Some("accept")) => Outcome::Out(fake.dynamic_host()),
         (Flow::Continue, Some("forward")) => Outcome::Inward,
+        (Flow::Continue, Some(mark)) if mark.starts_with("inspect:") => {
+            let device = fake.state("warden_device").expect("the device is named");
+            assert_eq!(mark, format!("inspect:{device}"));
+            Outcome::Device(device, fake.handed_on().is_some())
+        }
         (Flow::Stop, mark) => {
             assert_ne!(mark, Some("accept"), "stopped, yet the lock is open");
             let line = fake.verdict().expect("every denial is logged");
@@ -457,7 +464,8 @@ fn words_of_the_mesh_do_not_leave_it() {
         "x-envoy-original-dst-host",
         "x-egress-warden-namespace",
         "x-egress-warden-labels",
-        "x-warden-inspect",
+        "x-egress-warden-rule",
+        "x-egress-warden-workload",
     ];
     let fake = names
         .into_iter()
@@ -501,52 +509,37 @@ fn names_are_let_out_unchecked_only_in_writing() {
 }
 
 #[test]
-fn an_accepted_request_on_a_warm_connection_takes_at_most_eight_host_calls() {
-    let sidecar = |fake: Fake| {
-        fake.header("x-envoy-peer-metadata", "CgA=")
-            .header("x-envoy-peer-metadata-id", "sidecar~1")
-    };
-    for (what, fake, configuration) in [
+fn a_tunnel_on_a_warm_connection_takes_at_most_eight_host_calls() {
+    for (what, fake) in [
         (
-            "checked upstream",
-            sidecar(app1_to("api.github.com")),
-            http_configuration(),
+            "opaque",
+            Fake::app1().connect("203.0.113.7:22", "warden-tcp"),
         ),
         (
-            "straight out",
-            sidecar(app1_to("api.github.com")),
-            unchecked_configuration(),
-        ),
-        (
-            "an opaque tunnel",
-            sidecar(Fake::app1().connect("203.0.113.7:22", "warden-tcp")),
-            http_configuration(),
-        ),
-        (
-            "a tunnel that goes inward",
-            sidecar(Fake::app1().connect("140.82.112.5:443", "warden-tls-inner")),
-            http_configuration(),
+            "inward",
+            Fake::app1().connect("140.82.112.5:443", "warden-tls-inner"),
         ),
     ] {
-        let mut configuration = configuration;
+        let mut configuration = http_configuration();
         configuration["logAccepts"] = json!(0);
         let plugin = fake.plugin(&configuration);
         let warm = Http::new(Rc::clone(&plugin)).on_request_headers();
         assert_eq!(warm, Flow::Continue, "{what}");
-        fake.clone()
-            .header("x-envoy-peer-metadata", "CgA=")
-            .header("x-envoy-peer-metadata-id", "sidecar~1");
         fake.forget_calls();
         let flow = Http::new(plugin).on_request_headers();
         let calls = fake.calls();
         assert_eq!(flow, Flow::Continue, "{what}");
-        assert!(calls.len() <= 8, "{what}: {calls:#?}");
+        assert!(calls.len() <= 6, "{what}: {calls:#?}");
     }
 }
 
 /// Calls on which no verdict rests: counting, logging, and the key of the memory of peers.
 fn is_bookkeeping(call: &str) -> bool {
-    call.ends_with("metric") || matches!(call, "log" | "property connection.id")
+    call.ends_with("metric")
+        || matches!(
+            call,
+            "log" | "property connection.id" | "property filter_state.warden.position"
+        )
 }
 
 #[test]
@@ -577,7 +570,7 @@ fn whichever_host_call_fails_nothing_is_let_out_that_is_not_known() {
                 let rest = &calls[index..];
                 let harmless = rest.iter().all(|call| is_bookkeeping(call))
                     || (is_bookkeeping(call) && fails == Fails::Call(index));
-                let mark = fake.state("warden_verdict");
+                let mark = fake.mark();
                 let open = flow == Flow::Continue && mark.as_deref() == Some("accept");
                 let expected = harmless && what != "inward";
                 assert_eq!(open, expected, "{what}: {fails:?} `{call}`");
@@ -629,39 +622,142 @@ fn a_connection_keeps_its_peer_and_no_request_another_s() {
     );
 }
 
-#[test]
-fn a_request_to_be_inspected_takes_the_device_s_route_or_none() {
+/// Names under `saas.example` and addresses in 198.51.100.0/24 are to be inspected.
+fn inspecting() -> Value {
     let mut configuration = http_configuration();
-    configuration["inspection"] = json!([{"name": "dlp", "cluster": "warden-inspect-dlp"}]);
+    configuration["inspection"] = json!([
+        {"name": "dlp", "cluster": "warden-inspect-dlp"},
+        {"name": "ids", "cluster": "warden-inspect-ids"},
+    ]);
     let rules = &mut configuration["policies"][0]["spec"]["tiers"][1]["rules"];
-    rules.as_array_mut().unwrap().push(json!({
-        "name": "scan", "to": [{"networks": ["198.51.100.0/24"]}],
+    let rules = rules.as_array_mut().unwrap();
+    rules.push(json!({
+        "name": "scan", "to": [{"domainNames": ["*.saas.example"], "ports": [80, 443]}],
         "action": "Inspect", "inspection": "dlp",
     }));
-    let request = || app1_to("198.51.100.7").header("x-warden-inspect", "other");
+    rules.push(json!({
+        "name": "hosts", "to": [{"networks": ["198.51.100.0/24"]}],
+        "action": "Inspect", "inspection": "ids",
+    }));
+    configuration
+}
 
-    let fake = request();
-    assert_eq!(judge(&fake, &configuration), Outcome::Out(None));
-    assert_eq!(fake.request_header("x-warden-inspect"), [b"dlp".to_vec()]);
-    assert_eq!(fake.verdict().unwrap()["action"], "Inspect");
-    // Without facts the upstream filter of every ordinary cluster denies it.
-    assert_eq!(fake.state("warden_facts"), None);
-
-    let calls = fake.calls();
-    for (index, call) in calls.iter().enumerate() {
-        let fake = request();
-        let plugin = fake.plugin(&configuration);
-        fake.fail(Fails::Call(index));
-        let flow = Http::new(plugin).on_request_headers();
-        // Labels are nothing to this rule.
-        let harmless = is_bookkeeping(call) || call.contains("downstream_peer");
-        assert_eq!(flow == Flow::Continue, harmless, "{call}");
+#[test]
+fn what_is_to_be_inspected_goes_to_its_device_and_nothing_else_does() {
+    let device = |name: &str, checked| Outcome::Device(name.to_owned(), checked);
+    let tunnel = |authority, cluster| Fake::app1().connect(authority, cluster);
+    let rows = [
+        // A Deny on networks in an earlier tier leaves the name's address to be seen.
+        (app1_to("crm.saas.example"), device("dlp", true)),
+        (app1_to("CRM.saas.example.:80"), device("dlp", true)),
+        (app1_to("198.51.100.7"), device("ids", true)),
+        (app1_to("saas.example"), denied("default", "seed")),
+        (app1_to("api.github.com"), checked("api.github.com:80")),
+        (
+            tunnel("198.51.100.7:22", "warden-tcp"),
+            device("ids", false),
+        ),
+        // Nobody would have looked up where it leads.
+        (
+            tunnel("crm.saas.example:443", "warden-tcp"),
+            denied("address_unchecked", "seed/apps/scan"),
+        ),
+        // The inner listener sees the name, and chooses.
+        (
+            tunnel("198.51.100.7:443", "warden-tls-inner"),
+            Outcome::Inward,
+        ),
+        (
+            tunnel("crm.saas.example:443", "warden-tls-inner"),
+            Outcome::Inward,
+        ),
+        // A device's route is none that a verdict is sought for.
+        (
+            Fake::app1().get("api.github.com", "warden-inspect-dlp"),
+            denied("route_mismatch", ""),
+        ),
+    ];
+    for (fake, expected) in rows {
+        let authority = fake.request_header(":authority");
+        assert_eq!(judge(&fake, &inspecting()), expected, "{authority:?}");
     }
+}
 
-    // Where no upstream filter stands nobody would notice that it went out directly.
-    configuration["addressCheck"] = json!("none");
+#[test]
+fn what_a_cluster_of_its_own_speaks_tls_to_is_not_inspected() {
+    let mut configuration = inspecting();
+    let ports = configuration["ports"].as_array_mut().unwrap();
+    ports.push(json!({
+        "cluster": "originate", "protocol": "HTTP", "port": 443, "hosts": ["*.saas.example"],
+    }));
+    let fake = Fake::app1().get("crm.saas.example", "originate");
     assert_eq!(
-        judge(&request(), &configuration),
-        denied("route_mismatch", "")
+        judge(&fake, &configuration),
+        checked("crm.saas.example:443")
     );
+    // Marked as accepted, what is to be inspected is denied by the upstream filter.
+    assert_eq!(fake.state("warden_device"), None);
+}
+
+#[test]
+fn the_device_is_told_the_destination_and_the_rule() {
+    let fake = app1_to("CRM.saas.example").header("x-egress-warden-rule", "forged");
+    judge(&fake, &inspecting());
+    let told = |name| fake.state(name).unwrap_or_default();
+    assert_eq!(told("warden_rule"), "seed/apps/scan");
+    assert_eq!(told("warden_workload"), crate::fake::APP1);
+    assert_eq!(told("warden_destination"), "crm.saas.example:80");
+    assert_eq!(fake.dynamic_host().as_deref(), Some("crm.saas.example:80"));
+    assert!(fake.request_header("x-egress-warden-rule").is_empty());
+    // The upstream filter has the last word, and the log's line.
+    assert_eq!(fake.verdict(), None);
+
+    let fake = Fake::app1()
+        .connect("198.51.100.7:22", "warden-tcp")
+        .header("x-egress-warden-labels", "a=b");
+    judge(&fake, &inspecting());
+    assert_eq!(
+        fake.state("warden_rule").as_deref(),
+        Some("seed/apps/hosts")
+    );
+    assert!(fake.request_header("x-egress-warden-labels").is_empty());
+    assert!(fake.calls().contains(&"clear route cache".to_owned()));
+    assert_eq!(fake.verdict().unwrap()["action"], "Inspect");
+}
+
+#[test]
+fn whichever_host_call_fails_nothing_to_be_inspected_goes_on() {
+    type Request = fn() -> Fake;
+    let requests: [Request; 2] = [
+        || app1_to("198.51.100.7"),
+        || Fake::app1().connect("198.51.100.7:22", "warden-tcp"),
+    ];
+    for request in requests {
+        let request = || request().header("x-egress-warden-rule", "forged");
+        let fake = request();
+        judge(&fake, &inspecting());
+        let calls = fake.calls();
+        assert!(calls.len() > 6);
+        for (index, call) in calls.iter().enumerate() {
+            let fake = request();
+            let plugin = fake.plugin(&inspecting());
+            fake.fail(Fails::Call(index));
+            let flow = Http::new(plugin).on_request_headers();
+            // Labels are nothing to this rule.
+            let harmless = is_bookkeeping(call) || call.contains("downstream_peer");
+            assert_eq!(flow == Flow::Continue, harmless, "{call}");
+        }
+    }
+}
+
+#[test]
+fn without_an_upstream_filter_requests_cannot_be_inspected() {
+    let mut configuration = inspecting();
+    configuration["addressCheck"] = json!("none");
+    let tiers = &mut configuration["policies"][0]["spec"]["tiers"];
+    tiers.as_array_mut().unwrap().remove(0);
+    for authority in ["crm.saas.example", "198.51.100.7"] {
+        let expected = denied("route_mismatch", "");
+        assert_eq!(judge(&app1_to(authority), &configuration), expected);
+    }
 }

@@ -29,7 +29,7 @@ fn facts(authority: &str) -> Vec<u8> {
     let fake = Fake::app1().connect(authority, "warden-tls-inner");
     let plugin = fake.plugin(&http_configuration());
     assert_eq!(Http::new(plugin).on_request_headers(), Flow::Continue);
-    fake.state("warden_facts").unwrap().into_bytes()
+    fake.handed_on().unwrap().into_bytes()
 }
 
 /// A connection out of app1's tunnel to `authority`, whose ClientHello Envoy reads as `sni`.
@@ -52,7 +52,7 @@ fn code(fake: &Fake) -> String {
 }
 
 fn is_open(fake: &Fake) -> bool {
-    fake.state("warden_verdict").as_deref() == Some("accept")
+    fake.mark().as_deref() == Some("accept")
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn what_comes_inward_without_facts_is_no_tls_of_ours() {
     // Facts of opaque bytes are not facts of TLS.
     let fake = Fake::app1().get("api.github.com", "warden-http");
     let _ = Http::new(fake.plugin(&http_configuration())).on_request_headers();
-    let facts = fake.state("warden_facts").unwrap();
+    let facts = fake.handed_on().unwrap();
     let fake = Fake::default()
         .carrying(facts.as_bytes())
         .with(SNI, "api.github.com");
@@ -518,4 +518,141 @@ fn whichever_host_call_fails_nothing_opens_that_is_not_known() {
             assert_eq!(flow == Flow::Continue, decided, "{what}: from `{call}` on");
         }
     }
+}
+
+/// As [`inner`], with a device for what is under `saas.example`.
+fn inspecting() -> Value {
+    let mut configuration = inner();
+    configuration["inspection"] = json!([
+        {"name": "dlp", "cluster": "warden-inspect-dlp"},
+        {"name": "ids", "cluster": "warden-inspect-ids"},
+    ]);
+    let tiers = &mut configuration["policies"][0]["spec"]["tiers"];
+    let rules = tiers[1]["rules"].as_array_mut().unwrap();
+    rules.push(json!({
+        "name": "scan", "to": [{"domainNames": ["*.saas.example"]}],
+        "action": "Inspect", "inspection": "dlp",
+    }));
+    configuration
+}
+
+/// What the CONNECT context hands inward for app1 and this dialled address under this policy.
+fn to_inspect(sni: &str) -> Fake {
+    let mut configuration = http_configuration();
+    let inspecting = inspecting();
+    for field in ["inspection", "policies"] {
+        configuration[field] = inspecting[field].clone();
+    }
+    let fake = Fake::app1().connect("198.51.100.7:443", "warden-tls-inner");
+    let plugin = fake.plugin(&configuration);
+    assert_eq!(Http::new(plugin).on_request_headers(), Flow::Continue);
+    let facts = fake.handed_on().unwrap();
+    Fake::default().carrying(facts.as_bytes()).with(SNI, sni)
+}
+
+#[test]
+fn tls_goes_by_way_of_its_device_and_to_where_its_name_led() {
+    let dlp = "warden-inspect-dlp";
+    let rows = [
+        (
+            "crm.saas.example",
+            dlp,
+            Some("198.51.100.7:443"),
+            "Inspect rule",
+        ),
+        (
+            "crm.saas.example",
+            dlp,
+            Some("10.0.0.5:443"),
+            "Deny private_address",
+        ),
+        (
+            "crm.saas.example",
+            dlp,
+            Some("169.254.9.9:443"),
+            "Deny rule",
+        ),
+        ("crm.saas.example", dlp, None, "Deny address_unchecked"),
+        // Envoy has taken another way than it was told.
+        (
+            "crm.saas.example",
+            "warden-tls",
+            Some("198.51.100.7:443"),
+            "Deny route_mismatch",
+        ),
+        (
+            "crm.saas.example",
+            "warden-inspect-ids",
+            Some("198.51.100.7:443"),
+            "Deny route_mismatch",
+        ),
+        (
+            "api.github.com",
+            dlp,
+            Some("198.51.100.7:443"),
+            "Deny route_mismatch",
+        ),
+        (
+            "api.github.com",
+            "warden-tls",
+            Some("198.51.100.7:443"),
+            "Accept rule",
+        ),
+    ];
+    for (name, cluster, resolved, expected) in rows {
+        let what = format!("{name} by {cluster} to {resolved:?}");
+        let fake = to_inspect(name);
+        let mut connection = Network::new(fake.plugin(&inspecting()), 1);
+        assert_eq!(connection.on_new_connection(), Flow::Continue, "{what}");
+        let inspected = name == "crm.saas.example";
+        assert_eq!(
+            fake.tcp_cluster().as_deref(),
+            inspected.then_some(dlp),
+            "{what}"
+        );
+        assert_eq!(fake.state("warden_rule").is_some(), inspected, "{what}");
+        assert_eq!(fake.dynamic_host().as_deref(), Some(name), "it is resolved");
+        let fake = fake.with(CLUSTER, cluster);
+        let fake = match resolved {
+            Some(address) => fake.with(ADDRESS, address),
+            None => fake,
+        };
+        let size = fake.hold(&stream(name));
+        let flow = connection.on_downstream_data(size);
+        assert_eq!(code(&fake), expected, "{what}");
+        let denied = expected.starts_with("Deny");
+        assert_eq!(
+            (flow == Flow::Stop, fake.closed()),
+            (denied, denied),
+            "{what}"
+        );
+        let mark = if denied {
+            "deny"
+        } else if inspected {
+            "inspect:dlp"
+        } else {
+            "accept"
+        };
+        assert_eq!(fake.mark().as_deref(), Some(mark), "{what}");
+    }
+}
+
+#[test]
+fn without_a_tunnel_nothing_is_inspected() {
+    let mut configuration = direct();
+    configuration["inspection"] = json!([{"name": "dlp", "cluster": "warden-inspect-dlp"}]);
+    let rule = &mut configuration["policies"][0]["spec"]["tiers"][1]["rules"][1];
+    rule["action"] = json!("Inspect");
+    rule["inspection"] = json!("dlp");
+    let fake = Fake::app1()
+        .with(ADDRESS, "203.0.113.7:22")
+        .with(CLUSTER, "outbound|22||partner.example");
+    let mut connection = Network::new(fake.plugin(&configuration), 1);
+    let flow = connection.on_new_connection();
+    if flow == Flow::Continue {
+        let size = fake.hold(b"SSH-2.0-client\r\n");
+        assert_eq!(connection.on_downstream_data(size), Flow::Stop);
+    }
+    assert_eq!(code(&fake), "Deny route_mismatch");
+    assert_eq!(fake.tcp_cluster(), None);
 }

@@ -8,6 +8,7 @@ fn setting(log_accepts: u32) -> Setting<'static> {
         context: "http",
         policy_hash: "abc",
         log_accepts,
+        at_once: false,
     }
 }
 
@@ -45,6 +46,7 @@ fn accepts_are_sampled_and_denials_never() {
             &Verdict::refusal(Code::NoPolicy),
         );
         assert_eq!(fake.verdicts().len(), expected + 1);
+        record.flush(&fake);
         assert_eq!(
             fake.metric("warden_verdicts.accept.rule.seed/apps/r"),
             Some(accepts)
@@ -77,6 +79,7 @@ fn counters_are_bounded() {
     for i in 0..rules {
         record.verdict(&fake, setting(0), &nothing(), &accept(&format!("r{i}")));
     }
+    record.flush(&fake);
     assert_eq!(fake.metrics(), MAX_RULES + 1);
     let other = i64::try_from(rules - MAX_RULES).unwrap();
     assert_eq!(
@@ -85,10 +88,36 @@ fn counters_are_bounded() {
     );
     // Those that were there keep counting.
     record.verdict(&fake, setting(0), &nothing(), &accept("r0"));
+    record.flush(&fake);
     assert_eq!(
         fake.metric("warden_verdicts.accept.rule.seed/apps/r0"),
         Some(2)
     );
+}
+
+#[test]
+fn what_opens_is_counted_at_its_first_time_and_then_at_the_next_tick() {
+    let (fake, record) = (Fake::default(), Record::default());
+    let count = || fake.metric("warden_verdicts.accept.rule.seed/apps/r");
+    let once = |at_once| {
+        let setting = Setting {
+            at_once,
+            ..setting(0)
+        };
+        record.verdict(&fake, setting, &nothing(), &accept("r"));
+    };
+    once(false);
+    assert_eq!(count(), Some(1));
+    for _ in 0..5 {
+        once(false);
+    }
+    assert_eq!(count(), Some(1));
+    record.flush(&fake);
+    record.flush(&fake);
+    assert_eq!(count(), Some(6));
+    // Where no tick would come.
+    once(true);
+    assert_eq!(count(), Some(7));
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn the_resolved_address_ends_the_judgement() {
         } else {
             assert_eq!(flow, Flow::Stop, "{address:?}");
             assert_eq!(fake.response().unwrap().status, 403);
-            assert_eq!(fake.state("warden_verdict").as_deref(), Some("deny"));
+            assert_eq!(fake.mark().as_deref(), Some("deny"));
         }
     }
 }
@@ -107,12 +107,19 @@ fn the_cluster_that_carries_the_request_is_the_one_judged() {
 
 #[test]
 fn without_the_mark_of_the_downstream_filter_all_is_denied() {
-    for facts in [None, Some("{}"), Some(""), Some("not JSON"), Some("\u{ff}")] {
+    for facts in [
+        None,
+        Some("accept {}"),
+        Some(""),
+        Some("accept"),
+        Some("accept not JSON"),
+        Some("\u{ff}"),
+    ] {
         let fake = Fake::app1()
             .get("api.github.com", "warden-http")
             .with(&["upstream", "address"], "140.82.112.5:80");
         let fake = match facts {
-            Some(facts) => fake.with(&["warden_facts"], facts),
+            Some(facts) => fake.with(&["warden_verdict"], facts),
             None => fake,
         };
         let (flow, line) = judge(&fake);
@@ -122,28 +129,144 @@ fn without_the_mark_of_the_downstream_filter_all_is_denied() {
 }
 
 #[test]
-fn both_filters_together_take_at_most_ten_host_calls() {
-    let fake = Fake::app1()
-        .get("api.github.com", "warden-http")
-        .with(&["upstream", "address"], "140.82.112.5:80");
+fn an_accepted_request_on_a_warm_connection_takes_at_most_eight_host_calls() {
+    let request = || {
+        Fake::app1()
+            .get("api.github.com", "warden-http")
+            .with(&["filter_state", "warden.position"], "7 warden-http")
+            .with(&["upstream", "address"], "140.82.112.5:80")
+    };
     let silent = |mut configuration: serde_json::Value| {
         configuration["logAccepts"] = json!(0);
         configuration
     };
-    let first = fake.plugin(&silent(http_configuration()));
-    let last = fake.plugin(&silent(upstream()));
-    for warm in [false, true] {
-        fake.forget_calls();
+    for (what, sidecars_headers, most) in [
+        ("nothing to remove", &[][..], 7),
+        ("one header", &["x-envoy-peer-metadata"], 8),
+        (
+            "two headers",
+            &["x-envoy-peer-metadata", "x-envoy-peer-metadata-id"],
+            8,
+        ),
+    ] {
+        let fake = request();
+        let first = fake.plugin(&silent(http_configuration()));
+        let last = fake.plugin(&silent(upstream()));
+        for warm in [false, true] {
+            for name in sidecars_headers {
+                fake.clone().header(name, "CgA=");
+            }
+            fake.forget_calls();
+            let flow = Http::new(Rc::clone(&first)).on_request_headers();
+            assert_eq!(flow, Flow::Continue, "{what}");
+            let flow = Upstream::new(Rc::clone(&last)).on_request_headers();
+            assert_eq!(flow, Flow::Continue, "{what}");
+            let calls = fake.calls();
+            assert!(!warm || calls.len() <= most, "{what}: {calls:#?}");
+        }
+        // Both are counted, the second at the next tick.
+        let counter = "warden_verdicts.accept.rule.seed/apps/app1-github";
+        assert_eq!(fake.metric(counter), Some(1));
+        last.tick();
+        assert_eq!(fake.metric(counter), Some(2));
+    }
+}
+
+/// As [`upstream`], with a device for what is under `saas.example`.
+fn inspecting(context: &str) -> serde_json::Value {
+    let ports = json!([{"cluster": "warden-http", "protocol": "HTTP", "port": 80}]);
+    let mut configuration = configuration(context, &ports);
+    configuration["logAccepts"] = json!(1);
+    configuration["inspection"] = json!([
+        {"name": "dlp", "cluster": "warden-inspect-dlp"},
+        {"name": "ids", "cluster": "warden-inspect-ids"},
+    ]);
+    let rules = &mut configuration["policies"][0]["spec"]["tiers"][1]["rules"];
+    rules.as_array_mut().unwrap().push(json!({
+        "name": "scan", "to": [{"domainNames": ["*.saas.example"]}],
+        "action": "Inspect", "inspection": "dlp",
+    }));
+    configuration
+}
+
+#[test]
+fn to_a_device_goes_what_it_is_to_inspect_and_by_no_other_way() {
+    const RESOLVED: &[&str] = &["upstream", "address"];
+    let public = Some("198.51.100.7:80");
+    let rows = [
+        (
+            "crm.saas.example",
+            "warden-inspect-dlp",
+            public,
+            "Inspect rule",
+        ),
+        // The guard, and the policy's own Deny on networks.
+        (
+            "crm.saas.example",
+            "warden-inspect-dlp",
+            Some("10.0.0.5:80"),
+            "Deny private_address",
+        ),
+        (
+            "crm.saas.example",
+            "warden-inspect-dlp",
+            Some("169.254.9.9:80"),
+            "Deny rule",
+        ),
+        (
+            "crm.saas.example",
+            "warden-inspect-dlp",
+            None,
+            "Deny address_unchecked",
+        ),
+        (
+            "crm.saas.example",
+            "warden-inspect-dlp",
+            Some("no address"),
+            "Deny address_unchecked",
+        ),
+        // Straight out, or to another device.
+        (
+            "crm.saas.example",
+            "warden-http",
+            public,
+            "Deny route_mismatch",
+        ),
+        (
+            "crm.saas.example",
+            "warden-inspect-ids",
+            public,
+            "Deny route_mismatch",
+        ),
+        // What is accepted is nothing for a device.
+        (
+            "api.github.com",
+            "warden-inspect-dlp",
+            public,
+            "Deny route_mismatch",
+        ),
+        ("api.github.com", "warden-http", public, "Accept rule"),
+    ];
+    for (authority, cluster, resolved, expected) in rows {
+        let fake = Fake::app1().get(authority, "warden-http");
+        let plugin = fake.plugin(&inspecting("http"));
+        assert_eq!(Http::new(plugin).on_request_headers(), Flow::Continue);
+        let fake = fake.with(&["xds", "cluster_name"], cluster);
+        let fake = match resolved {
+            Some(address) => fake.with(RESOLVED, address),
+            None => fake,
+        };
+        let plugin = fake.plugin(&inspecting("upstream"));
+        let flow = Upstream::new(plugin).on_request_headers();
+        let line = fake.verdict().unwrap();
+        let seen = [&line["action"], &line["code"]].map(|word| word.as_str().unwrap_or_default());
         assert_eq!(
-            Http::new(Rc::clone(&first)).on_request_headers(),
-            Flow::Continue
+            seen.join(" "),
+            expected,
+            "{authority} by {cluster} to {resolved:?}"
         );
-        assert_eq!(
-            Upstream::new(Rc::clone(&last)).on_request_headers(),
-            Flow::Continue
-        );
-        let calls = fake.calls();
-        assert!(!warm || calls.len() <= 10, "{calls:#?}");
+        assert_eq!(flow == Flow::Continue, !expected.starts_with("Deny"));
+        assert_eq!(line["workload"], crate::fake::APP1);
     }
 }
 

@@ -23,7 +23,9 @@ fn main() -> Result<ExitCode> {
     if !sandbox::inside() {
         return sandbox::reenter();
     }
-    eprintln!("demo: starting the gateway, four sidecars and the outside world");
+    eprintln!(
+        "demo: starting the gateway, five sidecars, an inspection device and the outside world"
+    );
     let mesh = demo::start(|_| {})?;
     let outcomes = demo::run(&mesh, demo::Module::Present, |outcome| {
         let mark = if outcome.as_expected { "." } else { "!" };

@@ -93,6 +93,11 @@ fn add_routes(listener: &mut Value, clusters: &BTreeSet<String>) {
         removed.push(json!(ROUTE));
     }
     if let Some(routes) = host["routes"].as_array_mut() {
+        // Behind those that the verdict itself chooses.
+        let first = routes
+            .iter()
+            .take_while(|route| route["match"]["filter_state"].is_array())
+            .count();
         for cluster in clusters {
             let route = json!({
                 "name": cluster,
@@ -102,7 +107,7 @@ fn add_routes(listener: &mut Value, clusters: &BTreeSet<String>) {
                 },
                 "route": {"cluster": cluster, "timeout": "30s"},
             });
-            routes.insert(0, route);
+            routes.insert(first, route);
         }
     }
 }

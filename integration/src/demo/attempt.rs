@@ -17,6 +17,8 @@ use super::{Module, Outcome};
 /// What the caller saw.
 enum Seen {
     Reached,
+    /// By way of the device, which was told everything.
+    Inspected,
     /// With the body of a 403, if one came.
     Denied(Option<Value>),
     /// No handshake with the gateway.
@@ -30,6 +32,7 @@ enum Seen {
 pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<Outcome> {
     let log_before = mesh.gateway.log()?.len();
     let bytes_before = bytes_outside(mesh);
+    let tunnels_before = mesh.device.seen().len();
     let seen = match row.what {
         What::Http(host, headers) => http(mesh, row.who, (host, "/"), headers)?,
         What::Path(host, path) => http(mesh, row.who, (host, path), &[])?,
@@ -38,6 +41,7 @@ pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<Outcome>
         What::Tcp(address, port) => tcp(mesh, row.who, address, port)?,
         What::NotTls(address) => not_tls(mesh, row.who, address)?,
     };
+    let seen = by_device(mesh, row, seen, tunnels_before);
     let asked = module == Module::Present && !matches!(seen, Seen::Refused);
     let line = if asked {
         verdicts::last_since(&mesh.gateway, log_before)
@@ -66,6 +70,7 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
             format!("denied, but the log says {code} and the body {body}")
         }
         Seen::Reached => "reached".to_owned(),
+        Seen::Inspected => "inspected".to_owned(),
         Seen::Denied(_) => "denied".to_owned(),
         Seen::Refused => "refused".to_owned(),
         Seen::Unproven => "unproven".to_owned(),
@@ -73,7 +78,8 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
     };
     let (expected, wanted) = match row.expect {
         Expect::Reached(rule) => ("reached", (Some(rule), "rule")),
-        Expect::DeniedBy(rule) => ("denied", (Some(rule), "rule")),
+        Expect::Inspected(rule) => ("inspected", (Some(rule), "rule")),
+        Expect::DeviceDown(rule) | Expect::DeniedBy(rule) => ("denied", (Some(rule), "rule")),
         Expect::Denied(code) => ("denied", (None, code)),
         Expect::Refused => ("refused", (None, "-")),
         Expect::Unproven(rule) => ("unproven", (Some(rule), "rule")),
@@ -92,7 +98,10 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
         },
         destination: match row.what {
             What::Http(host, []) => format!("http://{host}"),
-            What::Http(host, _) => format!("http://{host} with app1's metadata"),
+            What::Http(host, [("x-envoy-peer-metadata", _)]) => {
+                format!("http://{host} with app1's metadata")
+            }
+            What::Http(host, _) => format!("http://{host} with a rule of its own"),
             What::Path(host, path) => format!("http://{host}{path}"),
             What::Ended(name, host) if name == host => format!("https://{host}:9443"),
             What::Ended(name, host) => format!("https://{name}:9443, Host {host}"),
@@ -103,14 +112,44 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
         },
         expected: match row.expect {
             Expect::Denied(code) => format!("denied ({code})"),
-            Expect::Reached(_) | Expect::DeniedBy(_) | Expect::Refused | Expect::Unproven(_) => {
-                expected.to_owned()
-            }
+            Expect::DeviceDown(_) => "denied (device down)".to_owned(),
+            Expect::Reached(_)
+            | Expect::Inspected(_)
+            | Expect::DeniedBy(_)
+            | Expect::Refused
+            | Expect::Unproven(_) => expected.to_owned(),
         },
         seen,
         rule,
         code,
         as_expected,
+    }
+}
+
+/// The same, if the device was asked for nothing; else whether it was told what it has to be told.
+fn by_device(mesh: &Mesh, row: &Row, seen: Seen, before: usize) -> Seen {
+    let tunnels = mesh.device.seen();
+    let Some(tunnel) = tunnels.get(before..).and_then(<[_]>::last) else {
+        return seen;
+    };
+    let (Who::Workload(workload), Expect::Inspected(rule)) = (row.who, row.expect) else {
+        return Seen::Else(format!("the device was asked: {tunnel:?}"));
+    };
+    let destination = match row.what {
+        What::Http(host, _) | What::Path(host, _) => format!("{host}:80"),
+        What::Tls(address, host) => format!("{}:443", host.unwrap_or(&address.to_string())),
+        What::Tcp(address, port) => format!("{address}:{port}"),
+        What::NotTls(address) => format!("{address}:443"),
+        What::Ended(name, _) => format!("{name}:9443"),
+    };
+    let told = tunnel.destination == destination
+        && tunnel.rule.as_deref() == Some(rule)
+        && tunnel.workload.as_deref() == Some(workload.identity)
+        && !tunnel.bytes.is_empty();
+    match seen {
+        Seen::Reached if told => Seen::Inspected,
+        Seen::Reached => Seen::Else(format!("the device was told: {tunnel:?}")),
+        seen => seen,
     }
 }
 
@@ -168,6 +207,8 @@ fn judge(answer: &Response) -> Seen {
         200 if known(&answer.body) => Seen::Reached,
         403 => Seen::Denied(serde_json::from_str(&answer.body).ok()),
         503 if answer.body.contains("remote connection failure") => Seen::Unproven,
+        // Envoy's own: no way on.
+        503 => Seen::Denied(None),
         status => Seen::Else(format!("{status} {}", answer.body.trim_end())),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::mesh::{APP1, APP2, Workload};
+use crate::mesh::{APP1, APP2, APP3, Workload};
 
 use super::{FORGER, UNLABELLED};
 
@@ -51,6 +51,11 @@ pub enum What {
 pub enum Expect {
     /// Reached, by this rule.
     Reached(&'static str),
+    /// Reached by way of the inspection device, which was told this rule.
+    Inspected(&'static str),
+    /// To be inspected by this rule, and the device is down: not reached. From the first such row
+    /// on it is.
+    DeviceDown(&'static str),
     /// Denied with this code.
     Denied(&'static str),
     /// Denied by this rule.
@@ -75,6 +80,9 @@ pub struct Row {
 const GITHUB: &str = "seed/apps/app1-github";
 const PARTNER_SSH: &str = "seed/apps/app1-partner-ssh";
 const WEATHER: &str = "seed/apps/app2-weather";
+const APP3_GITHUB: &str = "seed/inspected/app3-github";
+const APP3_SSH: &str = "seed/inspected/app3-partner-ssh";
+const APP3_WEATHER: &str = "seed/inspected/app3-weather";
 const MAIL: &str = "seed/apps/app2-mail";
 const NO_METADATA_SERVICE: &str = "seed/platform/no-metadata-service";
 
@@ -132,6 +140,7 @@ pub fn rows() -> Vec<Row> {
         app2(),
         encrypted(),
         pretenders(),
+        app3(),
     ]
     .concat()
 }
@@ -266,6 +275,40 @@ fn encrypted() -> Vec<Row> {
         ended(api, api, Reached(GITHUB_ENDED)),
         ended(api, "codeload.github.com", Denied("host_mismatch")),
         ended(api, "evilgithub.com", Denied("host_mismatch")),
+    ]
+}
+
+fn app3() -> Vec<Row> {
+    use Expect::{Denied, DeviceDown, Inspected, Reached};
+    vec![
+        http(&APP3, "api.github.com", Inspected(APP3_GITHUB)),
+        http(&APP3, "codeload.github.com", Inspected(APP3_GITHUB)),
+        tls(&APP3, GITHUB_API, "api.github.com", Inspected(APP3_GITHUB)),
+        tcp(&APP3, PARTNER, 22, Inspected(APP3_SSH)),
+        http(&APP3, "api.weather.gov", Reached(APP3_WEATHER)),
+        tls(&APP3, WEATHER_API, "api.weather.gov", Reached(APP3_WEATHER)),
+        http(&APP3, "github.com", Denied("default")),
+        tls(&APP3, GITHUB_API, "github.com", Denied("default")),
+        tcp(&APP3, PARTNER, 23, Denied("default")),
+        // The device is not asked about a name that leads into the private network.
+        http(&APP3, "rebind.github.com", Denied("private_address")),
+        tls(
+            &APP3,
+            GITHUB_API,
+            "rebind.github.com",
+            Denied("private_address"),
+        ),
+        // A client that asks for the device by itself gets its own way out, or none.
+        with_headers(
+            &APP1,
+            "api.github.com",
+            &[("x-egress-warden-rule", APP3_GITHUB)],
+            Reached(GITHUB),
+        ),
+        http(&APP3, "api.github.com", DeviceDown(APP3_GITHUB)),
+        tls(&APP3, GITHUB_API, "api.github.com", DeviceDown(APP3_GITHUB)),
+        tcp(&APP3, PARTNER, 22, DeviceDown(APP3_SSH)),
+        http(&APP3, "api.weather.gov", Reached(APP3_WEATHER)),
     ]
 }
 

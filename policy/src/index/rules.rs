@@ -561,6 +561,11 @@ impl Actions {
         self.0 & !Self::DENY.0 != 0
     }
 
+    /// Without Deny.
+    pub(crate) const fn opening(self) -> Self {
+        Self(self.0 & !Self::DENY.0)
+    }
+
     /// Exactly one is in it.
     pub(crate) const fn is_single(self) -> bool {
         self.0.is_power_of_two()
@@ -585,6 +590,17 @@ impl Actions {
         } else {
             self
         }
+    }
+
+    /// What can come of two policies together.
+    pub(crate) fn together(self, other: Self) -> Self {
+        let mut both = Self::NONE;
+        for left in self.each() {
+            for right in other.each() {
+                both = both.with(left.stricter(right));
+            }
+        }
+        both
     }
 
     /// The most restrictive in it.

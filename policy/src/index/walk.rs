@@ -19,6 +19,15 @@ pub(crate) enum View {
     ShadowLifted,
 }
 
+/// How far a policy is walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Until the outcome is certain, be it that it is undecided.
+    Settled,
+    /// To the end, so that every possible action is collected.
+    Whole,
+}
+
 /// What one policy's walk can come to.
 #[derive(Debug)]
 pub(crate) struct Outcome<'p> {
@@ -93,6 +102,7 @@ struct Walk<'p, 's> {
     outcome: Outcome<'p>,
     /// The chance over all tiers before this one.
     so_far: Chance,
+    extent: Extent,
     /// The chance of this tier, once something decided it.
     this_tier: Option<Chance>,
     /// What the rest of this tier stands for, if it surely opens and if it never does.
@@ -107,7 +117,7 @@ impl Index {
         head: &'p Head,
         settings: Settings,
         facts: &Facts<'_>,
-        view: View,
+        (view, extent): (View, Extent),
     ) -> Outcome<'p> {
         let Self {
             tables: Tables { store, .. },
@@ -130,6 +140,7 @@ impl Index {
                 missing: None,
             },
             so_far: Chance::AsNext,
+            extent,
             this_tier: None,
             if_surely: Chance::Surely,
             if_never: Chance::Never,
@@ -395,7 +406,8 @@ impl<'p> Walk<'p, '_> {
     /// Nothing that follows can make this outcome other than undecided.
     fn is_settled(&self) -> bool {
         let possible = self.outcome.possible;
-        self.outcome.pending
+        self.extent == Extent::Settled
+            && self.outcome.pending
             && possible.has(Actions::DENY)
             && possible.has_opening()
             && self.chance() == Chance::Surely

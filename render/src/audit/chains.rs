@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Rendered, items, name};
+use crate::outside::inspection;
 use crate::problem::Problem;
 
 const MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -11,7 +12,7 @@ const LOCK: &str = "egress-warden.lock";
 const RESOLVE: &str = "egress-warden.resolve";
 
 /// What may stand between the lock and the router.
-const BEHIND_THE_LOCK: [&str; 2] = ["egress-warden.carry", RESOLVE];
+const BEHIND_THE_LOCK: [&str; 3] = ["egress-warden.carry", inspection::TELL, RESOLVE];
 
 /// The port that a listener has, if packets can be sent to it.
 pub(super) fn port(listener: &Value) -> Option<u64> {
@@ -32,7 +33,18 @@ pub(super) fn check(listener: &Value, rendered: &Rendered, problems: &mut Vec<Pr
         .collect();
     if is_inner(listener) {
         for chain in chains {
-            inner(chain, &place, problems);
+            inner(chain, rendered, &place, problems);
+        }
+        return;
+    }
+    let mut devices = rendered.devices.iter();
+    if let Some(device) = devices.find(|device| {
+        listener.get("internal_listener").is_some()
+            && name(listener) == inspection::listener_name(device)
+    }) {
+        if !chains.iter().all(|chain| leads_to_device(chain, device)) {
+            let message = "lock and way to the device are not as rendered";
+            problems.push(Problem::new(place, message));
         }
         return;
     }
@@ -116,7 +128,7 @@ fn outer(chain: &Value, port: u64, rendered: &Rendered, place: &str, problems: &
     }
     if !http
         .get(lock)
-        .is_some_and(|filter| is_lock(filter, "accept"))
+        .is_some_and(|filter| is_lock(filter, &["accept"]))
     {
         wrong("the lock admits something else than this module's verdict");
     }
@@ -148,14 +160,23 @@ fn outer(chain: &Value, port: u64, rendered: &Rendered, place: &str, problems: &
     }
 }
 
-fn is_lock(filter: &Value, verdict: &str) -> bool {
+fn is_lock(filter: &Value, verdicts: &[&str]) -> bool {
     let rules = filter.pointer("/typed_config/rules");
-    rules.is_some_and(|rules| opens_for(rules, verdict))
+    rules.is_some_and(|rules| opens_for(rules, verdicts))
 }
 
-/// Whether RBAC rules admit exactly what carries this verdict. Allowing is the default action, so
-/// dumps leave it out.
-pub(super) fn opens_for(rules: &Value, verdict: &str) -> bool {
+/// Whether RBAC rules admit exactly what carries one of these verdicts.
+pub(super) fn opens_for(rules: &Value, verdicts: &[&str]) -> bool {
+    let wanted: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| ("wasm.warden_verdict", "prefix", *verdict))
+        .collect();
+    admitted(rules).is_some_and(|admitted| admitted == wanted)
+}
+
+/// The entries of filter state, each with the form of the match and its text, any of which opens a
+/// lock; `None` if anything else does. Allowing is the default action, so dumps leave it out.
+fn admitted(rules: &Value) -> Option<Vec<(&str, &str, &str)>> {
     let allows = rules.get("action").is_none_or(|action| action == "ALLOW");
     let policies: Vec<_> = rules
         .get("policies")
@@ -164,25 +185,42 @@ pub(super) fn opens_for(rules: &Value, verdict: &str) -> bool {
         .flatten()
         .collect();
     let [(_, policy)] = policies.as_slice() else {
-        return false;
+        return None;
     };
-    let principals: Vec<_> = items(policy, "principals").collect();
-    let [principal] = principals.as_slice() else {
-        return false;
+    let entry = |principal| {
+        let state = Value::get(principal, "filter_state")?;
+        let (form, text) = state.get("string_match")?.as_object()?.iter().next()?;
+        Some((state.get("key")?.as_str()?, form.as_str(), text.as_str()?))
     };
-    let state = |field: &str| principal.pointer(&format!("/filter_state/{field}"));
-    allows
-        && state("key").and_then(Value::as_str) == Some("wasm.warden_verdict")
-        && state("string_match/exact").and_then(Value::as_str) == Some(verdict)
+    let entries = items(policy, "principals").map(entry);
+    entries.collect::<Option<_>>().filter(|_| allows)
 }
 
-fn inner(chain: &Value, place: &str, problems: &mut Vec<Problem>) {
-    let wanted = [
-        "egress-warden.tls",
-        LOCK,
-        RESOLVE,
-        "envoy.filters.network.tcp_proxy",
-    ];
+/// A device's listener: its lock, then the tunnel to its cluster once the client has sent bytes.
+fn leads_to_device(chain: &Value, device: &str) -> bool {
+    let filters: Vec<_> = items(chain, "filters").collect();
+    let [lock, proxy] = filters.as_slice() else {
+        return false;
+    };
+    let rules = lock.pointer("/typed_config/rules");
+    let locked = rules.and_then(admitted) == Some(vec![("warden.device", "exact", device)]);
+    let text = |field: &str| {
+        let field = proxy.pointer(&format!("/typed_config/{field}"));
+        field.and_then(Value::as_str)
+    };
+    name(lock) == LOCK
+        && locked
+        && name(proxy) == "envoy.filters.network.tcp_proxy"
+        && text("cluster") == Some(&inspection::device_cluster(device))
+        && text("upstream_connect_mode") == Some("ON_DOWNSTREAM_DATA")
+        && text("tunneling_config/hostname").is_some()
+}
+
+fn inner(chain: &Value, rendered: &Rendered, place: &str, problems: &mut Vec<Problem>) {
+    let inspects = !rendered.devices.is_empty();
+    let mut wanted = vec!["egress-warden.tls", LOCK, RESOLVE];
+    wanted.extend(inspects.then_some(inspection::TELL));
+    wanted.push("envoy.filters.network.tcp_proxy");
     if filter_names(chain) != wanted {
         problems.push(Problem::new(
             place,
@@ -190,10 +228,15 @@ fn inner(chain: &Value, place: &str, problems: &mut Vec<Problem>) {
         ));
         return;
     }
+    let verdicts: &[&str] = if inspects {
+        &["accept", "inspect:"]
+    } else {
+        &["accept"]
+    };
     let filters: Vec<_> = items(chain, "filters").collect();
     if !filters
         .get(1)
-        .is_some_and(|filter| is_lock(filter, "accept"))
+        .is_some_and(|filter| is_lock(filter, verdicts))
     {
         problems.push(Problem::new(
             place,

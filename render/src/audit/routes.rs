@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::chains::opens_for;
 use super::{Rendered, items, name};
+use crate::outside::inspection;
 use crate::problem::Problem;
 
 const OPTIONS: &str = "envoy.extensions.upstreams.http.v3._http_protocol_options";
@@ -26,14 +27,19 @@ pub(super) fn check(config: &Value, rendered: &Rendered, problems: &mut Vec<Prob
     for host in items(config, "virtual_hosts") {
         for route in items(host, "routes") {
             let place = format!("{place}, host {}, route {}", name(host), name(route));
-            if let Some(message) = wrong(route, allowed, tunnel) {
+            if let Some(message) = wrong(route, rendered, allowed, tunnel) {
                 problems.push(Problem::new(place, message));
             }
         }
     }
 }
 
-fn wrong(route: &Value, allowed: &BTreeSet<String>, tunnel: bool) -> Option<&'static str> {
+fn wrong(
+    route: &Value,
+    rendered: &Rendered,
+    allowed: &BTreeSet<String>,
+    tunnel: bool,
+) -> Option<&'static str> {
     if route.get("direct_response").is_some() {
         return None;
     }
@@ -53,15 +59,15 @@ fn wrong(route: &Value, allowed: &BTreeSet<String>, tunnel: bool) -> Option<&'st
         return Some("its streams may run for ever under an old policy");
     }
     let lock = route.pointer("/typed_per_filter_config/egress-warden.lock");
-    let inward = cluster == "warden-tls-inner";
-    match lock {
-        None if inward => Some("what goes inward is not locked"),
-        Some(lock) => {
+    let verdict = rendered.only_verdict(cluster);
+    match (lock, verdict) {
+        (None, Some(_)) => Some("what goes inward or to a device is not locked"),
+        (Some(lock), verdict) => {
             let rules = lock.pointer("/rbac/rules");
-            let right = inward && rules.is_some_and(|rules| opens_for(rules, "forward"));
-            (!right).then_some("it changes the lock")
+            let opens = |verdict: String| rules.is_some_and(|rules| opens_for(rules, &[&verdict]));
+            (!verdict.is_some_and(opens)).then_some("it changes the lock")
         }
-        None => None,
+        (None, None) => None,
     }
 }
 
@@ -97,6 +103,21 @@ pub(super) fn check_clusters(
         }
         if rendered.originating.contains(wanted) && !verifies(cluster) {
             problems.push(Problem::new(place, "the server is not verified"));
+        }
+    }
+    for device in &rendered.devices {
+        let wanted = inspection::cluster(device);
+        let found = clusters.iter().find(|cluster| name(cluster) == wanted);
+        let listener = found.and_then(|cluster| {
+            let proxy = "/transport_socket/typed_config/default_proxy_address";
+            let listener = "/envoy_internal_address/server_listener_name";
+            cluster.pointer(proxy)?.pointer(listener)?.as_str()
+        });
+        if listener != Some(&inspection::listener_name(device)) {
+            problems.push(Problem::new(
+                format!("cluster {wanted}"),
+                "it connects to something else than the device's listener",
+            ));
         }
     }
 }

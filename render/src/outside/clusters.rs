@@ -161,21 +161,26 @@ fn set_http_options(cluster: &mut Value, mut options: Value) {
     set(cluster, "typed_extension_protocol_options", options);
 }
 
-pub(super) fn inner_cluster() -> Value {
+/// To a listener inside, with what filter state shares.
+pub(super) fn inward() -> Value {
     let raw = named(
         "envoy.transport_sockets.raw_buffer",
         "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
         json!({}),
     );
+    named(
+        "envoy.transport_sockets.internal_upstream",
+        "envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport",
+        json!({"transport_socket": raw}),
+    )
+}
+
+pub(super) fn inner_cluster() -> Value {
     let endpoint = json!({"envoy_internal_address": {"server_listener_name": INNER_LISTENER}});
     json!({
         "name": INNER_CLUSTER,
         "type": "STATIC",
-        "transport_socket": named(
-            "envoy.transport_sockets.internal_upstream",
-            "envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport",
-            json!({"transport_socket": raw}),
-        ),
+        "transport_socket": inward(),
         "load_assignment": {
             "cluster_name": INNER_CLUSTER,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": endpoint}}]}],

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{INNER_CLUSTER, LOCK, longest_stream, patch, rules, typed};
+use super::{INNER_CLUSTER, inspection, locked_for, longest_stream, patch};
 use crate::install::{GatewayApi, Install};
 use crate::module::http_cluster;
 use crate::object::set;
@@ -58,12 +58,13 @@ pub(super) fn routes(install: &Install, traffic: &Traffic) -> Vec<Value> {
         let mut route = tunnel_route(install, &name, INNER_CLUSTER, &headers);
         // What goes inward has not been judged whole yet: its verdict is `forward`, which opens
         // this route and no other.
-        let lock = json!({LOCK: typed(
-            "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
-            json!({"rbac": {"rules": rules("forward")}}),
-        )});
-        set(&mut route, "typed_per_filter_config", lock);
+        set(&mut route, "typed_per_filter_config", locked_for("forward"));
         add(ports.tunnel, route);
+    }
+    for device in &install.spec.inspection {
+        let [request, tunnel] = inspection::routes(install, device);
+        add(ports.http, request);
+        add(ports.tunnel, tunnel);
     }
     routes
 }
@@ -77,7 +78,7 @@ fn longest(install: &Install) -> Value {
     json!({"max_stream_duration": longest_stream(install)})
 }
 
-fn http_route(install: &Install, name: &str, cluster: &str, headers: &[Value]) -> Value {
+pub(super) fn http_route(install: &Install, name: &str, cluster: &str, headers: &[Value]) -> Value {
     json!({
         "name": name,
         "match": {"prefix": "/", "headers": headers},
@@ -101,7 +102,12 @@ fn http_route(install: &Install, name: &str, cluster: &str, headers: &[Value]) -
     })
 }
 
-fn tunnel_route(install: &Install, name: &str, cluster: &str, headers: &[Value]) -> Value {
+pub(super) fn tunnel_route(
+    install: &Install,
+    name: &str,
+    cluster: &str,
+    headers: &[Value],
+) -> Value {
     json!({
         "name": name,
         "match": {"connect_matcher": {}, "headers": headers},

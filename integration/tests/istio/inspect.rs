@@ -1,0 +1,206 @@
+//! Inspection over both hops: what the policy sends by way of a device goes there, is announced to
+//! it, and goes nowhere while the device is down.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, ensure};
+use egress_render::audit;
+use egress_render::doctor::Needs;
+use egress_render::install::Device as Declared;
+use egress_render::{Install, Problem};
+use integration::client::Heard;
+use integration::device::{Device, Tunnel};
+use integration::istio::bench::{Bench, Plan, install};
+use integration::istio::reference;
+use integration::istio::tools::Program;
+use integration::mesh::{APP1, SSH_BANNER, address_of};
+use integration::sandbox;
+use serde_json::{Value, json};
+
+use crate::Case;
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "what_is_inspected_goes_by_way_of_the_device_or_nowhere",
+        needs: &[Program::Istiod],
+        body: || {
+            sandbox::test(
+                "what_is_inspected_goes_by_way_of_the_device_or_nowhere",
+                what_is_inspected_goes_by_way_of_the_device_or_nowhere,
+            )
+        },
+    },
+    Case {
+        name: "ways_around_a_device_are_found",
+        needs: &[Program::Istiod],
+        body: || {
+            sandbox::test(
+                "ways_around_a_device_are_found",
+                ways_around_a_device_are_found,
+            )
+        },
+    },
+];
+
+const DEVICE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 99);
+const PORT: u16 = 3128;
+
+/// The reference policy, with everything of app1's inspected.
+fn policy() -> Result<Value> {
+    let mut policy = reference::policy()?;
+    let rules = policy.pointer_mut("/spec/tiers/1/rules");
+    let rules = rules.and_then(Value::as_array_mut).context("no rules")?;
+    for rule in rules {
+        let name = rule.get("name").and_then(Value::as_str).unwrap_or_default();
+        if let (true, Some(rule)) = (name.starts_with("app1"), rule.as_object_mut()) {
+            rule.insert("action".to_owned(), json!("Inspect"));
+            rule.insert("inspection".to_owned(), json!("dlp"));
+        }
+    }
+    Ok(policy)
+}
+
+fn with_device() -> Result<Install> {
+    let mut install = install()?;
+    install.spec.istio.version = "1.32".to_owned();
+    let device = json!({
+        "name": "dlp",
+        "address": DEVICE,
+        "port": PORT,
+        "pods": {"namespace": "dlp", "selector": {"app": "dlp"}},
+    });
+    let device: Declared = serde_json::from_value(device)?;
+    install.spec.inspection = vec![device];
+    Ok(install)
+}
+
+fn audited(bench: &Bench) -> Result<Vec<Problem>> {
+    let install = with_device()?;
+    let needs = Needs::of(&install, &[policy()?]);
+    let needs = needs.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    Ok(audit::gateway(&bench.dump()?, &install, &needs.traffic))
+}
+
+fn start() -> Result<(Bench, Device)> {
+    sandbox::assign([DEVICE])?;
+    let device = Device::start(DEVICE, PORT)?;
+    let rendered = reference::of(&with_device()?, &[policy()?])?;
+    Ok((Bench::start(&Plan::of(&rendered))?, device))
+}
+
+/// HTTP, TLS and opaque TCP, all three allowed by way of the device; whether each came through.
+fn by_device(bench: &Bench) -> Result<[bool; 3]> {
+    let github = address_of("api.github.com")?;
+    let http = bench.http("app1", github, "api.github.com")?;
+    let tls = bench.tls("app1", github, "api.github.com");
+    let tcp = bench.tcp("app1", address_of("partner.example")?, 22)?;
+    Ok([
+        http.is_some_and(|answer| answer.body == "api.github.com\n"),
+        tls.unwrap_or(false),
+        tcp == Heard::Bytes(SSH_BANNER.into()),
+    ])
+}
+
+/// Whether the device was told everything about a tunnel, and nothing of the mesh's own.
+fn told(tunnel: &Tunnel, destination: &str, rule: &str) -> bool {
+    tunnel.destination == destination
+        && tunnel.rule.as_deref() == Some(rule)
+        && tunnel.workload.as_deref() == Some(APP1.identity)
+        && !tunnel
+            .headers
+            .iter()
+            .any(|name| name.contains("peer-metadata") || name.contains("labels"))
+}
+
+fn what_is_inspected_goes_by_way_of_the_device_or_nowhere() -> Result<()> {
+    let (bench, device) = start()?;
+    let found = audited(&bench)?;
+    ensure!(found.is_empty(), "{found:?}");
+
+    let works = by_device(&bench)?;
+    let tunnels = device.seen();
+    if works != [true; 3] || tunnels.len() != 3 {
+        let log = bench.gateway.log()?;
+        let told = |line: &&str| line.contains("verdict") || line.contains("[warning]");
+        let lines: Vec<_> = log.lines().filter(told).collect();
+        anyhow::bail!("{works:?} {tunnels:?}\n{}", lines.join("\n"));
+    }
+    for (tunnel, (destination, rule)) in tunnels.iter().zip([
+        ("api.github.com:80", "seed/apps/app1-github"),
+        ("api.github.com:443", "seed/apps/app1-github"),
+        ("203.0.113.7:22", "seed/apps/app1-partner-ssh"),
+    ]) {
+        ensure!(told(tunnel, destination, rule), "{tunnel:?}");
+    }
+
+    // What is accepted goes straight out; what is denied nowhere, an address inside included.
+    let weather = address_of("api.weather.gov")?;
+    let answer = bench.http("app2", weather, "api.weather.gov")?;
+    ensure!(answer.is_some_and(|answer| answer.status == 200), "app2");
+    ensure!(bench.tls("app2", weather, "api.weather.gov")?, "app2's TLS");
+    for name in ["rebind.github.com", "github.com"] {
+        let address = address_of("api.github.com")?;
+        let answer = bench.http("app1", address, name)?;
+        ensure!(answer.is_some_and(|answer| answer.status == 403), "{name}");
+        ensure!(!bench.tls("app1", address, name)?, "{name} over TLS");
+    }
+    ensure!(device.seen().len() == 3, "{:?}", device.seen());
+
+    device.stop()?;
+    let before = bench.outside.seen().len();
+    let works = by_device(&bench)?;
+    ensure!(works == [false; 3], "{works:?} without the device");
+    ensure!(bench.outside.seen().len() == before, "it went out directly");
+    let answer = bench.http("app2", weather, "api.weather.gov")?;
+    ensure!(answer.is_some_and(|answer| answer.status == 200), "app2");
+    Ok(())
+}
+
+/// Without one of the parts that keep verdict and way together: found, and closed where that part
+/// stands.
+fn ways_around_a_device_are_found() -> Result<()> {
+    let (mut bench, device) = start()?;
+    let sound = Plan::of(&reference::of(&with_device()?, &[policy()?])?);
+    for (what, from, to, left) in [
+        // TLS is sent to the device by the inner listener.
+        (
+            "a device's routes and their locks take what is accepted",
+            "inspect:dlp ",
+            "accept",
+            [false, true, false],
+        ),
+        // Opaque tunnels do not go by the listener.
+        (
+            "a device's listener is somebody else's",
+            "exact: dlp",
+            "exact: ids",
+            [false, false, true],
+        ),
+    ] {
+        bench.update(&sound)?;
+        integration::envoy::eventually("the sound configuration", || {
+            audited(&bench).is_ok_and(|found| found.is_empty())
+        })?;
+        let before = device.seen().len();
+        let manifests = sound.manifests.replace(from, to);
+        ensure!(
+            manifests != sound.manifests,
+            "`{from}` is written otherwise"
+        );
+        let mut plan = Plan::of(&reference::of(&with_device()?, &[policy()?])?);
+        plan.manifests = manifests;
+        bench.update(&plan)?;
+        integration::envoy::eventually(what, || {
+            audited(&bench).is_ok_and(|found| !found.is_empty())
+        })?;
+        let works = by_device(&bench)?;
+        ensure!(works == left, "{what}: {works:?}");
+        let tunnels = left.iter().filter(|works| **works).count();
+        ensure!(
+            device.seen().len() == before + tunnels,
+            "{what}: {:?}",
+            device.seen()
+        );
+    }
+    Ok(())
+}
