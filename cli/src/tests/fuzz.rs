@@ -100,6 +100,8 @@ fn no_document_makes_a_subcommand_panic() {
     folder.write("policies/reference.yaml", REFERENCE);
     folder.write("install.yaml", INSTALL);
     folder.write("dump.json", DUMP);
+    // A module of no sections.
+    folder.write_bytes("module.wasm", b"\0asm\x01\0\0\0");
     let commands = [
         "check -",
         "check - --output json",
@@ -115,6 +117,7 @@ fn no_document_makes_a_subcommand_panic() {
         "doctor --install install.yaml -",
         "revoke a/b --owner o --reason r -",
         "verify --gateway dump.json --install install.yaml -",
+        "package --module module.wasm --layout image.tar --install install.yaml -",
     ];
     assert_eq!(untouched(&commands), OTHERWISE);
     let mut runner = TestRunner::new(Config {
