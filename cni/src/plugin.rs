@@ -1,7 +1,7 @@
 //! The verbs of the chained plugin.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::attachment::{Attachment, AttachmentId};
@@ -11,21 +11,33 @@ use crate::link::{self, LinkError};
 use crate::nft::Nft;
 use crate::protocol::{
     Code, Environment, Failure, LATEST, NetworkConfig, OnUnguardable, PrevResult, VERSIONS, Verb,
-    VersionResult,
+    VersionResult, handed_on,
 };
 use crate::store::{Record, Store};
+
+/// Longer than any configuration: what comes after it is not read.
+const LONGEST_INPUT: u64 = 8 << 20;
 
 /// Runs one call of the protocol: environment through `get`, configuration from `input`,
 /// result or error object to `output`. Returns the process's exit code.
 pub fn run(
     get: impl Fn(&str) -> Option<String>,
-    input: &[u8],
+    input: &mut dyn Read,
     output: &mut dyn Write,
     warnings: &mut dyn Write,
 ) -> u8 {
-    let (text, code) = match call(get, input, warnings) {
+    let mut text = Vec::new();
+    let read = input.take(LONGEST_INPUT).read_to_end(&mut text);
+    let answer = match read {
+        Ok(_) => call(get, &text, warnings),
+        Err(error) => Err(Failure {
+            details: error.to_string(),
+            ..Failure::new(Code::Io, "standard input cannot be read")
+        }),
+    };
+    let (text, code) = match answer {
         Ok(result) => (result, 0),
-        Err(failure) => (failure.json(&version_of(input)), 1),
+        Err(failure) => (failure.json(&version_of(&text)), 1),
     };
     // Nothing is left to report a failing standard output to, except the exit code.
     if text.is_empty() || writeln!(output, "{text}").is_ok() {
@@ -63,14 +75,10 @@ fn call(
     }
 }
 
+/// Says the caller's version whatever it is, as the specification asks.
 fn versions(asked: &str) -> Result<String, Failure> {
-    let cni_version = if VERSIONS.contains(&asked) {
-        asked
-    } else {
-        LATEST
-    };
     serde_json::to_string(&VersionResult {
-        cni_version,
+        cni_version: if asked.is_empty() { LATEST } else { asked },
         supported_versions: VERSIONS,
     })
     .map_err(|error| Failure::new(Code::Io, error.to_string()))
@@ -100,7 +108,7 @@ fn failed(error: GuardError) -> Failure {
     }
 }
 
-/// Guards the interface, then hands the previous result on unchanged.
+/// Guards the interface, then hands the previous result on.
 fn add(
     environment: &Environment,
     network: &NetworkConfig,
@@ -113,6 +121,7 @@ fn add(
         ));
     };
     let previous = prev_result(raw.get())?;
+    let result = handed_on(raw, &network.cni_version)?;
     let config = node_config(network)?;
     match attachment(environment, network, &previous) {
         Ok(attachment) => {
@@ -140,7 +149,7 @@ fn add(
         }
         Err(error) => return Err(unguardable(&error)),
     }
-    Ok(raw.get().to_owned())
+    Ok(result)
 }
 
 fn prev_result(raw: &str) -> Result<PrevResult, Failure> {
@@ -249,11 +258,9 @@ fn check(environment: &Environment, network: &NetworkConfig) -> Result<String, F
 /// Forgets every interface of this network that the runtime does not list. All are tried;
 /// the first failure is reported.
 fn gc(network: &NetworkConfig) -> Result<String, Failure> {
+    // libcni leaves the list out if its caller gave none: then nothing is known to be stale.
     let Some(valid) = &network.valid_attachments else {
-        return Err(Failure::new(
-            Code::InvalidConfig,
-            "cni.dev/valid-attachments is missing",
-        ));
+        return Ok(String::new());
     };
     let valid: BTreeSet<AttachmentId> = valid
         .iter()
@@ -299,3 +306,7 @@ fn status(network: &NetworkConfig) -> Result<String, Failure> {
         .map_err(unavailable)?;
     Ok(String::new())
 }
+
+#[cfg(test)]
+#[path = "plugin/tests.rs"]
+mod tests;

@@ -32,11 +32,13 @@ pub enum Code {
     InvalidConfig,
     /// A passing condition: the runtime may try again.
     TryAgain,
-    /// STATUS: the plugin cannot serve ADD.
+    /// STATUS: the plugin cannot serve ADD. Never 51 ("existing containers may have limited
+    /// connectivity"): what keeps ADD from being served takes nothing from running pods.
     NotAvailable,
     /// The interface cannot be guarded by this plugin.
     Unguardable,
-    /// CHECK: what the kernel holds is not what it should hold.
+    /// CHECK: what the kernel holds is not what it should hold. Also for an interface that has
+    /// no record: 3 would tell the runtime that there is nothing to clean up.
     Drift,
 }
 
@@ -136,7 +138,7 @@ pub struct Environment {
     pub container_id: String,
     /// `CNI_IFNAME`; empty for verbs without a container.
     pub ifname: String,
-    /// `CNI_NETNS`, if given.
+    /// `CNI_NETNS`; for ADD and CHECK only.
     pub netns: Option<PathBuf>,
     /// `K8S_POD_NAMESPACE` out of `CNI_ARGS`; empty if not given.
     pub namespace: String,
@@ -173,19 +175,45 @@ impl Environment {
             namespace: String::new(),
             pod: String::new(),
         };
+        // CNI_PATH is for plugins that call others; this one calls none, so it is not judged.
         if matches!(verb, Verb::Add | Verb::Del | Verb::Check) {
-            environment.container_id = container_id(get("CNI_CONTAINERID"))?;
-            environment.ifname = ifname(get("CNI_IFNAME"))?;
-            environment.netns = netns(get("CNI_NETNS"), verb)?;
-            (environment.namespace, environment.pod) =
-                pod_of(get("CNI_ARGS").as_deref().unwrap_or(""))?;
-        }
-        if let Some(path) = get("CNI_PATH")
-            && path.split(':').any(|part| !part.starts_with('/'))
-        {
-            return Err(invalid("CNI_PATH", "must be a list of absolute paths"));
+            environment.attached(&get)?;
         }
         Ok(environment)
+    }
+
+    /// The variables of one attachment. All that are wrong are named, as the specification
+    /// asks of code 4.
+    fn attached(&mut self, get: &impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+        let container_id = container_id(get("CNI_CONTAINERID"));
+        let ifname = ifname(get("CNI_IFNAME"));
+        // DEL needs neither: what made ADD fail must not keep the pod from being deleted.
+        let (netns, pod) = if self.verb == Verb::Del {
+            (Ok(None), Ok(Default::default()))
+        } else {
+            (
+                netns(get("CNI_NETNS")),
+                pod_of(get("CNI_ARGS").as_deref().unwrap_or("")),
+            )
+        };
+        match (container_id, ifname, netns, pod) {
+            (Ok(container_id), Ok(ifname), Ok(netns), Ok((namespace, pod))) => {
+                *self = Self {
+                    verb: self.verb,
+                    container_id,
+                    ifname,
+                    netns,
+                    namespace,
+                    pod,
+                };
+                Ok(())
+            }
+            (container_id, ifname, netns, pod) => {
+                let wrong = [container_id.err(), ifname.err(), netns.err(), pod.err()];
+                let wrong: Vec<String> = wrong.into_iter().flatten().map(|f| f.message).collect();
+                Err(Failure::new(Code::InvalidEnvironment, wrong.join("; ")))
+            }
+        }
     }
 }
 
@@ -232,11 +260,10 @@ pub fn is_attachment(id: &crate::attachment::AttachmentId) -> bool {
     container_id(Some(id.container_id.clone())).is_ok() && ifname(Some(id.ifname.clone())).is_ok()
 }
 
-fn netns(value: Option<String>, verb: Verb) -> Result<Option<PathBuf>, Failure> {
+fn netns(value: Option<String>) -> Result<Option<PathBuf>, Failure> {
     match value.filter(|value| !value.is_empty()) {
         Some(path) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
         Some(_) => Err(invalid("CNI_NETNS", "must be an absolute path")),
-        None if verb == Verb::Del => Ok(None),
         None => Err(invalid("CNI_NETNS", "is not set")),
     }
 }
@@ -294,8 +321,8 @@ pub struct ValidAttachment {
     pub ifname: String,
 }
 
-/// The plugin's network configuration. `K` is the type of keys that are not known: refused
-/// in [`NetworkConfig::parse`].
+/// The plugin's network configuration. Keys that are not known are refused in
+/// [`NetworkConfig::parse`].
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkConfig {
@@ -323,8 +350,8 @@ pub struct NetworkConfig {
     /// The result of the plugin before this one.
     #[serde(default)]
     pub prev_result: Option<Box<RawValue>>,
-    /// GC: all attachments that are still valid.
-    #[serde(default, rename = "cni.dev/valid-attachments")]
+    /// GC: all attachments that are still valid; `None` if the runtime does not say.
+    #[serde(skip)]
     pub valid_attachments: Option<Vec<ValidAttachment>>,
 }
 
@@ -341,8 +368,8 @@ fn default_nft() -> PathBuf {
 }
 
 /// Keys that may stand in a network configuration: the specification's own and this
-/// plugin's.
-const KNOWN_KEYS: [&str; 14] = [
+/// plugin's. Those under [`RESERVED`] may, too.
+const KNOWN_KEYS: [&str; 12] = [
     "cniVersion",
     "name",
     "type",
@@ -351,13 +378,17 @@ const KNOWN_KEYS: [&str; 14] = [
     "runtimeConfig",
     "ipMasq",
     "prevResult",
-    "cni.dev/valid-attachments",
-    "cni.dev/attachments",
     "configFile",
     "stateDir",
     "nft",
     "onUnguardable",
 ];
+
+/// What keys that the runtime adds begin with.
+const RESERVED: &str = "cni.dev/";
+
+/// Where GC's list may stand. The second is what libcni 1.2.0 called it.
+const VALID_ATTACHMENTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
 
 impl NetworkConfig {
     /// Parses and checks standard input for `verb`.
@@ -372,16 +403,16 @@ impl NetworkConfig {
         };
         let keys: BTreeMap<String, Box<RawValue>> =
             serde_json::from_slice(input).map_err(decode)?;
-        if let Some((key, value)) = keys
-            .iter()
-            .find(|(key, _)| !KNOWN_KEYS.contains(&key.as_str()))
-        {
+        let known = |key: &str| KNOWN_KEYS.contains(&key) || key.starts_with(RESERVED);
+        // A mistake in the configuration keeps pods from starting, not from being deleted.
+        let strict = !matches!(verb, Verb::Del | Verb::Gc | Verb::Version);
+        if let Some((key, value)) = keys.iter().find(|(key, _)| strict && !known(key)) {
             return Err(Failure::new(
                 Code::UnsupportedField,
                 format!("unsupported field `{key}`: {}", value.get()),
             ));
         }
-        let config: Self = serde_json::from_slice(input).map_err(decode)?;
+        let mut config: Self = serde_json::from_slice(input).map_err(decode)?;
         if verb == Verb::Version {
             return Ok(config);
         }
@@ -405,6 +436,15 @@ impl NetworkConfig {
                 format!("`{}` is not a network name", config.name.escape_debug()),
             ));
         }
+        if verb == Verb::Gc {
+            let list = VALID_ATTACHMENTS.iter().find_map(|key| keys.get(*key));
+            // libcni writes an empty list as null.
+            config.valid_attachments = list
+                .map(|list| serde_json::from_str::<Option<Vec<_>>>(list.get()))
+                .transpose()
+                .map_err(decode)?
+                .map(Option::unwrap_or_default);
+        }
         Ok(config)
     }
 }
@@ -423,11 +463,56 @@ fn is_network_name(name: &str) -> bool {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct PrevResult {
     /// Interfaces made so far, on the host and in the pod.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub interfaces: Vec<Interface>,
     /// Addresses assigned so far.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub ips: Vec<Ip>,
+}
+
+/// Plugins in Go that do not leave an empty list out write it as null.
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// The result that ADD hands on: `previous` as it is, saying `version`, which "must be the same
+/// version supplied on input". A result without a version is the caller's; one of another form
+/// (0.3.0 to 0.4.0, 1.0.0 and later) is not, as for the reference plugins.
+///
+/// # Errors
+/// [`Code::Decode`].
+pub fn handed_on(previous: &RawValue, version: &str) -> Result<String, Failure> {
+    let decode = |details: String| Failure {
+        details,
+        ..Failure::new(Code::Decode, "prevResult does not decode")
+    };
+    let mut parts: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(previous.get()).map_err(|error| decode(error.to_string()))?;
+    let said: Option<String> = parts
+        .get("cniVersion")
+        .map(|said| serde_json::from_str(said.get()))
+        .transpose()
+        .map_err(|error| decode(error.to_string()))?
+        .filter(|said: &String| !said.is_empty());
+    let of_zero = |version: &str| version.starts_with("0.");
+    match said.as_deref() {
+        Some(said) if said == version => return Ok(previous.get().to_owned()),
+        Some(said) if !VERSIONS.contains(&said) || of_zero(said) != of_zero(version) => {
+            return Err(decode(format!(
+                "it is of version `{}`, the configuration of {version}",
+                said.escape_debug()
+            )));
+        }
+        Some(_) | None => {}
+    }
+    let version = serde_json::value::to_raw_value(version);
+    let version = version.map_err(|error| decode(error.to_string()))?;
+    parts.insert("cniVersion".to_owned(), version);
+    serde_json::to_string(&parts).map_err(|error| decode(error.to_string()))
 }
 
 /// One interface of a result.

@@ -70,23 +70,51 @@ fn every_variable_is_validated() {
         ),
         ("CNI_ARGS", Some("K8S_POD_NAMESPACE=Kube")),
         ("CNI_ARGS", Some("K8S_POD_NAME=a\"}; flush ruleset")),
-        ("CNI_PATH", Some("/opt/cni/bin:../x")),
     ] {
         assert_eq!(with(key, value).err(), Some(4), "{key}={value:?}");
     }
 }
 
 #[test]
-fn deletion_needs_no_namespace_and_status_no_container() {
-    let del: Vec<(&str, &str)> = [
-        ("CNI_COMMAND", "DEL"),
-        ("CNI_CONTAINERID", "c1"),
-        ("CNI_IFNAME", "eth0"),
-    ]
-    .into();
-    assert!(environment(&del).is_ok());
-    for verb in ["GC", "STATUS", "VERSION"] {
-        assert!(environment(&[("CNI_COMMAND", verb)]).is_ok(), "{verb}");
+fn every_invalid_variable_is_named() {
+    let get = |name: &str| (name == "CNI_COMMAND").then(|| "ADD".to_owned());
+    let failure = Environment::read(get).unwrap_err();
+    for name in ["CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS"] {
+        assert!(failure.message.contains(name), "{}", failure.message);
+    }
+}
+
+#[test]
+fn every_verb_judges_only_the_variables_that_it_needs() {
+    let pod = [("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")];
+    for (verb, pairs, right) in [
+        ("DEL", &pod[..], true),
+        ("DEL", &pod[..1], false),
+        ("DEL", &pod[1..], false),
+        // What made ADD fail must not make DEL fail.
+        (
+            "DEL",
+            &[
+                pod[0],
+                pod[1],
+                ("CNI_ARGS", "K8S_POD_NAME"),
+                ("CNI_NETNS", "x"),
+            ][..],
+            true,
+        ),
+        ("ADD", &pod[..], false),
+        ("CHECK", &pod[..], false),
+        ("GC", &[], true),
+        ("STATUS", &[], true),
+        ("VERSION", &[], true),
+        // For runtimes and plugins that look for programs; it may be relative.
+        ("DEL", &[pod[0], pod[1], ("CNI_PATH", "./bin:")], true),
+        ("GC", &[("CNI_PATH", "")], true),
+    ] {
+        let mut all = vec![("CNI_COMMAND", verb)];
+        all.extend(pairs);
+        let expected = if right { None } else { Some(4) };
+        assert_eq!(environment(&all).err(), expected, "{all:?}");
     }
 }
 
@@ -140,6 +168,89 @@ fn what_the_configuration_may_not_be() {
     ] {
         assert_eq!(parse(text, Verb::Add).err(), Some(code), "{text}");
     }
+}
+
+#[test]
+fn a_mistake_keeps_pods_from_starting_but_not_from_being_deleted() {
+    let text = r#"{"cniVersion": "1.1.0", "name": "pods", "surprise": {"a": 1}}"#;
+    for (verb, code) in [
+        (Verb::Add, Some(2)),
+        (Verb::Check, Some(2)),
+        (Verb::Status, Some(2)),
+        (Verb::Del, None),
+        (Verb::Gc, None),
+        (Verb::Version, None),
+    ] {
+        assert_eq!(parse(text, verb).err(), code, "{verb:?}");
+    }
+    let failure = NetworkConfig::parse(text.as_bytes(), Verb::Add).unwrap_err();
+    assert!(
+        failure.message.contains("surprise") && failure.message.contains(r#"{"a": 1}"#),
+        "key and value: {}",
+        failure.message
+    );
+    let reserved = r#"{"cniVersion": "1.1.0", "name": "pods", "cni.dev/of-tomorrow": 1}"#;
+    assert_eq!(parse(reserved, Verb::Add).err(), None);
+}
+
+#[test]
+fn valid_attachments_absent_null_and_listed() {
+    const ONE: &str = r#"[{"containerID": "c1", "ifname": "eth0", "other": 1}]"#;
+    let named = |key: &str, value: &str| format!(r#", "{key}": {value}"#);
+    let right = |value: &str| named("cni.dev/valid-attachments", value);
+    for (keys, expected) in [
+        (String::new(), Ok(None)),
+        (right("null"), Ok(Some(0))),
+        (right("[]"), Ok(Some(0))),
+        (right(ONE), Ok(Some(1))),
+        (named("cni.dev/attachments", ONE), Ok(Some(1))),
+        (
+            right("[]") + &named("cni.dev/attachments", ONE),
+            Ok(Some(0)),
+        ),
+        (right("{}"), Err(6)),
+        (right(r#"[{"ifname": "eth0"}]"#), Err(6)),
+        (right(r#"[{"containerID": 1, "ifname": "eth0"}]"#), Err(6)),
+    ] {
+        let text = format!(r#"{{"cniVersion": "1.1.0", "name": "pods"{keys}}}"#);
+        let config = parse(&text, Verb::Gc);
+        let number = config.map(|config| config.valid_attachments.map(|list| list.len()));
+        assert_eq!(number, expected, "{text}");
+    }
+}
+
+#[test]
+fn the_result_says_the_callers_version_and_is_otherwise_untouched() {
+    const LONG: &str = r#""of": 123456789012345678901234567890"#;
+    for (version, said, answered) in [
+        ("1.0.0", r#""cniVersion": "1.0.0", "#, Some("1.0.0")),
+        ("1.1.0", r#""cniVersion": "1.0.0", "#, Some("1.1.0")),
+        ("0.4.0", r#""cniVersion": "0.3.1", "#, Some("0.4.0")),
+        ("0.3.0", "", Some("0.3.0")),
+        ("1.1.0", r#""cniVersion": "", "#, Some("1.1.0")),
+        ("1.1.0", r#""cniVersion": "0.4.0", "#, None),
+        ("0.4.0", r#""cniVersion": "1.0.0", "#, None),
+        ("1.1.0", r#""cniVersion": "9.9.9", "#, None),
+        ("1.1.0", r#""cniVersion": 1, "#, None),
+    ] {
+        let previous = RawValue::from_string(format!("{{{said}{LONG}}}")).unwrap();
+        match (handed_on(&previous, version), answered) {
+            (Ok(text), Some(answered)) => {
+                let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(value["cniVersion"], answered, "{previous} in {version}");
+                assert!(text.contains(LONG.split_once(": ").unwrap().1), "{text}");
+            }
+            (Err(failure), None) => assert_eq!(failure.code.number(), 6),
+            (result, _) => panic!("{previous} in {version}: {result:?}"),
+        }
+    }
+}
+
+#[test]
+fn empty_lists_of_a_result_may_be_null() {
+    let result: PrevResult =
+        serde_json::from_str(r#"{"interfaces": null, "ips": null, "routes": null}"#).unwrap();
+    assert!(result.interfaces.is_empty() && result.ips.is_empty());
 }
 
 #[test]
