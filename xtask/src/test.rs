@@ -117,6 +117,16 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
         Part::Cli => suite(&["--package=warden"], count),
         Part::Cni => {
             let plugin = build::static_file("egress-cni", "egress-cni", "dev")?;
+            let installed = target().join("tools/bin/cnitool");
+            if ![installed.as_path(), Path::new("cnitool")]
+                .iter()
+                .any(|tool| runs(tool))
+            {
+                count.skipped += 1;
+                progress(&format!(
+                    "skipped: the chain by libcni needs cnitool: {CNITOOL}"
+                ));
+            }
             let mut command = cargo(&["test", "--quiet", "--no-fail-fast", "--package=egress-cni"]);
             counted(command.env("EGRESS_CNI_STATIC", plugin), count)
         }
@@ -151,6 +161,18 @@ fn dependencies(count: &mut Count) -> Result<()> {
     dependencies::run(&program)?;
     count.passed += 1;
     Ok(())
+}
+
+/// What puts cnitool where the test looks for it.
+const CNITOOL: &str =
+    "GOBIN=$PWD/target/tools/bin go install github.com/containernetworking/cni/cnitool@v1.3.1";
+
+/// True if the program is there.
+fn runs(program: &Path) -> bool {
+    std::process::Command::new(program)
+        .arg("--help")
+        .output()
+        .is_ok()
 }
 
 /// The runner has to be of the version of wasm-bindgen in Cargo.lock.

@@ -19,6 +19,7 @@
 mod agent;
 mod api;
 mod attack;
+mod cnitool;
 mod cost;
 mod frames;
 mod installed;
