@@ -209,7 +209,7 @@ impl Node {
             let mut answer = Vec::new();
             let code = plugin::run(
                 get,
-                config.to_string().as_bytes(),
+                &mut config.to_string().as_bytes(),
                 &mut answer,
                 &mut std::io::stderr(),
             );
