@@ -88,6 +88,9 @@ pub struct PodIdentity {
     pub service_account: String,
     /// The pod's labels.
     pub labels: BTreeMap<String, String>,
+    /// The pod's UID, for events only; empty in records of agents that did not ask for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
 }
 
 /// One direct UDP destination of a pod.

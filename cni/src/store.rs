@@ -73,6 +73,14 @@ impl Record {
             netns,
         }
     }
+
+    /// The pod's UID; empty if it is not known.
+    #[must_use]
+    pub fn uid(&self) -> String {
+        self.identity
+            .as_ref()
+            .map_or_else(String::new, |identity| identity.uid.clone())
+    }
 }
 
 /// The directory.

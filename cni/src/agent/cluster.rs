@@ -66,6 +66,8 @@ pub struct AttemptEvent {
     pub namespace: String,
     /// The pod's name.
     pub pod: String,
+    /// The pod's UID; empty if it is not known.
+    pub uid: String,
     /// One line that says what was dropped.
     pub message: String,
 }
@@ -122,6 +124,8 @@ struct Metadata {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     resource_version: String,
+    #[serde(default)]
+    uid: String,
 }
 
 #[derive(Deserialize)]
@@ -355,6 +359,7 @@ impl Cluster for ApiServer {
                 identity: PodIdentity {
                     service_account: pod.spec.service_account_name,
                     labels: pod.metadata.labels,
+                    uid: pod.metadata.uid,
                 },
             })
             .collect())
@@ -411,10 +416,11 @@ impl Cluster for ApiServer {
         let AttemptEvent {
             namespace,
             pod,
+            uid,
             message,
         } = attempt;
         let path = format!("/api/v1/namespaces/{namespace}/events");
-        let event = json!({
+        let mut event = json!({
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"generateName": "egress-warden-", "namespace": namespace},
@@ -424,6 +430,10 @@ impl Cluster for ApiServer {
             "type": "Warning",
             "source": {"component": "egress-warden-cni", "host": self.node},
         });
+        // `kubectl describe pod` asks for events by it. An empty one would be another object's.
+        if !uid.is_empty() {
+            event["involvedObject"]["uid"] = json!(uid);
+        }
         self.send("POST", &path, "application/json", &event)
     }
 }

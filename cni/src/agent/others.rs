@@ -97,18 +97,20 @@ impl<C: Cluster> Agent<C> {
             Err(error) => format!("not removed: {error}"),
         };
         let removed = outcome == "removed";
+        let uid = record.uid();
         self.tell(
             PodName {
                 namespace: attachment.namespace.clone(),
                 pod: attachment.pod.clone(),
             },
+            uid,
             format!("{what} is beyond the egress guard: {outcome}"),
         );
         removed
     }
 
     /// Once a minute and pod. An event that is lost changes nothing about the guard.
-    fn tell(&mut self, name: PodName, message: String) {
+    fn tell(&mut self, name: PodName, uid: String, message: String) {
         if self.told.contains_key(&name) {
             return;
         }
@@ -121,6 +123,7 @@ impl<C: Cluster> Agent<C> {
         let event = AttemptEvent {
             namespace,
             pod,
+            uid,
             message,
         };
         if let Err(error) = self.cluster.report(&event) {

@@ -344,7 +344,12 @@ impl Herald {
             return Ok(());
         }
         self.told.insert(pod.clone(), Instant::now());
+        let own = |record: &&Record| {
+            record.attachment.namespace == pod.namespace && record.attachment.pod == pod.pod
+        };
+        let uid = self.records.iter().find(own).map(Record::uid);
         self.server.report(&AttemptEvent {
+            uid: uid.unwrap_or_default(),
             namespace: pod.namespace,
             pod: pod.pod,
             message,

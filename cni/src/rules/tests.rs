@@ -57,6 +57,7 @@ fn identity(service_account: &str, labels: &[(&str, &str)]) -> PodIdentity {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
+        uid: String::new(),
     }
 }
 

@@ -249,9 +249,11 @@ fn requests_have_the_right_verb_path_and_body() {
     client.pods().unwrap();
     assert_eq!(stub.requests()[0].authorization, "Bearer next-token");
 
-    let attempt = AttemptEvent {
+    assert_eq!(pods[0].identity.uid, "u");
+    let mut attempt = AttemptEvent {
         namespace: "app".to_owned(),
         pod: "a".to_owned(),
+        uid: pods[0].identity.uid.clone(),
         message: "udp to 203.0.113.1 port 443 refused".to_owned(),
     };
     assert!(
@@ -270,9 +272,17 @@ fn requests_have_the_right_verb_path_and_body() {
     );
     assert_eq!(
         event.body["involvedObject"],
-        json!({"apiVersion": "v1", "kind": "Pod", "namespace": "app", "name": "a"})
+        json!({"apiVersion": "v1", "kind": "Pod", "namespace": "app", "name": "a", "uid": "u"}),
+        "by the UID `kubectl describe pod` finds it"
     );
     assert_eq!(event.body["message"], attempt.message);
+    attempt.uid.clear();
+    client.report(&attempt).unwrap();
+    assert_eq!(
+        stub.requests().pop().unwrap().body["involvedObject"],
+        json!({"apiVersion": "v1", "kind": "Pod", "namespace": "app", "name": "a"}),
+        "what is not known is left out"
+    );
 }
 
 #[test]

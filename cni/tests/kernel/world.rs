@@ -189,6 +189,7 @@ impl World {
         let identity = Some(PodIdentity {
             service_account: service_account.to_owned(),
             labels,
+            uid: String::new(),
         });
         guard
             .admit(&locked, &self.node_config(), Record { identity, ..record })
