@@ -420,20 +420,24 @@ impl Cluster for ApiServer {
             message,
         } = attempt;
         let path = format!("/api/v1/namespaces/{namespace}/events");
-        let mut event = json!({
+        let mut object =
+            json!({"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": pod});
+        // `kubectl describe pod` asks for events by it. An empty one would be no pod's.
+        if let Some(fields) = object.as_object_mut()
+            && !uid.is_empty()
+        {
+            fields.insert("uid".to_owned(), json!(uid));
+        }
+        let event = json!({
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"generateName": "egress-warden-", "namespace": namespace},
-            "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": pod},
+            "involvedObject": object,
             "reason": "EgressBypassDropped",
             "message": message,
             "type": "Warning",
             "source": {"component": "egress-warden-cni", "host": self.node},
         });
-        // `kubectl describe pod` asks for events by it. An empty one would be another object's.
-        if !uid.is_empty() {
-            event["involvedObject"]["uid"] = json!(uid);
-        }
         self.send("POST", &path, "application/json", &event)
     }
 }
