@@ -2,13 +2,14 @@
 //!
 //! These forms are weaker than the node's own guard, and each says in its header in what: they
 //! select pods by namespace, know no source check and leave the node's own addresses to the
-//! network plugin.
+//! network plugin. They were compared with what the APIs ask for, not run.
 
 use std::fmt::Write as _;
 
 use ipnet::IpNet;
 
 use crate::config::{Gateway, NodeConfig};
+use crate::rules::OVERLAY_PORTS;
 
 /// A network plugin's policy language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,10 @@ fn gateway_ports(gateway: &Gateway) -> Vec<(u16, u16)> {
 fn network_policy(config: &NodeConfig, namespace: &str) -> String {
     let mut text = format!(
         "# Weaker than the node's guard: a pod's own node stays reachable, DNS is allowed to any\n\
-         # pod labelled k8s-app=kube-dns, every port of the gateway is open, nothing is counted.\n\
+         # pod labelled k8s-app=kube-dns, every port of the gateway is open, nothing is counted, and\n\
+         # what becomes of other protocols than TCP, UDP and SCTP (IP in IP, GRE, ESP) is left to the\n\
+         # network plugin. Policies add up: another one in the namespace opens what this one closes.\n\
+         # UDP exceptions are not in it: they stay closed.\n\
          apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
          metadata: {{name: egress-warden, namespace: {namespace}}}\n\
          spec:\n  podSelector: {{}}\n  policyTypes: [Egress]\n  egress:\n"
@@ -58,9 +62,9 @@ fn network_policy(config: &NodeConfig, namespace: &str) -> String {
     for network in &config.cluster_networks {
         let _ = writeln!(text, "  - to: [{{ipBlock: {{cidr: \"{network}\"}}}}]");
         let _ = writeln!(text, "    ports:");
-        // Everything but DNS to other resolvers; a NetworkPolicy has no deny.
-        for (start, end) in [(1, 52), (54, 852), (854, 65535)] {
-            for protocol in ["TCP", "UDP"] {
+        // Everything but DNS to other resolvers and overlays; a NetworkPolicy has no deny.
+        for (protocol, closed) in [("TCP", &[][..]), ("UDP", &OVERLAY_PORTS)] {
+            for (start, end) in all_but([&[53, 853], closed].concat()) {
                 let _ = writeln!(
                     text,
                     "    - {{protocol: {protocol}, port: {start}, endPort: {end}}}"
@@ -91,6 +95,38 @@ fn network_policy(config: &NodeConfig, namespace: &str) -> String {
     text
 }
 
+/// The ranges between `closed` ports.
+fn all_but(mut closed: Vec<u16>) -> Vec<(u16, u16)> {
+    closed.sort_unstable();
+    let mut start = 1;
+    let mut ranges = Vec::new();
+    for port in closed {
+        if start < port {
+            ranges.push((start, port - 1));
+        }
+        start = port + 1;
+    }
+    ranges.push((start, u16::MAX));
+    ranges
+}
+
+/// Pods outside of `namespaces`, as Cilium's expressions. `NotIn` alone also holds for what has
+/// no namespace, the whole world among it: Cilium asks for a namespace itself only where a
+/// selector does not name that label (`getEndpointSelector` in its `cilium.io/utils`).
+fn pods_outside(namespaces: &[String]) -> String {
+    const KEY: &str = "k8s:io.kubernetes.pod.namespace";
+    let mut text = format!("[{{key: {KEY}, operator: Exists}}");
+    // `NotIn` nothing is refused.
+    if !namespaces.is_empty() {
+        let _ = write!(
+            text,
+            ", {{key: {KEY}, operator: NotIn, values: [{}]}}",
+            namespaces.join(", ")
+        );
+    }
+    text + "]"
+}
+
 fn cilium(config: &NodeConfig) -> String {
     let exempt: Vec<String> = config
         .exempt_namespaces
@@ -100,13 +136,16 @@ fn cilium(config: &NodeConfig) -> String {
         .collect();
     let mut text = format!(
         "# Weaker than the node's guard: the gateway's namespace is exempt as a whole and needs a\n\
-         # policy of its own; identities follow labels, which tenants of a namespace choose.\n\
+         # policy of its own; identities follow labels, which tenants of a namespace choose; every\n\
+         # port of other pods is open, so also a resolver or the end of a tunnel (VXLAN, Geneve) that\n\
+         # a tenant runs there, and every port of the API server.\n\
+         # `reach` and UDP exceptions are not in it: they stay closed.\n\
          apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {{name: egress-warden}}\nspec:\n  \
-         endpointSelector:\n    matchExpressions:\n    - {{key: k8s:io.kubernetes.pod.namespace, operator: NotIn, values: [{}]}}\n  egress:\n  \
+         endpointSelector: {{matchExpressions: {}}}\n  egress:\n  \
          - toEndpoints: [{{matchLabels: {{k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}}}}]\n    \
          toPorts: [{{ports: [{{port: \"53\", protocol: ANY}}]}}]\n  \
          - toEntities: [kube-apiserver]\n",
-        exempt.join(", ")
+        pods_outside(&exempt)
     );
     if let Some(gateway) = &config.gateway {
         let ports: Vec<String> = gateway_ports(gateway)
@@ -120,17 +159,17 @@ fn cilium(config: &NodeConfig) -> String {
             ports.join(", ")
         );
     }
+    let of_gateway: Vec<String> = config
+        .gateway
+        .iter()
+        .map(|gateway| format!("\"{}\"", gateway.namespace))
+        .collect();
     let _ = writeln!(
         text,
-        "  - toEndpoints:\n    - matchExpressions:\n      - {{key: k8s:io.kubernetes.pod.namespace, operator: NotIn, values: [{}]}}\n  \
+        "  - toEndpoints: [{{matchExpressions: {}}}]\n  \
          egressDeny:\n  - toEntities: [all]\n    toPorts: [{{ports: [{{port: \"853\", protocol: ANY}}]}}]\n  \
          - toCIDR: [\"169.254.169.254/32\", \"169.254.170.2/32\", \"168.63.129.16/32\", \"100.100.100.200/32\", \"fd00:ec2::254/128\"]",
-        config
-            .gateway
-            .iter()
-            .map(|gateway| format!("\"{}\"", gateway.namespace))
-            .collect::<Vec<_>>()
-            .join(", ")
+        pods_outside(&of_gateway)
     );
     text
 }
@@ -142,14 +181,24 @@ fn calico(config: &NodeConfig) -> String {
         .chain(config.gateway.iter().map(|gateway| &gateway.namespace))
         .map(|name| format!("'{name}'"))
         .collect();
+    // `not in` alone also holds for what has no namespace: the nodes' own interfaces.
+    let mut namespaces = "has(kubernetes.io/metadata.name)".to_owned();
+    if !exempt.is_empty() {
+        let _ = write!(
+            namespaces,
+            " && kubernetes.io/metadata.name not in {{ {} }}",
+            exempt.join(", ")
+        );
+    }
     let mut text = format!(
         "# Weaker than the node's guard: the gateway's namespace is exempt as a whole and needs a\n\
-         # policy of its own. Works with Calico's eBPF datapath, which the node's guard does not.\n\
+         # policy of its own; identities follow labels, which tenants of a namespace choose. Works\n\
+         # with Calico's eBPF datapath, which the node's guard does not.\n\
+         # UDP exceptions are not in it: they stay closed.\n\
          apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: egress-warden}}\nspec:\n  \
-         order: 10\n  types: [Egress]\n  namespaceSelector: kubernetes.io/metadata.name not in {{ {} }}\n  egress:\n  \
+         order: 10\n  types: [Egress]\n  namespaceSelector: {namespaces}\n  egress:\n  \
          - {{action: Deny, destination: {{nets: [\"169.254.169.254/32\", \"169.254.170.2/32\", \"168.63.129.16/32\", \"100.100.100.200/32\"]}}}}\n  \
-         - {{action: Deny, destination: {{nets: [\"fd00:ec2::254/128\"]}}}}\n",
-        exempt.join(", ")
+         - {{action: Deny, destination: {{nets: [\"fd00:ec2::254/128\"]}}}}\n"
     );
     for protocol in ["UDP", "TCP"] {
         let _ = writeln!(
@@ -183,25 +232,28 @@ fn calico(config: &NodeConfig) -> String {
             .iter()
             .map(|ports| format!("'{}'", ports.to_string().replace('-', ":")))
             .collect();
-        let _ = writeln!(
-            text,
-            "  - {{action: Allow, protocol: {}, destination: {{nets: [{}], ports: [{}]}}}}",
-            reach.protocol.nft().to_uppercase(),
-            cidrs(&reach.networks),
-            ports.join(", ")
-        );
-    }
-    for v4 in [true, false] {
-        let networks: Vec<IpNet> = config
-            .cluster_networks
-            .iter()
-            .filter(|network| network.addr().is_ipv4() == v4)
-            .copied()
-            .collect();
-        if !networks.is_empty() {
+        for (_, networks) in by_family(&reach.networks) {
             let _ = writeln!(
                 text,
-                "  - {{action: Allow, destination: {{nets: [{}]}}}}",
+                "  - {{action: Allow, protocol: {}, destination: {{nets: [{}], ports: [{}]}}}}",
+                reach.protocol.nft().to_uppercase(),
+                cidrs(&networks),
+                ports.join(", ")
+            );
+        }
+    }
+    let _ = writeln!(
+        text,
+        "  - {{action: Deny, protocol: UDP, destination: {{ports: [{}]}}}}",
+        OVERLAY_PORTS.map(|port| port.to_string()).join(", ")
+    );
+    for (version, networks) in by_family(&config.cluster_networks) {
+        let icmp = if version == 4 { "ICMP" } else { "ICMPv6" };
+        // No protocol that another node would unpack.
+        for protocol in ["TCP", "UDP", "SCTP", icmp] {
+            let _ = writeln!(
+                text,
+                "  - {{action: Allow, ipVersion: {version}, protocol: {protocol}, destination: {{nets: [{}]}}}}",
                 cidrs(&networks)
             );
         }
@@ -210,30 +262,21 @@ fn calico(config: &NodeConfig) -> String {
     text
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Golden files; `EGRESS_CNI_BLESS=1` rewrites them.
-    #[test]
-    fn every_form_of_one_configuration() {
-        let config = NodeConfig::parse("test", crate::rules::EXAMPLE).unwrap();
-        for (name, form) in [
-            ("networkpolicy.yaml", Form::NetworkPolicy),
-            ("cilium.yaml", Form::Cilium),
-            ("calico.yaml", Form::Calico),
-        ] {
-            let actual = render(&config, form, &["app1-ns".to_owned(), "app2-ns".to_owned()]);
-            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("tests/golden")
-                .join(name);
-            if std::env::var_os("EGRESS_CNI_BLESS").is_some() {
-                std::fs::write(&path, &actual).unwrap();
-            }
-            assert!(
-                std::fs::read_to_string(&path).unwrap_or_default() == actual,
-                "{name} differs"
-            );
-        }
-    }
+/// Calico refuses a rule that has networks of both families.
+fn by_family(networks: &[IpNet]) -> Vec<(u8, Vec<IpNet>)> {
+    let of = |version, v4| {
+        let of: Vec<IpNet> = networks
+            .iter()
+            .filter(|network| network.addr().is_ipv4() == v4)
+            .copied()
+            .collect();
+        (version, of)
+    };
+    let mut both = vec![of(4, true), of(6, false)];
+    both.retain(|(_, networks)| !networks.is_empty());
+    both
 }
+
+#[cfg(test)]
+#[path = "alternatives/tests.rs"]
+mod tests;

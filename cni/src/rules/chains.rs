@@ -22,7 +22,7 @@ const TARGET: &str = "@th,64,128";
 const CLUSTER_PROTOCOLS: &str = "{ tcp, udp, sctp, icmp, icmpv6 }";
 
 /// The same for overlays over UDP: VXLAN, VXLAN-GPE, Geneve, and VXLAN on Linux's own port.
-const OVERLAY_PORTS: &str = "{ 4789, 4790, 6081, 8472 }";
+pub(crate) const OVERLAY_PORTS: [u16; 4] = [4789, 4790, 6081, 8472];
 
 /// Where such messages go when they stay on the link. To a unicast address elsewhere a host
 /// would forward them like any packet. The cluster is here for neighbours on one bridge.
@@ -343,7 +343,10 @@ fn no_resolver_no_tunnel() -> Vec<String> {
     vec![
         format!("meta l4proto != {CLUSTER_PROTOCOLS} goto refuse"),
         "meta l4proto { tcp, udp } th dport { 53, 853 } goto refuse".to_owned(),
-        format!("udp dport {OVERLAY_PORTS} goto refuse"),
+        format!(
+            "udp dport {{ {} }} goto refuse",
+            OVERLAY_PORTS.map(|port| port.to_string()).join(", ")
+        ),
     ]
 }
 

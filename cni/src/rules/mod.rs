@@ -27,6 +27,7 @@ use std::net::IpAddr;
 use crate::attachment::{Attachment, Treatment, UdpGrant};
 use crate::config::NodeConfig;
 
+pub(crate) use chains::OVERLAY_PORTS;
 pub use destinations::{Endpoint, Followed};
 pub use elements::{Element, Family, elements, raw};
 pub use listing::{parse_counters, parse_listing};
