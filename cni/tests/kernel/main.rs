@@ -26,6 +26,7 @@ mod installed;
 mod lifecycle;
 mod others;
 mod packet;
+mod page;
 mod probe;
 mod sandbox;
 mod truth_table;
