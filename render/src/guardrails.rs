@@ -1,5 +1,9 @@
 //! Admission policies against the known ways around the sidecar and into the gateway.
 
+mod pods;
+#[cfg(test)]
+mod tests;
+
 use serde_json::{Value, json};
 
 use crate::NAME;
@@ -31,7 +35,8 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
             "operations": ["CREATE", "UPDATE"],
             "resources": ["pods", "pods/ephemeralcontainers"],
         }]),
-        &pod_checks(),
+        &pods::variables(),
+        &pods::checks(&install.spec.guardrails),
     );
     let istio = rendering(
         "istio",
@@ -50,6 +55,7 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
                 "resources": ["gateways"],
             },
         ]),
+        &json!([]),
         &istio_checks(install),
     );
     let guarded = json!({"namespaceSelector": {"matchExpressions": [{
@@ -79,7 +85,13 @@ fn guarded(install: &Install) -> Vec<&String> {
         .collect()
 }
 
-fn rendering(name: &str, about: &'static str, rules: &Value, checks: &[Check]) -> Object {
+fn rendering(
+    name: &str,
+    about: &'static str,
+    rules: &Value,
+    variables: &Value,
+    checks: &[Check],
+) -> Object {
     let validations: Vec<_> = checks
         .iter()
         .map(|check| json!({"expression": check.expression, "message": check.message}))
@@ -93,7 +105,7 @@ fn rendering(name: &str, about: &'static str, rules: &Value, checks: &[Check]) -
             // An expression that cannot be evaluated refuses.
             "failurePolicy": "Fail",
             "matchConstraints": {"resourceRules": rules},
-            "variables": variables(name),
+            "variables": variables,
             "validations": validations,
         }}),
     )
@@ -111,94 +123,6 @@ fn binding(name: &str, selector: &Value) -> Object {
             "matchResources": selector,
         }}),
     )
-}
-
-fn variables(name: &str) -> Value {
-    if name != "pods" {
-        return json!([]);
-    }
-    let of = |field: &str| format!("(has(object.spec.{field}) ? object.spec.{field} : [])");
-    // The sidecar's own containers are Istio's: they come from the injector and set up capture.
-    json!([
-        {
-            "name": "annotations",
-            "expression": "has(object.metadata.annotations) ? object.metadata.annotations : {}",
-        },
-        {
-            "name": "labels",
-            "expression": "has(object.metadata.labels) ? object.metadata.labels : {}",
-        },
-        {
-            "name": "applications",
-            "expression": format!(
-                "({} + {} + {}).filter(c, !(c.name in ['istio-proxy', 'istio-init', \
-                 'istio-validation']))",
-                of("containers"), of("initContainers"), of("ephemeralContainers"),
-            ),
-        },
-    ])
-}
-
-const ANNOTATIONS: [&str; 8] = [
-    "traffic.sidecar.istio.io/excludeOutboundPorts",
-    "traffic.sidecar.istio.io/excludeOutboundIPRanges",
-    "traffic.sidecar.istio.io/includeOutboundPorts",
-    "traffic.sidecar.istio.io/includeOutboundIPRanges",
-    "traffic.sidecar.istio.io/excludeInterfaces",
-    "traffic.sidecar.istio.io/kubevirtInterfaces",
-    "sidecar.istio.io/interceptionMode",
-    "sidecar.istio.io/bootstrapOverride",
-];
-
-fn pod_checks() -> Vec<Check> {
-    let excluded = ANNOTATIONS.map(|key| format!("'{key}'")).join(", ");
-    vec![
-        check(
-            format!("![{excluded}].exists(key, key in variables.annotations)"),
-            "annotations that change what the sidecar captures are not allowed here",
-        ),
-        check(
-            "!('sidecar.istio.io/inject' in variables.annotations) || \
-             variables.annotations['sidecar.istio.io/inject'] != 'false'",
-            "a pod without a sidecar has no way out; sidecar.istio.io/inject must not be false",
-        ),
-        check(
-            "!('sidecar.istio.io/inject' in variables.labels) || \
-             variables.labels['sidecar.istio.io/inject'] != 'false'",
-            "a pod without a sidecar has no way out; sidecar.istio.io/inject must not be false",
-        ),
-        check(
-            "!has(object.spec.hostNetwork) || !object.spec.hostNetwork",
-            "hostNetwork pods are not redirected to a sidecar and not guarded",
-        ),
-        check(
-            "!has(object.spec.securityContext) || \
-             ((!has(object.spec.securityContext.runAsUser) || \
-             object.spec.securityContext.runAsUser != 1337) && \
-             (!has(object.spec.securityContext.runAsGroup) || \
-             object.spec.securityContext.runAsGroup != 1337))",
-            "user and group 1337 are the sidecar's: what they send is not redirected",
-        ),
-        check(
-            "variables.applications.all(c, !has(c.securityContext) || \
-             ((!has(c.securityContext.runAsUser) || c.securityContext.runAsUser != 1337) && \
-             (!has(c.securityContext.runAsGroup) || c.securityContext.runAsGroup != 1337)))",
-            "user and group 1337 are the sidecar's: what they send is not redirected",
-        ),
-        check(
-            "variables.applications.all(c, !has(c.securityContext) || \
-             !has(c.securityContext.privileged) || !c.securityContext.privileged)",
-            "a privileged container can undo the redirection to the sidecar",
-        ),
-        check(
-            "variables.applications.all(c, !has(c.securityContext) || \
-             !has(c.securityContext.capabilities) || !has(c.securityContext.capabilities.add) || \
-             !c.securityContext.capabilities.add.exists(name, name.upperAscii() in \
-             ['NET_ADMIN', 'NET_RAW', 'CAP_NET_ADMIN', 'CAP_NET_RAW', 'SYS_ADMIN', \
-             'CAP_SYS_ADMIN', 'ALL']))",
-            "NET_ADMIN, NET_RAW and SYS_ADMIN can undo the redirection to the sidecar",
-        ),
-    ]
 }
 
 fn istio_checks(install: &Install) -> Vec<Check> {

@@ -393,12 +393,40 @@ impl Default for Cluster {
 }
 
 /// Admission policies.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Guardrails {
     /// Namespaces beside the system's that they do not hold for.
     #[serde(default)]
     pub exempt_namespaces: Vec<String>,
+    /// Images, without tag and digest, of the containers that the injector makes.
+    #[serde(default = "proxy_images")]
+    pub proxy_images: Vec<String>,
+    /// Whether the mesh redirects by Istio's CNI plugin, which passes over pods that have a
+    /// container named `istio-init`.
+    #[serde(default)]
+    pub istio_cni: bool,
+}
+
+impl Default for Guardrails {
+    fn default() -> Self {
+        Self {
+            exempt_namespaces: Vec::new(),
+            proxy_images: proxy_images(),
+            istio_cni: false,
+        }
+    }
+}
+
+/// Where Istio publishes its proxy.
+fn proxy_images() -> Vec<String> {
+    [
+        "docker.io/istio",
+        "gcr.io/istio-release",
+        "registry.istio.io/release",
+    ]
+    .map(|hub| format!("{hub}/proxyv2"))
+    .to_vec()
 }
 
 impl Install {
@@ -469,6 +497,13 @@ impl Install {
                 "a tag can be moved: state the digest (`warden package` prints it)",
             ),
             None => {}
+        }
+        let images = &spec.guardrails.proxy_images;
+        if images.is_empty() || !images.iter().all(|image| is_image(image)) {
+            wrong(
+                "spec.guardrails.proxyImages",
+                "expected images as `REGISTRY/NAME`, in full, without tag and digest",
+            );
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
         let folder = &spec.gateway.secrets;
@@ -587,6 +622,20 @@ fn is_sha256(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// `REGISTRY/PATH/NAME`, as Kubernetes has it in a pod. It goes into an expression.
+fn is_image(text: &str) -> bool {
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_');
+    let name = |name: &str| !name.is_empty() && name.bytes().all(inner);
+    let Some((registry, path)) = text.split_once('/') else {
+        return false;
+    };
+    let (host, port) = registry.split_once(':').unwrap_or((registry, "443"));
+    (host.contains('.') || host == "localhost" || registry.contains(':'))
+        && name(host)
+        && port.parse::<u16>().is_ok()
+        && path.split('/').all(name)
 }
 
 fn is_dns_label(text: &str) -> bool {

@@ -1,0 +1,169 @@
+//! The admission policies, evaluated: the rendered ones and the CNI plugin's, by an implementation
+//! of CEL, against tables of objects. The API server's own evaluation is not run.
+
+mod cel;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::install::{Guardrails, Install};
+use cel::Admission;
+
+const INSTALL: &str = include_str!("../../../istio/reference/install.yaml");
+const POLICY: &str = include_str!("../../../cases/policies/reference.yaml");
+const CNI: &str = include_str!("../../../cni/deploy/admission.yaml");
+
+/// A table: what is asked for, and why it is refused, if it is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    /// Parts that the rows name.
+    #[serde(rename = "parts")]
+    _parts: Value,
+    cases: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    case: String,
+    object: Value,
+    #[serde(default)]
+    before: Value,
+    #[serde(default)]
+    user: String,
+    /// Messages in the order of the policy. One whose expression cannot be evaluated is refused
+    /// too, and begins with `cannot be evaluated: `.
+    #[serde(default)]
+    refused: Vec<String>,
+}
+
+fn holds(policy: &Value, table: &str) {
+    let admission = Admission::new(policy);
+    let table: Table = serde_saphyr::from_str(table).unwrap();
+    let mut alone = vec![false; admission.len()];
+    let mut wrong = Vec::new();
+    for case in &table.cases {
+        let request = json!({"userInfo": {"username": case.user}});
+        let refusals = admission.judge(&case.object, &case.before, &request);
+        let messages: Vec<_> = refusals.iter().map(|(_, message)| message).collect();
+        if messages != case.refused.iter().collect::<Vec<_>>() {
+            wrong.push(format!("{}: {messages:?}", case.case));
+        }
+        if let [(index, _)] = refusals[..] {
+            alone[index] = true;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let untested: Vec<_> = (0..alone.len()).filter(|&index| !alone[index]).collect();
+    assert!(
+        untested.is_empty(),
+        "no case is refused by these alone: {untested:?}"
+    );
+}
+
+fn rendered(name: &str, change: impl FnOnce(&mut Guardrails)) -> Value {
+    let mut install = Install::read(INSTALL).unwrap();
+    change(&mut install.spec.guardrails);
+    let policy = serde_saphyr::from_str(POLICY).unwrap();
+    let rendered = crate::render(&install, &[policy]).unwrap();
+    let found = rendered
+        .objects()
+        .iter()
+        .find(|object| object.kind() == "ValidatingAdmissionPolicy" && object.name() == name);
+    found.unwrap().manifest().clone()
+}
+
+fn cni(name: &str) -> Value {
+    CNI.split("\n---\n")
+        .map(|document| serde_saphyr::from_str::<Value>(document).unwrap())
+        .find(|object| {
+            object["kind"] == "ValidatingAdmissionPolicy" && object["metadata"]["name"] == name
+        })
+        .unwrap()
+}
+
+#[test]
+fn pods_that_go_around_their_sidecar_are_refused() {
+    let policy = rendered("egress-warden-pods", |_| ());
+    holds(&policy, include_str!("tests/pods.yaml"));
+}
+
+/// Where Istio's CNI plugin redirects, nothing may be named `istio-init`.
+#[test]
+fn pods_that_the_cni_plugin_of_istio_passes_over_are_refused() {
+    let policy = rendered("egress-warden-pods", |guardrails| {
+        guardrails.istio_cni = true;
+    });
+    let table = include_str!("tests/pods.yaml");
+    let table: Table = serde_saphyr::from_str(table).unwrap();
+    let find = |name: &str| table.cases.iter().find(|case| case.case == name).unwrap();
+    let admission = Admission::new(&policy);
+    let judge = |case: &Row| admission.judge(&case.object, &Value::Null, &json!({}));
+    assert!(judge(find("injected, with Istio's CNI plugin")).is_empty());
+    let refused = judge(find("injected, with istio-init"));
+    assert!(refused[0].1.contains("named istio-init"), "{refused:?}");
+}
+
+#[test]
+fn istio_objects_that_open_the_gateway_are_refused() {
+    let policy = rendered("egress-warden-istio", |_| ());
+    holds(&policy, include_str!("tests/istio.yaml"));
+}
+
+#[test]
+fn pods_that_the_guard_cannot_hold_are_refused() {
+    holds(
+        &cni("egress-warden-cni-pods"),
+        include_str!("tests/cni-pods.yaml"),
+    );
+}
+
+#[test]
+fn the_agent_changes_its_taint_and_nothing_else() {
+    holds(
+        &cni("egress-warden-cni-agent"),
+        include_str!("tests/cni-agent.yaml"),
+    );
+}
+
+/// One would replace the other in a cluster that has both.
+#[test]
+fn the_two_installations_share_no_name() {
+    for name in ["egress-warden-pods", "egress-warden-istio"] {
+        assert!(!CNI.contains(&format!("name: {name}}}")), "{name}");
+    }
+}
+
+#[test]
+fn images_of_the_proxy_are_read_strictly() {
+    let accepts = |images: &[&str]| {
+        let mut install = Install::read(INSTALL).unwrap();
+        install.spec.guardrails.proxy_images = images.iter().map(|&image| image.into()).collect();
+        install.check().is_empty()
+    };
+    for image in [
+        "docker.io/istio/proxyv2",
+        "registry.example:5000/mirror/istio/proxyv2",
+        "localhost/proxyv2",
+    ] {
+        assert!(accepts(&[image]), "{image}");
+    }
+    for image in [
+        "",
+        "proxyv2",
+        "istio/proxyv2",
+        "docker.io/",
+        "docker.io/istio/proxyv2:1.29.0",
+        "docker.io/istio/proxyv2@sha256",
+        "docker.io//proxyv2",
+        "docker.io/istio/proxyv2/",
+        "docker.io/istio/Proxyv2",
+        "docker.io/istio/*",
+        "docker.io/x') || c.image.startsWith('",
+        "registry.example:port/proxyv2",
+    ] {
+        assert!(!accepts(&[image]), "{image}");
+    }
+    assert!(!accepts(&[]));
+}
