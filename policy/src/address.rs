@@ -117,6 +117,17 @@ pub fn special(address: IpAddr) -> Option<Special> {
     }
 }
 
+/// The IPv4 address that the well-known NAT64 prefix carries (RFC 6052 §2.1). Behind a translator
+/// that is where the connection ends, so a Deny of an IPv4 network is about it too.
+#[must_use]
+pub fn behind_nat64(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(v6) = address else { return None };
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => embedded_v4(v6).map(IpAddr::V4),
+        _ => None,
+    }
+}
+
 fn special_v4(v4: Ipv4Addr) -> Option<Special> {
     let [a, b, c, _] = v4.octets();
     match (a, b, c) {

@@ -12,6 +12,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../cases/address-check-none.yaml"),
     ),
     (
+        "address-check-private",
+        include_str!("../../cases/address-check-private.yaml"),
+    ),
+    (
         "address-check-unstated",
         include_str!("../../cases/address-check-unstated.yaml"),
     ),

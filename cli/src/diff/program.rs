@@ -1,5 +1,6 @@
 //! Policies as lists of entries over classes: who and what an entry takes, and what then.
 
+use egress_policy::address::behind_nat64;
 use egress_policy::facts::Protocol;
 use egress_policy::model::{
     DefaultAction, From, LabelOperator, Mode, Place, Policy, Rule, RuleAction, Source, TierDefault,
@@ -308,9 +309,12 @@ impl<'p> Compiler<'_> {
                 if !deny {
                     cond.push((Dim::Name, self.universe.named(false)));
                 }
+                // A Deny is about the IPv4 address behind a NAT64 form too.
+                let translated =
+                    |address| deny && behind_nat64(address).is_some_and(|v4| networks.contains(v4));
                 let inside = self
                     .universe
-                    .addresses(|atom| networks.contains(atom.first));
+                    .addresses(|atom| networks.contains(atom.first) || translated(atom.first));
                 cond.push((Dim::Address, inside));
             }
         }

@@ -223,6 +223,7 @@ fn universe() -> Vec<Situation> {
         "10.0.0.1",
         "203.0.113.1",
         "203.0.113.9",
+        "64:ff9b::cb00:7101",
         "2001:db8::1",
     ] {
         destinations.push((None, ip(address)));

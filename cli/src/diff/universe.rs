@@ -295,6 +295,17 @@ fn address_atoms(networks: &[&Networks]) -> Vec<AddressAtom> {
     for network in listed.chain(borders) {
         cut(network.network(), network.broadcast());
     }
+    // Listed IPv4 networks again, in the NAT64 form by which a Deny matches them too.
+    for network in networks
+        .iter()
+        .flat_map(|one| one.networks.iter().chain(&one.except))
+    {
+        if let ipnet::IpNet::V4(network) = network {
+            let nat64 = 0x0064_ff9b_u128 << 96;
+            v6.insert(nat64 + u128::from(network.network().to_bits()));
+            v6.insert(nat64 + u128::from(network.broadcast().to_bits()) + 1);
+        }
+    }
     // The special IPv4 ranges again, inside the forms of IPv6 that carry an IPv4 address.
     for text in SPECIAL_V4 {
         let Ok(network) = text.parse::<ipnet::Ipv4Net>() else {

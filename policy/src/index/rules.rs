@@ -11,6 +11,7 @@ use super::networks::NetworkIndex;
 use super::pool::{Distinct, Numbers, Pool, Slice};
 use super::strings::{StrId, Strings};
 use super::truth::Truth;
+use crate::address::behind_nat64;
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{Mode, TierDefault};
 use crate::name::canonical;
@@ -225,6 +226,9 @@ pub(super) struct Seen<'f> {
     pub(super) address: Fact<IpAddr>,
     /// Classes that the name and the address are in.
     pub(super) classes: SmallVec<[ClassId; 12]>,
+    /// The IPv4 address behind a NAT64 form, and its classes, which only a Deny looks at.
+    translated: Option<IpAddr>,
+    pub(super) translated_classes: SmallVec<[ClassId; 4]>,
     method: Fact<StrId>,
     is_connect: Fact<bool>,
     upgrade: Fact<Option<StrId>>,
@@ -279,6 +283,12 @@ impl Store {
         if let Fact::Known(address) = address {
             self.networks.matches(address, |class| classes.push(class));
         }
+        let translated = address.known().and_then(behind_nat64);
+        let mut translated_classes = SmallVec::new();
+        if let Some(v4) = translated {
+            self.networks
+                .matches(v4, |class| translated_classes.push(class));
+        }
         let http = facts.protocol == Protocol::Http;
         let method = if http {
             facts.request.method
@@ -291,6 +301,8 @@ impl Store {
             claims,
             address,
             classes,
+            translated,
+            translated_classes,
             method: method.map(|method| strings.known(method)),
             is_connect: method.map(|method| method == "CONNECT"),
             upgrade: facts
@@ -426,22 +438,27 @@ impl Store {
         let name = seen.facts.destination.name;
         match place {
             Place::Anywhere => Truth::True,
-            Place::Names(classes) => {
-                Truth::on(name, |name| name.is_some() && self.in_one_of(classes, seen))
-            }
+            Place::Names(classes) => Truth::on(name, |name| {
+                name.is_some() && self.in_one_of(classes, &seen.classes)
+            }),
             Place::Networks(classes, except) => {
                 let nameless = if denies {
                     Truth::True
                 } else {
                     Truth::on(name, |name| name.is_none())
                 };
+                let excepted = |address: IpAddr| {
+                    let except = self.exceptions.get(except);
+                    except.iter().any(|net| net.contains(&address))
+                };
                 let inside = Truth::on(seen.address, |address| {
-                    self.in_one_of(classes, seen)
-                        && !self
-                            .exceptions
-                            .get(except)
-                            .iter()
-                            .any(|net| net.contains(&address))
+                    let translated = || {
+                        seen.translated.is_some_and(|v4| {
+                            self.in_one_of(classes, &seen.translated_classes) && !excepted(v4)
+                        })
+                    };
+                    self.in_one_of(classes, &seen.classes) && !excepted(address)
+                        || denies && translated()
                 });
                 nameless.and(inside)
             }
@@ -449,10 +466,9 @@ impl Store {
     }
 
     /// Class lists are sorted; a destination is in few classes.
-    fn in_one_of(&self, classes: Slice<ClassId>, seen: &Seen<'_>) -> bool {
+    fn in_one_of(&self, classes: Slice<ClassId>, seen: &[ClassId]) -> bool {
         let classes = self.classes.get(classes);
-        seen.classes
-            .iter()
+        seen.iter()
             .any(|class| classes.binary_search(class).is_ok())
     }
 

@@ -421,6 +421,10 @@ impl<'p> Walk<'p, '_> {
     /// An end that opens, under the guard over the addresses that names lead to.
     fn open(&self, action: Actions, code: Code, exempt: Truth) -> Ending {
         match self.seen.facts.destination.name {
+            // Where nobody says what becomes of resolved addresses, `allowPrivate` does not help either.
+            Fact::Known(Some(_)) if self.settings.address_check == AddressCheck::Unstated => {
+                Ending::deny(Code::AddressUnchecked)
+            }
             Fact::Known(Some(_)) => {
                 Ending::either(exempt, Ending::only(action, code), self.guard(action, code))
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::address::behind_nat64;
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{From, LabelOperator, Place, Rule, RuleAction, Source, To};
 use crate::name::canonical;
@@ -271,7 +272,9 @@ fn on_to(to: &To, facts: &Facts<'_>, deny: bool) -> Vec<Checked> {
                 on_fact(name, |name| name.is_none())
             };
             let inside = on_fact(facts.destination.address, |ip| {
-                networks.contains(canonical(ip))
+                let ip = canonical(ip);
+                networks.contains(ip)
+                    || deny && behind_nat64(ip).is_some_and(|v4| networks.contains(v4))
             });
             check(Condition::Address, nameless.and(inside));
         }

@@ -432,6 +432,11 @@ impl<'p> Layout<'p, '_> {
     fn open(&self, action: Action<'p>, code: Code, exempt: Truth) -> Ending<'p> {
         let opened = Ending::only(action, code);
         match self.facts.destination.name {
+            // "Names are denied": where nobody says what becomes of resolved addresses, `allowPrivate`
+            // does not help either.
+            Fact::Known(Some(_)) if self.settings.address_check == AddressCheck::Unstated => {
+                self.guard(action, code)
+            }
             Fact::Known(Some(_)) => {
                 let guarded = self.guard(action, code);
                 Ending::either(exempt, opened, guarded)

@@ -143,6 +143,7 @@ static ADDRESSES: LazyLock<Vec<IpAddr>> = LazyLock::new(|| {
         "2001:db8::2",
         "64:ff9b::a01:203",
         "64:ff9b::c000:201",
+        "64:ff9b::cb00:7107",
         "::ffff:10.1.2.3",
         "::ffff:203.0.113.7",
         "fd00::1",
