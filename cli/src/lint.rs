@@ -1,6 +1,7 @@
 //! What is allowed but probably not meant, or not safe to rest on.
 
 mod codes;
+mod covers;
 mod reach;
 mod rules;
 
@@ -64,16 +65,16 @@ pub(crate) struct Findings {
 impl Findings {
     /// Notes a finding at a path of the policy.
     fn add(&mut self, lint: Lint, path: &FieldPath, message: String) {
-        self.add_related(lint, path, message, None);
+        self.add_related(lint, path, message, &[]);
     }
 
-    /// The same, with another place in the same policy.
+    /// The same, with other places in the same policy.
     fn add_related(
         &mut self,
         lint: Lint,
         path: &FieldPath,
         message: String,
-        related: Option<(&FieldPath, &str)>,
+        related: &[(FieldPath, &str)],
     ) {
         let Some(unit) = &self.unit else { return };
         let place = |path: &FieldPath| {
@@ -81,8 +82,10 @@ impl Findings {
             let source = std::sync::Arc::clone(source);
             Place { source, span }
         };
-        let related = related.map(|(path, label)| (place(path), label.to_owned()));
-        let related = related.into_iter().collect();
+        let related = related.iter();
+        let related = related
+            .map(|(path, label)| (place(path), (*label).to_owned()))
+            .collect();
         self.place(lint, place(path), path.to_string(), message, related);
     }
 
@@ -127,6 +130,14 @@ impl Findings {
             related,
         });
     }
+}
+
+/// The path of a field of a tier.
+fn tier_path(tier: usize, field: &str) -> FieldPath {
+    let root = At::root();
+    let spec = root.field("spec");
+    let tiers = spec.field("tiers");
+    tiers.index(tier).field(field).path()
 }
 
 /// The path of a rule, and of one field in it where `field` is not empty.
@@ -197,7 +208,7 @@ fn duplicate_destinations(unit: &Unit, found: &mut Findings) {
                 Lint::DuplicateDestination,
                 &destinations.field(name).path(),
                 message,
-                Some((&other, "the first")),
+                &[(other, "the first")],
             );
         } else {
             seen.insert(meaning, name);

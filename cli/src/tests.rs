@@ -5,6 +5,7 @@ mod check;
 mod diagnostics;
 mod explain;
 mod fuzz;
+mod hidden;
 mod large;
 mod layers;
 mod lists;

@@ -5,16 +5,12 @@
 
 use std::collections::HashMap;
 
-use egress_policy::facts::Protocol;
-use egress_policy::model::{
-    From, LabelExpression, LabelOperator, Mode, Networks, Place, Policy, Rule, RuleAction, Source,
-    TierDefault, To,
-};
-use egress_policy::name::{Name, NamePattern};
-use egress_policy::port::PortSet;
+use egress_policy::defect::FieldPath;
+use egress_policy::model::{Mode, Place, Policy, Rule, RuleAction, Source, Tier, TierDefault, To};
 use ipnet::IpNet;
 
-use super::{Findings, Lint, rule_path};
+use super::covers::{Rest, covers};
+use super::{Findings, Lint, rule_path, tier_path};
 use crate::satisfy::{destinations, sources};
 
 /// Most earlier alternatives under one key that are compared.
@@ -33,45 +29,40 @@ enum Key {
     Network(IpNet),
 }
 
+/// One element of a rule's `from` with one of its `to`.
 #[derive(Clone, Copy)]
-struct Alternative<'p> {
-    rule: &'p Rule,
-    source: Option<&'p Source>,
-    to: Option<&'p To>,
+pub(super) struct Alternative<'p> {
+    pub(super) rule: &'p Rule,
+    pub(super) source: Option<&'p Source>,
+    pub(super) to: Option<&'p To>,
     tier: usize,
     index: usize,
 }
 
+/// An earlier alternative that covers a later one, and what it leaves of it.
+type Hiding<'p> = (Alternative<'p>, Rest);
+
 pub(super) fn lint(policy: &Policy, found: &mut Findings) {
+    let plaintext = policy.head.allow_plaintext;
     let mut earlier = Earlier::default();
-    let mut closed = false;
+    let mut closed = None;
     for (t, tier) in policy.tiers.iter().enumerate() {
         let mut within = Earlier::default();
         for (r, rule) in tier.rules.iter().enumerate() {
-            let shadow = tier.mode == Mode::Shadow || rule.mode == Mode::Shadow;
-            if closed {
-                let message = format!("`{}` comes after a tier that denies all", rule.name);
-                found.add(Lint::UnreachableRule, &rule_path(t, r, "name"), message);
+            if let Some((by, closing)) = closed {
+                behind(found, (t, r, rule), (by, closing));
                 continue;
             }
             let alternatives = alternatives(rule, t, r);
-            let hiding: Vec<Option<Alternative<'_>>> = alternatives
-                .iter()
-                .map(|later| earlier.covering(later).or_else(|| within.covering(later)))
-                .collect();
-            if let Some(Some(first)) = hiding.first()
-                && hiding.iter().all(Option::is_some)
-            {
-                let message = format!("`{}` hides `{}`", first.rule.name, rule.name);
-                let other = rule_path(first.tier, first.index, "name");
-                found.add_related(
-                    Lint::UnreachableRule,
-                    &rule_path(t, r, "name"),
-                    message,
-                    Some((&other, "this rule matches all of it first")),
-                );
+            let covering = |later| {
+                let before = earlier.covering(later, plaintext);
+                before.or_else(|| within.covering(later, plaintext))
+            };
+            let hiding: Option<Vec<Hiding<'_>>> = alternatives.iter().map(covering).collect();
+            if let Some(hiding) = hiding {
+                hidden(found, (t, r, rule), &hiding);
             }
-            if shadow {
+            if tier.mode == Mode::Shadow || rule.mode == Mode::Shadow {
                 continue;
             }
             for alternative in alternatives {
@@ -83,8 +74,56 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
                 }
             }
         }
-        closed |= tier.default == TierDefault::Deny && tier.mode == Mode::Enforce;
+        if closed.is_none() && closes(tier) {
+            closed = Some((t, tier));
+        }
     }
+}
+
+/// Nothing gets to the tiers behind: what a rule passes on would.
+fn closes(tier: &Tier) -> bool {
+    tier.default == TierDefault::Deny
+        && tier.mode == Mode::Enforce
+        && tier
+            .rules
+            .iter()
+            .all(|rule| rule.action != RuleAction::Pass)
+}
+
+fn behind(found: &mut Findings, (t, r, rule): (usize, usize, &Rule), (by, tier): (usize, &Tier)) {
+    let message = format!(
+        "tier `{}` hides `{}`: it denies what its own rules leave",
+        tier.name, rule.name
+    );
+    let related = [(tier_path(by, "default"), "nothing gets past this")];
+    let path = rule_path(t, r, "name");
+    found.add_related(Lint::UnreachableRule, &path, message, &related);
+}
+
+fn hidden(found: &mut Findings, (t, r, rule): (usize, usize, &Rule), hiding: &[Hiding<'_>]) {
+    let mut names: Vec<String> = Vec::new();
+    let mut related: Vec<(FieldPath, &str)> = Vec::new();
+    for (first, _) in hiding {
+        let name = format!("`{}`", first.rule.name);
+        if !names.contains(&name) {
+            names.push(name);
+            let path = rule_path(first.tier, first.index, "name");
+            related.push((path, "this rule matches some of it first"));
+        }
+    }
+    if let [(_, label)] = related.as_mut_slice() {
+        *label = "this rule matches all of it first";
+    }
+    let verb = if names.len() == 1 { "hides" } else { "hide" };
+    let names = names.join(" and ");
+    let rest = if hiding.iter().any(|(_, rest)| *rest == Rest::Upgrades) {
+        ", but for CONNECT and upgrades"
+    } else {
+        ""
+    };
+    let message = format!("{names} {verb} `{}`{rest}", rule.name);
+    let path = rule_path(t, r, "name");
+    found.add_related(Lint::UnreachableRule, &path, message, &related);
 }
 
 fn alternatives(rule: &Rule, tier: usize, index: usize) -> Vec<Alternative<'_>> {
@@ -122,7 +161,7 @@ impl<'p> Earlier<'p> {
     }
 
     /// An earlier alternative that covers this one.
-    fn covering(&self, later: &Alternative<'p>) -> Option<Alternative<'p>> {
+    fn covering(&self, later: &Alternative<'p>, plaintext: bool) -> Option<Hiding<'p>> {
         let first = later
             .source
             .and_then(|source| source.namespaces.first())
@@ -136,9 +175,9 @@ impl<'p> Earlier<'p> {
                     .into_iter()
                     .flatten()
                     .take(MAX_COMPARED)
-                    .find(|one| covers(one, later));
-                if let Some(found) = found {
-                    return Some(*found);
+                    .find_map(|one| Some((*one, covers(one, later, plaintext)?)));
+                if found.is_some() {
+                    return found;
                 }
             }
         }
@@ -150,10 +189,21 @@ impl<'p> Earlier<'p> {
 fn keys_of(to: Option<&To>) -> Vec<Key> {
     match to.map(|to| &to.place) {
         None | Some(Place::Anywhere) => vec![Key::Anywhere],
-        Some(Place::Names(patterns)) => patterns.iter().map(|p| Key::Name(p.to_string())).collect(),
+        Some(Place::Names(patterns)) => patterns.iter().map(|p| name_key(&p.to_string())).collect(),
         Some(Place::Networks(networks)) => {
             networks.networks.iter().map(|n| Key::Network(*n)).collect()
         }
+    }
+}
+
+/// A pattern with stars inside labels is found by what stands behind the last of them.
+fn name_key(pattern: &str) -> Key {
+    match pattern.rsplit_once('*') {
+        Some((front, rest)) if !front.is_empty() || !rest.starts_with('.') => {
+            let behind = rest.split_once('.').map_or(rest, |(_, behind)| behind);
+            Key::Name(format!("?.{behind}"))
+        }
+        _ => Key::Name(pattern.to_owned()),
     }
 }
 
@@ -169,6 +219,7 @@ fn wider_keys(to: Option<&To>) -> Vec<Key> {
                 while let Some((_, parent)) = rest.split_once('.') {
                     keys.push(Key::Name(format!("*.{parent}")));
                     keys.push(Key::Name(format!("+.{parent}")));
+                    keys.push(Key::Name(format!("?.{parent}")));
                     rest = parent;
                 }
                 keys.push(Key::Name(text));
@@ -183,144 +234,4 @@ fn wider_keys(to: Option<&To>) -> Vec<Key> {
         }
     }
     keys
-}
-
-/// Whether everything that `later` matches is matched by `earlier`.
-fn covers(earlier: &Alternative<'_>, later: &Alternative<'_>) -> bool {
-    let lasts = match (earlier.rule.expires, later.rule.expires) {
-        (None, _) => true,
-        (Some(a), Some(b)) => a >= b,
-        (Some(_), None) => false,
-    };
-    lasts && covers_from(earlier, later) && covers_to(earlier, later)
-}
-
-fn covers_from(earlier: &Alternative<'_>, later: &Alternative<'_>) -> bool {
-    match (&earlier.rule.from, &later.rule.from) {
-        (From::AnyWorkload | From::Sources(_), From::Anyone)
-        | (From::Sources(_), From::AnyWorkload) => return false,
-        (From::Anyone | From::AnyWorkload, _) => return true,
-        (From::Sources(_), From::Sources(_)) => {}
-    }
-    let (Some(a), Some(b)) = (earlier.source, later.source) else {
-        return false;
-    };
-    let within = |wide: &[String], narrow: &[String]| {
-        wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|n| wide.contains(n)))
-    };
-    let accounts = a.service_accounts.is_empty()
-        || (!b.service_accounts.is_empty()
-            && b.service_accounts
-                .iter()
-                .all(|n| a.service_accounts.contains(n)));
-    within(&a.trust_domains, &b.trust_domains)
-        && within(&a.namespaces, &b.namespaces)
-        && within(&a.clusters, &b.clusters)
-        && accounts
-        && a.match_labels
-            .iter()
-            .all(|label| b.match_labels.contains(label))
-        && a.match_expressions.iter().all(|wanted| implied(wanted, b))
-}
-
-/// Whether a source's own labels make an expression true.
-fn implied(wanted: &LabelExpression, source: &Source) -> bool {
-    source.match_expressions.contains(wanted)
-        || source.match_labels.iter().any(|(key, value)| {
-            *key == wanted.key
-                && match &wanted.operator {
-                    LabelOperator::In(values) => values.contains(value),
-                    LabelOperator::NotIn(values) => !values.contains(value),
-                    LabelOperator::Exists => true,
-                    LabelOperator::DoesNotExist => false,
-                }
-        })
-}
-
-fn covers_to(earlier: &Alternative<'_>, later: &Alternative<'_>) -> bool {
-    let earlier_denies = earlier.rule.action == RuleAction::Deny;
-    let later_denies = later.rule.action == RuleAction::Deny;
-    let request =
-        |to: &To| !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty());
-    // What opens leaves CONNECT and upgrades out; what denies does not.
-    let requests_differ = !earlier_denies && later_denies;
-    let Some(a) = earlier.to else {
-        let lists_requests = later.to.is_some_and(|b| {
-            !b.upgrades.is_empty() || b.methods.iter().any(|method| method == "CONNECT")
-        });
-        let udp = later
-            .to
-            .is_some_and(|b| b.protocols.contains(&Protocol::Udp));
-        return !udp && !requests_differ && (earlier_denies || !lists_requests);
-    };
-    let Some(b) = later.to else { return false };
-    if request(a) || requests_differ || a.allow_private != b.allow_private {
-        return a == b && earlier_denies == later_denies;
-    }
-    let lists_requests =
-        !b.upgrades.is_empty() || b.methods.iter().any(|method| method == "CONNECT");
-    covers_protocols(a, b)
-        && covers_ports(&a.ports, &b.ports)
-        && (earlier_denies || !lists_requests)
-        && covers_place(&a.place, &b.place, earlier_denies, later_denies)
-}
-
-fn covers_protocols(a: &To, b: &To) -> bool {
-    match (a.protocols.is_empty(), b.protocols.is_empty()) {
-        (true, true) => true,
-        (true, false) => !b.protocols.contains(&Protocol::Udp),
-        (false, true) => [Protocol::Http, Protocol::Tls, Protocol::Tcp]
-            .iter()
-            .all(|p| a.protocols.contains(p)),
-        (false, false) => b.protocols.iter().all(|p| a.protocols.contains(p)),
-    }
-}
-
-fn covers_ports(a: &PortSet, b: &PortSet) -> bool {
-    a.is_any()
-        || (!b.is_any()
-            && b.ranges().all(|narrow| {
-                a.ranges()
-                    .any(|wide| wide.contains(narrow.start()) && wide.contains(narrow.end()))
-            }))
-}
-
-fn covers_place(a: &Place, b: &Place, earlier_denies: bool, later_denies: bool) -> bool {
-    match (a, b) {
-        (Place::Anywhere, _) => true,
-        (Place::Names(wide), Place::Names(narrow)) => narrow
-            .iter()
-            .all(|n| wide.iter().any(|w| covers_pattern(w, n))),
-        // `networks` means more in a Deny rule: the addresses behind names too.
-        (Place::Networks(wide), Place::Networks(narrow)) => {
-            (earlier_denies || !later_denies) && covers_networks(wide, narrow)
-        }
-        (Place::Names(_) | Place::Networks(_), _) => false,
-    }
-}
-
-fn covers_networks(wide: &Networks, narrow: &Networks) -> bool {
-    narrow.networks.iter().all(|n| {
-        wide.networks.iter().any(|w| w.contains(n))
-            && wide
-                .except
-                .iter()
-                .all(|hole| !(n.contains(hole) || hole.contains(n)) || narrow.except.contains(hole))
-    })
-}
-
-fn covers_pattern(wide: &NamePattern, narrow: &NamePattern) -> bool {
-    let below = |name: &Name, base: &Name| {
-        name.as_str()
-            .strip_suffix(base.as_str())
-            .is_some_and(|front| front.ends_with('.'))
-    };
-    match (wide, narrow) {
-        (wide, NamePattern::Exact(name)) => wide.matches(name),
-        (NamePattern::Suffix(base), NamePattern::Suffix(other) | NamePattern::OneBelow(other)) => {
-            base == other || below(other, base)
-        }
-        (NamePattern::OneBelow(base), NamePattern::OneBelow(other)) => base == other,
-        (wide, narrow) => wide == narrow,
-    }
 }

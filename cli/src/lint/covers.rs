@@ -1,0 +1,198 @@
+//! Whether an earlier alternative matches everything that a later one matches.
+
+use std::sync::LazyLock;
+
+use egress_policy::facts::Protocol;
+use egress_policy::model::{
+    From, LabelExpression, LabelOperator, Networks, Place, RuleAction, Source, To,
+};
+use egress_policy::name::NamePattern;
+use egress_policy::port::PortSet;
+
+use super::reach::Alternative;
+
+/// What an earlier alternative leaves of a later one that it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nothing.
+    Nothing,
+    /// CONNECT and upgrades: what opens has to list them, and a Deny covers them unasked.
+    Upgrades,
+}
+
+/// What a rule without `to` matches.
+static ANYWHERE: LazyLock<To> = LazyLock::new(|| To {
+    destination: None,
+    place: Place::Anywhere,
+    ports: PortSet::any(),
+    protocols: Vec::new(),
+    methods: Vec::new(),
+    paths: Vec::new(),
+    upgrades: Vec::new(),
+    allow_private: false,
+    tls: None,
+});
+
+/// What is left of `later` once `earlier` has been tried. `None` if it is not covered.
+/// `allowPrivate` and `tls` say what becomes of a match, not what matches.
+pub(super) fn covers(
+    earlier: &Alternative<'_>,
+    later: &Alternative<'_>,
+    plaintext: bool,
+) -> Option<Rest> {
+    let lasts = match (earlier.rule.expires, later.rule.expires) {
+        (None, _) => true,
+        (Some(a), Some(b)) => a >= b,
+        (Some(_), None) => false,
+    };
+    if !lasts || !covers_from(earlier, later, plaintext) {
+        return None;
+    }
+    let denies = |one: &Alternative<'_>| one.rule.action == RuleAction::Deny;
+    let (earlier_denies, later_denies) = (denies(earlier), denies(later));
+    let a = earlier.to.unwrap_or(&ANYWHERE);
+    let b = later.to.unwrap_or(&ANYWHERE);
+    let (wide, narrow) = (carried(a), carried(b));
+    let covered = narrow.iter().all(|protocol| wide.contains(protocol))
+        && covers_ports(&a.ports, &b.ports)
+        && covers_place(&a.place, &b.place, earlier_denies, later_denies);
+    if !covered {
+        return None;
+    }
+    if narrow.contains(&Protocol::Http) {
+        covers_request((a, earlier_denies), (b, later_denies))
+    } else {
+        Some(Rest::Nothing)
+    }
+}
+
+fn covers_from(earlier: &Alternative<'_>, later: &Alternative<'_>, plaintext: bool) -> bool {
+    match (&earlier.rule.from, &later.rule.from) {
+        // Without plaintext nobody gets to a rule without an identity.
+        (From::AnyWorkload, From::Anyone) => return !plaintext,
+        (From::Sources(_), From::Anyone | From::AnyWorkload) => return false,
+        (From::Anyone | From::AnyWorkload, _) => return true,
+        (From::Sources(_), From::Sources(_)) => {}
+    }
+    let (Some(a), Some(b)) = (earlier.source, later.source) else {
+        return false;
+    };
+    within(&a.trust_domains, &b.trust_domains)
+        && within(&a.namespaces, &b.namespaces)
+        && within(&a.clusters, &b.clusters)
+        && within(&a.service_accounts, &b.service_accounts)
+        && a.match_labels
+            .iter()
+            .all(|label| b.match_labels.contains(label))
+        && a.match_expressions.iter().all(|wanted| implied(wanted, b))
+}
+
+/// Whether a list that is everything if it is empty holds all of another one.
+fn within<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
+    wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|one| wide.contains(one)))
+}
+
+/// Whether a source's own labels make an expression true.
+fn implied(wanted: &LabelExpression, source: &Source) -> bool {
+    source.match_expressions.contains(wanted)
+        || source.match_labels.iter().any(|(key, value)| {
+            *key == wanted.key
+                && match &wanted.operator {
+                    LabelOperator::In(values) => values.contains(value),
+                    LabelOperator::NotIn(values) => !values.contains(value),
+                    LabelOperator::Exists => true,
+                    LabelOperator::DoesNotExist => false,
+                }
+        })
+}
+
+/// The protocols that an element is about.
+fn carried(to: &To) -> &[Protocol] {
+    if !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty()) {
+        &[Protocol::Http]
+    } else if to.protocols.is_empty() {
+        &[Protocol::Http, Protocol::Tls, Protocol::Tcp]
+    } else {
+        &to.protocols
+    }
+}
+
+/// `methods`, `paths` and `upgrades`, each beside whether its rule denies.
+fn covers_request(
+    (a, earlier_denies): (&To, bool),
+    (b, later_denies): (&To, bool),
+) -> Option<Rest> {
+    if !within(&a.paths, &b.paths) {
+        return None;
+    }
+    // A list that is empty covers what a Deny with one does, too, or only what is ordinary.
+    let listed = |wide: &[String], narrow: &[String], ordinary: bool| match (
+        wide.is_empty(),
+        narrow.is_empty(),
+    ) {
+        (true, _) if earlier_denies => Some(Rest::Nothing),
+        (true, true) if later_denies => Some(Rest::Upgrades),
+        (true, true) => Some(Rest::Nothing),
+        (true, false) => ordinary.then_some(Rest::Nothing),
+        (false, _) => within(wide, narrow).then_some(Rest::Nothing),
+    };
+    let no_connect = b.methods.iter().all(|method| method != "CONNECT");
+    let methods = listed(&a.methods, &b.methods, no_connect)?;
+    let upgrades = listed(&a.upgrades, &b.upgrades, false)?;
+    Some(match (methods, upgrades) {
+        (Rest::Nothing, Rest::Nothing) => Rest::Nothing,
+        _ => Rest::Upgrades,
+    })
+}
+
+fn covers_ports(a: &PortSet, b: &PortSet) -> bool {
+    a.is_any()
+        || (!b.is_any()
+            && b.ranges().all(|narrow| {
+                a.ranges()
+                    .any(|wide| wide.contains(narrow.start()) && wide.contains(narrow.end()))
+            }))
+}
+
+fn covers_place(a: &Place, b: &Place, earlier_denies: bool, later_denies: bool) -> bool {
+    match (a, b) {
+        (Place::Anywhere, _) => true,
+        (Place::Names(wide), Place::Names(narrow)) => narrow
+            .iter()
+            .all(|n| wide.iter().any(|w| covers_pattern(w, n))),
+        // `networks` means more in a Deny rule: the addresses behind names too.
+        (Place::Networks(wide), Place::Networks(narrow)) => {
+            (earlier_denies || !later_denies) && covers_networks(wide, narrow)
+        }
+        (Place::Names(_) | Place::Networks(_), _) => false,
+    }
+}
+
+fn covers_networks(wide: &Networks, narrow: &Networks) -> bool {
+    narrow.networks.iter().all(|n| {
+        wide.networks.iter().any(|w| w.contains(n))
+            && wide
+                .except
+                .iter()
+                .all(|hole| !(n.contains(hole) || hole.contains(n)) || narrow.except.contains(hole))
+    })
+}
+
+fn covers_pattern(wide: &NamePattern, narrow: &NamePattern) -> bool {
+    if wide == narrow {
+        return true;
+    }
+    if let NamePattern::Exact(name) = narrow {
+        return wide.matches(name);
+    }
+    let text = narrow.to_string();
+    // What stands in front of the wider pattern's name.
+    let front = |base: &str| text.strip_suffix(base)?.strip_suffix('.');
+    match wide {
+        NamePattern::Suffix(base) => front(base.as_str()).is_some(),
+        NamePattern::OneBelow(base) => {
+            front(base.as_str()).is_some_and(|front| front != "*" && !front.contains('.'))
+        }
+        _ => false,
+    }
+}
