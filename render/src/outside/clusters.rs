@@ -10,6 +10,10 @@ use crate::module::Place;
 use crate::object::set;
 use crate::origination::Origination;
 
+/// Names that the gateway keeps at a time, for all workloads together. Envoy's default of 1,024 is
+/// filled by one workload whose rule takes a wildcard, and further names are then answered with 503.
+const MOST_NAMES: u32 = 16_384;
+
 pub(super) fn dns_cache(install: &Install) -> Value {
     let dns = &install.spec.dns;
     let family = match dns.family {
@@ -17,7 +21,11 @@ pub(super) fn dns_cache(install: &Install) -> Value {
         Family::V4 => "V4_ONLY",
         Family::V6 => "V6_ONLY",
     };
-    let mut cache = json!({"name": "egress-warden", "dns_lookup_family": family});
+    let mut cache = json!({
+        "name": "egress-warden",
+        "dns_lookup_family": family,
+        "max_hosts": MOST_NAMES,
+    });
     if !dns.resolvers.is_empty() {
         let resolvers: Vec<_> = dns
             .resolvers
