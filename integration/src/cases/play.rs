@@ -235,7 +235,8 @@ fn request(stage: &Stage, attempt: &Attempt) -> Result<bool> {
     }
     let answer = client::request(&mut stream, method, path, &headers)?;
     match answer.map(|answer| (answer.status, answer.body)) {
-        Some((200, _)) => Ok(true),
+        // 101: an upgrade that the server took.
+        Some((101 | 200, _)) => Ok(true),
         None | Some((403, _)) => Ok(false),
         Some((status, body)) => bail!("{status} {body}"),
     }

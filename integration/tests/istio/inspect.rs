@@ -62,7 +62,7 @@ fn policy() -> Result<Value> {
 
 fn with_device() -> Result<Install> {
     let mut install = install()?;
-    install.spec.istio.version = "1.32".to_owned();
+    "1.32".clone_into(&mut install.spec.istio.version);
     let device = json!({
         "name": "dlp",
         "address": DEVICE,
