@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use egress_policy::model::Policy;
 use egress_policy::name::NamePattern;
+use egress_policy::read::KIND;
+use serde_json::{Value, json};
 
 use crate::Console;
 use crate::document::{Documents, Place, Source, to_a_labels};
 use crate::exit::{Exit, Failure};
 use crate::lists::Folder;
 use crate::load::{self, parse_strictly};
+use crate::progress::Progress;
+use crate::report::Output;
 
 /// Format policy files in place: host names in their normal form (lower case, A-labels for Unicode
 /// names, no trailing dot), no trailing white space, line feeds, one at the end. Comments, order
@@ -18,40 +22,80 @@ use crate::load::{self, parse_strictly};
 #[command(after_help = "\
 Examples:
   warden fmt policy.yaml
-  warden fmt --check policy.yaml teams/*.yaml
+  warden fmt --check policy.yaml teams/
   warden fmt - < policy.yaml")]
 pub(crate) struct Fmt {
-    /// Files, or `-` to write the result to standard output.
+    /// Files, directories (the policies in them), or `-` to write the result to standard output.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<String>,
     /// Change nothing; exit 3 if something would change.
     #[arg(long)]
     check: bool,
+    /// How to write which files changed. With `json` the text of `-` is not written.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
 }
 
 impl Fmt {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let mut exit = Exit::Ok;
-        for shown in &self.files {
-            let source = load::read_one(shown, console)?;
-            let folder = Folder::of(console.directory, source.name());
-            let before = source.text().to_owned();
-            let formatted = format(source, &folder)?;
-            let changed = formatted != before;
-            if shown == "-" && !self.check {
-                console.stdout.write_all(formatted.as_bytes())?;
-            } else if changed && self.check {
-                writeln!(console.stdout, "{shown} is not formatted")?;
-                exit = Exit::Defects;
-            } else if changed {
-                let path = console.directory.join(shown);
-                std::fs::write(path, formatted)
-                    .map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
-                writeln!(console.stdout, "{shown} formatted")?;
+        let clock = Progress::start("formatting");
+        let (mut exit, mut seen) = (Exit::Ok, Vec::new());
+        for argument in &self.files {
+            let folder = argument != "-" && console.directory.join(argument).is_dir();
+            for source in load::read_sources(argument, console)? {
+                // A folder may hold manifests of others beside the policies.
+                if folder && !holds_policy(&source)? {
+                    continue;
+                }
+                let name = source.name().to_owned();
+                let changed = self.one(argument == "-", source, console)?;
+                if changed && self.check {
+                    exit = Exit::Defects;
+                }
+                clock.report(console, &name);
+                seen.push(json!({"file": name, "changed": changed}));
             }
+        }
+        if self.output == Output::Json {
+            let files = Value::from(seen);
+            writeln!(console.stdout, "{:#}", json!({"files": files}))?;
         }
         Ok(exit)
     }
+
+    /// Formats one text. Whether it is another one now.
+    fn one(&self, stdin: bool, source: Source, console: &mut Console<'_>) -> Result<bool, Failure> {
+        let folder = Folder::of(console.directory, source.name());
+        let (before, name) = (source.text().to_owned(), source.name().to_owned());
+        let formatted = format(source, &folder)?;
+        let changed = formatted != before;
+        let human = self.output != Output::Json;
+        if stdin && !self.check {
+            if human {
+                console.stdout.write_all(formatted.as_bytes())?;
+            }
+        } else if changed && self.check {
+            if human {
+                writeln!(console.stdout, "{name} is not formatted")?;
+            }
+        } else if changed {
+            let path = console.directory.join(&name);
+            std::fs::write(path, formatted)
+                .map_err(|error| Failure::new(format!("`{name}`: {error}")))?;
+            if human {
+                writeln!(console.stdout, "{name} formatted")?;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// Whether one of the documents is a policy.
+fn holds_policy(source: &Source) -> Result<bool, Failure> {
+    let source = Arc::new(Source::new(source.name(), source.text()));
+    let documents = parse_strictly(&source)?;
+    let is_policy = |root: Place<'_>| root.field("kind").and_then(Place::text) == Some(KIND);
+    Ok(documents.roots().any(is_policy))
 }
 
 /// The formatted text.

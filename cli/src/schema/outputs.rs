@@ -21,11 +21,15 @@ pub enum Command {
     Render,
     /// `warden verify`.
     Verify,
+    /// `warden package`.
+    Package,
+    /// `warden fmt`.
+    Fmt,
 }
 
 impl Command {
     /// Every such command.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Check,
         Self::Explain,
         Self::Test,
@@ -33,6 +37,8 @@ impl Command {
         Self::Doctor,
         Self::Render,
         Self::Verify,
+        Self::Package,
+        Self::Fmt,
     ];
 
     /// Its word.
@@ -46,6 +52,8 @@ impl Command {
             Self::Doctor => "doctor",
             Self::Render => "render",
             Self::Verify => "verify",
+            Self::Package => "package",
+            Self::Fmt => "fmt",
         }
     }
 }
@@ -64,6 +72,8 @@ pub fn output_schemas() -> Value {
             "doctor": doctor(),
             "render": adopt(),
             "verify": {"anyOf": [findings(), verify()]},
+            "package": package(),
+            "fmt": fmt(),
             "diagnostic": diagnostic(),
             "place": place(),
             "list": list(),
@@ -380,6 +390,35 @@ fn adopt() -> Value {
             "objects": count("Objects read."),
             "collisions": list_of("Each collision, sorted.", &collision),
         }),
+    )
+}
+
+fn package() -> Value {
+    record(
+        "The image that was made.",
+        &json!({
+            "url": text_or_null("`oci://` and where it was pushed; null if it was not."),
+            "sha256": text("The manifest's digest, as `spec.module.sha256` states it."),
+            "policy": text_or_null("The hash of the policies in it, as `spec.module.policy` states it; null without policies."),
+            "module": text("SHA-256 of the module as it was given."),
+            "billOfMaterials": text("The digest of the manifest that refers to the image."),
+            "bytes": count("Configuration and layers together."),
+            "layout": text_or_null("Where an OCI layout was written."),
+        }),
+    )
+}
+
+fn fmt() -> Value {
+    let file = record(
+        "A file.",
+        &json!({
+            "file": text("As it was named, or `<stdin>`."),
+            "changed": flag("It is, or with `--check` would be, another text."),
+        }),
+    );
+    record(
+        "The files that were formatted.",
+        &json!({"files": list_of("Each file, in order.", &file)}),
     )
 }
 

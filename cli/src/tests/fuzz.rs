@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sha2::Digest;
 
-use super::support::{Folder, REFERENCE};
+use super::support::{Folder, MODULE, REFERENCE};
 
 const CASES: &str = include_str!("../../../cases/reference.yaml");
 const INSTALL: &str = include_str!("../../../istio/reference/install.yaml");
@@ -100,8 +100,7 @@ fn no_document_makes_a_subcommand_panic() {
     folder.write("policies/reference.yaml", REFERENCE);
     folder.write("install.yaml", INSTALL);
     folder.write("dump.json", DUMP);
-    // A module of no sections.
-    folder.write_bytes("module.wasm", b"\0asm\x01\0\0\0");
+    folder.write_bytes("module.wasm", MODULE);
     let commands = [
         "check -",
         "check - --output json",
@@ -119,21 +118,7 @@ fn no_document_makes_a_subcommand_panic() {
         "verify --gateway dump.json --install install.yaml -",
         "package --module module.wasm --layout image.tar --install install.yaml -",
     ];
-    assert_eq!(untouched(&commands), OTHERWISE);
-    let mut runner = TestRunner::new(Config {
-        cases: 200,
-        failure_persistence: None,
-        ..Config::default()
-    });
-    let which = 0..commands.len();
-    runner
-        .run(&(scrambled(REFERENCE), which), |(text, which)| {
-            let exit = folder.warden_with(commands[which], &text).exit;
-            prop_assert!(exit <= 5);
-            Ok(())
-        })
-        .unwrap();
-    for (seed, line) in [
+    let others = [
         (CASES, "test - --coverage --verbose"),
         (CASES, "test - --output github"),
         (CASES, "explain --case - --output json"),
@@ -152,22 +137,66 @@ fn no_document_makes_a_subcommand_panic() {
         (DUMP, "verify --gateway - --install install.yaml good.yaml"),
         (LISTED, "check -"),
         (LISTED, "fmt -"),
-    ] {
+    ];
+    let lines = others.iter().map(|(_, line)| *line);
+    let lines: Vec<&str> = commands.iter().copied().chain(lines).collect();
+    assert_eq!(untouched(&lines), OTHERWISE);
+    let mut runner = TestRunner::new(Config {
+        cases: 200,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let which = 0..commands.len();
+    runner
+        .run(&(scrambled(REFERENCE), which), |(text, which)| {
+            let ran = folder.warden_with(commands[which], &text);
+            prop_assert!(ran.is_documented(), "{ran:?}");
+            Ok(())
+        })
+        .unwrap();
+    for (seed, line) in others {
         runner
             .run(&scrambled(seed), |text| {
-                prop_assert!(folder.warden_with(line, &text).exit <= 5, "{line}");
+                prop_assert!(folder.warden_with(line, &text).is_documented(), "{line}");
                 Ok(())
             })
             .unwrap();
     }
 }
 
+/// What `render --history` keeps, cut and scrambled.
+#[test]
+fn no_history_makes_rollback_panic() {
+    let folder = Folder::with(&[("good.yaml", REFERENCE), ("install.yaml", INSTALL)]);
+    let line = "render --install install.yaml --history renders good.yaml";
+    assert_eq!(folder.warden(line).exit, 0);
+    let name = folder.names("renders").pop().unwrap();
+    let hash = name.split('.').nth(1).unwrap();
+    let line = format!("rollback {hash} --history renders");
+    assert_eq!(folder.warden(&line).exit, 0);
+    let path = format!("renders/{name}");
+    let seed: &'static str = folder.read(&path).leak();
+    let mut runner = TestRunner::new(Config {
+        cases: 50,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    runner
+        .run(&scrambled(seed), |text| {
+            folder.write(&path, &text);
+            let ran = folder.warden(&line);
+            prop_assert!(ran.is_documented(), "{ran:?}");
+            Ok(())
+        })
+        .unwrap();
+}
+
 /// A gateway's configuration, as little of it as there can be.
 const DUMP: &str = r#"{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": [{"name": "a", "active_state": {"listener": {"name": "a", "filter_chains": [{"filters": []}]}}}]}]}"#;
 
-/// Subcommands that are given no document on standard input alone: those in the table below, and
-/// those that read none.
-const OTHERWISE: [&str; 4] = ["test", "schema", "rollback", "completions"];
+/// Subcommands that are given no document: arguments alone, which are scrambled below, or what
+/// `render` kept.
+const OTHERWISE: [&str; 3] = ["schema", "rollback", "completions"];
 
 /// The subcommands that none of these lines names.
 fn untouched(lines: &[&str]) -> Vec<String> {
@@ -202,7 +231,7 @@ fn no_list_makes_check_panic() {
                 "policy.yaml",
                 &LISTED.replace("sha256: x", &format!("sha256: {digest}")),
             );
-            prop_assert!(folder.warden("check policy.yaml").exit <= 5);
+            prop_assert!(folder.warden("check policy.yaml").is_documented());
             Ok(())
         })
         .unwrap();
@@ -225,8 +254,13 @@ fn no_argument_makes_a_subcommand_panic() {
                 format!("explain good.yaml --from a/b,{from} --to {scheme}://{to} --address={more}"),
                 format!("explain good.yaml --from a/b --to {scheme}://x.{to}:1 --sni={more} --time={from}"),
                 format!("check --explain={from}"),
+                format!("schema --output-of={from}"),
+                format!("completions {to}x"),
+                format!("rollback {from}x --history {scheme}"),
+                format!("revoke a{from} --owner o --reason r --review={more} good.yaml"),
+                format!("package --module good.yaml --push x{to}/{more}"),
             ] {
-                prop_assert!(folder.warden(&line).exit <= 5, "{line}");
+                prop_assert!(folder.warden(&line).is_documented(), "{line}");
             }
             Ok(())
         })

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::support::{Folder, REFERENCE};
+use super::support::{Folder, MODULE, REFERENCE};
 use crate::schema::{Command, output_schema, output_schemas};
 
 #[test]
@@ -50,6 +50,7 @@ fn every_output_has_its_schema_and_keeps_to_it() {
             "policies: [seed.yaml]\ncases:\n- name: no\n  from: {workload: a/b}\n  to: {authority: a.example, port: 80}\n  expect: {verdict: Accept, code: rule, rule: seed/a/b}\n",
         ),
     ]);
+    folder.write_bytes("module.wasm", MODULE);
     for command in Command::ALL {
         let line = match command {
             Command::Check => "check seed.yaml",
@@ -59,6 +60,8 @@ fn every_output_has_its_schema_and_keeps_to_it() {
             Command::Doctor => "doctor --install install.yaml seed.yaml",
             Command::Render => "render --install install.yaml --adopt mesh.yaml seed.yaml",
             Command::Verify => "verify --gateway dump.json --install install.yaml seed.yaml",
+            Command::Package => "package --module module.wasm --layout image.tar",
+            Command::Fmt => "fmt seed.yaml",
         };
         let ran = folder.warden(&format!("{line} --output json"));
         assert!(ran.json().is_object(), "{ran:?}");

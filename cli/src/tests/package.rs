@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::support::{Folder, REFERENCE, Ran};
-
-/// A module as small as one gets: memory, the exported place, a data segment.
-const MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x02\x06\x07\x01\x7f\0A\x80\x08\x0b\x07\x1c\x01\x18warden_embedded_policies\x03\0\x0b\x07\x01\0A\x10\x0b\x01x";
+use super::support::{Folder, MODULE, REFERENCE, Ran};
 
 const INSTALL: &str = "
 apiVersion: warden.egress/v1alpha1

@@ -24,6 +24,36 @@ fn names_take_their_normal_form_and_comments_stay() {
 }
 
 #[test]
+fn a_folder_is_formatted_and_what_is_no_policy_stays() {
+    let untidy = REFERENCE.replace("default: Deny", "default: Deny   ");
+    let other = "kind: ConfigMap\ndata: {a: b}   \n";
+    let folder = Folder::with(&[
+        ("all/policy.yaml", &untidy),
+        ("all/teams/b.yaml", REFERENCE),
+        ("all/other.yaml", other),
+    ]);
+    let seen = folder.warden("fmt --check all --output json");
+    assert_eq!(seen.exit, 3);
+    let files = seen.json()["files"].clone();
+    assert_eq!(
+        files,
+        serde_json::json!([
+            {"file": "all/policy.yaml", "changed": true},
+            {"file": "all/teams/b.yaml", "changed": false},
+        ])
+    );
+    assert_eq!(
+        folder.warden("fmt all").stdout,
+        "all/policy.yaml formatted\n"
+    );
+    assert_ne!(folder.read("all/policy.yaml"), untidy);
+    assert_eq!(folder.read("all/other.yaml"), other);
+    assert_eq!(folder.warden("fmt --check all").exit, 0);
+    folder.write("all/broken.yaml", "a: [\n");
+    assert_eq!(folder.warden("fmt all").exit, 1);
+}
+
+#[test]
 fn a_page_shows_what_authors_wrote_as_text() {
     let policy = REFERENCE.replacen(
         "      action: Accept",

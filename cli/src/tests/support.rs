@@ -43,6 +43,13 @@ impl Folder {
         std::fs::read_to_string(self.0.join(name)).unwrap()
     }
 
+    /// The names of the files in one of its folders.
+    pub(super) fn names(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.join(folder)).unwrap();
+        let name = |entry: std::fs::DirEntry| entry.file_name().into_string().unwrap();
+        entries.map(|entry| name(entry.unwrap())).collect()
+    }
+
     /// Runs a command line in it, `warden` left out.
     pub(super) fn warden(&self, line: &str) -> Ran {
         self.warden_with(line, "")
@@ -103,6 +110,13 @@ pub(super) struct Ran {
 }
 
 impl Ran {
+    /// The exit code is one of the table's, and whatever could not be done is said.
+    pub(super) fn is_documented(&self) -> bool {
+        let said = !(self.stdout.is_empty() && self.stderr.is_empty());
+        crate::Exit::ALL.iter().any(|exit| exit.code() == self.exit)
+            && (said || !matches!(self.exit, 1 | 3 | 4))
+    }
+
     /// Standard output as JSON.
     pub(super) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -111,3 +125,6 @@ impl Ran {
 
 /// The reference policy.
 pub(super) const REFERENCE: &str = include_str!("../../../cases/policies/reference.yaml");
+
+/// A module as small as one gets: memory, the exported place, a data segment.
+pub(super) const MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x02\x06\x07\x01\x7f\0A\x80\x08\x0b\x07\x1c\x01\x18warden_embedded_policies\x03\0\x0b\x07\x01\0A\x10\x0b\x01x";
