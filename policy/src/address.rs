@@ -122,10 +122,9 @@ pub fn special(address: IpAddr) -> Option<Special> {
 #[must_use]
 pub fn behind_nat64(address: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(v6) = address else { return None };
-    match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => embedded_v4(v6).map(IpAddr::V4),
-        _ => None,
-    }
+    let bits = v6.to_bits();
+    let low = u32::try_from(bits & u128::from(u32::MAX)).ok()?;
+    (bits >> 32 == 0x0064_ff9b << 64).then_some(IpAddr::V4(Ipv4Addr::from_bits(low)))
 }
 
 fn special_v4(v4: Ipv4Addr) -> Option<Special> {

@@ -132,8 +132,9 @@ fn place_keys(seen: &Seen<'_>) -> Option<SmallVec<[PlaceKey; 12]>> {
         (Fact::Known(None), _) | (_, Fact::Known(_)) => return None,
     };
     keys.push(PlaceKey::Any);
-    let classes = seen.classes.iter().chain(&seen.translated_classes);
-    keys.extend(classes.copied().map(PlaceKey::Class));
+    for classes in [&seen.classes, &seen.translated_classes] {
+        keys.extend(classes.iter().copied().map(PlaceKey::Class));
+    }
     if unresolved {
         keys.push(PlaceKey::Unresolved);
     }

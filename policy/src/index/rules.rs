@@ -228,7 +228,7 @@ pub(super) struct Seen<'f> {
     pub(super) classes: SmallVec<[ClassId; 12]>,
     /// The IPv4 address behind a NAT64 form, and its classes, which only a Deny looks at.
     translated: Option<IpAddr>,
-    pub(super) translated_classes: SmallVec<[ClassId; 4]>,
+    pub(super) translated_classes: SmallVec<[ClassId; 12]>,
     method: Fact<StrId>,
     is_connect: Fact<bool>,
     upgrade: Fact<Option<StrId>>,
@@ -280,14 +280,15 @@ impl Store {
             self.names
                 .matches(name, strings, |class| classes.push(class));
         }
-        if let Fact::Known(address) = address {
-            self.networks.matches(address, |class| classes.push(class));
-        }
-        let translated = address.known().and_then(behind_nat64);
         let mut translated_classes = SmallVec::new();
-        if let Some(v4) = translated {
-            self.networks
-                .matches(v4, |class| translated_classes.push(class));
+        let translated = address.known().and_then(behind_nat64);
+        for (address, classes) in [
+            (address.known(), &mut classes),
+            (translated, &mut translated_classes),
+        ] {
+            if let Some(address) = address {
+                self.networks.matches(address, |class| classes.push(class));
+            }
         }
         let http = facts.protocol == Protocol::Http;
         let method = if http {
@@ -447,22 +448,29 @@ impl Store {
                 } else {
                     Truth::on(name, |name| name.is_none())
                 };
-                let excepted = |address: IpAddr| {
-                    let except = self.exceptions.get(except);
-                    except.iter().any(|net| net.contains(&address))
-                };
                 let inside = Truth::on(seen.address, |address| {
-                    let translated = || {
-                        seen.translated.is_some_and(|v4| {
-                            self.in_one_of(classes, &seen.translated_classes) && !excepted(v4)
-                        })
-                    };
-                    self.in_one_of(classes, &seen.classes) && !excepted(address)
-                        || denies && translated()
+                    self.within(classes, except, address, &seen.classes)
+                        || denies
+                            && seen.translated.is_some_and(|v4| {
+                                self.within(classes, except, v4, &seen.translated_classes)
+                            })
                 });
                 nameless.and(inside)
             }
         }
+    }
+
+    /// In the networks, and in none of their exceptions. Once in the module.
+    #[inline(never)]
+    fn within(
+        &self,
+        classes: Slice<ClassId>,
+        except: Slice<IpNet>,
+        address: IpAddr,
+        seen: &[ClassId],
+    ) -> bool {
+        let except = self.exceptions.get(except);
+        self.in_one_of(classes, seen) && !except.iter().any(|net| net.contains(&address))
     }
 
     /// Class lists are sorted; a destination is in few classes.
