@@ -62,3 +62,41 @@ fn peak_memory() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn only_long_runs_speak() {
+        for (since, expected) in [
+            (Duration::ZERO, &[][..]),
+            (
+                Duration::from_secs(3),
+                &["reading: a step (3.", "reading: 3."],
+            ),
+        ] {
+            let mut stderr = Vec::new();
+            let mut console = Console {
+                stdin: &mut std::io::empty(),
+                stdout: &mut std::io::sink(),
+                stderr: &mut stderr,
+                now: None,
+                directory: Path::new("."),
+                color: false,
+            };
+            let mut clock = Progress::start("reading");
+            clock.start = clock.start.checked_sub(since).unwrap();
+            clock.report(&mut console, "a step");
+            clock.finish(&mut console);
+            let said = String::from_utf8(stderr).unwrap();
+            let lines: Vec<&str> = said.lines().collect();
+            assert_eq!(lines.len(), expected.len(), "{said}");
+            for (line, start) in lines.iter().zip(expected) {
+                assert!(line.starts_with(start), "{line}");
+            }
+        }
+    }
+}

@@ -3,12 +3,14 @@
 use egress_policy::model::{
     DefaultAction, From, LabelOperator, Mode, Place, Policy, Rule, Source, TierDefault, To,
 };
+use serde_json::{Value, json};
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::lists::List;
 use crate::load::{Inputs, Layers, load};
-use crate::report;
+use crate::progress::Progress;
+use crate::report::{self, Output};
 use crate::situation::time_text;
 
 /// Write a readable page of who may reach what.
@@ -23,6 +25,9 @@ pub(crate) struct Docs {
     /// The page's format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// `json` writes what is on the page instead of the page.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "format")]
+    output: Output,
 }
 
 /// `--format`.
@@ -37,18 +42,22 @@ enum Format {
 
 impl Docs {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let clock = Progress::start("writing");
         let loaded = load(&self.inputs, console)?;
+        clock.report(console, "files read");
         if loaded.has_errors() {
             return report::refuse(&loaded.diagnostics, console);
         }
         let policies = loaded.layers.iter().flat_map(|layers| &layers.policies);
         let mut sections: Vec<Section> = policies.flat_map(sections).collect();
         sections.extend(lists(loaded.layers.iter().flat_map(Layers::lists)));
-        let page = match self.format {
-            Format::Markdown => markdown(&sections),
-            Format::Html => html(&sections),
+        let page = match (self.output, self.format) {
+            (Output::Json, _) => json(&sections),
+            (_, Format::Markdown) => markdown(&sections),
+            (_, Format::Html) => html(&sections),
         };
         console.stdout.write_all(page.as_bytes())?;
+        clock.finish(console);
         Ok(Exit::Ok)
     }
 }
@@ -59,6 +68,22 @@ struct Section {
     note: String,
     header: [&'static str; 5],
     rows: Vec<[String; 5]>,
+}
+
+/// What is on the page, cell by cell under the header's words.
+fn json(sections: &[Section]) -> String {
+    let sections: Vec<Value> = sections
+        .iter()
+        .map(|section| {
+            json!({
+                "title": section.title,
+                "note": section.note,
+                "header": section.header,
+                "rows": section.rows,
+            })
+        })
+        .collect();
+    format!("{:#}\n", json!({"sections": sections}))
 }
 
 const HEADER: [&str; 5] = ["rule", "who", "may reach", "action", "notes"];

@@ -12,6 +12,7 @@ use crate::document::to_a_labels;
 use crate::exit::{Exit, Failure};
 use crate::explain::{Entry, Explanation, explain, rule_id, truth_word};
 use crate::load::{Inputs, Layers, load, one_set, read_one};
+use crate::progress::Progress;
 use crate::report;
 use crate::satisfy::ordinary_address;
 use crate::situation::{Situation, parse_address, parse_caller, parse_time, parse_to};
@@ -113,8 +114,10 @@ impl Explain {
         if let Some(case) = &self.case {
             return self.explain_case(case, console);
         }
+        let clock = Progress::start("explaining");
         let files = self.files.clone();
         let mut loaded = load(&Inputs { files }, console)?;
+        clock.report(console, "files read");
         let mut compiled = None;
         if !loaded.has_errors() {
             let mut layers = one_set(std::mem::take(&mut loaded.layers))?;
@@ -133,8 +136,11 @@ impl Explain {
         let Some((layers, set)) = compiled else {
             return report::refuse(&loaded.diagnostics, console);
         };
+        clock.report(console, "policies compiled");
         let (situation, assumptions) = self.situation(&layers, console.now)?;
-        self.answer(&explain(&layers, &set, situation, assumptions), console)
+        let answer = self.answer(&explain(&layers, &set, situation, assumptions), console);
+        clock.finish(console);
+        answer
     }
 
     fn answer(

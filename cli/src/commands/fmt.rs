@@ -56,6 +56,7 @@ impl Fmt {
                 seen.push(json!({"file": name, "changed": changed}));
             }
         }
+        clock.finish(console);
         if self.output == Output::Json {
             let files = Value::from(seen);
             writeln!(console.stdout, "{:#}", json!({"files": files}))?;

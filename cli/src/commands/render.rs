@@ -9,6 +9,7 @@ use super::manifests::{Read, Settings, say, write_folder};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::history::History;
+use crate::progress::Progress;
 use crate::report::Output;
 
 /// Above this size client-side `kubectl apply` refuses an object, because it copies it into an
@@ -52,9 +53,11 @@ pub(crate) struct Render {
 
 impl Render {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let clock = Progress::start("rendering");
         let Some(read) = self.settings.read(console)? else {
             return Ok(Exit::Defects);
         };
+        clock.report(console, "policies read");
         if let Some(folder) = &self.chart {
             return chart(&read, &console.directory.join(folder), console);
         }
@@ -65,6 +68,7 @@ impl Render {
                 return Ok(Exit::Defects);
             }
         };
+        clock.report(console, "objects made");
         if self.prune_list {
             write!(console.stdout, "{}", rendered.prune_list())?;
             return Ok(Exit::Ok);
@@ -80,6 +84,7 @@ impl Render {
             Some(folder) => write_files(&rendered, &console.directory.join(folder))?,
         }
         summary(&rendered, console)?;
+        clock.finish(console);
         Ok(Exit::Ok)
     }
 }

@@ -1,11 +1,15 @@
 //! `warden rollback`: an earlier render, put out again.
 
 use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
 
 use super::manifests::write_folder;
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::history::History;
+use crate::report::Output;
 
 /// Put out an earlier render that `warden render --history` kept.
 #[derive(Debug, clap::Args)]
@@ -29,6 +33,22 @@ pub(crate) struct Rollback {
     /// Print only what to remove: what the newest render has and the earlier one has not.
     #[arg(long, conflicts_with = "output_dir")]
     prune_list: bool,
+    /// How to write it: `json` has the objects' names, what to remove, and the text.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Writes both into a folder.
+fn put_out(folder: &Path, yaml: &str, prune: &str) -> Result<(), Failure> {
+    let files = [("rendered.yaml", yaml), ("prune", prune)];
+    write_folder(
+        folder,
+        &files.map(|(name, text)| (name.to_owned(), text.to_owned())),
+    )
+}
+
+fn named((kind, namespace, name): &(String, String, String)) -> Value {
+    json!({"kind": kind, "namespace": namespace, "name": name})
 }
 
 impl Rollback {
@@ -37,25 +57,35 @@ impl Rollback {
         let entry = history.find(&self.hash)?;
         let kept = entry.read()?;
         let newest = history.newest().unwrap_or(entry);
+        let mut removed = newest.read()?.objects;
+        removed.retain(|object| !kept.objects.contains(object));
+        removed.reverse();
         let mut prune = String::new();
-        for object in newest.read()?.objects.iter().rev() {
-            if !kept.objects.contains(object) {
-                let (kind, namespace, name) = object;
-                let namespace = if namespace.is_empty() { "-" } else { namespace };
-                // Writing to a String does not fail.
-                let _ = writeln!(prune, "{kind} {namespace} {name}");
+        for (kind, namespace, name) in &removed {
+            let namespace = if namespace.is_empty() { "-" } else { namespace };
+            // Writing to a String does not fail.
+            let _ = writeln!(prune, "{kind} {namespace} {name}");
+        }
+        if self.output == Output::Json {
+            let inline = self.output_dir.is_none() && !self.prune_list;
+            if let Some(folder) = &self.output_dir {
+                put_out(&console.directory.join(folder), &kept.yaml, &prune)?;
             }
+            let report = json!({
+                "policy": entry.hash,
+                "objects": kept.objects.iter().map(named).collect::<Vec<_>>(),
+                "remove": removed.iter().map(named).collect::<Vec<_>>(),
+                "yaml": inline.then_some(&kept.yaml),
+            });
+            writeln!(console.stdout, "{report:#}")?;
+            return Ok(Exit::Ok);
         }
         if self.prune_list {
             write!(console.stdout, "{prune}")?;
             return Ok(Exit::Ok);
         }
         if let Some(folder) = &self.output_dir {
-            let files = [
-                ("rendered.yaml".to_owned(), kept.yaml),
-                ("prune".to_owned(), prune.clone()),
-            ];
-            write_folder(&console.directory.join(folder), &files)?;
+            put_out(&console.directory.join(folder), &kept.yaml, &prune)?;
         } else {
             write!(console.stdout, "{}", kept.yaml)?;
         }

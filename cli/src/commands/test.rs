@@ -12,6 +12,7 @@ use crate::diagnostic::Diagnostic;
 use crate::exit::{Exit, Failure};
 use crate::explain::{code_of, rule_of, verdict_word};
 use crate::load;
+use crate::progress::Progress;
 use crate::report::{self, Output};
 
 /// Run decision cases: policy unit tests that a reviewer can read. Exits 4 if one fails.
@@ -50,10 +51,12 @@ pub(crate) struct Test {
 
 impl Test {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let clock = Progress::start("testing");
         let mut report = Report::default();
         for argument in &self.files {
             let folder = console.directory.join(argument).is_dir();
             for source in load::read_sources(argument, console)? {
+                let name = source.name().to_owned();
                 match read_cases(source, self.install.as_deref(), console)? {
                     Ok(Some(ready)) => report.add(&ready),
                     // A folder of cases may hold their policies too.
@@ -64,6 +67,7 @@ impl Test {
                     }
                     Err(found) => return report::refuse(&found, console),
                 }
+                clock.report(console, &name);
             }
         }
         match self.output {
@@ -71,6 +75,7 @@ impl Test {
             Output::Human => report.write(console, self.verbose, self.coverage)?,
             Output::Github => report.annotate(console)?,
         }
+        clock.finish(console);
         Ok(if report.failed().next().is_none() {
             Exit::Ok
         } else {

@@ -25,11 +25,15 @@ pub enum Command {
     Package,
     /// `warden fmt`.
     Fmt,
+    /// `warden docs`.
+    Docs,
+    /// `warden rollback`.
+    Rollback,
 }
 
 impl Command {
     /// Every such command.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Check,
         Self::Explain,
         Self::Test,
@@ -39,6 +43,8 @@ impl Command {
         Self::Verify,
         Self::Package,
         Self::Fmt,
+        Self::Docs,
+        Self::Rollback,
     ];
 
     /// Its word.
@@ -54,6 +60,8 @@ impl Command {
             Self::Verify => "verify",
             Self::Package => "package",
             Self::Fmt => "fmt",
+            Self::Docs => "docs",
+            Self::Rollback => "rollback",
         }
     }
 }
@@ -74,6 +82,8 @@ pub fn output_schemas() -> Value {
             "verify": {"anyOf": [findings(), verify()]},
             "package": package(),
             "fmt": fmt(),
+            "docs": docs(),
+            "rollback": rollback(),
             "diagnostic": diagnostic(),
             "place": place(),
             "list": list(),
@@ -419,6 +429,43 @@ fn fmt() -> Value {
     record(
         "The files that were formatted.",
         &json!({"files": list_of("Each file, in order.", &file)}),
+    )
+}
+
+fn docs() -> Value {
+    let texts = |description: &str| list_of(description, &json!({"type": "string"}));
+    let section = record(
+        "A tier of a policy, its default, or the lists in files.",
+        &json!({
+            "title": text("`policy/tier`, or what it is."),
+            "note": text("What holds beside the rows."),
+            "header": texts("What each cell of a row is."),
+            "rows": list_of("One a rule, in order.", &texts("Its cells, in words.")),
+        }),
+    );
+    record(
+        "Who may reach what, in words.",
+        &json!({"sections": list_of("In the order of the policies.", &section)}),
+    )
+}
+
+fn rollback() -> Value {
+    let object = record(
+        "An object.",
+        &json!({
+            "kind": text("Its kind."),
+            "namespace": text("Its namespace; empty where it has none."),
+            "name": text("Its name."),
+        }),
+    );
+    record(
+        "The render that is put out again.",
+        &json!({
+            "policy": text("The hash of its policies."),
+            "objects": list_of("What it holds, in the order in which it is applied.", &object),
+            "remove": list_of("What the newest render has and it has not, what closes last.", &object),
+            "yaml": text_or_null("Its objects as they were rendered; null where they are in a folder or only the list was asked for."),
+        }),
     )
 }
 

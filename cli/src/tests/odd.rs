@@ -29,8 +29,9 @@ fn files_that_are_no_policies() {
         ),
         ("check folder", "holds no YAML or JSON file", ""),
         ("check gone.yaml", "`gone.yaml`: No such file", ""),
+        ("fmt folder", "holds no YAML or JSON file", ""),
         (
-            "fmt folder",
+            "revoke a/b --owner o --reason r folder",
             "`folder`: Is a directory",
             "name the files in it",
         ),

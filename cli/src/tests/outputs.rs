@@ -51,6 +51,11 @@ fn every_output_has_its_schema_and_keeps_to_it() {
         ),
     ]);
     folder.write_bytes("module.wasm", MODULE);
+    let render = "render --install install.yaml --history renders seed.yaml";
+    assert_eq!(folder.warden(render).exit, 0);
+    let kept = folder.names("renders").pop().unwrap();
+    let hash = kept.split('.').nth(1).unwrap();
+    let rollback = format!("rollback {hash} --history renders");
     for command in Command::ALL {
         let line = match command {
             Command::Check => "check seed.yaml",
@@ -62,6 +67,8 @@ fn every_output_has_its_schema_and_keeps_to_it() {
             Command::Verify => "verify --gateway dump.json --install install.yaml seed.yaml",
             Command::Package => "package --module module.wasm --layout image.tar",
             Command::Fmt => "fmt seed.yaml",
+            Command::Docs => "docs seed.yaml",
+            Command::Rollback => rollback.as_str(),
         };
         let ran = folder.warden(&format!("{line} --output json"));
         assert!(ran.json().is_object(), "{ran:?}");
