@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use egress_policy::model::Policy;
+use serde_json::json;
 
 use crate::Console;
 use crate::document::{Documents, Place, Source};
 use crate::exit::{Exit, Failure};
 use crate::lists::Folder;
 use crate::load::{self, parse_strictly};
+use crate::report::Output;
 
 /// The tier that holds revocations; it is made in front of all others.
 const TIER: &str = "revoked";
@@ -42,6 +44,9 @@ pub(crate) struct Revoke {
     /// Change the file instead of printing the changed text.
     #[arg(long)]
     write: bool,
+    /// How to write it: `json` has the rule beside the changed text.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
     /// The policy that stands first; `-` is standard input.
     #[arg(value_name = "FILE")]
     file: String,
@@ -56,12 +61,21 @@ impl Revoke {
         let source = load::read_one(&self.file, console)?;
         let folder = Folder::of(console.directory, source.name());
         let text = self.changed(source, &folder)?;
-        if self.write && self.file != "-" {
+        let write = self.write && self.file != "-";
+        if write {
             let path = console.directory.join(&self.file);
-            std::fs::write(path, text)
+            std::fs::write(path, &text)
                 .map_err(|error| Failure::new(format!("`{}`: {error}", self.file)))?;
-        } else {
+        } else if self.output != Output::Json {
             write!(console.stdout, "{text}")?;
+        }
+        if self.output == Output::Json {
+            let report = json!({
+                "workload": self.workload,
+                "rule": format!("{TIER}/{}", self.rule_name()),
+                "text": (!write).then_some(text),
+            });
+            writeln!(console.stdout, "{report:#}")?;
         }
         writeln!(
             console.stderr,

@@ -29,11 +29,13 @@ pub enum Command {
     Docs,
     /// `warden rollback`.
     Rollback,
+    /// `warden revoke`.
+    Revoke,
 }
 
 impl Command {
     /// Every such command.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Check,
         Self::Explain,
         Self::Test,
@@ -45,6 +47,7 @@ impl Command {
         Self::Fmt,
         Self::Docs,
         Self::Rollback,
+        Self::Revoke,
     ];
 
     /// Its word.
@@ -62,6 +65,7 @@ impl Command {
             Self::Fmt => "fmt",
             Self::Docs => "docs",
             Self::Rollback => "rollback",
+            Self::Revoke => "revoke",
         }
     }
 }
@@ -84,6 +88,7 @@ pub fn output_schemas() -> Value {
             "fmt": fmt(),
             "docs": docs(),
             "rollback": rollback(),
+            "revoke": revoke(),
             "diagnostic": diagnostic(),
             "place": place(),
             "list": list(),
@@ -465,6 +470,17 @@ fn rollback() -> Value {
             "objects": list_of("What it holds, in the order in which it is applied.", &object),
             "remove": list_of("What the newest render has and it has not, what closes last.", &object),
             "yaml": text_or_null("Its objects as they were rendered; null where they are in a folder or only the list was asked for."),
+        }),
+    )
+}
+
+fn revoke() -> Value {
+    record(
+        "Everything denied to a workload.",
+        &json!({
+            "workload": text("Namespace and service account."),
+            "rule": text("Tier and name of the new rule."),
+            "text": text_or_null("The changed policy; null where the file was changed."),
         }),
     )
 }

@@ -69,6 +69,7 @@ fn every_output_has_its_schema_and_keeps_to_it() {
             Command::Fmt => "fmt seed.yaml",
             Command::Docs => "docs seed.yaml",
             Command::Rollback => rollback.as_str(),
+            Command::Revoke => "revoke app1-ns/app1 --owner o --reason r seed.yaml",
         };
         let ran = folder.warden(&format!("{line} --output json"));
         assert!(ran.json().is_object(), "{ran:?}");
