@@ -29,6 +29,22 @@ pub(crate) fn standard_library(of: &str) -> Result<()> {
     )
 }
 
+/// Flags by which the places of panics in the module name crates, not this machine's folders: the
+/// module is the same, and of the same size, wherever it is built.
+fn without_folders() -> Result<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")));
+    let sources = home.context("no home directory")?.join("registry/src");
+    let mut flags = vec![format!("--remap-path-prefix={}=.", root().display())];
+    for registry in std::fs::read_dir(&sources).with_context(|| sources.display().to_string())? {
+        flags.push(format!(
+            "--remap-path-prefix={}=",
+            registry?.path().display()
+        ));
+    }
+    Ok(flags.join("\u{1f}"))
+}
+
 /// Builds the module and the test fixtures.
 pub(crate) fn wasm() -> Result<()> {
     standard_library("wasm32-wasip1")?;
@@ -46,7 +62,8 @@ pub(crate) fn wasm() -> Result<()> {
             "--package=egress-filter",
             "--package=fixture-peer-metadata",
             "--package=fixture-probe",
-        ]),
+        ])
+        .env("CARGO_ENCODED_RUSTFLAGS", without_folders()?),
     )
 }
 
