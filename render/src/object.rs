@@ -86,6 +86,12 @@ impl Object {
             .unwrap_or_default()
     }
 
+    /// Its size as JSON, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.manifest.to_string().len()
+    }
+
     /// A file name that no other object of a rendering has.
     #[must_use]
     pub fn file_name(&self) -> String {
@@ -181,14 +187,14 @@ impl Rendered {
         text
     }
 
-    /// Every object's file name and its size as JSON in bytes, the largest first. Client-side
-    /// `kubectl apply` refuses objects above 256 KiB.
+    /// Every object's file name and its size, the largest first. Client-side `kubectl apply` refuses
+    /// objects above 256 KiB.
     #[must_use]
     pub fn sizes(&self) -> Vec<(String, usize)> {
         let mut sizes: Vec<_> = self
             .objects
             .iter()
-            .map(|object| (object.file_name(), object.manifest.to_string().len()))
+            .map(|object| (object.file_name(), object.size()))
             .collect();
         sizes.sort_by(|(a, left), (b, right)| right.cmp(left).then(a.cmp(b)));
         sizes

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use egress_render::Rendered;
+use serde_json::{Value, json};
 
 use super::adopt;
 use super::manifests::{Read, Settings, say, write_folder};
@@ -46,8 +47,9 @@ pub(crate) struct Render {
     /// rendering. Ends with 3 if something does. May be given several times; `-` is standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prune_list", "output_dir"])]
     adopt: Vec<String>,
-    /// How to write the collisions.
-    #[arg(long, value_enum, default_value_t, requires = "adopt")]
+    /// How to write it: `json` has the objects' names and sizes and the text, or with `--adopt` the
+    /// collisions.
+    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["prune_list", "chart"])]
     output: Output,
 }
 
@@ -79,10 +81,16 @@ impl Render {
         if let Some(folder) = &self.history {
             History::open(&console.directory.join(folder))?.keep(&rendered)?;
         }
-        match &self.output_dir {
-            None => write!(console.stdout, "{}", rendered.yaml())?,
-            Some(folder) => write_files(&rendered, &console.directory.join(folder))?,
+        if let Some(folder) = &self.output_dir {
+            write_files(&rendered, &console.directory.join(folder))?;
         }
+        let inline = self.output_dir.is_none().then(|| rendered.yaml());
+        if self.output == Output::Json {
+            let report = as_json(&rendered, inline.as_deref());
+            writeln!(console.stdout, "{report:#}")?;
+            return Ok(Exit::Ok);
+        }
+        write!(console.stdout, "{}", inline.unwrap_or_default())?;
         summary(&rendered, console)?;
         clock.finish(console);
         Ok(Exit::Ok)
@@ -109,6 +117,25 @@ fn write_files(rendered: &Rendered, folder: &Path) -> Result<(), Failure> {
         .map(|object| (object.file_name(), object.yaml()))
         .collect();
     write_folder(folder, &files)
+}
+
+fn as_json(rendered: &Rendered, yaml: Option<&str>) -> Value {
+    let objects = rendered.objects().iter().map(|object| {
+        json!({
+            "kind": object.kind(),
+            "namespace": object.namespace(),
+            "name": object.name(),
+            "file": object.file_name(),
+            "bytes": object.size(),
+        })
+    });
+    json!({
+        "policy": rendered.policy_hash(),
+        "inImage": rendered.is_carried(),
+        "pushBytes": rendered.push(),
+        "objects": objects.collect::<Vec<_>>(),
+        "yaml": yaml,
+    })
 }
 
 fn summary(rendered: &Rendered, console: &mut Console<'_>) -> Result<(), Failure> {

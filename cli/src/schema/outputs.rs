@@ -17,7 +17,7 @@ pub enum Command {
     Diff,
     /// `warden doctor`.
     Doctor,
-    /// `warden render --adopt`.
+    /// `warden render`, and its `--adopt`.
     Render,
     /// `warden verify`.
     Verify,
@@ -82,7 +82,7 @@ pub fn output_schemas() -> Value {
             "test": test(),
             "diff": diff(),
             "doctor": doctor(),
-            "render": adopt(),
+            "render": {"anyOf": [adopt(), rendering()]},
             "verify": {"anyOf": [findings(), verify()]},
             "package": package(),
             "fmt": fmt(),
@@ -404,6 +404,29 @@ fn adopt() -> Value {
         &json!({
             "objects": count("Objects read."),
             "collisions": list_of("Each collision, sorted.", &collision),
+        }),
+    )
+}
+
+fn rendering() -> Value {
+    let object = record(
+        "An object.",
+        &json!({
+            "kind": text("Its kind."),
+            "namespace": text("Its namespace; empty where it has none."),
+            "name": text("Its name."),
+            "file": text("Its file in `--output-dir`."),
+            "bytes": count("Its size as JSON."),
+        }),
+    );
+    record(
+        "What was rendered.",
+        &json!({
+            "policy": text("The hash of the policies."),
+            "inImage": {"type": "boolean", "description": "Whether the module's image has to carry the policies."},
+            "pushBytes": count("Bytes of the module's configuration in a push to each gateway pod."),
+            "objects": list_of("The objects, in the order in which they are applied.", &object),
+            "yaml": text_or_null("The objects; null where they are in a folder."),
         }),
     )
 }

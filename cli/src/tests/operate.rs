@@ -52,6 +52,32 @@ fn adopt_says_what_collides() {
     assert_eq!(again.exit, 0, "{again:?}");
 }
 
+#[test]
+fn a_rendering_in_json_says_what_there_is_and_how_large() {
+    let folder = folder();
+    let line = "render --install install.yaml policy.yaml";
+    let (text, json) = (
+        folder.warden(line),
+        folder.warden(&format!("{line} --output json")),
+    );
+    assert_eq!((json.exit, json.stderr.as_str()), (0, ""), "{json:?}");
+    let json = json.json();
+    assert_eq!(json["yaml"], text.stdout);
+    assert_eq!(json["policy"], hash(&text.stderr));
+    assert_eq!(json["inImage"], false);
+    let count = json["objects"].as_array().unwrap().len();
+    assert!(
+        text.stderr.starts_with(&format!("{count} objects, ")),
+        "{text:?}"
+    );
+    let line = format!("{line} --output-dir rendered --output json");
+    let there = folder.warden(&line).json();
+    assert_eq!(there["yaml"], serde_json::Value::Null);
+    assert_eq!(there["objects"], json["objects"]);
+    let refused = "render --install install.yaml policy.yaml --prune-list --output json";
+    assert_eq!(folder.warden(refused).exit, 1);
+}
+
 fn hash(ran: &str) -> String {
     let line = ran.lines().find(|line| line.contains("objects, policy"));
     line.unwrap().rsplit(' ').next().unwrap().to_owned()
