@@ -3,6 +3,17 @@
 //! A test that needs a program which is not there is listed as ignored and says how to enable it,
 //! unless `WARDEN_ISTIO_REQUIRED` is set, as in CI.
 
+/// The tests of a module, each in a sandbox of its own, behind the programs that they all need.
+macro_rules! cases {
+    ($needs:expr; $($name:ident),+ $(,)?) => {
+        pub(crate) const CASES: &[crate::Case] = &[$(crate::Case {
+            name: stringify!($name),
+            needs: $needs,
+            body: || integration::sandbox::test(stringify!($name), $name),
+        }),+];
+    };
+}
+
 #[path = "istio/carries.rs"]
 mod carries;
 #[path = "istio/chart.rs"]

@@ -408,22 +408,25 @@ fn adopt() -> Value {
     )
 }
 
+/// What names an object.
+fn named() -> Value {
+    json!({
+        "kind": text("Its kind."),
+        "namespace": text("Its namespace; empty where it has none."),
+        "name": text("Its name."),
+    })
+}
+
 fn rendering() -> Value {
-    let object = record(
-        "An object.",
-        &json!({
-            "kind": text("Its kind."),
-            "namespace": text("Its namespace; empty where it has none."),
-            "name": text("Its name."),
-            "file": text("Its file in `--output-dir`."),
-            "bytes": count("Its size as JSON."),
-        }),
-    );
+    let mut fields = named();
+    super::put(&mut fields, "file", text("Its file in `--output-dir`."));
+    super::put(&mut fields, "bytes", count("Its size as JSON."));
+    let object = record("An object.", &fields);
     record(
         "What was rendered.",
         &json!({
             "policy": text("The hash of the policies."),
-            "inImage": {"type": "boolean", "description": "Whether the module's image has to carry the policies."},
+            "inImage": flag("Whether the module's image has to carry the policies."),
             "pushBytes": count("Bytes of the module's configuration in a push to each gateway pod."),
             "objects": list_of("The objects, in the order in which they are applied.", &object),
             "yaml": text_or_null("The objects; null where they are in a folder."),
@@ -478,14 +481,7 @@ fn docs() -> Value {
 }
 
 fn rollback() -> Value {
-    let object = record(
-        "An object.",
-        &json!({
-            "kind": text("Its kind."),
-            "namespace": text("Its namespace; empty where it has none."),
-            "name": text("Its name."),
-        }),
-    );
+    let object = record("An object.", &named());
     record(
         "The render that is put out again.",
         &json!({

@@ -13,22 +13,10 @@ use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
 use integration::istio::tools::Program;
 use integration::mesh::{HOSTS, address_of};
-use integration::sandbox;
 use serde_json::{Value, json};
 
-use crate::Case;
-
-macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
-        pub(crate) const CASES: &[Case] = &[$(Case {
-            name: stringify!($name),
-            needs: &[Program::Istiod],
-            body: || sandbox::test(stringify!($name), $name),
-        }),+];
-    };
-}
-
 cases!(
+    &[Program::Istiod];
     http2_and_grpc_stay_what_they_are,
     websockets_pass_by_a_rule_of_their_own,
     dual_stack_gateways_reach_both_families,

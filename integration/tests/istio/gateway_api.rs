@@ -8,21 +8,9 @@ use egress_render::{Install, Rendered, audit};
 use integration::istio::bench::{self, Bench, Plan};
 use integration::istio::tools::Program;
 use integration::istio::{matrix, reference};
-use integration::sandbox;
-
-use crate::Case;
-
-macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
-        pub(crate) const CASES: &[Case] = &[$(Case {
-            name: stringify!($name),
-            needs: &[Program::Istiod],
-            body: || sandbox::test(stringify!($name), $name),
-        }),+];
-    };
-}
 
 cases!(
+    &[Program::Istiod];
     the_matrix_holds_with_a_gateway_of_the_gateway_api,
     pods_without_the_gateways_name_are_closed,
     a_tenants_gateway_on_the_same_service_takes_no_name,

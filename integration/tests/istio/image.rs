@@ -14,19 +14,8 @@ use integration::registry::Registry;
 use integration::{envoy, sandbox, workspace};
 use serde_json::Value;
 
-use crate::Case;
-
-macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
-        pub(crate) const CASES: &[Case] = &[$(Case {
-            name: stringify!($name),
-            needs: &[Program::Istiod, Program::PilotAgent, Program::Registry],
-            body: || sandbox::test(stringify!($name), $name),
-        }),+];
-    };
-}
-
 cases!(
+    &[Program::Istiod, Program::PilotAgent, Program::Registry];
     the_agent_fetches_the_compat_variant,
     the_agent_fetches_the_oci_variant,
     another_digest_than_the_stated_one_closes_the_gateway,

@@ -8,22 +8,10 @@ use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
 use integration::istio::tools::Program;
 use integration::mesh::address_of;
-use integration::sandbox;
 use serde_json::Value;
 
-use crate::Case;
-
-macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
-        pub(crate) const CASES: &[Case] = &[$(Case {
-            name: stringify!($name),
-            needs: &[Program::Istiod],
-            body: || sandbox::test(stringify!($name), $name),
-        }),+];
-    };
-}
-
 cases!(
+    &[Program::Istiod];
     the_live_configuration_is_what_was_rendered,
     with_metadata_exchange_every_filter_is_in_its_place,
     a_plugin_whose_port_matches_nothing_is_found_and_closes,

@@ -9,19 +9,8 @@ use integration::registry::Registry;
 use integration::{sandbox, workspace};
 use serde_json::Value;
 
-use crate::Case;
-
-macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
-        pub(crate) const CASES: &[Case] = &[$(Case {
-            name: stringify!($name),
-            needs: &[Program::Registry, Program::Skopeo],
-            body: || sandbox::test(stringify!($name), $name),
-        }),+];
-    };
-}
-
 cases!(
+    &[Program::Registry, Program::Skopeo];
     the_compat_variant_in_a_registry,
     the_oci_variant_in_a_registry,
     an_ordinary_tool_reads_the_compat_variant,
