@@ -24,6 +24,15 @@ fn check(expression: impl Into<String>, message: &'static str) -> Check {
     }
 }
 
+/// Whether there is another specification than before, or no object before.
+///
+/// An update that changes nothing that is judged is let through, whatever the object says: objects
+/// from before the policy keep their labels and lose their finalizers. That an object is being
+/// deleted is no reason to look away, because a finalizer keeps it, and the control plane goes by
+/// it, for as long as its owner likes.
+const SPEC_CHANGED: &str = "oldObject == null || has(object.spec) != has(oldObject.spec) || \
+                            (has(object.spec) && object.spec != oldObject.spec)";
+
 /// The admission policies and their bindings.
 pub(crate) fn objects(install: &Install) -> Vec<Object> {
     let pods = rendering(
@@ -35,6 +44,7 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
             "operations": ["CREATE", "UPDATE"],
             "resources": ["pods", "pods/ephemeralcontainers"],
         }]),
+        &pods::changed(),
         &pods::variables(),
         &pods::checks(&install.spec.guardrails),
     );
@@ -55,6 +65,7 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
                 "resources": ["gateways"],
             },
         ]),
+        SPEC_CHANGED,
         &json!([]),
         &istio_checks(install),
     );
@@ -89,6 +100,7 @@ fn rendering(
     name: &str,
     about: &'static str,
     rules: &Value,
+    changed: &str,
     variables: &Value,
     checks: &[Check],
 ) -> Object {
@@ -105,6 +117,7 @@ fn rendering(
             // An expression that cannot be evaluated refuses.
             "failurePolicy": "Fail",
             "matchConstraints": {"resourceRules": rules},
+            "matchConditions": [{"name": "changed", "expression": changed}],
             "variables": variables,
             "validations": validations,
         }}),

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Check, check};
+use super::{Check, SPEC_CHANGED, check};
 use crate::install::Guardrails;
 
 pub(super) fn variables() -> Value {
@@ -59,6 +59,34 @@ const PROXY_CONFIG: [&str; 13] = [
     "proxy_bootstrap_template_path",
 ];
 
+const PROXY: &str = "proxy.istio.io/config";
+const TEMPLATES: &str = "inject.istio.io/templates";
+const INJECT: &str = "sidecar.istio.io/inject";
+
+/// Whether anything that the checks look at is another than before. Of a pod that exists these are
+/// images and ephemeral containers, and what Istio's CNI plugin reads whenever it makes the pod's
+/// network. Variables are not known yet where this is evaluated.
+pub(super) fn changed() -> String {
+    let annotations = CAPTURE.iter().map(|(key, _)| *key);
+    let annotations = annotations.chain([PROXY, TEMPLATES, INJECT]);
+    let annotations: Vec<_> = annotations.map(|key| format!("'{key}'")).collect();
+    format!(
+        "{SPEC_CHANGED} || {} || {}",
+        differs("annotations", &annotations.join(", ")),
+        differs("labels", &format!("'{INJECT}'")),
+    )
+}
+
+/// Whether one of these keys is set otherwise than before.
+fn differs(map: &str, keys: &str) -> String {
+    let value = |object: &str| {
+        let map = format!("{object}.metadata.{map}");
+        format!("(has({map}) && key in {map} ? [{map}[key]] : [])")
+    };
+    let (now, before) = (value("object"), value("oldObject"));
+    format!("[{keys}].exists(key, {now} != {before})")
+}
+
 pub(super) fn checks(guardrails: &Guardrails) -> Vec<Check> {
     let mut checks = metadata();
     checks.extend(pod());
@@ -76,10 +104,7 @@ fn metadata() -> Vec<Check> {
     let fields = PROXY_CONFIG.map(|field| format!("'{field}'")).join(", ");
     let injected = |map: &str| {
         check(
-            format!(
-                "!('sidecar.istio.io/inject' in variables.{map}) || \
-                 variables.{map}['sidecar.istio.io/inject'] == 'true'"
-            ),
+            format!("!('{INJECT}' in variables.{map}) || variables.{map}['{INJECT}'] == 'true'"),
             "a pod without a sidecar has no way out; sidecar.istio.io/inject must be true",
         )
     };
@@ -91,16 +116,18 @@ fn metadata() -> Vec<Check> {
         // A backslash can spell a field's name in a way that no search finds.
         check(
             format!(
-                "!('proxy.istio.io/config' in variables.annotations) || !['\\\\', {fields}].exists(\
-                 field, variables.annotations['proxy.istio.io/config'].contains(field))"
+                "!('{PROXY}' in variables.annotations) || !['\\\\', {fields}].exists(\
+                 field, variables.annotations['{PROXY}'].contains(field))"
             ),
             "proxy.istio.io/config must not change where the sidecar gets its configuration, \
              what it captures or what it runs",
         ),
         check(
-            "!('inject.istio.io/templates' in variables.annotations) || \
-             variables.annotations['inject.istio.io/templates'] == 'sidecar' || \
-             variables.annotations['inject.istio.io/templates'].startsWith('sidecar,')",
+            format!(
+                "!('{TEMPLATES}' in variables.annotations) || \
+                 variables.annotations['{TEMPLATES}'] == 'sidecar' || \
+                 variables.annotations['{TEMPLATES}'].startsWith('sidecar,')"
+            ),
             "injection templates must begin with sidecar: others make pods that are not redirected",
         ),
         injected("annotations"),

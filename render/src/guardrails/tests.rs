@@ -50,8 +50,10 @@ fn holds(policy: &Value, table: &str) {
         if messages != case.refused.iter().collect::<Vec<_>>() {
             wrong.push(format!("{}: {messages:?}", case.case));
         }
-        if let [(index, _)] = refusals[..] {
-            alone[index] = true;
+        if let [(index, _)] = refusals[..]
+            && let Some(alone) = alone.get_mut(index)
+        {
+            *alone = true;
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -125,6 +127,58 @@ fn the_agent_changes_its_taint_and_nothing_else() {
         &cni("egress-warden-cni-agent"),
         include_str!("tests/cni-agent.yaml"),
     );
+}
+
+/// What is refused when it is made is refused, in the same words, when something harmless is
+/// changed into it, being deleted or not. Once it is there, no update but one of what is judged is
+/// looked at.
+#[test]
+fn what_is_refused_to_be_made_is_refused_to_become() {
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "app"}]}});
+    let istio = json!({"metadata": {"name": "i"}, "spec": {"hosts": ["a.example"]}});
+    for (policy, table, harmless) in [
+        (
+            rendered("egress-warden-pods", |_| ()),
+            include_str!("tests/pods.yaml"),
+            &pod,
+        ),
+        (
+            rendered("egress-warden-istio", |_| ()),
+            include_str!("tests/istio.yaml"),
+            &istio,
+        ),
+        (
+            cni("egress-warden-cni-pods"),
+            include_str!("tests/cni-pods.yaml"),
+            &pod,
+        ),
+    ] {
+        let admission = Admission::new(&policy);
+        let table: Table = serde_saphyr::from_str(table).unwrap();
+        let judge = |object: &Value, before: &Value| {
+            let refusals = admission.judge(object, before, &json!({}));
+            refusals.into_iter().map(|(_, message)| message).collect()
+        };
+        let made = table.cases.iter().filter(|row| row.before.is_null());
+        for row in made {
+            let refusals: Vec<String> = judge(&row.object, harmless);
+            assert_eq!(refusals, row.refused, "{}, by a change", row.case);
+            let mut before = row.object.clone();
+            if before["metadata"].is_null() {
+                before["metadata"] = json!({});
+            }
+            before["metadata"]["finalizers"] = json!(["example/kept"]);
+            before["metadata"]["deletionTimestamp"] = json!("2026-11-25T00:00:00Z");
+            let mut object = before.clone();
+            object["metadata"]["finalizers"] = json!([]);
+            let refusals: Vec<String> = judge(&object, &before);
+            assert!(refusals.is_empty(), "{}, let go: {refusals:?}", row.case);
+            let mut harmless = harmless.clone();
+            harmless["metadata"] = json!({"deletionTimestamp": "2026-11-25T00:00:00Z"});
+            let refusals: Vec<String> = judge(&before, &harmless);
+            assert_eq!(refusals, row.refused, "{}, while it ends", row.case);
+        }
+    }
 }
 
 /// One would replace the other in a cluster that has both.

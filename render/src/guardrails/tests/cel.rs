@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub(super) struct Admission {
     env: Arc<Env>,
-    conditions: Vec<Program>,
+    conditions: Vec<(Program, String)>,
     variables: Vec<(String, Program)>,
     validations: Vec<(Program, String)>,
 }
@@ -24,7 +24,10 @@ impl Admission {
         let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();
         let program = |entry: &Value| env.compile(&text(entry, "expression")).unwrap();
         let list = |field: &str| spec[field].as_array().cloned().unwrap_or_default();
-        let conditions = list("matchConditions").iter().map(program).collect();
+        let conditions = list("matchConditions")
+            .iter()
+            .map(|entry| (program(entry), text(entry, "name")))
+            .collect();
         let variables = list("variables")
             .iter()
             .map(|entry| (text(entry, "name"), program(entry)))
@@ -45,7 +48,8 @@ impl Admission {
         self.validations.len()
     }
 
-    /// The validations that refuse, each with its place and message.
+    /// The validations that refuse, each with its place and message. A condition that cannot be
+    /// evaluated refuses too, unless another one says that the object does not matter.
     pub(super) fn judge(
         &self,
         object: &Value,
@@ -64,12 +68,15 @@ impl Admission {
             Ok(cel::Value::Bool(truth)) => Some(truth),
             _ => None,
         };
-        if self
-            .conditions
-            .iter()
-            .any(|program| truth(program, &context) == Some(false))
-        {
+        let conditions = self.conditions.iter();
+        let conditions: Vec<_> = conditions
+            .map(|(program, name)| (truth(program, &context), name))
+            .collect();
+        if conditions.iter().any(|(truth, _)| *truth == Some(false)) {
             return Vec::new();
+        }
+        if let Some((_, name)) = conditions.iter().find(|(truth, _)| truth.is_none()) {
+            return vec![(usize::MAX, format!("cannot be evaluated: {name}"))];
         }
         // A variable that cannot be evaluated is missing for the expressions that name it.
         let mut known = HashMap::new();
