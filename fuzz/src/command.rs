@@ -7,7 +7,7 @@ use std::path::Path;
 use warden::{Console, Exit, run};
 
 /// What a subcommand is given beside standard input. The folder is `cases/`.
-const LINES: [&[&str]; 12] = [
+const LINES: [&[&str]; 14] = [
     &["check", "-"],
     &["check", "-", "policies/reference.yaml", "--output", "json"],
     &["check", "-", "--output", "github"],
@@ -37,6 +37,24 @@ const LINES: [&[&str]; 12] = [
     ],
     &["docs", "-", "--format", "html"],
     &["render", "--install", "-", "policies/reference.yaml"],
+    &[
+        "doctor",
+        "--install",
+        "../istio/reference/install.yaml",
+        "--namespaces",
+        "-",
+        "policies/reference.yaml",
+    ],
+    &[
+        "doctor",
+        "--install",
+        "../istio/reference/install.yaml",
+        "--pods",
+        "-",
+        "policies/reference.yaml",
+        "--output",
+        "json",
+    ],
 ];
 
 struct Ran {

@@ -1,4 +1,7 @@
-//! Whether the mesh's own settings let the rendered objects hold.
+//! Whether the mesh's own settings let the rendered objects hold, and what of a cluster would not
+//! get along with them.
+
+pub mod cluster;
 
 use serde_json::Value;
 

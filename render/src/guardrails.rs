@@ -1,5 +1,6 @@
 //! Admission policies against the known ways around the sidecar and into the gateway.
 
+pub(crate) mod admission;
 mod pods;
 #[cfg(test)]
 mod tests;
@@ -35,19 +36,7 @@ const SPEC_CHANGED: &str = "oldObject == null || has(object.spec) != has(oldObje
 
 /// The admission policies and their bindings.
 pub(crate) fn objects(install: &Install) -> Vec<Object> {
-    let pods = rendering(
-        "pods",
-        "Refuses pods that go around their sidecar.",
-        &json!([{
-            "apiGroups": [""],
-            "apiVersions": ["v1"],
-            "operations": ["CREATE", "UPDATE"],
-            "resources": ["pods", "pods/ephemeralcontainers"],
-        }]),
-        &pods::changed(),
-        &pods::variables(),
-        &pods::checks(&install.spec.guardrails),
-    );
+    let pods = pods(install);
     let istio = rendering(
         "istio",
         "Refuses Istio objects that open the egress gateway or take names away from it.",
@@ -87,7 +76,25 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
     ]
 }
 
-fn guarded(install: &Install) -> Vec<&String> {
+/// What is said of pods.
+pub(crate) fn pods(install: &Install) -> Object {
+    rendering(
+        "pods",
+        "Refuses pods that go around their sidecar.",
+        &json!([{
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE", "UPDATE"],
+            "resources": ["pods", "pods/ephemeralcontainers"],
+        }]),
+        &pods::changed(),
+        &pods::variables(),
+        &pods::checks(&install.spec.guardrails),
+    )
+}
+
+/// The namespaces whose pods are judged.
+pub(crate) fn guarded(install: &Install) -> Vec<&String> {
     let exempt = &install.spec.guardrails.exempt_namespaces;
     let namespaces = &install.spec.workloads.namespaces;
     namespaces

@@ -1,5 +1,8 @@
-//! `warden doctor`: whether the mesh's own settings let the manifests hold.
+//! `warden doctor`: whether the mesh's own settings let the manifests hold, and what of the cluster
+//! would lose its way out by them.
 
+use egress_render::Install;
+use egress_render::doctor::cluster::{self, Looked, Trouble};
 use egress_render::doctor::{self, Finding, Health};
 use serde_json::{Value, json};
 
@@ -8,16 +11,20 @@ use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::report::Output;
 
-/// Check the settings of istiod and of the mesh that the manifests rest on.
+/// Check the settings of istiod and of the mesh that the manifests rest on, and the namespaces and
+/// pods that they are about.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --istiod-env or --mesh-config it prints what they have to say.
+Without any of the four files it prints what istiod and the mesh's configuration have to say.
 
 Examples:
   kubectl -n istio-system exec deploy/istiod -- env > istiod.env
   kubectl -n istio-system get configmap istio -o jsonpath='{.data.mesh}' > mesh.yaml
   warden doctor --install install.yaml --istiod-env istiod.env --mesh-config mesh.yaml policy.yaml
-  warden doctor --install install.yaml --istiod-env stable=a.env --istiod-env canary=b.env policy.yaml")]
+  warden doctor --install install.yaml --istiod-env stable=a.env --istiod-env canary=b.env policy.yaml
+  kubectl get namespaces,mutatingwebhookconfigurations -o json |
+    warden doctor --install install.yaml --namespaces - policy.yaml
+  kubectl get pods -A -o json | warden doctor --install install.yaml --pods - policy.yaml")]
 pub(crate) struct Doctor {
     #[command(flatten)]
     settings: Settings,
@@ -28,6 +35,15 @@ pub(crate) struct Doctor {
     /// each: a workload may be under any of them.
     #[arg(long, value_name = "[REVISION=]FILE")]
     istiod_env: Vec<String>,
+    /// The cluster's namespaces, as `kubectl get -o json` or `-o yaml` prints them: which of the
+    /// enforced ones are in ambient mode, have no injection, or are under another revision. With
+    /// the webhook configurations beside them revision tags are known too. `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    namespaces: Option<String>,
+    /// The cluster's pods, in the same form: which of the enforced namespaces' would lose their
+    /// traffic to the outside, or would be refused when they are made again.
+    #[arg(long, value_name = "FILE")]
+    pods: Option<String>,
     /// How to write the result.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -50,20 +66,73 @@ impl Doctor {
             let mesh = read_mesh(file, console)?;
             findings.extend(judged(revision, doctor::mesh(&mesh, &needs)));
         }
-        let checked = !findings.is_empty();
+        let looked = self.look(&prepared.install, console)?;
+        let checked = !findings.is_empty() || looked.any();
         if !checked {
             findings.extend(judged(None, doctor::istiod("", &needs)));
             findings.extend(judged(None, doctor::mesh(&Value::Null, &needs)));
         }
-        report(&findings, self.output, console)?;
+        report(&findings, &looked, self.output, console)?;
         let mut health = findings.iter().map(|(_, finding)| finding.health);
-        let bad = health.any(|health| health == Health::Bad);
+        let bad = health.any(|health| health == Health::Bad) || looked.troubles().next().is_some();
         Ok(if bad && checked {
             Exit::Defects
         } else {
             Exit::Ok
         })
     }
+}
+
+impl Doctor {
+    fn look(&self, install: &Install, console: &mut Console<'_>) -> Result<Cluster, Failure> {
+        let namespaces = match &self.namespaces {
+            Some(file) => {
+                let objects = read_objects(file, "Namespace", console)?;
+                Some(cluster::namespaces(install, &objects))
+            }
+            None => None,
+        };
+        let pods = match &self.pods {
+            Some(file) => {
+                let objects = read_objects(file, "Pod", console)?;
+                let pods = cluster::pods(install, &objects);
+                Some(pods.map_err(|problem| Failure::new(problem.to_string()))?)
+            }
+            None => None,
+        };
+        Ok(Cluster { namespaces, pods })
+    }
+}
+
+/// What of the cluster was looked at.
+struct Cluster {
+    namespaces: Option<Looked>,
+    pods: Option<Looked>,
+}
+
+impl Cluster {
+    fn any(&self) -> bool {
+        self.namespaces.is_some() || self.pods.is_some()
+    }
+
+    fn troubles(&self) -> impl Iterator<Item = &Trouble> {
+        let both = self.namespaces.iter().chain(&self.pods);
+        both.flat_map(|looked| &looked.troubles)
+    }
+}
+
+/// The objects of a file. One without any of the kind that is asked about was not what was meant,
+/// and would pass as a cluster without trouble; an empty list of `kubectl` is one.
+fn read_objects(file: &str, kind: &str, console: &mut Console<'_>) -> Result<Vec<Value>, Failure> {
+    let text = read_text(file, console)?;
+    let objects = cluster::read(&text)
+        .map_err(|problem| Failure::new(format!("{file}: {}", problem.message())))?;
+    let is = |object: &Value| object.get("kind").and_then(Value::as_str) == Some(kind);
+    if text.trim().is_empty() || (!objects.is_empty() && !objects.iter().any(is)) {
+        return Err(Failure::new(format!("{file}: there is no {kind} in it"))
+            .with_hint("standard input can be read once; `kubectl get -o json` prints a list"));
+    }
+    Ok(objects)
 }
 
 /// A finding, and the revision of the control plane that it is about.
@@ -88,6 +157,7 @@ fn read_mesh(file: &str, console: &mut Console<'_>) -> Result<Value, Failure> {
 
 fn report(
     findings: &[Judged<'_>],
+    looked: &Cluster,
     output: Output,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
@@ -105,7 +175,15 @@ fn report(
                 })
             })
             .collect();
-        writeln!(console.stdout, "{:#}", json!({"findings": findings}))?;
+        let count = |looked: &Option<Looked>| looked.as_ref().map(|looked| looked.count);
+        let troubles: Vec<_> = looked.troubles().map(as_json).collect();
+        let report = json!({
+            "findings": findings,
+            "namespaces": count(&looked.namespaces),
+            "pods": count(&looked.pods),
+            "troubles": troubles,
+        });
+        writeln!(console.stdout, "{report:#}")?;
         return Ok(());
     }
     for (revision, finding) in findings {
@@ -122,7 +200,32 @@ fn report(
             writeln!(console.stdout, "        {}", finding.why)?;
         }
     }
+    for trouble in looked.troubles() {
+        let (object, code) = (trouble.object(), trouble.code.word());
+        writeln!(console.stdout, "bad     {object} ({code})")?;
+        writeln!(console.stdout, "        {}", trouble.message)?;
+        writeln!(console.stdout, "        help: {}", trouble.remedy)?;
+    }
+    for (what, looked) in [
+        ("enforced namespaces", &looked.namespaces),
+        ("pods of enforced namespaces", &looked.pods),
+    ] {
+        if let Some(looked) = looked {
+            writeln!(console.stdout, "{} {what} looked at", looked.count)?;
+        }
+    }
     Ok(())
+}
+
+fn as_json(trouble: &Trouble) -> Value {
+    json!({
+        "kind": trouble.kind,
+        "namespace": trouble.namespace,
+        "name": trouble.name,
+        "code": trouble.code.word(),
+        "message": trouble.message,
+        "remedy": trouble.remedy,
+    })
 }
 
 const fn word(health: Health) -> &'static str {

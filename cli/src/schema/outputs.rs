@@ -2,6 +2,7 @@
 //! them, and a field that they do not name fails there.
 
 use egress_render::adopt::Code;
+use egress_render::doctor::cluster::Code as Trouble;
 use serde_json::{Value, json};
 
 /// The commands with an output in JSON.
@@ -382,9 +383,28 @@ fn doctor() -> Value {
             "why": text("What rests on it."),
         }),
     );
+    let mut trouble = named();
+    for (name, schema) in [
+        ("kind", json!({"enum": ["Namespace", "Pod"]})),
+        ("code", json!({"enum": Trouble::ALL.map(Trouble::word)})),
+        ("message", text("What would happen.")),
+        ("remedy", text("What to do about it.")),
+    ] {
+        super::put(&mut trouble, name, schema);
+    }
+    let trouble = record(
+        "Something that loses its way out, or goes past the gateway.",
+        &trouble,
+    );
+    let looked = |description: &str| json!({"description": description, "type": ["integer", "null"], "minimum": 0});
     record(
-        "The mesh's settings.",
-        &json!({"findings": list_of("Each setting.", &finding)}),
+        "The mesh's settings, and the cluster's namespaces and pods.",
+        &json!({
+            "findings": list_of("Each setting.", &finding),
+            "namespaces": looked("Enforced namespaces that were looked at; null without `--namespaces`."),
+            "pods": looked("Their pods that were looked at; null without `--pods`."),
+            "troubles": list_of("What is wrong with them, sorted by object.", &trouble),
+        }),
     )
 }
 

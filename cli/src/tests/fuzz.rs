@@ -133,6 +133,14 @@ fn no_document_makes_a_subcommand_panic() {
             INSTALL,
             "doctor --install install.yaml --istiod-env - good.yaml",
         ),
+        (
+            CLUSTER,
+            "doctor --install install.yaml --namespaces - good.yaml",
+        ),
+        (
+            CLUSTER,
+            "doctor --install install.yaml --pods - good.yaml --output json",
+        ),
         (INSTALL, "render --install install.yaml --adopt - good.yaml"),
         (DUMP, "verify --gateway - --install install.yaml good.yaml"),
         (LISTED, "check -"),
@@ -190,6 +198,18 @@ fn no_history_makes_rollback_panic() {
         })
         .unwrap();
 }
+
+/// What a cluster has, as little of it as the checks look at.
+const CLUSTER: &str = "kind: Namespace
+metadata: {name: app1-ns, labels: {istio-injection: enabled, istio.io/rev: canary}}
+---
+kind: Pod
+metadata: {name: p, namespace: app1-ns, annotations: {sidecar.istio.io/status: '{\"revision\": \"a\"}', proxy.istio.io/config: a}}
+spec:
+  securityContext: {fsGroup: 1, supplementalGroups: [1.5]}
+  initContainers: [{name: istio-proxy, image: docker.io/istio/proxyv2, args: [proxy, sidecar], restartPolicy: Always}]
+  containers: [{name: app, securityContext: {runAsUser: 18446744073709551615, capabilities: {add: [NET_ADMIN]}}}]
+";
 
 /// A gateway's configuration, as little of it as there can be.
 const DUMP: &str = r#"{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": [{"name": "a", "active_state": {"listener": {"name": "a", "filter_chains": [{"filters": []}]}}}]}]}"#;

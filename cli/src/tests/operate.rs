@@ -244,3 +244,69 @@ fn doctor_judges_each_revision_by_its_own_settings() {
     assert_eq!(bad.len(), 1);
     assert_eq!(bad[0]["revision"], "canary");
 }
+
+#[test]
+fn doctor_lists_the_namespaces_and_pods_that_would_break() {
+    const NAMESPACES: &str = "\
+apiVersion: v1
+kind: List
+items:
+- {kind: Namespace, metadata: {name: app1-ns, labels: {istio.io/dataplane-mode: ambient}}}
+- {kind: Namespace, metadata: {name: app2-ns, labels: {istio-injection: enabled}}}
+- {kind: Namespace, metadata: {name: elsewhere, labels: {istio.io/dataplane-mode: ambient}}}
+";
+    const PODS: &str = r#"{"apiVersion": "v1", "kind": "List", "items": [
+{"kind": "Pod", "metadata": {"namespace": "app2-ns", "name": "bare"}, "spec": {"containers": [{"name": "app"}]}},
+{"kind": "Pod", "metadata": {"namespace": "elsewhere", "name": "bare"}, "spec": {"containers": [{"name": "app"}]}}]}"#;
+    let folder = folder();
+    let doctor = "doctor --install install.yaml policy.yaml";
+    let ran = folder.warden_with(&format!("{doctor} --namespaces -"), NAMESPACES);
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert_eq!(
+        ran.stdout,
+        "bad     Namespace app1-ns (ambient)\n        ambient mode has no way to the gateway: what \
+         it sends outside is dropped\n        help: take the label istio.io/dataplane-mode away and \
+         use sidecars, or take the namespace out of spec.workloads.namespaces\nbad     Namespace \
+         app1-ns (not_injected)\n        its labels give new pods no sidecar, and a pod without one \
+         has no way out\n        help: label it istio-injection=enabled, or istio.io/rev=REVISION\n2 \
+         enforced namespaces looked at\n"
+    );
+    folder.write(
+        "namespaces.yaml",
+        &NAMESPACES.replacen(
+            "istio.io/dataplane-mode: ambient",
+            "istio-injection: enabled",
+            1,
+        ),
+    );
+    let good = folder.warden(&format!("{doctor} --namespaces namespaces.yaml"));
+    assert_eq!(
+        (good.exit, good.stdout.as_str()),
+        (0, "2 enforced namespaces looked at\n")
+    );
+    let line = format!("{doctor} --namespaces namespaces.yaml --pods - --output json");
+    let json = folder.warden_with(&line, PODS);
+    assert_eq!(json.exit, 3, "{json:?}");
+    let json = json.json();
+    assert_eq!((&json["namespaces"], &json["pods"]), (&2.into(), &1.into()));
+    assert_eq!(json["findings"].as_array().unwrap().len(), 0);
+    let troubles = json["troubles"].as_array().unwrap();
+    assert_eq!(troubles.len(), 1, "{json}");
+    assert_eq!(
+        (&troubles[0]["name"], &troubles[0]["code"]),
+        (&"bare".into(), &"no_sidecar".into())
+    );
+    // No pods are no trouble; what is no list of pods is no answer.
+    for (text, exit) in [
+        ("{\"kind\": \"List\", \"items\": []}", 0),
+        ("", 1),
+        ("kind: Deployment", 1),
+        (NAMESPACES, 1),
+        ("a: [", 1),
+    ] {
+        let ran = folder.warden_with(&format!("{doctor} --pods -"), text);
+        assert_eq!(ran.exit, exit, "{text}: {ran:?}");
+    }
+    let twice = folder.warden_with(&format!("{doctor} --namespaces - --pods -"), NAMESPACES);
+    assert_eq!(twice.exit, 1, "{twice:?}");
+}

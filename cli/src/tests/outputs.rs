@@ -37,7 +37,7 @@ fn every_output_has_its_schema_and_keeps_to_it() {
         ("seed.yaml", REFERENCE),
         (
             "mesh.yaml",
-            "kind: Sidecar\nmetadata: {namespace: app1-ns, name: mine}\n",
+            "kind: Sidecar\nmetadata: {namespace: app1-ns, name: mine}\n---\nkind: Namespace\nmetadata: {name: app1-ns}\n---\nkind: Pod\nmetadata: {namespace: app1-ns, name: p}\n",
         ),
         ("dump.json", "{}"),
         ("new.yaml", &REFERENCE.replace("[22]", "[22, 2222]")),
@@ -62,7 +62,9 @@ fn every_output_has_its_schema_and_keeps_to_it() {
             Command::Explain => "explain seed.yaml --from app1-ns/a --to http://api.github.com/x",
             Command::Test => "test cases.yaml",
             Command::Diff => "diff seed.yaml new.yaml",
-            Command::Doctor => "doctor --install install.yaml seed.yaml",
+            Command::Doctor => {
+                "doctor --install install.yaml --namespaces mesh.yaml --pods mesh.yaml seed.yaml"
+            }
             Command::Render => "render --install install.yaml --adopt mesh.yaml seed.yaml",
             Command::Verify => "verify --gateway dump.json --install install.yaml seed.yaml",
             Command::Package => "package --module module.wasm --layout image.tar",
@@ -128,7 +130,10 @@ fn wrong(schema: &Value, root: &Value, value: &Value, at: &str) -> Vec<String> {
             "enum" if !says.as_array().unwrap().contains(value) => {
                 found.push(format!("{at}: {value} is not listed"));
             }
-            "minimum" if value.as_u64().is_none_or(|n| n < says.as_u64().unwrap()) => {
+            "minimum"
+                if value.is_number()
+                    && value.as_u64().is_none_or(|n| n < says.as_u64().unwrap()) =>
+            {
                 found.push(format!("{at}: {value} is too small"));
             }
             "anyOf" => {

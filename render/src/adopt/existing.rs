@@ -15,8 +15,13 @@ pub fn read(text: &str) -> Result<Vec<Value>, Problem> {
         let one = serde_json::from_str(text);
         vec![one.map_err(|error| Problem::new("objects", error.to_string()))?]
     } else {
-        serde_saphyr::from_multiple(text)
-            .map_err(|error| Problem::new("objects", error.to_string()))?
+        serde_saphyr::from_multiple(text).map_err(|error| {
+            // The reader's bounds for YAML, which a large mesh is beyond.
+            let hint = "YAML is read up to 250,000 nodes: give it as JSON (kubectl get -o json)";
+            let error = error.to_string();
+            let large = error.contains("budget breached");
+            Problem::new("objects", if large { hint.to_owned() } else { error })
+        })?
     };
     let mut objects = Vec::new();
     for document in documents {

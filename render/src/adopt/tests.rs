@@ -265,3 +265,20 @@ fn lists_and_json_are_read_and_what_is_no_object_is_refused() {
         assert!(read(broken).is_err(), "{broken}");
     }
 }
+
+#[test]
+fn a_mesh_beyond_the_bounds_of_yaml_is_read_as_json() {
+    let mut yaml = "kind: List\nitems:\n".to_owned();
+    let mut json = "{\"kind\": \"List\", \"items\": [0".to_owned();
+    for _ in 0..300_000 {
+        yaml.push_str("- 1\n");
+        json.push_str(",1");
+    }
+    let problem = read(&yaml).unwrap_err();
+    assert!(
+        problem.message().ends_with("(kubectl get -o json)"),
+        "{problem}"
+    );
+    json.push_str("]}");
+    assert_eq!(read(&json).unwrap().len(), 300_001);
+}

@@ -1,13 +1,11 @@
 //! The admission policies, evaluated: the rendered ones and the CNI plugin's, by an implementation
 //! of CEL, against tables of objects. The API server's own evaluation is not run.
 
-mod cel;
-
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::admission::Admission;
 use crate::install::{Guardrails, Install};
-use cel::Admission;
 
 const INSTALL: &str = include_str!("../../../istio/reference/install.yaml");
 const POLICY: &str = include_str!("../../../cases/policies/reference.yaml");
@@ -39,7 +37,7 @@ struct Row {
 }
 
 fn holds(policy: &Value, table: &str) {
-    let admission = Admission::new(policy);
+    let admission = Admission::new(policy).unwrap();
     let table: Table = serde_saphyr::from_str(table).unwrap();
     let mut alone = vec![false; admission.len()];
     let mut wrong = Vec::new();
@@ -100,7 +98,7 @@ fn pods_that_the_cni_plugin_of_istio_passes_over_are_refused() {
     let table = include_str!("tests/pods.yaml");
     let table: Table = serde_saphyr::from_str(table).unwrap();
     let find = |name: &str| table.cases.iter().find(|case| case.case == name).unwrap();
-    let admission = Admission::new(&policy);
+    let admission = Admission::new(&policy).unwrap();
     let judge = |case: &Row| admission.judge(&case.object, &Value::Null, &json!({}));
     assert!(judge(find("injected, with Istio's CNI plugin")).is_empty());
     let refused = judge(find("injected, with istio-init"));
@@ -153,7 +151,7 @@ fn what_is_refused_to_be_made_is_refused_to_become() {
             &pod,
         ),
     ] {
-        let admission = Admission::new(&policy);
+        let admission = Admission::new(&policy).unwrap();
         let table: Table = serde_saphyr::from_str(table).unwrap();
         let judge = |object: &Value, before: &Value| {
             let refusals = admission.judge(object, before, &json!({}));

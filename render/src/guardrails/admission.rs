@@ -1,5 +1,8 @@
 //! As the API server evaluates a `ValidatingAdmissionPolicy`: conditions, variables in their
 //! order, then every validation; what cannot be evaluated refuses (`failurePolicy: Fail`).
+//!
+//! One reading of what is rendered, for the tests of the expressions and for what `warden doctor`
+//! says of pods that are there.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +10,10 @@ use std::sync::Arc;
 use cel::{Context, Env, Program, extensions};
 use serde_json::Value;
 
-pub(super) struct Admission {
+use crate::problem::Problem;
+
+/// A policy, ready to be asked.
+pub(crate) struct Admission {
     env: Arc<Env>,
     conditions: Vec<(Program, String)>,
     variables: Vec<(String, Program)>,
@@ -15,42 +21,58 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    pub(super) fn new(policy: &Value) -> Self {
-        let spec = &policy["spec"];
-        assert_eq!(spec["failurePolicy"], "Fail");
+    /// Reads a policy.
+    ///
+    /// # Errors
+    /// If one of its expressions is none.
+    pub(crate) fn new(policy: &Value) -> Result<Self, Problem> {
+        let failure = |error: String| {
+            let name = policy.pointer("/metadata/name").and_then(Value::as_str);
+            Problem::new(name.unwrap_or("admission"), error)
+        };
+        if policy.pointer("/spec/failurePolicy") != Some(&Value::from("Fail")) {
+            return Err(failure("its failurePolicy is not Fail".to_owned()));
+        }
         let mut env = Env::stdlib();
         // Kubernetes has the same functions on strings.
-        env.add_extension(extensions::strings).unwrap();
-        let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();
-        let program = |entry: &Value| env.compile(&text(entry, "expression")).unwrap();
-        let list = |field: &str| spec[field].as_array().cloned().unwrap_or_default();
-        let conditions = list("matchConditions")
-            .iter()
-            .map(|entry| (program(entry), text(entry, "name")))
-            .collect();
-        let variables = list("variables")
-            .iter()
-            .map(|entry| (text(entry, "name"), program(entry)))
-            .collect();
-        let validations = list("validations")
-            .iter()
-            .map(|entry| (program(entry), text(entry, "message")))
-            .collect();
-        Self {
+        env.add_extension(extensions::strings)
+            .map_err(|error| failure(error.to_string()))?;
+        let programs = |list: &str, named: &str| {
+            let entries = policy.pointer(&format!("/spec/{list}"));
+            let entries = entries.and_then(Value::as_array).into_iter().flatten();
+            let text = |entry: &Value, field: &str| {
+                let text = entry.get(field).and_then(Value::as_str);
+                text.unwrap_or_default().to_owned()
+            };
+            entries
+                .map(|entry| {
+                    let program = env.compile(&text(entry, "expression"));
+                    let program = program.map_err(|error| failure(error.to_string()))?;
+                    Ok((program, text(entry, named)))
+                })
+                .collect::<Result<Vec<_>, Problem>>()
+        };
+        let conditions = programs("matchConditions", "name")?;
+        let variables = programs("variables", "name")?.into_iter();
+        let variables = variables.map(|(program, name)| (name, program)).collect();
+        let validations = programs("validations", "message")?;
+        Ok(Self {
             env: Arc::new(env),
             conditions,
             variables,
             validations,
-        }
+        })
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many validations there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.validations.len()
     }
 
     /// The validations that refuse, each with its place and message. A condition that cannot be
     /// evaluated refuses too, unless another one says that the object does not matter.
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &self,
         object: &Value,
         before: &Value,
@@ -64,10 +86,6 @@ impl Admission {
         ] {
             context.add_variable_from_value(name, value(json));
         }
-        let truth = |program: &Program, context: &Context<'_, '_>| match program.execute(context) {
-            Ok(cel::Value::Bool(truth)) => Some(truth),
-            _ => None,
-        };
         let conditions = self.conditions.iter();
         let conditions: Vec<_> = conditions
             .map(|(program, name)| (truth(program, &context), name))
@@ -100,12 +118,23 @@ impl Admission {
     }
 }
 
+fn truth(program: &Program, context: &Context<'_, '_>) -> Option<bool> {
+    match program.execute(context) {
+        Ok(cel::Value::Bool(truth)) => Some(truth),
+        _ => None,
+    }
+}
+
 /// JSON's whole numbers are CEL's `int`, as they are for the API server.
 fn value(json: &Value) -> cel::Value {
     match json {
         Value::Null => cel::Value::Null,
         Value::Bool(truth) => (*truth).into(),
-        Value::Number(number) => number.as_i64().unwrap().into(),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => whole.into(),
+            (None, Some(other)) => other.into(),
+            (None, None) => cel::Value::Null,
+        },
         Value::String(text) => text.as_str().into(),
         Value::Array(items) => items.iter().map(value).collect::<Vec<_>>().into(),
         Value::Object(fields) => fields

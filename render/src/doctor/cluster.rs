@@ -1,0 +1,132 @@
+//! Whether what a cluster already has keeps its way out once the rendered objects are there:
+//! namespaces whose pods would get no sidecar, and pods that would lose their outside traffic or
+//! not be let in again.
+
+mod namespace;
+mod pod;
+
+use serde_json::Value;
+
+use crate::guardrails::{self, admission::Admission};
+use crate::install::Install;
+use crate::problem::Problem;
+
+pub use crate::adopt::read;
+
+/// Something about a namespace or a pod by which it loses its way out, or goes past the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trouble {
+    /// `Namespace` or `Pod`.
+    pub kind: &'static str,
+    /// A pod's namespace; empty for a namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The machine's word.
+    pub code: Code,
+    /// What would happen.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+impl Trouble {
+    /// `KIND NAMESPACE/NAME`.
+    #[must_use]
+    pub fn object(&self) -> String {
+        if self.namespace.is_empty() {
+            format!("{} {}", self.kind, self.name)
+        } else {
+            format!("{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// Kinds of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Code {
+    /// In ambient mode, where nothing rendered holds but the guards.
+    Ambient,
+    /// An enforced namespace that is not among those that were given.
+    NoNamespace,
+    /// A namespace where pods get no sidecar.
+    NotInjected,
+    /// Under another revision of the control plane than the rendered objects.
+    Revision,
+    /// A pod without a sidecar.
+    NoSidecar,
+    /// Init containers that run before the sidecar.
+    InitBeforeSidecar,
+    /// A pod that the rendered admission policy refuses.
+    Refused,
+}
+
+impl Code {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Ambient,
+        Self::NoNamespace,
+        Self::NotInjected,
+        Self::Revision,
+        Self::NoSidecar,
+        Self::InitBeforeSidecar,
+        Self::Refused,
+    ];
+
+    /// The word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ambient => "ambient",
+            Self::NoNamespace => "no_namespace",
+            Self::NotInjected => "not_injected",
+            Self::Revision => "revision",
+            Self::NoSidecar => "no_sidecar",
+            Self::InitBeforeSidecar => "init_before_sidecar",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What was looked at, and the trouble with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// How many of the enforced namespaces, or of their pods.
+    pub count: usize,
+    /// The trouble, sorted by object.
+    pub troubles: Vec<Trouble>,
+}
+
+/// Checks the enforced namespaces among these objects. Webhook configurations that stand beside
+/// them say which revision a tag is of.
+#[must_use]
+pub fn namespaces(install: &Install, objects: &[Value]) -> Looked {
+    namespace::look(install, objects)
+}
+
+/// Checks the pods of enforced namespaces among these objects. Pods that have ended are passed
+/// over: nothing of them runs again.
+///
+/// # Errors
+/// If the rendered admission policy cannot be read.
+pub fn pods(install: &Install, objects: &[Value]) -> Result<Looked, Problem> {
+    let admission = Admission::new(guardrails::pods(install).manifest())?;
+    Ok(pod::look(install, &admission, objects))
+}
+
+fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
+    let found = object.pointer(pointer).and_then(Value::as_str);
+    found.unwrap_or_default()
+}
+
+/// A label or an annotation.
+fn entry<'v>(object: &'v Value, map: &str, key: &str) -> Option<&'v str> {
+    object.pointer("/metadata")?.get(map)?.get(key)?.as_str()
+}
+
+const AMBIENT: &str = "ambient mode has no way to the gateway: what it sends outside is dropped";
+const NO_AMBIENT: &str = "take the label istio.io/dataplane-mode away and use sidecars, or take the \
+                          namespace out of spec.workloads.namespaces";
+
+#[cfg(test)]
+mod tests;
