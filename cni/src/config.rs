@@ -254,7 +254,8 @@ pub struct Gateway {
     pub reach_services: Vec<ServiceName>,
 }
 
-/// Direct UDP traffic that the policy declares for some pods.
+/// Direct UDP traffic of some pods: the administrator's own list, for what `warden render` opens
+/// of the policies' UDP rules. No policy is read here.
 ///
 /// The kernel knows a pod only by what the API server says of it, so an exception names
 /// namespaces; labels narrow it and never select on their own.
@@ -310,7 +311,7 @@ pub struct NodeConfig {
     /// Metadata addresses that are not dropped.
     #[serde(default)]
     pub allow_metadata: BTreeSet<IpAddr>,
-    /// Direct UDP traffic the policy declares.
+    /// Direct UDP traffic of some pods.
     #[serde(default)]
     pub udp_exceptions: Vec<UdpException>,
 }

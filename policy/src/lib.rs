@@ -24,6 +24,7 @@ pub mod read;
 pub mod reference;
 pub mod settings;
 pub mod tree;
+pub mod udp;
 pub mod verdict;
 pub use policy_set::{PolicySet, PolicySetBuilder};
 

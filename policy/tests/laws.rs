@@ -17,6 +17,10 @@ mod generate;
 #[path = "laws/names.rs"]
 mod names;
 
+#[cfg(test)]
+#[path = "laws/udp.rs"]
+mod udp;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::Write as _;

@@ -40,6 +40,10 @@ impl Needs {
             .collect();
         trust_domains.sort_unstable();
         trust_domains.dedup();
+        // The kernel cannot ask a pod for its certificate: whose pods these are is in the settings.
+        if policies.iter().any(egress_policy::udp::is_about_udp) {
+            trust_domains = vec![install.spec.cluster.trust_domain.clone()];
+        }
         if problems.is_empty() {
             Ok(Self {
                 traffic,

@@ -331,6 +331,9 @@ pub struct Cluster {
     /// The cluster's DNS domain.
     #[serde(default = "cluster_local")]
     pub domain: String,
+    /// The mesh's trust domain: that of the certificates of the pods here.
+    #[serde(default = "cluster_local")]
+    pub trust_domain: String,
     /// Namespace of the cluster's DNS.
     #[serde(default = "kube_system")]
     pub dns_namespace: String,
@@ -384,6 +387,7 @@ impl Default for Cluster {
     fn default() -> Self {
         Self {
             domain: cluster_local(),
+            trust_domain: cluster_local(),
             dns_namespace: kube_system(),
             istio_namespace: istio_system(),
             api_server: Vec::new(),
@@ -518,6 +522,12 @@ impl Install {
                 "expected `inline`, or 64 hexadecimal digits (`warden package` prints them)",
             );
         }
+        if !is_trust_domain(&spec.cluster.trust_domain) {
+            wrong(
+                "spec.cluster.trustDomain",
+                "expected a trust domain, such as `cluster.local`",
+            );
+        }
         self.check_inspection(&mut problems);
         for (name, value) in self.names() {
             if !is_dns_label(value) {
@@ -636,6 +646,12 @@ fn is_image(text: &str) -> bool {
         && name(host)
         && port.parse::<u16>().is_ok()
         && path.split('/').all(name)
+}
+
+/// SPIFFE-ID §2.1: lower-case letters, digits, dots, hyphens and underscores.
+fn is_trust_domain(text: &str) -> bool {
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    (1..=255).contains(&text.len()) && text.bytes().all(inner)
 }
 
 fn is_dns_label(text: &str) -> bool {

@@ -69,6 +69,7 @@ pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Pr
         return Err(problems);
     }
     let rendered = Rendered::new(install, &module, objects);
+    rendered.check_names()?;
     rendered.check_sizes()?;
     Ok(rendered)
 }

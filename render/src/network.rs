@@ -1,9 +1,9 @@
 //! Network policies: only the gateway may leave the cluster.
 
 mod cluster;
+mod udp;
 
-use egress_policy::facts::Protocol;
-use egress_policy::model::{From, Place, Policy, Rule, RuleAction, Source, To};
+use egress_policy::model::Policy;
 use serde_json::{Value, json};
 
 use crate::NAME;
@@ -26,37 +26,12 @@ pub(crate) fn objects(
         objects.push(workloads(install, namespace));
     }
     objects.extend(devices(install));
-    let exceptions = udp(install, policies, problems);
-    objects.extend(exceptions.iter().map(Exception::object));
+    let exceptions = udp::exceptions(install, policies, problems);
+    objects.extend(exceptions.iter().map(udp::Exception::object));
     if let Some(settings) = &install.spec.cluster.admin_policies {
         objects.extend(cluster::objects(install, settings, &exceptions, problems));
     }
     objects
-}
-
-/// Pods of one namespace that a UDP rule lets straight out.
-struct Exception<'p> {
-    name: String,
-    namespace: &'p str,
-    pods: Value,
-    to: Vec<&'p To>,
-}
-
-impl Exception<'_> {
-    fn object(&self) -> Object {
-        let egress: Vec<_> = self.to.iter().filter_map(|to| destination(to)).collect();
-        Object::new(
-            Stage::Workloads,
-            "A UDP rule of the policy: straight out, for these pods and these networks only.",
-            API,
-            json!({"name": self.name, "namespace": self.namespace}),
-            json!({"spec": {
-                "podSelector": self.pods,
-                "policyTypes": ["Egress"],
-                "egress": egress,
-            }}),
-        )
-    }
 }
 
 fn in_namespace(name: &str) -> Value {
@@ -200,130 +175,4 @@ fn devices(install: &Install) -> Vec<Object> {
         ))
     });
     closed.collect()
-}
-
-/// UDP does not go through the gateway: its rules are exceptions in the kernel, bound to what the
-/// API server says of a pod.
-fn udp<'p>(
-    install: &Install,
-    policies: &'p [Policy],
-    problems: &mut Vec<Problem>,
-) -> Vec<Exception<'p>> {
-    let mut found = Vec::new();
-    for policy in policies {
-        for tier in &policy.tiers {
-            for rule in &tier.rules {
-                let place = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
-                let to: Vec<_> = rule
-                    .to
-                    .iter()
-                    .filter(|to| to.protocols.contains(&Protocol::Udp))
-                    .collect();
-                if to.is_empty() {
-                    continue;
-                }
-                if !matches!(rule.action, RuleAction::Accept) {
-                    let message = "network policies can only accept: a UDP rule that does not \
-                                   accept would have no effect";
-                    problems.push(Problem::new(place, message));
-                    continue;
-                }
-                found.extend(exceptions(install, rule, &to, &place, problems));
-            }
-        }
-    }
-    found
-}
-
-fn exceptions<'p>(
-    install: &Install,
-    rule: &'p Rule,
-    to: &[&'p To],
-    place: &str,
-    problems: &mut Vec<Problem>,
-) -> Vec<Exception<'p>> {
-    let From::Sources(sources) = &rule.from else {
-        problems.push(Problem::new(place, "a UDP rule must name namespaces"));
-        return Vec::new();
-    };
-    if to.iter().any(|to| !matches!(to.place, Place::Networks(_))) {
-        problems.push(Problem::new(place, "a UDP rule must name networks"));
-    }
-    let mut found = Vec::new();
-    for (index, source) in sources.iter().enumerate() {
-        let Some(pods) = selector(source) else {
-            let message = "a UDP rule selects by namespaces and labels: network policies know \
-                           neither service accounts nor clusters";
-            problems.push(Problem::new(place, message));
-            continue;
-        };
-        for namespace in &source.namespaces {
-            if !install.spec.workloads.namespaces.contains(namespace) {
-                // Nothing is closed there, so nothing needs an exception.
-                continue;
-            }
-            found.push(Exception {
-                name: format!("{NAME}-udp-{}-{index}", rule.name),
-                namespace,
-                pods: pods.clone(),
-                to: to.to_vec(),
-            });
-        }
-    }
-    found
-}
-
-fn selector(source: &Source) -> Option<Value> {
-    use egress_policy::model::LabelOperator;
-    if !source.service_accounts.is_empty() || !source.clusters.is_empty() {
-        return None;
-    }
-    let labels: std::collections::BTreeMap<_, _> = source
-        .match_labels
-        .iter()
-        .map(|(key, value)| (key, value))
-        .collect();
-    let expressions: Vec<_> = source
-        .match_expressions
-        .iter()
-        .map(|expression| {
-            let key = &expression.key;
-            match &expression.operator {
-                LabelOperator::In(values) => {
-                    json!({"key": key, "operator": "In", "values": values})
-                }
-                LabelOperator::NotIn(values) => {
-                    json!({"key": key, "operator": "NotIn", "values": values})
-                }
-                LabelOperator::Exists => json!({"key": key, "operator": "Exists"}),
-                LabelOperator::DoesNotExist => json!({"key": key, "operator": "DoesNotExist"}),
-            }
-        })
-        .collect();
-    Some(json!({"matchLabels": labels, "matchExpressions": expressions}))
-}
-
-fn destination(to: &To) -> Option<Value> {
-    let Place::Networks(networks) = &to.place else {
-        return None;
-    };
-    let blocks: Vec<_> = networks
-        .networks
-        .iter()
-        .map(|network| {
-            let except: Vec<_> = networks
-                .except
-                .iter()
-                .filter(|inner| network.contains(*inner))
-                .map(ToString::to_string)
-                .collect();
-            json!({"ipBlock": {"cidr": network.to_string(), "except": except}})
-        })
-        .collect();
-    let ports: Vec<_> = to
-        .ports
-        .ranges()
-        .map(|range| json!({"protocol": "UDP", "port": range.start(), "endPort": range.end()}))
-        .collect();
-    Some(json!({"to": blocks, "ports": ports}))
 }

@@ -1,6 +1,6 @@
 //! Rendered objects, their order and their text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -211,6 +211,26 @@ impl Rendered {
     #[must_use]
     pub fn is_carried(&self) -> bool {
         self.carried
+    }
+
+    /// Two objects of one kind, namespace and name: the later one would replace the other, on the
+    /// disk and in the cluster.
+    pub(crate) fn check_names(&self) -> Result<(), Vec<Problem>> {
+        let mut seen = BTreeSet::new();
+        let names = self.objects.iter().map(Object::file_name);
+        let twice = names.filter(|name| !seen.insert(name.clone()));
+        let problems: Vec<_> = twice
+            .map(|name| {
+                let message = "two objects would have this kind, namespace and name: rename a \
+                               policy, tier, rule or device";
+                Problem::new(name, message)
+            })
+            .collect();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
     }
 
     /// What the API server would refuse.

@@ -66,9 +66,9 @@ impl Rng {
     }
 }
 
-const DOMAINS: [&str; 3] = ["cluster.local", "east.example", "other.example"];
-const NAMESPACES: [&str; 3] = ["a", "b", "c"];
-const ACCOUNTS: [&str; 2] = ["x", "y"];
+pub(crate) const DOMAINS: [&str; 3] = ["cluster.local", "east.example", "other.example"];
+pub(crate) const NAMESPACES: [&str; 3] = ["a", "b", "c"];
+pub(crate) const ACCOUNTS: [&str; 2] = ["x", "y"];
 const CLUSTERS: [&str; 2] = ["c1", "c2"];
 const KEYS: [&str; 3] = ["k1", "k2", "k3"];
 const VALUES: [&str; 3] = ["v1", "v2", ""];
@@ -201,7 +201,7 @@ static NAMES: LazyLock<Vec<Name>> = LazyLock::new(|| {
     names
 });
 
-static LABELS: LazyLock<Vec<Vec<(&str, &str)>>> = LazyLock::new(|| {
+pub(crate) static LABELS: LazyLock<Vec<Vec<(&str, &str)>>> = LazyLock::new(|| {
     let mut sets = vec![Vec::new(), vec![("namespace", "a"), ("k1", "v9")]];
     for first in VALUES {
         sets.push(vec![("k1", first)]);

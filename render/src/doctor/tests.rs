@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::{Finding, Health, Needs, istiod, mesh};
+use crate::install::Install;
 use crate::traffic::Traffic;
 
 fn needs() -> Needs {
@@ -60,4 +61,44 @@ fn a_trust_domain_that_no_policy_names_is_bad() {
         bad(&mesh(&json!({"trustDomain": "td.example"}), &needs())),
         ["trustDomain"]
     );
+}
+
+/// What the kernel opens is for the pods of the mesh that the settings name.
+#[test]
+fn with_udp_rules_the_mesh_has_to_be_the_one_of_the_settings() {
+    let install = Install::read(
+        r#"
+apiVersion: warden.egress/v1alpha1
+kind: Install
+spec:
+  istio: {version: "1.29"}
+  gateway: {namespace: g, service: g, serviceAccount: g, selector: {istio: g}}
+  module: {url: "file:///module.wasm"}
+  workloads: {namespaces: [a]}
+  cluster: {trustDomain: east.example}
+"#,
+    )
+    .unwrap();
+    let needs = |protocol: &str| {
+        let policy = json!({
+            "apiVersion": "warden.egress/v1alpha1",
+            "kind": "EgressPolicy",
+            "metadata": {"name": "p"},
+            "spec": {
+                "identity": {"trustDomains": ["east.example", "west.example"]},
+                "tiers": [{"name": "t", "rules": [{
+                    "name": "r",
+                    "from": [{"namespaces": ["a"]}],
+                    "to": [{"networks": ["192.0.2.0/24"], "ports": [123], "protocols": [protocol]}],
+                    "action": "Accept",
+                }]}],
+            },
+        });
+        Needs::of(&install, &[policy]).unwrap()
+    };
+    let west = json!({"trustDomain": "west.example"});
+    assert!(bad(&mesh(&west, &needs("TCP"))).is_empty());
+    assert_eq!(bad(&mesh(&west, &needs("UDP"))), ["trustDomain"]);
+    let east = json!({"trustDomain": "east.example"});
+    assert!(bad(&mesh(&east, &needs("UDP"))).is_empty());
 }

@@ -7,7 +7,7 @@
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{Exception, Place};
+use super::udp::Exception;
 use crate::NAME;
 use crate::install::{AdminApi, AdminPolicies, Install};
 use crate::object::{Object, Stage, set};
@@ -63,7 +63,7 @@ pub(super) fn objects(
             &name,
             &json!({"pods": {
                 "namespaceSelector": named(exception.namespace),
-                "podSelector": exception.pods,
+                "podSelector": exception.selector(),
             }}),
             rules,
         );
@@ -237,18 +237,14 @@ fn workloads(install: &Install) -> Vec<Rule> {
 /// the networks are written without what is taken out of them.
 fn udp(exception: &Exception<'_>) -> Vec<Rule> {
     let mut rules = Vec::new();
-    for to in &exception.to {
-        let Place::Networks(place) = &to.place else {
-            continue;
-        };
+    for (place, ports) in &exception.to {
         let mut left = Vec::new();
         for network in &place.networks {
             subtract(*network, &place.except, &mut left);
         }
-        let ports: Vec<_> = to
-            .ports
+        let ports: Vec<_> = ports
             .ranges()
-            .map(|range| ("UDP", (*range.start()).max(1), *range.end()))
+            .map(|range| ("UDP", *range.start(), *range.end()))
             .collect();
         let peers: Vec<_> = left.chunks(MOST_NETWORKS).map(networks).collect();
         for peers in peers.chunks(MOST) {

@@ -206,7 +206,7 @@ fn every_object_has_a_priority_of_its_own_and_revoked_pods_come_first() {
         places,
         [
             (7, "egress-warden-revoked"),
-            (8, "app1-ns-egress-warden-udp-ntp-0"),
+            (8, "app1-ns-egress-warden-udp-p-t-ntp-0"),
             (9, "egress-warden"),
         ]
     );
