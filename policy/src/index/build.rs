@@ -280,8 +280,10 @@ impl IndexBuilder {
     }
 
     /// Class lists are sorted, for binary search.
-    fn classes(&mut self, mut classes: Vec<ClassId>) -> Option<Slice<ClassId>> {
-        classes.sort_unstable();
+    fn classes(&mut self, classes: Vec<ClassId>) -> Option<Slice<ClassId>> {
+        let mut numbers: Vec<u32> = classes.into_iter().map(|ClassId(number)| number).collect();
+        numbers.sort_unstable();
+        let classes: Vec<ClassId> = numbers.into_iter().map(ClassId).collect();
         self.store.classes.intern(&classes)
     }
 
@@ -354,25 +356,19 @@ impl IndexBuilder {
     }
 
     fn place_keys(&self, tos: &[To]) -> Vec<PlaceKey> {
-        let mut keys = Vec::new();
+        let mut numbers = Vec::new();
         for to in tos {
             match to.place {
-                Place::Anywhere => keys.push(PlaceKey::Any),
+                Place::Anywhere => numbers.push(PlaceKey::Any.number()),
                 Place::Names(classes) | Place::Networks(classes, _) => {
-                    keys.extend(
-                        self.store
-                            .classes
-                            .get(classes)
-                            .iter()
-                            .copied()
-                            .map(PlaceKey::Class),
-                    );
+                    let classes = self.store.classes.get(classes).iter().copied();
+                    numbers.extend(classes.map(|class| PlaceKey::Class(class).number()));
                 }
             }
         }
-        keys.sort_unstable();
-        keys.dedup();
-        keys
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.into_iter().map(PlaceKey::numbered).collect()
     }
 
     fn post(&mut self, number: u32, rule: &Rule, sources: &[Source], tos: &[To]) -> Option<()> {

@@ -39,7 +39,8 @@ impl<'i> Candidates<'i> {
             }
         }
         // Popped from the back, so the lowest number last.
-        one.sort_unstable_by(|a, b| b.cmp(a));
+        one.sort_unstable();
+        one.reverse();
         Self::Lists { many, one }
     }
 

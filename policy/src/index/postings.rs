@@ -46,12 +46,23 @@ pub(crate) enum PlaceKey {
 
 impl PlaceKey {
     /// Classes count from zero, so the three others come last.
-    const fn number(self) -> u32 {
+    pub(super) const fn number(self) -> u32 {
         match self {
             Self::Class(ClassId(id)) => id,
             Self::Any => u32::MAX,
             Self::Unresolved => u32::MAX - 1,
             Self::Unread => u32::MAX - 2,
+        }
+    }
+
+    pub(super) const fn numbered(number: u32) -> Self {
+        const UNRESOLVED: u32 = u32::MAX - 1;
+        const UNREAD: u32 = u32::MAX - 2;
+        match number {
+            u32::MAX => Self::Any,
+            UNRESOLVED => Self::Unresolved,
+            UNREAD => Self::Unread,
+            id => Self::Class(ClassId(id)),
         }
     }
 }

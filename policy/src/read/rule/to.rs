@@ -201,13 +201,13 @@ fn take_narrowing<N: Node>(fields: &mut Fields<'_, N>, at: &At<'_>, defects: &mu
             ("TCP", Protocol::Tcp),
             ("UDP", Protocol::Udp),
         ];
-        let mut found = list(&node, &at, defects, |node, at, defects| {
+        let found = list(&node, &at, defects, |node, at, defects| {
             word(node, at, defects, &words)
         });
         let spelt: Vec<&str> = found.iter().map(|protocol| protocol.as_str()).collect();
         unique(&spelt, &at, defects);
-        found.sort_unstable();
-        found
+        let all = words.into_iter().map(|(_, protocol)| protocol);
+        all.filter(|protocol| found.contains(protocol)).collect()
     });
     let paths = fields.take("paths").map(|node| {
         let at = at.field("paths");
