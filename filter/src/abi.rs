@@ -18,6 +18,7 @@ const NOT_FOUND: u32 = 1;
 const REQUEST_HEADERS: u32 = 0;
 const DOWNSTREAM_DATA: u32 = 2;
 const PLUGIN_CONFIGURATION: u32 = 7;
+const REQUEST: u32 = 0;
 const DOWNSTREAM: u32 = 2;
 
 #[expect(
@@ -74,6 +75,7 @@ unsafe extern "C" {
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, by: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;
+    fn proxy_get_metric(id: u32, value: *mut u64) -> u32;
 }
 
 /// `envoy.source.extensions.common.wasm.SetEnvoyFilterStateArguments`. The span stays at its
@@ -248,6 +250,10 @@ impl Host for EnvoyHost {
         done(unsafe { proxy_close_stream(DOWNSTREAM) })
     }
 
+    fn reset_request(&self) -> Result<(), HostError> {
+        done(unsafe { proxy_close_stream(REQUEST) })
+    }
+
     fn now(&self) -> Result<u64, HostError> {
         let mut time = 0;
         done(unsafe { proxy_get_current_time_nanoseconds(&raw mut time) }).map(|()| time)
@@ -288,6 +294,11 @@ impl Host for EnvoyHost {
 
     fn record(&self, gauge: Metric, value: u64) -> Result<(), HostError> {
         done(unsafe { proxy_record_metric(gauge.0, value) })
+    }
+
+    fn metric(&self, metric: Metric) -> Result<u64, HostError> {
+        let mut value = 0;
+        done(unsafe { proxy_get_metric(metric.0, &raw mut value) }).map(|()| value)
     }
 
     fn log(&self, level: Level, line: &str) {

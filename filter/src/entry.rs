@@ -11,7 +11,8 @@ use crate::abi::{EnvoyHost, carried};
 use crate::host::Flow;
 use crate::http::Http;
 use crate::network::Network;
-use crate::plugin::{Plugin, accept_configuration};
+use crate::plugin::{Plugin, Role, accept_configuration};
+use crate::ready::Ready;
 use crate::upstream::Upstream;
 
 proxy_wasm::main! {{
@@ -27,7 +28,17 @@ thread_local! {
 
 #[derive(Default)]
 struct Root {
-    plugin: Option<Rc<Plugin<EnvoyHost>>>,
+    role: Option<Role<EnvoyHost>>,
+}
+
+impl Root {
+    /// The instance that judges, if this is one.
+    fn plugin(&self) -> Option<&Rc<Plugin<EnvoyHost>>> {
+        match &self.role {
+            Some(Role::Policies(plugin)) => Some(plugin),
+            Some(Role::Gate(_)) | None => None,
+        }
+    }
 }
 
 const fn action(flow: Flow) -> Action {
@@ -42,8 +53,8 @@ impl Context for Root {}
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
         match EMBEDDED.with(|embedded| accept_configuration(&EnvoyHost, size, embedded)) {
-            Some(plugin) => {
-                self.plugin = Some(plugin);
+            Some(role) => {
+                self.role = Some(role);
                 true
             }
             None => false,
@@ -51,7 +62,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        if let Some(plugin) = &self.plugin {
+        if let Some(plugin) = self.plugin() {
             plugin.tick();
         }
     }
@@ -60,8 +71,7 @@ impl RootContext for Root {
     /// configuration says traps there, which is closed.
     fn get_type(&self) -> Option<ContextType> {
         let network = self
-            .plugin
-            .as_ref()
+            .plugin()
             .is_some_and(|plugin| plugin.config.context == Place::Network);
         Some(if network {
             ContextType::StreamContext
@@ -71,7 +81,10 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        let plugin = Rc::clone(self.plugin.as_ref()?);
+        let plugin = match self.role.as_ref()? {
+            Role::Policies(plugin) => Rc::clone(plugin),
+            Role::Gate(gate) => return Some(Box::new(Probe(Rc::clone(gate)))),
+        };
         Some(match plugin.config.context {
             Place::Upstream => Box::new(Last(Upstream::new(plugin))),
             Place::Http | Place::Network => Box::new(First(Http::new(plugin))),
@@ -79,7 +92,7 @@ impl RootContext for Root {
     }
 
     fn create_stream_context(&self, id: u32) -> Option<Box<dyn StreamContext>> {
-        let plugin = Rc::clone(self.plugin.as_ref()?);
+        let plugin = Rc::clone(self.plugin()?);
         Some(Box::new(Connection(Network::new(plugin, id))))
     }
 }
@@ -92,6 +105,18 @@ impl HttpContext for First {
     fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
         action(self.0.on_request_headers())
     }
+
+    fn on_http_request_body(&mut self, _size: usize, _end: bool) -> Action {
+        action(self.0.on_more())
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        action(self.0.on_more())
+    }
+
+    fn on_http_response_body(&mut self, _size: usize, _end: bool) -> Action {
+        action(self.0.on_more())
+    }
 }
 
 struct Last(Upstream<EnvoyHost>);
@@ -99,6 +124,16 @@ struct Last(Upstream<EnvoyHost>);
 impl Context for Last {}
 
 impl HttpContext for Last {
+    fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
+        action(self.0.on_request_headers())
+    }
+}
+
+struct Probe(Rc<Ready<EnvoyHost>>);
+
+impl Context for Probe {}
+
+impl HttpContext for Probe {
     fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
         action(self.0.on_request_headers())
     }

@@ -5,11 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use egress_policy::config::Config;
 use egress_policy::embedded::Embedded;
 use serde_json::{Value, json};
 
 use crate::host::{Headers, Host, HostError, Level, Metric, MetricKind, Response};
-use crate::plugin::Plugin;
+use crate::plugin::{Plugin, Role, accept_configuration};
 
 pub(crate) const APP1: &str = "spiffe://cluster.local/ns/app1-ns/sa/app1";
 
@@ -200,19 +201,22 @@ impl Fake {
         self.0.metrics.borrow().len()
     }
 
-    pub(crate) fn configure(&self, configuration: &str) {
-        *self.0.configuration.borrow_mut() = configuration.as_bytes().to_vec();
+    pub(crate) fn configure(&self, configuration: impl AsRef<[u8]>) {
+        *self.0.configuration.borrow_mut() = configuration.as_ref().to_vec();
+    }
+
+    /// What a root context makes of a configuration.
+    pub(crate) fn accept(&self, configuration: &str) -> Option<Role<Self>> {
+        self.configure(configuration);
+        accept_configuration(self, configuration.len(), &Embedded::default())
     }
 
     /// Puts a configuration in force and starts counting calls.
     pub(crate) fn plugin(&self, configuration: &Value) -> Rc<Plugin<Self>> {
-        let plugin = Plugin::configure(
-            self.clone(),
-            configuration.to_string().as_bytes(),
-            &Embedded::default(),
-        );
+        let config = Config::read(&configuration.to_string()).expect("a valid configuration");
+        let plugin = Plugin::configure(self.clone(), config, "place");
         self.forget_calls();
-        Rc::new(plugin.expect("a valid configuration"))
+        Rc::new(plugin.expect("a host that has what it needs"))
     }
 
     fn call(&self, what: &str) -> Result<(), HostError> {
@@ -296,6 +300,11 @@ impl Host for Fake {
         self.call("close")
     }
 
+    fn reset_request(&self) -> Result<(), HostError> {
+        self.0.closed.set(self.0.closed.get() + 1);
+        self.call("reset")
+    }
+
     fn now(&self) -> Result<u64, HostError> {
         self.call("now")?;
         Ok(self.0.seconds.get() * 1_000_000_000)
@@ -341,6 +350,12 @@ impl Host for Fake {
         self.0.metrics.borrow_mut()[usize::try_from(gauge.0).unwrap()].1 =
             i64::try_from(value).unwrap();
         Ok(())
+    }
+
+    fn metric(&self, metric: Metric) -> Result<u64, HostError> {
+        self.call("metric")?;
+        let value = self.0.metrics.borrow()[usize::try_from(metric.0).unwrap()].1;
+        Ok(u64::try_from(value).unwrap())
     }
 
     fn log(&self, level: Level, line: &str) {

@@ -123,6 +123,12 @@ pub trait Host {
     /// [`HostError`] if it is not done.
     fn close_downstream(&self) -> Result<(), HostError>;
 
+    /// Ends the current request, whose bytes so far have gone their way.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not done.
+    fn reset_request(&self) -> Result<(), HostError>;
+
     /// Nanoseconds since the Unix epoch.
     ///
     /// # Errors
@@ -167,6 +173,12 @@ pub trait Host {
     /// # Errors
     /// [`HostError`] if it is not set.
     fn record(&self, gauge: Metric, value: u64) -> Result<(), HostError>;
+
+    /// Reads a metric, whichever instance of the module wrote it.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not read.
+    fn metric(&self, metric: Metric) -> Result<u64, HostError>;
 
     /// Writes a log line. A line that cannot be written is lost; verdicts do not depend on it.
     fn log(&self, level: Level, line: &str);

@@ -3,6 +3,7 @@
 //! Gathers, asks, acts. What only the resolved address can still change goes on to the upstream
 //! filter; TLS inside a tunnel goes inward, where its server name is known.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use egress_policy::config::ServerName;
@@ -12,12 +13,14 @@ use egress_policy::name::Host as Target;
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Code, Evaluation, Ruling, Verdict};
 
+use crate::caller::identity;
 use crate::denial::{Subject, printable, response, written};
 use crate::ended::Ended;
 use crate::gathered::{Gathered, Place, RequestLine};
 use crate::host::{Flow, Headers, Host, HostError};
 use crate::plugin::Plugin;
 use crate::position::Position;
+use crate::recheck::Began;
 use crate::record;
 use crate::request::Seen;
 use crate::state::{self, Mark};
@@ -26,6 +29,9 @@ use crate::state::{self, Mark};
 #[derive(Debug)]
 pub struct Http<H: Host> {
     plugin: Rc<Plugin<H>>,
+    began: Option<Began>,
+    protocol: Cell<Protocol>,
+    ended: Cell<bool>,
 }
 
 /// Where an undenied request goes.
@@ -69,8 +75,33 @@ struct Asked<'h> {
 
 impl<H: Host> Http<H> {
     /// A request under this configuration.
-    pub const fn new(plugin: Rc<Plugin<H>>) -> Self {
-        Self { plugin }
+    pub fn new(plugin: Rc<Plugin<H>>) -> Self {
+        Self {
+            began: plugin.begin(),
+            plugin,
+            protocol: Cell::new(Protocol::Http),
+            ended: Cell::new(false),
+        }
+    }
+
+    /// Looks at whether a request that was let through may go on: a body, a tunnel, an upgrade, in
+    /// either direction.
+    pub fn on_more(&self) -> Flow {
+        if self.ended.get() {
+            return Flow::Stop;
+        }
+        let host = &self.plugin.host;
+        let who = || Gathered {
+            identity: identity(host),
+            ..Gathered::refused(self.protocol.get(), Code::PolicyReplaced)
+        };
+        if !self.plugin.ends(self.began, who) {
+            return Flow::Continue;
+        }
+        self.ended.set(true);
+        // If it stays open, nothing passes through it any more.
+        let _ = host.reset_request();
+        Flow::Stop
     }
 
     /// Judges the request.
@@ -84,6 +115,7 @@ impl<H: Host> Http<H> {
             seen: Seen::of(&headers),
         };
         let (gathered, way, route) = self.gather(&asked.seen);
+        self.protocol.set(gathered.protocol);
         let dynamic = route.dynamic;
         let evaluation = self.plugin.evaluate(&gathered);
         let done = match (&evaluation, way) {

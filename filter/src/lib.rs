@@ -6,6 +6,8 @@
 //! - [`upstream`]: the same request where its resolved address is known;
 //! - [`network`]: connections of an internal listener, or of a chain per destination.
 //!
+//! A fourth, [`ready`], judges nothing: it tells a probe whether these have their configuration.
+//!
 //! Everything but [`host`]'s implementation over the real host calls is plain Rust over a trait,
 //! tested natively with a fake host.
 
@@ -27,6 +29,8 @@ pub mod http;
 pub mod network;
 pub mod plugin;
 pub mod position;
+pub mod ready;
+pub mod recheck;
 pub mod record;
 pub mod request;
 pub mod state;

@@ -23,6 +23,7 @@ use crate::hello::{MAX_READ, Reader, Reading};
 use crate::host::{Flow, Host, HostError};
 use crate::plugin::Plugin;
 use crate::position::CLUSTER;
+use crate::recheck::Began;
 use crate::state::{self, Mark};
 use crate::upstream;
 
@@ -44,6 +45,7 @@ const INSPECTOR: &[&str] = &[
 pub struct Network<H: Host> {
     plugin: Rc<Plugin<H>>,
     id: u32,
+    began: Option<Began>,
     origin: Origin,
     hello: Reader,
     server_bytes: usize,
@@ -83,6 +85,7 @@ impl<H: Host> Network<H> {
     /// A connection under this configuration; `id` is its context.
     pub fn new(plugin: Rc<Plugin<H>>, id: u32) -> Self {
         Self {
+            began: plugin.begin(),
             plugin,
             id,
             origin: Origin::Chain,
@@ -167,8 +170,9 @@ impl<H: Host> Network<H> {
     /// Holds client bytes until the verdict.
     pub fn on_downstream_data(&mut self, size: usize) -> Flow {
         match self.phase {
-            Phase::Open => return Flow::Continue,
             Phase::Closed => return Flow::Stop,
+            Phase::Open | Phase::Undecided if self.ends() => return self.close(),
+            Phase::Open => return Flow::Continue,
             Phase::Undecided if self.plugin.is_overdue(self.id) => return self.close(),
             Phase::Undecided if size == 0 => return Flow::Stop,
             Phase::Undecided => {}
@@ -186,8 +190,9 @@ impl<H: Host> Network<H> {
     /// Lets a banner pass while some completion of the facts accepts.
     pub fn on_upstream_data(&mut self, size: usize) -> Flow {
         match self.phase {
-            Phase::Open => return Flow::Continue,
             Phase::Closed => return Flow::Stop,
+            Phase::Open | Phase::Undecided if self.ends() => return self.close(),
+            Phase::Open => return Flow::Continue,
             Phase::Undecided if self.plugin.is_overdue(self.id) => return self.close(),
             Phase::Undecided => {}
         }
@@ -209,6 +214,20 @@ impl<H: Host> Network<H> {
                 }
             }
         }
+    }
+
+    /// Whether it has to end, opened or not, because its policy has been replaced.
+    fn ends(&self) -> bool {
+        self.plugin.ends(self.began, || {
+            let identity = match &self.origin {
+                Origin::Tunnel(facts) => facts.identity.clone(),
+                Origin::Chain => identity(&self.plugin.host),
+            };
+            Gathered {
+                identity,
+                ..Gathered::refused(Protocol::Tcp, Code::PolicyReplaced)
+            }
+        })
     }
 
     /// The next bytes of the ClientHello; `None` where there is none to read.

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use egress_policy::config::{Config, Context, LabelSource};
+use egress_policy::config::{Config, Configuration, Context, LabelSource};
 use egress_policy::defect::{Defect, DefectKind, FieldPath};
 use egress_policy::embedded::Embedded;
 use egress_policy::facts::Fact;
@@ -16,6 +16,8 @@ use crate::claims::{self, ClaimHeaders, OwnedClaims};
 use crate::connections::{Connections, Peer};
 use crate::gathered::Gathered;
 use crate::host::{Host, Level, MetricKind};
+use crate::ready::Ready;
+use crate::recheck::{Began, Recheck};
 use crate::record::{Record, Setting, json};
 use crate::state;
 
@@ -34,6 +36,7 @@ pub struct Plugin<H: Host> {
     pub config: Config,
     /// Log and counters.
     pub record: Record,
+    recheck: Option<Recheck>,
     connections: RefCell<Connections>,
     now: Cell<Option<i64>>,
     ticks: Cell<u64>,
@@ -50,41 +53,51 @@ struct Held {
 }
 
 impl<H: Host> Plugin<H> {
-    /// Reads the configuration: all of it, or nothing. Policies may be those that the module
-    /// carries.
+    /// An instance of this configuration, under the name of its place.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
-    pub fn configure(host: H, bytes: &[u8], embedded: &Embedded<'_>) -> Result<Self, Vec<Defect>> {
-        let text = String::from_utf8_lossy(bytes);
-        let config = Config::read_beside(&text, embedded)?;
+    /// If the host lacks what it needs.
+    pub fn configure(host: H, config: Config, place: &str) -> Result<Self, Vec<Defect>> {
         let ticking = host.set_tick_period(TICK_MILLISECONDS).is_ok();
-        if !ticking && config.context == Context::Network {
-            return Err(vec![Defect {
-                kind: DefectKind::Conflict,
-                path: FieldPath::default(),
-                message: "the host gives no ticks, so no undecided connection would end".to_owned(),
-                hint: None,
-            }]);
-        }
+        let recheck = match config.context {
+            // A stream ends where it begins, at its downstream filter.
+            Context::Upstream => None,
+            Context::Http | Context::Network if !ticking => {
+                return lacking("the host gives no ticks, so no connection would end in time");
+            }
+            Context::Http | Context::Network => {
+                let hash = short(&config.policy_hash);
+                match Recheck::new(&host, place, hash, config.recheck_on_update) {
+                    Ok(recheck) => Some(recheck),
+                    Err(_) => {
+                        return lacking("the host gives no gauge, so no update would be heard");
+                    }
+                }
+            }
+        };
         let plugin = Self {
             host,
             config,
             record: Record::default(),
+            recheck,
             connections: RefCell::default(),
             now: Cell::new(None),
             ticks: Cell::new(0),
             ticking,
             waiting: RefCell::default(),
         };
-        plugin.tick();
+        // Not a tick: what its predecessor said would end its own streams.
+        plugin.now.set(plugin.read_clock());
         Ok(plugin)
     }
 
-    /// Reads the clock for the next second, counts what was accepted in the last, and ends what
-    /// has waited too long.
+    /// Reads the clock for the next second, counts what was accepted in the last, ends what
+    /// has waited too long, and listens for a newer policy.
     pub fn tick(&self) {
         self.record.flush(&self.host);
+        if let Some(recheck) = &self.recheck {
+            recheck.tick(&self.host);
+        }
         self.now.set(self.read_clock());
         self.ticks.set(self.ticks.get().saturating_add(1));
         self.end_overdue();
@@ -217,6 +230,28 @@ impl<H: Host> Plugin<H> {
         }
     }
 
+    /// A stream begins.
+    pub fn begin(&self) -> Option<Began> {
+        self.recheck
+            .as_ref()
+            .map(|recheck| recheck.begin(&self.host))
+    }
+
+    /// Whether a stream has to end because the policy that it began under has been replaced. Then it
+    /// is noted.
+    pub fn ends(&self, began: Option<Began>, who: impl FnOnce() -> Gathered) -> bool {
+        let ends = match (&self.recheck, began) {
+            (Some(recheck), Some(began)) => recheck.ends(began),
+            (None, _) | (_, None) => false,
+        };
+        if ends {
+            let verdict = Verdict::refusal(Code::PolicyReplaced);
+            state::mark_denied(&self.host, &verdict.enforced);
+            self.note(&who(), &verdict);
+        }
+        ends
+    }
+
     /// Asks the engine.
     pub fn evaluate(&self, gathered: &Gathered) -> Evaluation<'_> {
         gathered.lend(|facts| self.config.policies.evaluate(facts))
@@ -311,16 +346,36 @@ struct Refused {
     defect: String,
 }
 
+/// What a configured instance does.
+#[derive(Debug)]
+pub enum Role<H: Host> {
+    /// It judges what passes it.
+    Policies(Rc<Plugin<H>>),
+    /// It answers probes.
+    Gate(Rc<Ready<H>>),
+}
+
+impl<H: Host> Role<H> {
+    fn of(host: H, configuration: Configuration, place: &str) -> Result<Self, Vec<Defect>> {
+        Ok(match configuration {
+            Configuration::Policies(config) => {
+                Self::Policies(Rc::new(Plugin::configure(host, *config, place)?))
+            }
+            Configuration::Gate(gate) => Self::Gate(Rc::new(Ready::new(host, gate))),
+        })
+    }
+}
+
 /// What a root context does with a configuration: the new one in force, or the old one and every
-/// reason why. Envoy keeps the running filter when this returns `None`.
+/// reason why. Envoy keeps the running filter when this returns `None`. It is read whole, or not at
+/// all; policies may be those that the module carries.
 pub fn accept_configuration<H: Host + Clone>(
     host: &H,
     size: usize,
     embedded: &Embedded<'_>,
-) -> Option<Rc<Plugin<H>>> {
-    let name = host.property(&["plugin_name"]).ok().flatten();
-    let name = name.map_or_else(|| "unnamed".to_owned(), |name| metric_word(&name));
-    let rejected = format!("warden_config_rejected.{name}");
+) -> Option<Role<H>> {
+    let place = place(host);
+    let rejected = format!("warden_config_rejected.{place}");
     let Ok(bytes) = host.configuration(size) else {
         host.log(
             Level::Error,
@@ -329,21 +384,30 @@ pub fn accept_configuration<H: Host + Clone>(
         gauge(host, &rejected, 1);
         return None;
     };
-    match Plugin::configure(host.clone(), &bytes, embedded) {
-        Ok(plugin) => {
+    let text = String::from_utf8_lossy(&bytes);
+    let role = Configuration::read_beside(&text, embedded)
+        .and_then(|configuration| Role::of(host.clone(), configuration, &place));
+    match role {
+        Ok(role) => {
+            let (context, policy_hash) = match &role {
+                Role::Policies(plugin) => {
+                    in_force(plugin, &place);
+                    (
+                        context_word(plugin.config.context),
+                        plugin.config.policy_hash.as_str(),
+                    )
+                }
+                Role::Gate(gate) => ("ready", gate.policy_hash()),
+            };
             let line = Configured {
                 event: "configured",
-                context: context_word(plugin.config.context),
-                policy_hash: &plugin.config.policy_hash,
+                context,
+                policy_hash,
             };
-            host.log(Level::Info, &json(&line));
+            // A warning, so that Istio's proxies log it.
+            host.log(Level::Warn, &json(&line));
             gauge(host, &rejected, 0);
-            let hash = short(&plugin.config.policy_hash);
-            gauge(host, &format!("warden_policy_hash.{name}"), hash);
-            let rules = u64::try_from(plugin.config.policies.rule_count()).unwrap_or(u64::MAX);
-            gauge(host, "warden_rules", rules);
-            gauge(host, "warden_memory_bytes", host.memory());
-            Some(Rc::new(plugin))
+            Some(role)
         }
         Err(defects) => {
             for defect in &defects {
@@ -360,6 +424,44 @@ pub fn accept_configuration<H: Host + Clone>(
     }
 }
 
+/// Tells what is in force from now on.
+fn in_force<H: Host>(plugin: &Plugin<H>, place: &str) {
+    let Plugin { host, config, .. } = plugin;
+    gauge(host, &in_force_at(place), short(&config.policy_hash));
+    let rules = u64::try_from(config.policies.rule_count()).unwrap_or(u64::MAX);
+    gauge(host, "warden_rules", rules);
+    gauge(host, "warden_memory_bytes", host.memory());
+    if let Some(recheck) = &plugin.recheck {
+        // Unsaid, streams of older policies end at their longest duration.
+        let _ = recheck.say(host);
+    }
+}
+
+/// The gauge that holds which policy a place has.
+pub(crate) fn in_force_at(place: &str) -> String {
+    format!("warden_policy_hash.{place}")
+}
+
+/// The name of this place: what Istio calls `pluginName` and Envoy the root id, since Istio makes up
+/// the plugin's name itself.
+fn place(host: &impl Host) -> String {
+    let named = |property| {
+        let name = host.property(&[property]).ok().flatten();
+        name.filter(|name| !name.is_empty())
+    };
+    let name = named("plugin_root_id").or_else(|| named("plugin_name"));
+    name.map_or_else(|| "unnamed".to_owned(), |name| metric_word(&name))
+}
+
+fn lacking<T>(what: &str) -> Result<T, Vec<Defect>> {
+    Err(vec![Defect {
+        kind: DefectKind::Conflict,
+        path: FieldPath::default(),
+        message: what.to_owned(),
+        hint: None,
+    }])
+}
+
 fn gauge(host: &impl Host, name: &str, value: u64) {
     // Visibility only: what is in force does not depend on it.
     if let Ok(gauge) = host.define_metric(MetricKind::Gauge, name) {
@@ -368,7 +470,7 @@ fn gauge(host: &impl Host, name: &str, value: u64) {
 }
 
 /// The first 48 bits of the hash: a number that metrics systems, which count in doubles, keep.
-fn short(hash: &str) -> u64 {
+pub(crate) fn short(hash: &str) -> u64 {
     hash.get(..12)
         .and_then(|digits| u64::from_str_radix(digits, 16).ok())
         .unwrap_or_default()

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use egress_policy::facts::Fact;
 use egress_policy::verdict::{Action, Basis, Ruling, Verdict};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::caller::Identity;
+use crate::claims::OwnedClaims;
 use crate::gathered::{Gathered, OwnedPath};
 use crate::host::{Host, Level, Metric, MetricKind};
 
@@ -59,9 +60,11 @@ impl Record {
         if let Some(would_be) = &verdict.would_be {
             self.count(host, "warden_shadow_verdicts", would_be, true);
         }
-        let level = match verdict.enforced.action {
-            Action::Deny => Level::Warn,
-            Action::Inspect(_) | Action::Accept => Level::Info,
+        // Istio's proxies log warnings and above unless they are told otherwise, and what a shadow
+        // would deny is what it is there to show.
+        let level = match (verdict.enforced.action, verdict.would_be) {
+            (Action::Deny, _) | (_, Some(_)) => Level::Warn,
+            (Action::Inspect(_) | Action::Accept, None) => Level::Info,
         };
         let worth_a_line = verdict.enforced.action == Action::Deny
             || verdict.would_be.is_some()
@@ -158,7 +161,7 @@ struct Line<'a> {
     protocol: &'static str,
     workload: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    labels: Option<BTreeMap<&'a str, &'a str>>,
+    labels: Option<Labels<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,6 +174,14 @@ struct Line<'a> {
     path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     would_be: Option<WouldBe>,
+}
+
+struct Labels<'a>(&'a OwnedClaims);
+
+impl Serialize for Labels<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.pairs())
+    }
 }
 
 #[derive(Serialize)]
@@ -192,7 +203,7 @@ fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Str
         protocol: gathered.protocol.as_str(),
         workload: workload(gathered),
         labels: match &gathered.claims {
-            Fact::Known(claims) => Some(claims.pairs().into_iter().collect()),
+            Fact::Known(claims) => Some(Labels(claims)),
             Fact::Pending | Fact::Missing => None,
         },
         host: agreed.map(|agreed| agreed.host.to_string()),

@@ -22,6 +22,8 @@ mod chart;
 mod gateway_api;
 #[path = "istio/image.rs"]
 mod image;
+#[path = "istio/injection.rs"]
+mod injection;
 #[path = "istio/inspect.rs"]
 mod inspect;
 #[path = "istio/live.rs"]
@@ -32,6 +34,8 @@ mod manifests;
 mod matrix;
 #[path = "istio/origination.rs"]
 mod origination;
+#[path = "istio/ready.rs"]
+mod ready;
 #[path = "istio/registry.rs"]
 mod registry;
 #[path = "istio/streams.rs"]
@@ -57,6 +61,8 @@ fn main() -> ExitCode {
         .chain(matrix::CASES)
         .chain(live::CASES)
         .chain(origination::CASES)
+        .chain(ready::CASES)
+        .chain(injection::CASES)
         .chain(image::CASES)
         .chain(registry::CASES)
         .chain(streams::CASES)

@@ -48,6 +48,13 @@ impl Sink for Vec<u8> {
     }
 }
 
+/// Whether this is what [`digest`] writes.
+#[must_use]
+pub fn is_digest(text: &str) -> bool {
+    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == 64 && text.bytes().all(digit)
+}
+
 /// A hash as lower-case hexadecimal.
 #[must_use]
 pub fn hex(hash: &[u8]) -> String {

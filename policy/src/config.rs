@@ -1,6 +1,7 @@
 //! The module's configuration (`pluginConfig`): where this instance stands, what it may lead to,
 //! and the policies: unchanged, or the hash of those that the module carries.
 
+mod gate;
 mod route;
 
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use crate::read::object_name;
 use crate::settings::{AddressCheck, Settings};
 use crate::tree::{Json, Node, Shape};
 
+pub use gate::Gate;
 pub(crate) use route::read_route;
 
 /// Where in Envoy this instance of the module stands.
@@ -67,10 +69,21 @@ pub struct Config {
     pub refuse_ech: bool,
     /// One accepted verdict in this many is logged; 0 is none. Denials are always logged.
     pub log_accepts: u32,
+    /// Whether streams that began under other policies than these are to end.
+    pub recheck_on_update: bool,
     /// The compiled policies. Places that name the same carried ones share them.
     pub policies: Rc<PolicySet>,
     /// SHA-256 over the canonical JSON of the policies.
     pub policy_hash: String,
+}
+
+/// What an instance of the module is for.
+#[derive(Debug)]
+pub enum Configuration {
+    /// It holds policies against what passes it.
+    Policies(Box<Config>),
+    /// It tells a probe whether other instances have theirs.
+    Gate(Gate),
 }
 
 impl Config {
@@ -82,6 +95,24 @@ impl Config {
         Self::read_beside(json, &Embedded::default())
     }
 
+    /// Reads the configuration of a module that may carry policies.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, and if it is a gate's.
+    pub fn read_beside(json: &str, embedded: &Embedded<'_>) -> Result<Self, Vec<Defect>> {
+        match Configuration::read_beside(json, embedded)? {
+            Configuration::Policies(config) => Ok(*config),
+            Configuration::Gate(_) => Err(vec![Defect {
+                kind: DefectKind::Conflict,
+                path: At::root().field("context").path(),
+                message: "a gate has no policies".to_owned(),
+                hint: None,
+            }]),
+        }
+    }
+}
+
+impl Configuration {
     /// Reads the configuration of a module that may carry policies.
     ///
     /// # Errors
@@ -97,7 +128,7 @@ impl Config {
             }
         };
         match read(&document, embedded, &at, &mut defects) {
-            Some(config) if defects.is_empty() => Ok(config),
+            Some(configuration) if defects.is_empty() => Ok(configuration),
             _ => Err(defects.into_vec()),
         }
     }
@@ -108,15 +139,20 @@ fn read(
     embedded: &Embedded<'_>,
     at: &At<'_>,
     defects: &mut Defects,
-) -> Option<Config> {
+) -> Option<Configuration> {
     let mut fields = Fields::of(document, at, defects)?;
     let contexts = [
-        ("http", Context::Http),
-        ("network", Context::Network),
-        ("upstream", Context::Upstream),
+        ("http", Some(Context::Http)),
+        ("network", Some(Context::Network)),
+        ("upstream", Some(Context::Upstream)),
+        ("ready", None),
     ];
     let context = fields.require("context", at, defects);
     let context = context.and_then(|node| word(&node, &at.field("context"), defects, &contexts));
+    if context == Some(None) {
+        return gate::read(fields, at, defects).map(Configuration::Gate);
+    }
+    let context = context.flatten();
     let sources = [
         ("filterState", LabelSource::FilterState),
         ("header", LabelSource::Header),
@@ -149,6 +185,8 @@ fn read(
     let refuse_ech = refuse_ech.and_then(|node| boolean(&node, &at.field("refuseEch"), defects));
     let log_accepts = fields.take("logAccepts");
     let log_accepts = log_accepts.and_then(|node| number(&node, &at.field("logAccepts"), defects));
+    let recheck = fields.take("recheckOnUpdate");
+    let recheck = recheck.and_then(|node| boolean(&node, &at.field("recheckOnUpdate"), defects));
     let policies = fields.require("policies", at, defects);
     fields.finish(at, defects);
     let (inspection, policies, at) = (
@@ -164,7 +202,7 @@ fn read(
         Shape::Map(_) => embedded.read(&policies, &at, defects, settings, &inspection),
         _ => read_here(&policies, &at, defects, settings, &inspection),
     };
-    Some(Config {
+    Some(Configuration::Policies(Box::new(Config {
         context: context?,
         labels: labels?,
         server_name: server_name.unwrap_or(Some(ServerName::Mesh))?,
@@ -172,10 +210,11 @@ fn read(
         address_check: settings.address_check,
         refuse_ech: refuse_ech.unwrap_or(false),
         log_accepts: log_accepts.unwrap_or(1),
+        recheck_on_update: recheck.unwrap_or(false),
         policy_hash: found.as_ref()?.1.clone(),
         policies: found?.0,
         inspection,
-    })
+    })))
 }
 
 fn read_server_name<N: Node>(

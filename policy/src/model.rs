@@ -10,6 +10,9 @@ use crate::name::{Name, NamePattern};
 use crate::path::PathPattern;
 use crate::port::PortSet;
 
+/// The name of the tier that `warden revoke` puts in front of all others.
+pub const REVOKED_TIER: &str = "revoked";
+
 /// One policy file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {

@@ -47,13 +47,15 @@ pub enum Code {
     PathMalformed,
     /// CONNECT or an upgrade without a rule that lists it.
     ConnectNotAllowed,
+    /// A stream of an older policy, which the one in force has asked to end.
+    PolicyReplaced,
     /// The engine or its adapter failed.
     EngineError,
 }
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Rule,
         Self::Default,
         Self::NoPolicy,
@@ -75,6 +77,7 @@ impl Code {
         Self::AddressUnchecked,
         Self::PathMalformed,
         Self::ConnectNotAllowed,
+        Self::PolicyReplaced,
         Self::EngineError,
     ];
 
@@ -103,6 +106,7 @@ impl Code {
             Self::AddressUnchecked => "address_unchecked",
             Self::PathMalformed => "path_malformed",
             Self::ConnectNotAllowed => "connect_not_allowed",
+            Self::PolicyReplaced => "policy_replaced",
             Self::EngineError => "engine_error",
         }
     }
@@ -150,6 +154,9 @@ impl Code {
             Self::AddressUnchecked => "the address behind the name could not be checked",
             Self::PathMalformed => "the path holds characters that servers read differently",
             Self::ConnectNotAllowed => "CONNECT and protocol upgrades need a rule that lists them",
+            Self::PolicyReplaced => {
+                "the policy has changed since the connection began: connect again"
+            }
             Self::EngineError => "the policy engine failed, so nothing may leave",
         }
     }

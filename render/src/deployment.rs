@@ -126,6 +126,19 @@ fn deployment(install: &Install, settings: &Deployment, traffic: &Traffic) -> Va
                         "capabilities": {"drop": ["ALL"]},
                         "readOnlyRootFilesystem": true,
                     },
+                    // In place of the injector's, which asks only whether Envoy runs. Every field is
+                    // stated, since the injector merges its own into those that are not.
+                    "readinessProbe": {
+                        "httpGet": {
+                            "path": "/",
+                            "port": gateway.ports.ready,
+                            "scheme": "HTTP",
+                        },
+                        "periodSeconds": 5,
+                        "timeoutSeconds": 3,
+                        "successThreshold": 1,
+                        "failureThreshold": 3,
+                    },
                     // One instance of the module per worker thread, and two more.
                     "resources": settings.resources,
                 }],

@@ -47,6 +47,13 @@ pub(crate) fn objects(install: &Install, traffic: &Traffic, module: &Module) -> 
              no WasmPlugin reaches.",
         ),
         Object::new(
+            Stage::Policy,
+            "The gate for readiness probes: whether every place of the module has its policy.",
+            ENVOY_FILTER,
+            metadata(install, "egress-warden-ready"),
+            filter(install, 0, &[outside::gate(install, module)]),
+        ),
+        Object::new(
             Stage::Gateway,
             "The lock, and everything that leads outside. They are one object, so that whoever
              removes the lock removes the way out with it. Proxies older than the stated version
@@ -236,6 +243,7 @@ fn image(install: &Install, module: &Module, place: Place) -> Value {
         "url": image.url,
         // FAIL_CLOSE never recovers from a trap, FAIL_OPEN opens.
         "failStrategy": "FAIL_RELOAD",
+        "pluginName": place.plugin_name(),
         "pluginConfig": module.config(place),
     });
     if let Some(digest) = &image.sha256 {

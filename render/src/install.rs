@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use egress_policy::canonical::is_digest;
 use egress_policy::model::Policy;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -100,6 +101,11 @@ pub struct Gateway {
     /// certificate can take to hold everywhere.
     #[serde(default = "hour")]
     pub max_stream_seconds: u32,
+    /// Whether a changed policy also ends the streams that began under an older one, within about
+    /// three seconds and at their next byte. If not said: where the policy revokes a workload.
+    pub recheck_on_update: Option<bool>,
+    /// One accepted verdict in this many is logged; 0 is none, and every one if not said.
+    pub log_accepts: Option<u32>,
 }
 
 /// The two APIs for gateways.
@@ -201,6 +207,13 @@ pub struct GatewayPorts {
     pub http: u16,
     /// CONNECT tunnels.
     pub tunnel: u16,
+    /// Kubernetes' readiness probe. It is on no Service.
+    #[serde(default = "ready")]
+    pub ready: u16,
+}
+
+const fn ready() -> u16 {
+    15_029
 }
 
 impl Default for GatewayPorts {
@@ -208,6 +221,7 @@ impl Default for GatewayPorts {
         Self {
             http: 8080,
             tunnel: 8443,
+            ready: ready(),
         }
     }
 }
@@ -468,8 +482,12 @@ impl Install {
                 "expected 1 to 86400: no stream outlives a certificate",
             );
         }
-        if spec.gateway.ports.http == spec.gateway.ports.tunnel {
-            wrong("spec.gateway.ports", "HTTP and tunnels need a port each");
+        let ports = spec.gateway.ports;
+        if ports.http == ports.tunnel || [ports.http, ports.tunnel].contains(&ports.ready) {
+            wrong(
+                "spec.gateway.ports",
+                "HTTP, tunnels and the probe need a port each",
+            );
         }
         if spec.workloads.namespaces.is_empty() {
             wrong("spec.workloads.namespaces", "nothing would be enforced");
@@ -494,7 +512,7 @@ impl Install {
             );
         }
         match &spec.module.sha256 {
-            Some(digest) if is_sha256(digest) => {}
+            Some(digest) if is_digest(digest) => {}
             Some(_) => wrong("spec.module.sha256", "expected 64 hexadecimal digits"),
             None if spec.module.url.starts_with("oci://") => wrong(
                 "spec.module.sha256",
@@ -515,7 +533,7 @@ impl Install {
             wrong("spec.gateway.secrets", "expected the path of a folder");
         }
         if let Some(PolicyPlace::Image(hash)) = spec.module.policy_place()
-            && !is_sha256(hash)
+            && !is_digest(hash)
         {
             wrong(
                 "spec.module.policy",
@@ -625,13 +643,6 @@ impl Install {
         let domain = &self.spec.cluster.domain;
         format!("{}.{}.svc.{domain}", gateway.service, gateway.namespace)
     }
-}
-
-fn is_sha256(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// `REGISTRY/PATH/NAME`, as Kubernetes has it in a pod. It goes into an expression.

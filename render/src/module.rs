@@ -3,7 +3,7 @@
 use egress_policy::config::Config;
 use egress_policy::defect::Defect;
 use egress_policy::embedded::Embedded;
-use egress_policy::model::Policy;
+use egress_policy::model::{Policy, REVOKED_TIER};
 use egress_policy::tree::Json;
 use serde_json::{Value, json};
 
@@ -39,6 +39,17 @@ impl Place {
             Self::Http | Self::Tunnel => "http",
             Self::Upstream => "upstream",
             Self::Tls => "network",
+        }
+    }
+
+    /// What the module is called there, in its metrics and log. Istio and Envoy hand it on as the
+    /// plugin's root id.
+    pub(crate) fn plugin_name(self) -> &'static str {
+        match self {
+            Self::Http => "egress-warden-http",
+            Self::Tunnel => "egress-warden-tunnel",
+            Self::Upstream => "egress-warden-upstream",
+            Self::Tls => "egress-warden-tls",
         }
     }
 
@@ -82,6 +93,12 @@ impl Module {
             "ports": ports(traffic),
             "policies": policies,
         });
+        if rechecks(install, documents) {
+            set(&mut common, "recheckOnUpdate", json!(true));
+        }
+        if let Some(one_in) = install.spec.gateway.log_accepts {
+            set(&mut common, "logAccepts", json!(one_in));
+        }
         let devices = &install.spec.inspection;
         if !devices.is_empty() {
             let devices: Vec<_> = devices
@@ -119,6 +136,15 @@ impl Module {
         sorted(&config)
     }
 
+    /// The configuration of the gate, which waits until all places have this policy.
+    pub(crate) fn gate(&self) -> Value {
+        json!({
+            "context": "ready",
+            "places": Place::ALL.map(Place::plugin_name),
+            "policyHash": self.policy_hash,
+        })
+    }
+
     /// The same as JSON text.
     pub(crate) fn text(&self, place: Place) -> String {
         self.config(place).to_string()
@@ -127,6 +153,17 @@ impl Module {
     pub(crate) fn policy_hash(&self) -> &str {
         &self.policy_hash
     }
+}
+
+/// Whether the streams of older policies are to end.
+fn rechecks(install: &Install, documents: &[Value]) -> bool {
+    let revokes = |document: &Value| {
+        let tiers = document.pointer("/spec/tiers").and_then(Value::as_array);
+        let mut tiers = tiers.into_iter().flatten();
+        tiers.any(|tier| tier.get("name").is_some_and(|name| name == REVOKED_TIER))
+    };
+    let stated = install.spec.gateway.recheck_on_update;
+    stated.unwrap_or_else(|| documents.iter().any(revokes))
 }
 
 /// Reads a policy document.

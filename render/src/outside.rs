@@ -16,7 +16,7 @@ use crate::traffic::Traffic;
 use clusters::{
     dns_cache, dynamic_cluster, http_outside, inner_cluster, originating_cluster, tunnel_cluster,
 };
-use listener::inner_listener;
+use listener::{inner_listener, probe_listener};
 use routes::routes;
 
 pub(crate) const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -24,15 +24,17 @@ const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 const ROUTER: &str = "envoy.filters.http.router";
 const LOCK: &str = "egress-warden.lock";
 const INNER_LISTENER: &str = "egress-warden-tls";
+const PROBE_LISTENER: &str = "egress-warden-ready";
 const INNER_CLUSTER: &str = "warden-tls-inner";
 
-/// The name of the module's resource in a place that no WasmPlugin reaches.
-fn resource(place: Place) -> &'static str {
-    match place {
-        Place::Upstream => "egress-warden.upstream",
-        Place::Http | Place::Tunnel | Place::Tls => "egress-warden.tls",
-    }
-}
+/// The module's resources in the places that no WasmPlugin reaches.
+const UPSTREAM: &str = "egress-warden.upstream";
+const TLS: &str = "egress-warden.tls";
+/// The one that answers probes.
+pub(crate) const GATE: &str = "egress-warden.ready";
+
+const HTTP_WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
+const NETWORK_WASM: &str = "envoy.extensions.filters.network.wasm.v3.Wasm";
 
 /// How long any stream may run, as a protobuf duration.
 fn longest_stream(install: &Install) -> String {
@@ -108,7 +110,9 @@ pub(crate) fn patches(install: &Install, traffic: &Traffic) -> Vec<Value> {
     let inside = devices
         .iter()
         .map(|device| inspection::listener(install, device));
-    let listeners = std::iter::once(inner_listener(install)).chain(inside);
+    let listeners = [inner_listener(install), probe_listener(install)]
+        .into_iter()
+        .chain(inside);
     patches
         .extend(listeners.map(|listener| patch(install, "LISTENER", &anywhere, "ADD", listener)));
     patches
@@ -248,12 +252,12 @@ fn carry_inward() -> Value {
 }
 
 /// A filter whose configuration istiod sends by name. Until it is there nothing passes.
-fn discovered(place: Place, messages: &[&str]) -> Value {
+fn discovered(resource: &str, messages: &[&str]) -> Value {
     let urls: Vec<_> = messages
         .iter()
         .map(|message| format!("type.googleapis.com/{message}"))
         .collect();
-    json!({"name": resource(place), "config_discovery": {
+    json!({"name": resource, "config_discovery": {
         "type_urls": urls,
         "config_source": {
             "ads": {},
@@ -265,6 +269,43 @@ fn discovered(place: Place, messages: &[&str]) -> Value {
 
 /// The module's own resource for one of the two places that no WasmPlugin reaches.
 pub(crate) fn extension(install: &Install, module: &Module, place: Place) -> Value {
+    let (name, message) = match place {
+        Place::Upstream => (UPSTREAM, HTTP_WASM),
+        Place::Http | Place::Tunnel | Place::Tls => (TLS, NETWORK_WASM),
+    };
+    let mut plugin = json!({
+        "name": name,
+        "root_id": place.plugin_name(),
+        "configuration": configuration(&module.config(place)),
+        "vm_config": machine(install),
+    });
+    // Without a name of its own a place shares the WasmPlugins' machine, and with it the policies
+    // that the module carries.
+    if !module.is_carried()
+        && let Some(machine) = plugin.get_mut("vm_config")
+    {
+        set(machine, "vm_id", json!(name));
+    }
+    resource(install, name, message, plugin)
+}
+
+/// The module's resource for the listener that answers probes. It needs no machine of its own.
+pub(crate) fn gate(install: &Install, module: &Module) -> Value {
+    let plugin = json!({
+        "name": GATE,
+        "root_id": GATE,
+        "configuration": configuration(&module.gate()),
+        "vm_config": machine(install),
+    });
+    resource(install, GATE, HTTP_WASM, plugin)
+}
+
+fn configuration(config: &Value) -> Value {
+    let value = json!({"value": config.to_string()});
+    typed("google.protobuf.StringValue", value)
+}
+
+fn machine(install: &Install) -> Value {
     let image = &install.spec.module;
     let code = match image.url.strip_prefix("file://") {
         Some(path) => json!({"local": {"filename": path}}),
@@ -274,34 +315,12 @@ pub(crate) fn extension(install: &Install, module: &Module, place: Place) -> Val
             "sha256": image.sha256.clone().unwrap_or_default(),
         }}),
     };
-    let name = resource(place);
-    let mut machine = json!({"runtime": "envoy.wasm.runtime.v8", "code": code});
-    // Without a name of its own a place shares the WasmPlugins' machine, and with it the policies
-    // that the module carries.
-    if !module.is_carried() {
-        set(&mut machine, "vm_id", json!(name));
-    }
-    let configuration = typed(
-        "google.protobuf.StringValue",
-        json!({"value": module.text(place)}),
-    );
-    let wasm = json!({"config": {
-        "name": name,
-        "root_id": name,
-        "failure_policy": "FAIL_RELOAD",
-        "configuration": configuration,
-        "vm_config": machine,
-    }});
-    let kind = match place {
-        Place::Tls => "network",
-        Place::Http | Place::Tunnel | Place::Upstream => "http",
-    };
-    let message = format!("envoy.extensions.filters.{kind}.wasm.v3.Wasm");
-    patch(
-        install,
-        "EXTENSION_CONFIG",
-        &json!({}),
-        "ADD",
-        named(name, &message, wasm),
-    )
+    json!({"runtime": "envoy.wasm.runtime.v8", "code": code})
+}
+
+fn resource(install: &Install, name: &str, message: &str, mut plugin: Value) -> Value {
+    // FAIL_CLOSE never recovers from a trap, FAIL_OPEN opens.
+    set(&mut plugin, "failure_policy", json!("FAIL_RELOAD"));
+    let wasm = named(name, message, json!({"config": plugin}));
+    patch(install, "EXTENSION_CONFIG", &json!({}), "ADD", wasm)
 }

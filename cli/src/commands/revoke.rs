@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use egress_policy::model::Policy;
+use egress_policy::model::{Policy, REVOKED_TIER};
 use serde_json::json;
 
 use crate::Console;
@@ -12,9 +12,6 @@ use crate::exit::{Exit, Failure};
 use crate::lists::Folder;
 use crate::load::{self, parse_strictly};
 use crate::report::Output;
-
-/// The tier that holds revocations; it is made in front of all others.
-const TIER: &str = "revoked";
 
 /// Deny everything to one workload, in front of all other rules of a policy.
 #[derive(Debug, clap::Args)]
@@ -72,7 +69,7 @@ impl Revoke {
         if self.output == Output::Json {
             let report = json!({
                 "workload": self.workload,
-                "rule": format!("{TIER}/{}", self.rule_name()),
+                "rule": format!("{REVOKED_TIER}/{}", self.rule_name()),
                 "text": (!write).then_some(text),
             });
             writeln!(console.stdout, "{report:#}")?;
@@ -104,7 +101,10 @@ impl Revoke {
         let tiers = root.field("spec").and_then(|spec| spec.field("tiers"));
         let first = tiers.and_then(|tiers| tiers.items().next());
         let first = first.ok_or_else(|| Failure::new("the policy has no tiers"))?;
-        let reuse = old.tiers.first().is_some_and(|tier| &*tier.name == TIER);
+        let reuse = old
+            .tiers
+            .first()
+            .is_some_and(|tier| &*tier.name == REVOKED_TIER);
         let known = old.tiers.first().into_iter().flat_map(|tier| &tier.rules);
         if reuse && known.into_iter().any(|rule| *rule.name == *name) {
             return Err(Failure::new(format!(
@@ -117,7 +117,7 @@ impl Revoke {
             let rule = rule.ok_or_else(|| Failure::new("the tier `revoked` has no rules"))?;
             (insertion(rule)?, self.rule(&name))
         } else {
-            let mut lines = vec![format!("- name: {TIER}"), "  rules:".to_owned()];
+            let mut lines = vec![format!("- name: {REVOKED_TIER}"), "  rules:".to_owned()];
             lines.extend(self.rule(&name).iter().map(|line| format!("  {line}")));
             (insertion(first)?, lines)
         };

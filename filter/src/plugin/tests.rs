@@ -6,22 +6,24 @@ use crate::host::Flow;
 use crate::http::Http;
 
 fn configure(fake: &Fake, text: &str) -> Option<Rc<Plugin<Fake>>> {
-    fake.configure(text);
-    accept_configuration(fake, text.len(), &Embedded::default())
+    match fake.accept(text)? {
+        Role::Policies(plugin) => Some(plugin),
+        Role::Gate(_) => panic!("a gate"),
+    }
 }
 
 #[test]
 fn a_configuration_is_taken_whole_or_not_at_all() {
-    let fake = Fake::default().with(&["plugin_name"], "istio-egress.warden http");
+    let fake = Fake::default().with(&["plugin_root_id"], "egress-warden.http");
     let good = http_configuration().to_string();
     let plugin = configure(&fake, &good).expect("taken");
     assert_eq!(
-        fake.metric("warden_config_rejected.istio-egress_warden_http"),
+        fake.metric("warden_config_rejected.egress-warden_http"),
         Some(0)
     );
     let first: String = plugin.config.policy_hash.chars().take(12).collect();
     let hash = u64::from_str_radix(&first, 16).unwrap();
-    let gauge = fake.metric("warden_policy_hash.istio-egress_warden_http");
+    let gauge = fake.metric("warden_policy_hash.egress-warden_http");
     assert_eq!(gauge, i64::try_from(hash).ok());
 
     let mut bad = http_configuration();
@@ -30,7 +32,7 @@ fn a_configuration_is_taken_whole_or_not_at_all() {
     bad["labels"] = "heaven".into();
     assert!(configure(&fake, &bad.to_string()).is_none());
     assert_eq!(
-        fake.metric("warden_config_rejected.istio-egress_warden_http"),
+        fake.metric("warden_config_rejected.egress-warden_http"),
         Some(1)
     );
     // All of it at once, each with its place.
@@ -45,10 +47,7 @@ fn a_configuration_is_taken_whole_or_not_at_all() {
         assert!(refused.iter().any(named), "{place}: {refused:#?}");
     }
     // What is in force is still the good one.
-    assert_eq!(
-        fake.metric("warden_policy_hash.istio-egress_warden_http"),
-        gauge
-    );
+    assert_eq!(fake.metric("warden_policy_hash.egress-warden_http"), gauge);
 }
 
 #[test]
@@ -60,23 +59,51 @@ fn what_is_no_configuration_is_refused() {
     fake.configure("{}");
     fake.fail(Fails::From(0));
     assert!(accept_configuration(&fake, 2, &Embedded::default()).is_none());
-    let not_utf8 = Plugin::configure(
-        Fake::default(),
-        b"{\"context\":\"\xff\"}",
-        &Embedded::default(),
-    );
-    assert!(not_utf8.is_err());
+    let fake = Fake::default();
+    fake.configure(b"{\"context\":\"\xff\"}");
+    assert!(accept_configuration(&fake, 15, &Embedded::default()).is_none());
 }
 
 #[test]
-fn a_network_filter_without_ticks_is_refused() {
+fn a_place_has_the_name_that_the_configuration_gives_it() {
+    let root = (&["plugin_root_id"], "egress-warden-http");
+    let plugin = (&["plugin_name"], "extensions.istio.io/wasmplugin/ns.name");
+    let rows = [
+        (vec![root, plugin], "egress-warden-http"),
+        (
+            vec![(&["plugin_root_id"], ""), plugin],
+            "extensions_istio_io_wasmplugin_ns_name",
+        ),
+        (vec![], "unnamed"),
+    ];
+    for (properties, name) in rows {
+        let mut fake = Fake::default();
+        for (property, value) in properties {
+            fake = fake.with(property, value);
+        }
+        configure(&fake, &http_configuration().to_string()).expect("taken");
+        let gauge = format!("warden_policy_hash.{name}");
+        assert!(fake.metric(&gauge).is_some(), "{gauge}");
+    }
+}
+
+#[test]
+fn a_filter_that_could_not_end_its_streams_is_refused() {
     let ports = serde_json::json!([{"cluster": "c", "protocol": "TCP"}]);
-    for (context, taken) in [("network", false), ("http", true), ("upstream", true)] {
+    // First the ticks are asked for, then the gauge.
+    for (call, context, taken) in [
+        (0, "network", false),
+        (0, "http", false),
+        (0, "upstream", true),
+        (1, "network", false),
+        (1, "http", false),
+        (1, "upstream", true),
+    ] {
         let fake = Fake::default();
-        fake.fail(Fails::Call(0));
-        let text = configuration(context, &ports).to_string();
-        let plugin = Plugin::configure(fake, text.as_bytes(), &Embedded::default());
-        assert_eq!(plugin.is_ok(), taken, "{context}");
+        let config = Config::read(&configuration(context, &ports).to_string()).unwrap();
+        fake.fail(Fails::Call(call));
+        let plugin = Plugin::configure(fake, config, "place");
+        assert_eq!(plugin.is_ok(), taken, "{context} {call}");
     }
 }
 

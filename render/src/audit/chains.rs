@@ -50,7 +50,10 @@ pub(super) fn check(listener: &Value, rendered: &Rendered, problems: &mut Vec<Pr
     }
     let Some(port) = port(listener).filter(|port| rendered.is_port(*port)) else {
         // Plain TCP ends in the lock on every port; anything else is a way of somebody else's.
-        if !chains.iter().all(|chain| ends_at_once(chain)) {
+        if !chains
+            .iter()
+            .all(|chain| ends_at_once(chain) || only_answers(chain))
+        {
             problems.push(Problem::new(
                 place,
                 "it was not rendered, and it leads somewhere",
@@ -82,6 +85,31 @@ fn ends_at_once(chain: &Value) -> bool {
             .and_then(Value::as_str);
         name(filter) == LOCK && url.is_some_and(|url| url.ends_with("direct_response.v3.Config"))
     })
+}
+
+/// A chain of nothing but the gate for probes, whose every route is an answer of its own.
+pub(super) fn only_answers(chain: &Value) -> bool {
+    let filters: Vec<_> = items(chain, "filters").collect();
+    let [manager] = filters.as_slice() else {
+        return false;
+    };
+    let Some(config) = manager.get("typed_config") else {
+        return false;
+    };
+    let http: Vec<_> = items(config, "http_filters").map(name).collect();
+    let mut routes = config
+        .get("route_config")
+        .into_iter()
+        .flat_map(|routes| items(routes, "virtual_hosts"))
+        .flat_map(|host| items(host, "routes"))
+        .peekable();
+    name(manager) == MANAGER
+        && http == ["egress-warden.ready", "envoy.filters.http.router"]
+        && routes.peek().is_some()
+        && routes.all(|route| route.get("direct_response").is_some())
+        && ["rds", "scoped_routes"]
+            .iter()
+            .all(|elsewhere| config.get(elsewhere).is_none())
 }
 
 fn outer(chain: &Value, port: u64, rendered: &Rendered, place: &str, problems: &mut Vec<Problem>) {

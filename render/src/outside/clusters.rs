@@ -4,9 +4,8 @@
 use egress_policy::model::{CaCertificates, TlsOrigination};
 use serde_json::{Value, json};
 
-use super::{INNER_CLUSTER, INNER_LISTENER, discovered, named, typed};
+use super::{HTTP_WASM, INNER_CLUSTER, INNER_LISTENER, UPSTREAM, discovered, named, typed};
 use crate::install::{Family, Install};
-use crate::module::Place;
 use crate::object::set;
 use crate::origination::Origination;
 
@@ -153,10 +152,7 @@ fn tls_context(install: &Install, tls: &TlsOrigination) -> Value {
 
 fn set_http_options(cluster: &mut Value, mut options: Value) {
     let filters = json!([
-        discovered(
-            Place::Upstream,
-            &["envoy.extensions.filters.http.wasm.v3.Wasm"]
-        ),
+        discovered(UPSTREAM, &[HTTP_WASM]),
         named(
             "envoy.filters.http.upstream_codec",
             "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",

@@ -1,16 +1,17 @@
-//! The listener inside the gateway.
+//! The listener inside the gateway, and the one that only answers probes.
 
 use serde_json::{Value, json};
 
 use super::clusters::dns_cache;
 use super::inspection::tell_by_connection;
-use super::{INNER_LISTENER, LOCK, TCP_PROXY, admits, discovered, longest_stream, named, verdict};
-use crate::install::Install;
-use crate::module::Place;
+use super::{
+    CONNECTION_MANAGER, GATE, HTTP_WASM, INNER_LISTENER, LOCK, NETWORK_WASM, PROBE_LISTENER,
+    ROUTER, TCP_PROXY, TLS, admits, discovered, longest_stream, named, verdict,
+};
+use crate::install::{Family, Install};
 
 /// Reached only through the tunnel: it has no address that a packet could be sent to.
 pub(super) fn inner_listener(install: &Install) -> Value {
-    let wasm = "envoy.extensions.filters.network.wasm.v3.Wasm";
     let rbac = "envoy.extensions.filters.network.rbac.v3.RBAC";
     // To which cluster such a verdict leads the module has told Envoy at accept, and sees again.
     let inspected = install.spec.inspection.first();
@@ -18,7 +19,7 @@ pub(super) fn inner_listener(install: &Install) -> Value {
     words.extend(inspected.map(|_| verdict("inspect:")));
     // RBAC is what Istio's agent puts in the place of a module that it could not fetch.
     let mut filters = vec![
-        discovered(Place::Tls, &[wasm, rbac]),
+        discovered(TLS, &[NETWORK_WASM, rbac]),
         named(
             LOCK,
             rbac,
@@ -50,5 +51,42 @@ pub(super) fn inner_listener(install: &Install) -> Value {
             json!({}),
         )],
         "filter_chains": [{"name": "tls-inner", "filters": filters}],
+    })
+}
+
+/// Answers Kubernetes' readiness probe, and leads nowhere: what the module does not answer, the
+/// route does.
+pub(super) fn probe_listener(install: &Install) -> Value {
+    // Kubernetes probes the pod's first address.
+    let address = match install.spec.dns.family {
+        Family::All | Family::V4 => "0.0.0.0",
+        Family::V6 => "::",
+    };
+    let rbac = "envoy.extensions.filters.http.rbac.v3.RBAC";
+    json!({
+        "name": PROBE_LISTENER,
+        "address": {"socket_address": {
+            "address": address,
+            "port_value": install.spec.gateway.ports.ready,
+        }},
+        "filter_chains": [{"filters": [named(
+            CONNECTION_MANAGER,
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            json!({
+                "stat_prefix": PROBE_LISTENER,
+                "http_filters": [
+                    discovered(GATE, &[HTTP_WASM, rbac]),
+                    named(ROUTER, "envoy.extensions.filters.http.router.v3.Router", json!({})),
+                ],
+                "route_config": {"name": PROBE_LISTENER, "virtual_hosts": [{
+                    "name": "closed",
+                    "domains": ["*"],
+                    "routes": [{
+                        "match": {"prefix": "/"},
+                        "direct_response": {"status": 503},
+                    }],
+                }]},
+            }),
+        )]}],
     })
 }

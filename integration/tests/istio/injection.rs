@@ -1,0 +1,128 @@
+//! What Istio's injector makes of the rendered gateway: `image: auto` leaves the rest to it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use integration::istio::reference;
+use integration::istio::tools::Program;
+use serde_json::{Value, json};
+
+use crate::Case;
+
+pub(crate) const CASES: &[Case] = &[Case {
+    name: "the_injector_keeps_what_the_gateways_pods_are_rendered_with",
+    needs: &[Program::Istioctl],
+    body: the_injector_keeps_what_the_gateways_pods_are_rendered_with,
+}];
+
+/// Runs `istioctl` with nothing to read and no cluster to ask.
+fn istioctl(folder: &Path, arguments: &[&str]) -> Result<Vec<Value>> {
+    let output = Program::Istioctl
+        .command()?
+        .args(arguments)
+        .current_dir(folder)
+        .env("KUBECONFIG", "/dev/null")
+        .stdin(Stdio::null())
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout)?;
+    let documents = text.split("\n---").filter(|text| !text.trim().is_empty());
+    documents
+        .map(|text| Ok(serde_saphyr::from_str(text)?))
+        .collect()
+}
+
+/// The injector's own settings, as the charts in istioctl install them.
+fn injector(folder: &Path) -> Result<()> {
+    let installed = istioctl(folder, &["manifest", "generate"])?;
+    for (name, key) in [
+        ("istio-sidecar-injector", "config"),
+        ("istio-sidecar-injector", "values"),
+        ("istio", "mesh"),
+    ] {
+        let mut maps = installed.iter().filter(|object| {
+            is(object, "/kind", "ConfigMap") && is(object, "/metadata/name", name)
+        });
+        let text = maps.find_map(|map| map.pointer(&format!("/data/{key}"))?.as_str());
+        fs::write(
+            folder.join(key),
+            text.with_context(|| format!("no {name} {key}"))?,
+        )?;
+    }
+    Ok(())
+}
+
+fn is(object: &Value, pointer: &str, value: &str) -> bool {
+    object.pointer(pointer).is_some_and(|found| found == value)
+}
+
+const POD: &str = "/spec/template/spec";
+
+fn proxy(deployment: &Value) -> Result<&Value> {
+    let containers = deployment.pointer(&format!("{POD}/containers"));
+    let containers = containers
+        .and_then(Value::as_array)
+        .context("no containers")?;
+    let mut proxies = containers
+        .iter()
+        .filter(|one| is(one, "/name", "istio-proxy"));
+    proxies.next().context("no proxy")
+}
+
+/// What is rendered there is there after the injection, and nothing more.
+fn stays(before: &Value, after: &Value, pointer: &str) -> Result<()> {
+    let (before, after) = (before.pointer(pointer), after.pointer(pointer));
+    ensure!(
+        before.is_some() && before == after,
+        "{pointer}: {before:?} became {after:?}"
+    );
+    Ok(())
+}
+
+fn the_injector_keeps_what_the_gateways_pods_are_rendered_with() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let folder = files.path();
+    injector(folder)?;
+    let mut install = reference::install()?;
+    install.spec.gateway.deployment = Some(serde_json::from_value(json!({}))?);
+    let rendered = reference::of(&install, &[reference::policy()?])?;
+    let mut objects = rendered.objects().iter();
+    let deployment = objects.find(|object| object.kind() == "Deployment");
+    let text = deployment.context("no Deployment")?.yaml();
+    fs::write(folder.join("deployment.yaml"), &text)?;
+    let before: Value = serde_saphyr::from_str(&text)?;
+    let injected = istioctl(
+        folder,
+        &[
+            "kube-inject",
+            "--revision=default",
+            "--injectConfigFile=config",
+            "--meshConfigFile=mesh",
+            "--valuesFile=values",
+            "--filename=deployment.yaml",
+        ],
+    )?;
+    let mut injected = injected.iter();
+    let after = injected.find(|object| is(object, "/kind", "Deployment"));
+    let after = after.context("nothing was injected")?;
+    let (ours, theirs) = (proxy(&before)?, proxy(after)?);
+    ensure!(!is(theirs, "/image", "auto"), "no proxy was injected");
+    // The injector's own probe asks another port; nothing of it is left.
+    for field in ["/readinessProbe", "/resources"] {
+        stays(ours, theirs, field)?;
+    }
+    for field in ["terminationGracePeriodSeconds", "topologySpreadConstraints"] {
+        stays(&before, after, &format!("{POD}/{field}"))?;
+    }
+    let context = ours.pointer("/securityContext").and_then(Value::as_object);
+    for field in context.context("no context")?.keys() {
+        stays(ours, theirs, &format!("/securityContext/{field}"))?;
+    }
+    Ok(())
+}
