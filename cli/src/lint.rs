@@ -6,6 +6,8 @@ mod reach;
 mod rules;
 
 use egress_policy::defect::{At, FieldPath};
+use egress_policy::name::NamePattern;
+use egress_render::traffic;
 
 use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::document::{self, Target};
@@ -25,9 +27,16 @@ pub(crate) struct Surroundings {
 /// Everything doubtful about these policies.
 pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnostic> {
     let mut found = Findings::default();
-    for (policy, unit) in layers.policies.iter().zip(&layers.units) {
+    // What a port carries the policies say together.
+    let opaque = traffic::opaque_names(&layers.policies);
+    for (p, (policy, unit)) in layers.policies.iter().zip(&layers.units).enumerate() {
         found.unit = Some(unit.clone());
         rules::lint(policy, surroundings, &mut found);
+        for names in opaque.iter().filter(|names| names.policy == p) {
+            let written = |text: &str| NamePattern::parse(text).is_ok_and(|one| one == names.name);
+            let rule = (names.tier, names.rule);
+            found.add_entry(Lint::NamedTcp, rule, &written, names.message());
+        }
         reach::lint(policy, &mut found);
         duplicate_destinations(unit, &mut found);
         list_dates(unit, surroundings.now, &mut found);
@@ -237,6 +246,7 @@ impl Lint {
             | Self::UdpLabels
             | Self::PrivateAllowed
             | Self::DefaultAccept
+            | Self::NamedTcp
             | Self::ListDate => Severity::Warning,
         }
     }

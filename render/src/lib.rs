@@ -28,7 +28,7 @@ mod object;
 mod origination;
 mod outside;
 mod problem;
-mod traffic;
+pub mod traffic;
 mod workloads;
 
 use egress_policy::model::Policy;
@@ -72,6 +72,19 @@ pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Pr
     rendered.check_names()?;
     rendered.check_sizes()?;
     Ok(rendered)
+}
+
+/// What is carried out as it is written and probably not meant.
+#[must_use]
+pub fn warnings(documents: &[Value]) -> Vec<Problem> {
+    let policies = read(documents, &mut Vec::new());
+    let opaque = traffic::opaque_names(&policies).into_iter();
+    opaque
+        .map(|found| {
+            let message = format!("{}; {}", found.message(), traffic::HINT);
+            Problem::new(found.id, message)
+        })
+        .collect()
 }
 
 /// The documents as the install settings order them; without an order a single one stands as it

@@ -3,6 +3,8 @@
 //! A port's protocol comes from the policy, never from the bytes. 80 is HTTP and 443 is TLS; a
 //! rule says what any other port carries. Everything that is neither is tunnelled as opaque TCP.
 
+mod opaque;
+
 use std::collections::BTreeSet;
 
 use egress_policy::facts::Protocol;
@@ -10,6 +12,8 @@ use egress_policy::model::{Place, Policy, RuleAction, To};
 
 use crate::origination::{self, Origination};
 use crate::problem::Problem;
+
+pub use opaque::{HINT, OpaqueNames, opaque_names};
 
 /// Most ports that one rule may single out for HTTP or TLS: each needs a route of its own.
 const MOST_PORTS: usize = 64;
@@ -76,7 +80,7 @@ impl Traffic {
         }
         // A Deny by method or path at 443 is about requests to such names, and needs no route.
         let denies = matches!(action, RuleAction::Deny);
-        let (known, word) = if only(Protocol::Http) {
+        let (known, word) = if is_http(to) {
             (&mut self.http, "HTTP")
         } else if only(Protocol::Tls) {
             (&mut self.tls, "TLS")
@@ -111,6 +115,12 @@ impl Traffic {
     }
 }
 
+/// Whether nothing but requests can match: by word, or by conditions that only requests have.
+fn is_http(to: &To) -> bool {
+    to.protocols == [Protocol::Http]
+        || !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty())
+}
+
 /// What the engine can judge and these manifests cannot carry out.
 fn unsupported(to: &To, action: &RuleAction, place: &str) -> Option<Problem> {
     if !matches!(action, RuleAction::Inspect(_)) {
@@ -132,3 +142,6 @@ fn unsupported(to: &To, action: &RuleAction, place: &str) -> Option<Problem> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,6 +237,12 @@ impl Explain {
         assumptions: &mut Vec<String>,
     ) -> Result<(), Failure> {
         let named = matches!(situation.name, Fact::Known(Some(_)));
+        if named && situation.protocol == Protocol::Tcp {
+            assumptions.push(
+                "the client asks the gateway for the name by CONNECT itself; sidecars send opaque TCP by address: ask for tcp://ADDRESS"
+                    .to_owned(),
+            );
+        }
         match self.address.as_deref() {
             Some("public") | None => {
                 if named

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use egress_render::Rendered;
+use egress_render::{Problem, Rendered};
 use serde_json::{Value, json};
 
 use super::adopt;
@@ -60,6 +60,10 @@ impl Render {
             return Ok(Exit::Defects);
         };
         clock.report(console, "policies read");
+        let warnings = egress_render::warnings(&read.policies);
+        for warning in &warnings {
+            writeln!(console.stderr, "warning: {warning}")?;
+        }
         if let Some(folder) = &self.chart {
             return chart(&read, &console.directory.join(folder), console);
         }
@@ -86,7 +90,7 @@ impl Render {
         }
         let inline = self.output_dir.is_none().then(|| rendered.yaml());
         if self.output == Output::Json {
-            let report = as_json(&rendered, inline.as_deref());
+            let report = as_json(&rendered, &warnings, inline.as_deref());
             writeln!(console.stdout, "{report:#}")?;
             return Ok(Exit::Ok);
         }
@@ -119,7 +123,7 @@ fn write_files(rendered: &Rendered, folder: &Path) -> Result<(), Failure> {
     write_folder(folder, &files)
 }
 
-fn as_json(rendered: &Rendered, yaml: Option<&str>) -> Value {
+fn as_json(rendered: &Rendered, warnings: &[Problem], yaml: Option<&str>) -> Value {
     let objects = rendered.objects().iter().map(|object| {
         json!({
             "kind": object.kind(),
@@ -129,11 +133,15 @@ fn as_json(rendered: &Rendered, yaml: Option<&str>) -> Value {
             "bytes": object.size(),
         })
     });
+    let warnings = warnings
+        .iter()
+        .map(|warning| json!({"place": warning.place(), "message": warning.message()}));
     json!({
         "policy": rendered.policy_hash(),
         "inImage": rendered.is_carried(),
         "pushBytes": rendered.push(),
         "objects": objects.collect::<Vec<_>>(),
+        "warnings": warnings.collect::<Vec<_>>(),
         "yaml": yaml,
     })
 }

@@ -94,13 +94,15 @@ pub(crate) enum Lint {
     PrivateAllowed,
     /// The first policy accepts what no rule names.
     DefaultAccept,
+    /// Names that only opaque TCP could carry, which sidecars send by address.
+    NamedTcp,
     /// A list of destinations that nobody renewed for long, or that is from the future.
     ListDate,
 }
 
 impl Lint {
     /// Every lint.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::UnreachableRule,
         Self::LabelsAlone,
         Self::WideName,
@@ -118,6 +120,7 @@ impl Lint {
         Self::ClusterIsAClaim,
         Self::PrivateAllowed,
         Self::DefaultAccept,
+        Self::NamedTcp,
         Self::ListDate,
     ];
 
@@ -141,6 +144,7 @@ impl Lint {
             Self::ClusterIsAClaim => "cluster_is_a_claim",
             Self::PrivateAllowed => "private_allowed",
             Self::DefaultAccept => "default_accept",
+            Self::NamedTcp => "named_tcp",
             Self::ListDate => "list_date",
         }
     }
@@ -179,6 +183,7 @@ impl Lint {
             }
             Self::PrivateAllowed => "name the hosts that are inside, without a wildcard",
             Self::DefaultAccept => "let the first policy deny by default",
+            Self::NamedTcp => egress_render::traffic::HINT,
             Self::ListDate => {
                 "take the list anew, review what changed, and write its day and digest"
             }
@@ -236,6 +241,9 @@ impl Lint {
             }
             Self::DefaultAccept => {
                 "What no rule of the first policy denies is accepted. Only a later policy, under a\nstricter first one, can safely do that."
+            }
+            Self::NamedTcp => {
+                "Opaque bytes show no name. A sidecar tunnels them to the gateway by the address that\nthe application dialled, so a rule that names the destination matches nothing that\ncomes from a workload behind a sidecar; Istio's DNS capture does not change that. What\ncan match is a client that speaks the mesh's TLS to the gateway's tunnel port and asks\nfor the name by CONNECT itself. A port that no rule declares as HTTP or TLS carries\nopaque TCP, but for 80 and 443. Nothing is opened by mistake: what does not match is\ndenied."
             }
             Self::ListDate => {
                 "A list in a file is as good as the day on which it was taken. After 90 days some of\nits names have changed hands or lead nowhere; a day in the future was not the day."

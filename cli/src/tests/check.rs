@@ -236,6 +236,49 @@ fn a_public_suffix() {
 }
 
 #[test]
+fn a_name_over_opaque_tcp() {
+    assert_snapshot!(check("networks: [203.0.113.7/32], ports: [22]", "domainNames: [git.partner.example], ports: [22]"), @"
+    warning[named_tcp]: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, so only a client that itself asks the gateway for the name by CONNECT ever matches
+      --> policy.yaml:23:27
+       |
+    23 |       to: [{domainNames: [git.partner.example], ports: [22], protocols: [TCP]}]
+       |                           ^^^^^^^^^^^^^^^^^^^
+       |
+       = help: name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port
+    ");
+    // `render` says the same of the same file, and `explain` what it takes for granted.
+    let policy = REFERENCE.replace(
+        "networks: [203.0.113.7/32]",
+        "domainNames: [git.partner.example]",
+    );
+    let folder = Folder::with(&[
+        ("policy.yaml", &policy),
+        (
+            "install.yaml",
+            include_str!("../../../istio/reference/install.yaml"),
+        ),
+    ]);
+    let rendered = folder.warden("render --install install.yaml policy.yaml");
+    assert_eq!(rendered.exit, 0);
+    assert_snapshot!(rendered.stderr.lines().next().unwrap(), @"warning: seed/apps/app1-partner-ssh: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, so only a client that itself asks the gateway for the name by CONNECT ever matches; name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port");
+    let json = folder
+        .warden("render --install install.yaml policy.yaml --output json")
+        .json();
+    assert_eq!(json["warnings"][0]["place"], "seed/apps/app1-partner-ssh");
+    let ran = folder.warden("explain policy.yaml --from app1-ns/a,label=egress-ruleset=app1 --to tcp://git.partner.example:22");
+    assert_eq!(ran.exit, 0);
+    assert!(
+        ran.stdout
+            .contains("assumed: the client asks the gateway for the name by CONNECT itself"),
+        "{ran:?}"
+    );
+    let ran = folder.warden(
+        "explain policy.yaml --from app1-ns/a,label=egress-ruleset=app1 --to tcp://203.0.113.7:22",
+    );
+    assert_eq!(ran.exit, 2);
+}
+
+#[test]
 fn labels_alone() {
     assert_snapshot!(check("from: [{namespaces: [app1-ns], matchLabels", "from: [{matchLabels"), @"
     warning[labels_alone]: `app1-github` selects by labels alone

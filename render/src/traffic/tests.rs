@@ -1,0 +1,102 @@
+use serde_json::json;
+
+use crate::warnings;
+
+/// `to` of the first rule, the protocol of a second rule at port 8443, the ports that are warned of.
+#[test]
+fn names_over_opaque_tcp_are_warned_of_and_no_others() {
+    let none = "";
+    for (to, other, ports) in [
+        (
+            json!({"ports": [22], "protocols": ["TCP"]}),
+            none,
+            Some("port 22"),
+        ),
+        (json!({"protocols": ["TCP"]}), none, Some("every port")),
+        (
+            json!({"ports": [443], "protocols": ["TCP"]}),
+            none,
+            Some("port 443"),
+        ),
+        (
+            json!({"ports": [8443], "protocols": ["TCP", "TLS"]}),
+            none,
+            Some("port 8443"),
+        ),
+        (
+            json!({"ports": [8443], "protocols": ["TCP", "TLS"]}),
+            "TLS",
+            None,
+        ),
+        // Nothing says what they carry.
+        (json!({"ports": [5432]}), none, Some("port 5432")),
+        (json!({"ports": [80, 443, 8443]}), none, Some("port 8443")),
+        (json!({"ports": [80, 443, 8443]}), "TLS", None),
+        (json!({"ports": [80, 443, 8443]}), "HTTP", None),
+        (json!({"ports": ["8000-8999", "9000-9010"]}), "HTTP", None),
+        (
+            json!({"ports": ["8000-8999", "9090-9099"]}),
+            "HTTP",
+            Some("port 9090-9099"),
+        ),
+        (json!({"ports": [80, 443]}), none, None),
+        (json!({}), none, None),
+        (json!({"ports": [22], "protocols": ["TLS"]}), none, None),
+        (json!({"ports": [8080], "methods": ["GET"]}), none, None),
+    ] {
+        let mut element = to.clone();
+        element["domainNames"] = json!(["a.example", "b.example"]);
+        let mut rules = vec![json!({"name": "r", "to": [element], "action": "Accept"})];
+        if !other.is_empty() {
+            let to = json!({"domainNames": ["c.example"], "ports": [8443], "protocols": [other]});
+            rules.push(json!({"name": "s", "to": [to], "action": "Accept"}));
+        }
+        let policy = json!({
+            "apiVersion": "warden.egress/v1alpha1",
+            "kind": "EgressPolicy",
+            "metadata": {"name": "p"},
+            "spec": {
+                "identity": {"trustDomains": ["cluster.local"]},
+                "tiers": [{"name": "t", "rules": rules}],
+            },
+        });
+        let read = crate::module::policy(&policy);
+        assert!(read.is_ok(), "{read:?}");
+        let warnings = warnings(&[policy]);
+        let found: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        let wanted =
+            ports.map(|ports| format!("p/t/r: `a.example` and 1 more over opaque TCP ({ports}): "));
+        assert_eq!(found.len(), wanted.iter().len(), "{to} {other}: {found:?}");
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert!(found.starts_with(wanted), "{to} {other}: {found}");
+        }
+    }
+}
+
+/// Methods, paths and upgrades are of requests alone: their element says what its port carries.
+#[test]
+fn what_only_requests_have_makes_a_port_carry_http() {
+    for condition in ["methods: [GET]", "paths: [/a]", "upgrades: [websocket]"] {
+        let policy = format!(
+            "apiVersion: warden.egress/v1alpha1
+kind: EgressPolicy
+metadata: {{name: p}}
+spec:
+  identity: {{trustDomains: [cluster.local]}}
+  tiers: [{{name: t, rules: [{{name: r, to: [{{domainNames: [a.example], ports: [8080], {condition}}}], action: Accept}}]}}]
+"
+        );
+        let policy = serde_saphyr::from_str(&policy).unwrap();
+        let policy = crate::module::policy(&policy).unwrap();
+        let traffic = super::Traffic::of(&[policy], &mut Vec::new());
+        assert!(traffic.http.contains(&8080), "{condition}");
+    }
+}
+
+/// A destination with `tls` is asked for as HTTP, whatever its port.
+#[test]
+fn origination_is_no_opaque_tcp() {
+    let policy = include_str!("../../../cases/policies/origination.yaml");
+    let policy = serde_saphyr::from_str(policy).unwrap();
+    assert_eq!(warnings(&[policy]), []);
+}
