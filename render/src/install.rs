@@ -354,6 +354,9 @@ pub struct Cluster {
     /// Namespace of istiod.
     #[serde(default = "istio_system")]
     pub istio_namespace: String,
+    /// Namespaces whose pods may read the gateway's metrics.
+    #[serde(default)]
+    pub metrics_namespaces: Vec<String>,
     /// Addresses of the API server that lie outside of pods.
     #[serde(default)]
     pub api_server: Vec<IpNet>,
@@ -404,6 +407,7 @@ impl Default for Cluster {
             trust_domain: cluster_local(),
             dns_namespace: kube_system(),
             istio_namespace: istio_system(),
+            metrics_namespaces: Vec::new(),
             api_server: Vec::new(),
             admin_policies: None,
         }
@@ -493,6 +497,13 @@ impl Install {
             wrong("spec.workloads.namespaces", "nothing would be enforced");
         }
         let namespaces: BTreeSet<_> = spec.workloads.namespaces.iter().collect();
+        let mut readers = spec.cluster.metrics_namespaces.iter();
+        if let Some(reader) = readers.find(|reader| namespaces.contains(reader)) {
+            let message = format!(
+                "`{reader}` is enforced: its pods reach the gateway's two ports and no other"
+            );
+            wrong("spec.cluster.metricsNamespaces", &message);
+        }
         if namespaces.len() < spec.workloads.namespaces.len() {
             wrong("spec.workloads.namespaces", "a namespace is listed twice");
         }
@@ -601,6 +612,12 @@ impl Install {
             ("spec.cluster.istioNamespace", &spec.cluster.istio_namespace),
         ]
         .into_iter()
+        .chain(
+            spec.cluster
+                .metrics_namespaces
+                .iter()
+                .map(|name| ("spec.cluster.metricsNamespaces", &**name)),
+        )
         .chain(
             spec.workloads
                 .namespaces

@@ -93,28 +93,37 @@ fn api_server(install: &Install) -> Option<Value> {
     (!blocks.is_empty()).then(|| json!({"to": blocks}))
 }
 
+/// Where Istio's proxies serve metrics: the agent's merged ones, and Envoy's own (istio.io,
+/// "Application Requirements", "Ports used by Istio").
+const METRICS: [u16; 2] = [15020, 15090];
+
 fn gateway(install: &Install) -> Object {
     let gateway = &install.spec.gateway;
-    let callers: Vec<_> = install
-        .spec
-        .workloads
-        .namespaces
-        .iter()
-        .map(|name| in_namespace(name))
-        .collect();
+    let from = |namespaces: &[String], ports: [u16; 2]| {
+        let from: Vec<_> = namespaces.iter().map(|name| in_namespace(name)).collect();
+        json!({
+            "from": from,
+            "ports": ports.map(|port| json!({"port": port, "protocol": "TCP"})),
+        })
+    };
+    let workloads = &install.spec.workloads.namespaces;
+    let mut ingress = vec![from(workloads, [gateway.ports.http, gateway.ports.tunnel])];
+    let readers = &install.spec.cluster.metrics_namespaces;
+    // Without `from` it would be everybody.
+    if !readers.is_empty() {
+        ingress.push(from(readers, METRICS));
+    }
     Object::new(
         Stage::Guard,
-        "The gateway's pods: in by the two rendered ports and from the enforced namespaces only,
-         out to anywhere; what goes out is the module's decision.",
+        "The gateway's pods: in by the two rendered ports from the enforced namespaces, by the
+         ports of metrics from where the settings say; out to anywhere, which is the module's
+         decision.",
         API,
         metadata(install, NAME),
         json!({"spec": {
             "podSelector": {"matchLabels": gateway.selector},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": callers, "ports": [
-                {"port": gateway.ports.http, "protocol": "TCP"},
-                {"port": gateway.ports.tunnel, "protocol": "TCP"},
-            ]}],
+            "ingress": ingress,
             "egress": [{}],
         }}),
     )
@@ -176,3 +185,6 @@ fn devices(install: &Install) -> Vec<Object> {
     });
     closed.collect()
 }
+
+#[cfg(test)]
+mod tests;

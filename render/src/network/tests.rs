@@ -1,0 +1,80 @@
+use serde_json::{Value, json};
+
+use crate::install::Install;
+
+const INSTALL: &str = r#"
+apiVersion: warden.egress/v1alpha1
+kind: Install
+spec:
+  istio: {version: "1.29"}
+  gateway:
+    namespace: istio-egress
+    service: egress-gateway
+    serviceAccount: egress-gateway
+    selector: {istio: egressgateway}
+  module: {url: "file:///module.wasm"}
+  workloads: {namespaces: [app1-ns]}
+"#;
+
+/// What comes in to the gateway's pods: `NAMESPACE PORT`, of one rendering.
+fn into_the_gateway(settings: &str) -> Result<Vec<String>, String> {
+    let install = Install::read(&format!("{INSTALL}  cluster: {settings}")).unwrap();
+    let policy = json!({
+        "apiVersion": "warden.egress/v1alpha1",
+        "kind": "EgressPolicy",
+        "metadata": {"name": "p"},
+        "spec": {
+            "identity": {"trustDomains": ["cluster.local"]},
+            "tiers": [{"name": "t", "default": "Deny"}],
+        },
+    });
+    let rendered =
+        crate::render(&install, &[policy]).map_err(|problems| problems[0].to_string())?;
+    let mut objects = rendered.objects().iter().map(crate::Object::manifest);
+    let gateway = objects
+        .find(|object| object["kind"] == "NetworkPolicy" && object["spec"]["podSelector"] == pods())
+        .unwrap();
+    let mut ways = Vec::new();
+    for rule in gateway["spec"]["ingress"].as_array().unwrap() {
+        for from in rule["from"].as_array().unwrap() {
+            let label = "/namespaceSelector/matchLabels/kubernetes.io~1metadata.name";
+            let namespace = from.pointer(label).unwrap().as_str().unwrap();
+            for port in rule["ports"].as_array().unwrap() {
+                assert_eq!(port["protocol"], "TCP");
+                ways.push(format!("{namespace} {}", port["port"]));
+            }
+        }
+    }
+    Ok(ways)
+}
+
+fn pods() -> Value {
+    json!({"matchLabels": {"istio": "egressgateway"}})
+}
+
+#[test]
+fn metrics_are_read_from_stated_namespaces_and_nothing_else_comes_in() {
+    let workloads = ["app1-ns 8080", "app1-ns 8443"];
+    assert_eq!(into_the_gateway("{}").unwrap(), workloads);
+    let two = "{metricsNamespaces: [monitoring, o11y]}";
+    let metrics = [
+        "monitoring 15020",
+        "monitoring 15090",
+        "o11y 15020",
+        "o11y 15090",
+    ];
+    assert_eq!(
+        into_the_gateway(two).unwrap(),
+        [&workloads[..], &metrics[..]].concat()
+    );
+    for (settings, wrong) in [
+        ("{metricsNamespaces: [app1-ns]}", "`app1-ns` is enforced"),
+        ("{metricsNamespaces: [\"*\"]}", "`*` is no Kubernetes name"),
+    ] {
+        let problem = into_the_gateway(settings).unwrap_err();
+        assert!(
+            problem.starts_with("spec.cluster.metricsNamespaces: ") && problem.contains(wrong),
+            "{problem}"
+        );
+    }
+}
