@@ -40,6 +40,8 @@ mod ready;
 mod registry;
 #[path = "istio/streams.rs"]
 mod streams;
+#[path = "istio/updates.rs"]
+mod updates;
 
 use std::process::ExitCode;
 
@@ -69,7 +71,8 @@ fn main() -> ExitCode {
         .chain(gateway_api::CASES)
         .chain(chart::CASES)
         .chain(carries::CASES)
-        .chain(inspect::CASES);
+        .chain(inspect::CASES)
+        .chain(updates::CASES);
     for program in Program::ALL {
         let skipped: Vec<_> = cases
             .clone()

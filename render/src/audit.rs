@@ -1,16 +1,18 @@
-//! Whether a gateway's live configuration is what was rendered: every listener, chain, route and
-//! cluster of a configuration dump, Envoy's or istiod's.
+//! Whether a gateway's live configuration is what was rendered: every listener, chain, route,
+//! cluster and place of the module in a configuration dump, Envoy's or istiod's.
 //!
-//! The question is always the same: is there a way out without the policy before it?
+//! The question is always the same: is there a way out without this policy before it?
 
 mod chains;
 mod dump;
+mod policies;
 mod routes;
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::Enforced;
 use crate::install::Install;
 use crate::module::http_cluster;
 use crate::outside::inspection;
@@ -32,12 +34,35 @@ pub(crate) struct Rendered {
     devices: Vec<String>,
 }
 
-/// Everything in the dump that was not rendered, or that is not where it has to be. Nothing means
-/// that no way leads out past the policy.
-#[must_use]
-pub fn gateway(dump: &Value, install: &Install, traffic: &Traffic) -> Vec<Problem> {
-    let rendered = Rendered::of(install, traffic);
-    let dump = dump::snake_case(dump);
+/// What a running gateway says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'l> {
+    /// Its configuration dump, or istiod's of it. Of the module's configurations it has those that
+    /// arrived last, also where the module refused them.
+    pub dump: &'l Value,
+    /// Its statistics as text, in which the module says what is in force.
+    pub stats: Option<&'l str>,
+}
+
+impl<'l> From<&'l Value> for Live<'l> {
+    fn from(dump: &'l Value) -> Self {
+        Self { dump, stats: None }
+    }
+}
+
+/// Everything that was not rendered, that is not where it has to be, or that judges by
+/// other policies. Nothing means that no way leads out past these policies.
+///
+/// # Errors
+/// Everything that keeps the policies from being enforced as they are written.
+pub fn gateway(
+    live: Live<'_>,
+    install: &Install,
+    documents: &[Value],
+) -> Result<Vec<Problem>, Vec<Problem>> {
+    let wanted = Enforced::of(install, documents)?;
+    let rendered = Rendered::of(install, &wanted.traffic);
+    let dump = dump::snake_case(live.dump);
     let mut problems = Vec::new();
     let listeners = dump::listeners(&dump);
     for port in [rendered.http_port, rendered.tunnel_port] {
@@ -67,7 +92,8 @@ pub fn gateway(dump: &Value, install: &Install, traffic: &Traffic) -> Vec<Proble
         routes::check(config, &rendered, &mut problems);
     }
     routes::check_clusters(&dump::clusters(&dump), &rendered, &mut problems);
-    problems
+    policies::check(&dump, live.stats, &wanted.module, &mut problems)?;
+    Ok(problems)
 }
 
 impl Rendered {

@@ -51,15 +51,12 @@ pub const NAME: &str = "egress-warden";
 /// # Errors
 /// Everything that keeps the policies from being enforced as they are written.
 pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Problem>> {
-    let mut problems = install.check();
-    let documents = in_order(install, documents, &mut problems);
-    let policies = read(&documents, &mut problems);
-    install.check_grants(&policies, &mut problems);
-    let traffic = Traffic::of(&policies, &mut problems);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let module = Module::new(install, &traffic, &documents)?;
+    let Enforced {
+        policies,
+        traffic,
+        module,
+    } = Enforced::of(install, documents)?;
+    let mut problems = Vec::new();
     let mut objects = gateway::objects(install, &traffic, &module);
     objects.extend(deployment::objects(install, &traffic));
     objects.extend(workloads::objects(install, &traffic));
@@ -85,6 +82,32 @@ pub fn warnings(documents: &[Value]) -> Vec<Problem> {
             Problem::new(found.id, message)
         })
         .collect()
+}
+
+/// Policies in their order, and what enforces them at a gateway.
+struct Enforced {
+    policies: Vec<Policy>,
+    traffic: Traffic,
+    module: Module,
+}
+
+impl Enforced {
+    fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<Problem>> {
+        let mut problems = install.check();
+        let documents = in_order(install, documents, &mut problems);
+        let policies = read(&documents, &mut problems);
+        install.check_grants(&policies, &mut problems);
+        let traffic = Traffic::of(&policies, &mut problems);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let module = Module::new(install, &traffic, &documents)?;
+        Ok(Self {
+            policies,
+            traffic,
+            module,
+        })
+    }
 }
 
 /// The documents as the install settings order them; without an order a single one stands as it

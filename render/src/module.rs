@@ -44,7 +44,7 @@ impl Place {
 
     /// What the module is called there, in its metrics and log. Istio and Envoy hand it on as the
     /// plugin's root id.
-    pub(crate) fn plugin_name(self) -> &'static str {
+    pub(crate) const fn plugin_name(self) -> &'static str {
         match self {
             Self::Http => "egress-warden-http",
             Self::Tunnel => "egress-warden-tunnel",

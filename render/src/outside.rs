@@ -28,8 +28,8 @@ const PROBE_LISTENER: &str = "egress-warden-ready";
 const INNER_CLUSTER: &str = "warden-tls-inner";
 
 /// The module's resources in the places that no WasmPlugin reaches.
-const UPSTREAM: &str = "egress-warden.upstream";
-const TLS: &str = "egress-warden.tls";
+pub(crate) const UPSTREAM: &str = "egress-warden.upstream";
+pub(crate) const TLS: &str = "egress-warden.tls";
 /// The one that answers probes.
 pub(crate) const GATE: &str = "egress-warden.ready";
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use egress_policy::facts::Fact;
 use egress_policy::name::Name;
-use egress_render::audit;
+use egress_render::audit::{self, Live};
 use serde_json::json;
 
-use super::manifests::{Settings, read_json};
+use super::manifests::{Settings, read_json, read_text, say};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::load::{Inputs, Layers, load, one_set};
@@ -28,7 +28,9 @@ use crate::verify::{
 /// verdict. Requests have no body, connections say no more than a ClientHello, and each attempt is
 /// made once.
 ///
-/// With --gateway it reads a gateway's live configuration and finds what leads past the policy.
+/// With --gateway it reads a gateway's live configuration and finds what leads past the policy, and
+/// every place that judges by another one than the files given. A dump shows the configuration that
+/// arrived last, also where the module refused it; what is in force is in --stats.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exits 0 if all is as expected, 3 if something differs, 5 if nothing differs but something could
@@ -37,12 +39,17 @@ not be told.
 Examples:
   warden verify policy.yaml --from app1-ns/app1,label=egress-ruleset=app1
   warden verify policy.yaml --from app1-ns/app1,label=egress-ruleset=app1 --only bypass
+  kubectl -n istio-egress exec deploy/egress-gateway -- pilot-agent request GET stats > stats.txt
   kubectl -n istio-egress exec deploy/egress-gateway -- pilot-agent request GET config_dump |
-    warden verify --gateway - --install install.yaml policy.yaml")]
+    warden verify --gateway - --stats stats.txt --install install.yaml policy.yaml")]
 pub(crate) struct Verify {
     /// The gateway's configuration dump, Envoy's or istiod's; `-` is standard input.
     #[arg(long, value_name = "FILE", required_unless_present = "from", conflicts_with_all = ["from", "only", "name", "timeout", "most", "all"])]
     gateway: Option<String>,
+    /// The gateway's statistics (`GET stats`), by which an update that the module refused is found;
+    /// `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    stats: Option<String>,
     /// The install settings, which --gateway needs.
     #[arg(long, value_name = "FILE", required_unless_present = "from")]
     install: Option<String>,
@@ -88,11 +95,23 @@ impl Verify {
         console: &mut Console<'_>,
     ) -> Result<Exit, Failure> {
         let settings = Settings::of(install, &self.inputs);
-        let Some(prepared) = settings.prepare(console)? else {
+        let Some(read) = settings.read(console)? else {
             return Ok(Exit::Defects);
         };
         let dump = read_json(dump, console)?;
-        let found = audit::gateway(&dump, &prepared.install, &prepared.needs.traffic);
+        let stats = self.stats.as_ref();
+        let stats = stats.map(|file| read_text(file, console)).transpose()?;
+        let live = Live {
+            dump: &dump,
+            stats: stats.as_deref(),
+        };
+        let found = match audit::gateway(live, &read.install, &read.policies) {
+            Ok(found) => found,
+            Err(problems) => {
+                say(&problems, console)?;
+                return Ok(Exit::Defects);
+            }
+        };
         if self.output == Output::Json {
             let findings: Vec<_> = found
                 .iter()

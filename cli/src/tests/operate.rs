@@ -310,3 +310,33 @@ items:
     let twice = folder.warden_with(&format!("{doctor} --namespaces - --pods -"), NAMESPACES);
     assert_eq!(twice.exit, 1, "{twice:?}");
 }
+
+/// A gateway that says nothing has nothing, by its dump and by its statistics.
+#[test]
+fn verify_reads_a_gateways_dump_and_its_statistics() {
+    let folder = folder();
+    folder.write("dump.json", "{}");
+    folder.write("stats.txt", "server.live: 1\n");
+    let line = "verify --gateway dump.json --install install.yaml policy.yaml";
+    let dump = folder.warden(line);
+    let missing = "extensions: none that judges tunnels: refused, or not arrived";
+    assert!(dump.stdout.contains(missing), "{dump:?}");
+    let both = folder.warden(&format!("{line} --stats stats.txt"));
+    let missing = "statistics of tunnels: no policies have loaded there";
+    assert!(both.stdout.contains(missing), "{both:?}");
+    assert_eq!((dump.exit, both.exit), (3, 3));
+    let unread = folder.warden(&format!("{line} --stats nothing.txt"));
+    assert_eq!(unread.exit, 1, "{unread:?}");
+    let alone = "verify policy.yaml --from app1-ns/app1 --stats stats.txt";
+    assert_eq!(folder.warden(alone).exit, 1);
+    // An image of other policies than are given.
+    let hash = "0".repeat(64);
+    let other = INSTALL.replace("  module:\n", &format!("  module:\n    policy: {hash}\n"));
+    folder.write("install.yaml", &other);
+    let refused = folder.warden(line);
+    assert!(
+        refused.stderr.contains("the image carries the policies"),
+        "{refused:?}"
+    );
+    assert_eq!(refused.exit, 3);
+}

@@ -52,7 +52,7 @@ fn every_command_of_the_tutorial_does_what_it_says() {
             }
         }
     }
-    assert_eq!((ran, elsewhere), (28, 15), "(run, marked)");
+    assert_eq!((ran, elsewhere), (28, 16), "(run, marked)");
     let plugin = folder.read("rendered/istio-egress.wasmplugin.egress-warden-http.yaml");
     assert!(!plugin.contains(ZEROS), "{plugin}");
     assert!(plugin.contains("*.partner.example"), "{plugin}");

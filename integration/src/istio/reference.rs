@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
-use egress_render::{Install, Rendered, render};
+use egress_render::audit::Live;
+use egress_render::{Install, Problem, Rendered, audit, render};
 use serde_json::Value;
 
 use crate::workspace;
@@ -50,10 +51,24 @@ pub fn rendered() -> Result<Rendered> {
 /// # Errors
 /// If something cannot be rendered.
 pub fn of(install: &Install, policies: &[Value]) -> Result<Rendered> {
-    render(install, policies).map_err(|problems| {
-        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        anyhow!(lines.join("\n"))
-    })
+    render(install, policies).map_err(|problems| all(&problems))
+}
+
+/// What is wrong with a gateway's configuration.
+///
+/// # Errors
+/// As [`of`].
+pub fn audited<'l>(
+    live: impl Into<Live<'l>>,
+    install: &Install,
+    policies: &[Value],
+) -> Result<Vec<Problem>> {
+    audit::gateway(live.into(), install, policies).map_err(|problems| all(&problems))
+}
+
+fn all(problems: &[Problem]) -> anyhow::Error {
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    anyhow!(lines.join("\n"))
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T> {

@@ -2,9 +2,8 @@
 //! the same way.
 
 use anyhow::{Result, ensure};
-use egress_render::doctor::Needs;
 use egress_render::install::GatewayApi;
-use egress_render::{Install, Rendered, audit};
+use egress_render::{Install, Rendered};
 use integration::istio::bench::{self, Bench, Plan};
 use integration::istio::tools::Program;
 use integration::istio::{matrix, reference};
@@ -28,10 +27,7 @@ fn rendered() -> Result<Rendered> {
 }
 
 fn sound(bench: &Bench) -> Result<()> {
-    let install = install()?;
-    let needs = Needs::of(&install, &[reference::policy()?]);
-    let needs = needs.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-    let found = audit::gateway(&bench.dump()?, &install, &needs.traffic);
+    let found = reference::audited(&bench.dump()?, &install()?, &[reference::policy()?])?;
     ensure!(found.is_empty(), "{found:?}");
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use egress_render::{Install, Rendered};
+use egress_render::{Carried, Install, Rendered};
 use integration::client::Heard;
 use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
@@ -149,6 +149,15 @@ fn another_digest_than_the_stated_one_closes_the_gateway() -> Result<()> {
     ensure!(!http && !tls && !tcp, "{http} {tls} {tcp}");
     let seen = bench.outside.seen();
     ensure!(seen.is_empty(), "{seen:?}");
+    let found = reference::audited(&bench.dump()?, &install, &[reference::policy()?])?;
+    for place in ["http", "tunnel"] {
+        let name = format!("egress-warden-{place}");
+        ensure!(
+            found.iter().any(|problem| problem.place().contains(&name)
+                && problem.message().starts_with("it has no configuration")),
+            "{name}: {found:?}"
+        );
+    }
     Ok(())
 }
 
@@ -178,6 +187,7 @@ fn policies_that_the_image_carries_decide() -> Result<()> {
         bench.agent_log()
     );
     denied(&bench)?;
+    others_are_found(&bench, installed(&said)?)?;
     let log = bench.gateway.log()?;
     for context in ["http", "upstream", "network"] {
         let line = format!(
@@ -186,5 +196,29 @@ fn policies_that_the_image_carries_decide() -> Result<()> {
         );
         ensure!(log.contains(&line), "no `{line}`");
     }
+    Ok(())
+}
+
+/// The audit knows the policies in the image by the hash that the objects name.
+fn others_are_found(bench: &Bench, mut install: Install) -> Result<()> {
+    let (dump, mut policy) = (bench.dump()?, reference::policy()?);
+    let found = reference::audited(&dump, &install, std::slice::from_ref(&policy))?;
+    ensure!(found.is_empty(), "{found:?}");
+    let named = install.spec.module.policy.clone().context("no policy")?;
+    *policy.pointer_mut("/metadata/name").context("no name")? = "later".into();
+    let policies = [policy];
+    let carried = Carried::of(&install, &policies);
+    let carried = carried.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    install.spec.module.policy = Some(carried.hash().to_owned());
+    let found = reference::audited(&dump, &install, &policies)?;
+    let both = |message: &str| {
+        [&*named, carried.hash()]
+            .iter()
+            .all(|hash| message.contains(hash))
+    };
+    ensure!(
+        found.len() == 5 && found.iter().all(|problem| both(problem.message())),
+        "{found:?}"
+    );
     Ok(())
 }

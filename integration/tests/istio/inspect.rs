@@ -4,8 +4,6 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use egress_render::audit;
-use egress_render::doctor::Needs;
 use egress_render::install::Device as Declared;
 use egress_render::{Install, Problem};
 use integration::client::Heard;
@@ -75,10 +73,7 @@ fn with_device() -> Result<Install> {
 }
 
 fn audited(bench: &Bench) -> Result<Vec<Problem>> {
-    let install = with_device()?;
-    let needs = Needs::of(&install, &[policy()?]);
-    let needs = needs.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-    Ok(audit::gateway(&bench.dump()?, &install, &needs.traffic))
+    reference::audited(&bench.dump()?, &with_device()?, &[policy()?])
 }
 
 fn start() -> Result<(Bench, Device)> {

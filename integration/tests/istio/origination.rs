@@ -4,8 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use egress_render::doctor::Needs;
-use egress_render::{Install, audit};
+use egress_render::Install;
 use http::Request;
 use integration::certificates::{Authority, Leaf};
 use integration::istio::bench::{Bench, Plan, install};
@@ -78,10 +77,9 @@ fn https_is_judged_by_method_and_path_and_its_server_verified() -> Result<()> {
 }
 
 fn nothing_else_is_there(bench: &Bench, install: &Install, policy: &Value) -> Result<()> {
-    let needs = Needs::of(install, std::slice::from_ref(policy));
-    let needs = needs.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let policies = std::slice::from_ref(policy);
     let mut dump = bench.dump()?;
-    let found = audit::gateway(&dump, install, &needs.traffic);
+    let found = reference::audited(&dump, install, policies)?;
     ensure!(found.is_empty(), "{found:?}");
     // A gateway that would believe any server is found.
     let text = dump.to_string();
@@ -90,7 +88,7 @@ fn nothing_else_is_there(bench: &Bench, install: &Install, policy: &Value) -> Re
         "\"auto_san_validation\":false",
     );
     dump = serde_json::from_str(&open)?;
-    let found = audit::gateway(&dump, install, &needs.traffic);
+    let found = reference::audited(&dump, install, policies)?;
     ensure!(
         found
             .iter()
