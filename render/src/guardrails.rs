@@ -1,6 +1,7 @@
 //! Admission policies against the known ways around the sidecar and into the gateway.
 
 pub(crate) mod admission;
+mod names;
 mod pods;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,20 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
         &json!([]),
         &istio_checks(install),
     );
+    let names = rendering(
+        "names",
+        "Refuses Istio objects that give outside names and addresses to the sidecars of guarded
+         namespaces: their requests would not reach the egress gateway.",
+        &json!([{
+            "apiGroups": ["networking.istio.io"],
+            "apiVersions": ["*"],
+            "operations": ["CREATE", "UPDATE"],
+            "resources": ["serviceentries", "virtualservices"],
+        }]),
+        SPEC_CHANGED,
+        &names::variables(install),
+        &names::checks(),
+    );
     let guarded = json!({"namespaceSelector": {"matchExpressions": [{
         "key": "kubernetes.io/metadata.name",
         "operator": "In",
@@ -68,11 +83,23 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
         "operator": "NotIn",
         "values": [install.spec.gateway.namespace, install.spec.cluster.istio_namespace],
     }]}});
+    let mut trusted = vec![
+        install.spec.gateway.namespace.clone(),
+        install.spec.cluster.istio_namespace.clone(),
+    ];
+    trusted.extend_from_slice(&install.spec.guardrails.naming_namespaces);
+    let tenants = json!({"namespaceSelector": {"matchExpressions": [{
+        "key": "kubernetes.io/metadata.name",
+        "operator": "NotIn",
+        "values": trusted,
+    }]}});
     vec![
         pods,
         binding("pods", &guarded),
         istio,
         binding("istio", &elsewhere),
+        names,
+        binding("names", &tenants),
     ]
 }
 
@@ -179,7 +206,8 @@ fn istio_checks(install: &Install) -> Vec<Check> {
         check(
             format!(
                 "object.kind != 'VirtualService' || !has(object.spec.gateways) || \
-                 !object.spec.gateways.exists(name, name.startsWith('{}/'))",
+                 !object.spec.gateways.exists(name, name.startsWith('{0}/') || \
+                 (!name.contains('/') && size(name.split('.')) > 1 && name.split('.')[1] == '{0}'))",
                 gateway.namespace
             ),
             "routes of the egress gateway belong to its own namespace",

@@ -354,6 +354,9 @@ pub struct Cluster {
     /// Namespace of istiod.
     #[serde(default = "istio_system")]
     pub istio_namespace: String,
+    /// Domains of names that lie in the mesh without being Services', such as virtual machines.
+    #[serde(default)]
+    pub mesh_domains: Vec<String>,
     /// Namespaces whose pods may read the gateway's metrics.
     #[serde(default)]
     pub metrics_namespaces: Vec<String>,
@@ -407,6 +410,7 @@ impl Default for Cluster {
             trust_domain: cluster_local(),
             dns_namespace: kube_system(),
             istio_namespace: istio_system(),
+            mesh_domains: Vec::new(),
             metrics_namespaces: Vec::new(),
             api_server: Vec::new(),
             admin_policies: None,
@@ -424,6 +428,10 @@ pub struct Guardrails {
     /// Images, without tag and digest, of the containers that the injector makes.
     #[serde(default = "proxy_images")]
     pub proxy_images: Vec<String>,
+    /// Namespaces, beside the gateway's and istiod's, that may give outside names and addresses to
+    /// the sidecars of guarded ones.
+    #[serde(default)]
+    pub naming_namespaces: Vec<String>,
     /// Whether the mesh redirects by Istio's CNI plugin, which passes over pods that have a
     /// container named `istio-init`.
     #[serde(default)]
@@ -435,6 +443,7 @@ impl Default for Guardrails {
         Self {
             exempt_namespaces: Vec::new(),
             proxy_images: proxy_images(),
+            naming_namespaces: Vec::new(),
             istio_cni: false,
         }
     }
@@ -531,6 +540,13 @@ impl Install {
             ),
             None => {}
         }
+        let domains = spec.cluster.mesh_domains.iter();
+        for domain in domains.chain([&spec.cluster.domain]) {
+            if !domain.split('.').all(is_dns_label) {
+                let message = format!("`{domain}` is no domain");
+                wrong("spec.cluster", &message);
+            }
+        }
         let images = &spec.guardrails.proxy_images;
         if images.is_empty() || !images.iter().all(|image| is_image(image)) {
             wrong(
@@ -617,6 +633,12 @@ impl Install {
                 .metrics_namespaces
                 .iter()
                 .map(|name| ("spec.cluster.metricsNamespaces", &**name)),
+        )
+        .chain(
+            spec.guardrails
+                .naming_namespaces
+                .iter()
+                .map(|name| ("spec.guardrails.namingNamespaces", &**name)),
         )
         .chain(
             spec.workloads

@@ -7,11 +7,31 @@ use super::{Code, Collision};
 use crate::NAME;
 use crate::install::Install;
 
-/// Whether a name belongs to the mesh: a short name, or one below the cluster's domain.
+/// Whether a name belongs to the mesh: a short name, one of a Service, or one in its own domains.
 fn in_mesh(install: &Install, host: &str) -> bool {
-    let domain = &install.spec.cluster.domain;
-    let below = host.strip_suffix(domain.as_str());
-    !host.contains('.') || below.is_some_and(|rest| rest.ends_with(".svc."))
+    let cluster = &install.spec.cluster;
+    let below = |domain: &str| {
+        let rest = host.strip_suffix(domain);
+        rest.filter(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    !host.contains('.')
+        || below(&cluster.domain).is_some_and(|rest| rest.ends_with(".svc."))
+        || cluster
+            .mesh_domains
+            .iter()
+            .any(|domain| below(domain).is_some())
+}
+
+/// The namespace of the Gateway that a `VirtualService` names, as Istio reads it
+/// (`pilot/pkg/model/virtualservice.go`, `resolveGatewayName`): also by a Service's name.
+fn namespace_of<'a>(gateway: &'a str, own: &'a str) -> &'a str {
+    match (gateway.split_once('/'), gateway.split_once('.')) {
+        (Some((".", _)), _) | (None, None) => own,
+        (Some((namespace, _)), _) => namespace,
+        (None, Some((_, rest))) => rest
+            .split_once('.')
+            .map_or(rest, |(namespace, _)| namespace),
+    }
 }
 
 fn outside<'h>(install: &Install, hosts: &[&'h str]) -> Vec<&'h str> {
@@ -61,7 +81,8 @@ pub(super) fn routes(install: &Install, object: &Existing<'_>, found: &mut Vec<C
     let own = format!("{}/{NAME}", gateway.namespace);
     let binds = gateways
         .iter()
-        .any(|name| *name == own || (*name == NAME && object.namespace() == gateway.namespace));
+        .filter(|name| **name != "mesh")
+        .any(|name| namespace_of(name, object.namespace()) == gateway.namespace);
     if binds {
         found.push(object.collides(
             Code::GatewayRoutes,
@@ -86,25 +107,24 @@ pub(super) fn routes(install: &Install, object: &Existing<'_>, found: &mut Vec<C
 }
 
 pub(super) fn entry(install: &Install, object: &Existing<'_>, found: &mut Vec<Collision>) {
-    if object.text("/spec/location") == "MESH_INTERNAL" {
-        return;
-    }
     let seen = object.seen_in(install);
     let hosts = outside(install, &object.texts("/spec/hosts"));
-    if seen.is_empty() || hosts.is_empty() {
+    if seen.is_empty() {
         return;
     }
     let remedy = "remove it, or leave the enforced namespaces out of its exportTo: the gateway needs \
                   no object per host";
-    found.push(object.collides(
-        Code::OutsideHost,
-        format!(
-            "sidecars in {} go straight to {} instead of to the gateway",
-            seen.join(", "),
-            hosts.join(", ")
-        ),
-        remedy,
-    ));
+    if !hosts.is_empty() {
+        found.push(object.collides(
+            Code::OutsideHost,
+            format!(
+                "sidecars in {} go straight to {} instead of to the gateway",
+                seen.join(", "),
+                hosts.join(", ")
+            ),
+            remedy,
+        ));
+    }
     let ports = whole_ports(object);
     if !ports.is_empty() {
         found.push(object.collides(

@@ -13,6 +13,7 @@ spec:
     selector: {istio: egressgateway}
   module: {url: "file:///module.wasm"}
   workloads: {namespaces: [app1-ns, app2-ns]}
+  cluster: {meshDomains: [mesh.internal]}
 "#;
 
 const POLICY: &str = r"
@@ -94,6 +95,31 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
         ),
         (
             "VirtualService",
+            "istio-egress",
+            "{hosts: [a.example], gateways: [./egress-warden]}".to_owned(),
+            vec![Code::GatewayRoutes],
+        ),
+        (
+            "VirtualService",
+            "app1-ns",
+            "{hosts: [a.example], gateways: [egress-warden.istio-egress.svc.cluster.local]}"
+                .to_owned(),
+            vec![Code::GatewayRoutes],
+        ),
+        (
+            "VirtualService",
+            "app1-ns",
+            "{hosts: [a.example], gateways: [egress-warden.istio-egress]}".to_owned(),
+            vec![Code::GatewayRoutes],
+        ),
+        (
+            "VirtualService",
+            "app1-ns",
+            "{hosts: [a.example], gateways: [in.istio-egress-2, ./in]}".to_owned(),
+            vec![],
+        ),
+        (
+            "VirtualService",
             "app1-ns",
             "{hosts: [a.example], gateways: [egress-warden]}".to_owned(),
             vec![],
@@ -144,8 +170,20 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
         (
             "ServiceEntry",
             "shared",
-            format!("{{hosts: [p.example], location: MESH_INTERNAL, {ssh}}}"),
+            format!("{{hosts: [p.example], location: MESH_INTERNAL, {http}}}"),
+            vec![Code::OutsideHost],
+        ),
+        (
+            "ServiceEntry",
+            "shared",
+            format!("{{hosts: [vm.mesh.internal], location: MESH_INTERNAL, {http}}}"),
             vec![],
+        ),
+        (
+            "ServiceEntry",
+            "shared",
+            format!("{{hosts: [vm.mesh.internal], location: MESH_INTERNAL, {ssh}}}"),
+            vec![Code::WholePort],
         ),
         (
             "ServiceEntry",

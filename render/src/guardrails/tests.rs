@@ -65,8 +65,12 @@ fn holds(policy: &Value, table: &str) {
 fn rendered(name: &str, change: impl FnOnce(&mut Guardrails)) -> Value {
     let mut install = Install::read(INSTALL).unwrap();
     change(&mut install.spec.guardrails);
+    rendered_with(name, &install)
+}
+
+fn rendered_with(name: &str, install: &Install) -> Value {
     let policy = serde_saphyr::from_str(POLICY).unwrap();
-    let rendered = crate::render(&install, &[policy]).unwrap();
+    let rendered = crate::render(install, &[policy]).unwrap();
     let found = rendered
         .objects()
         .iter()
@@ -111,6 +115,18 @@ fn istio_objects_that_open_the_gateway_are_refused() {
     holds(&policy, include_str!("tests/istio.yaml"));
 }
 
+/// The reference case, in a mesh that has names of its own.
+fn names() -> Value {
+    let mut install = Install::read(INSTALL).unwrap();
+    install.spec.cluster.mesh_domains = vec!["mesh.internal".to_owned()];
+    rendered_with("egress-warden-names", &install)
+}
+
+#[test]
+fn istio_objects_that_give_outside_names_are_refused() {
+    holds(&names(), include_str!("tests/names.yaml"));
+}
+
 #[test]
 fn pods_that_the_guard_cannot_hold_are_refused() {
     holds(
@@ -134,6 +150,7 @@ fn the_agent_changes_its_taint_and_nothing_else() {
 fn what_is_refused_to_be_made_is_refused_to_become() {
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "app"}]}});
     let istio = json!({"metadata": {"name": "i"}, "spec": {"hosts": ["a.example"]}});
+    let named = json!({"metadata": {"name": "n"}, "spec": {"hosts": ["a"]}});
     for (policy, table, harmless) in [
         (
             rendered("egress-warden-pods", |_| ()),
@@ -145,6 +162,7 @@ fn what_is_refused_to_be_made_is_refused_to_become() {
             include_str!("tests/istio.yaml"),
             &istio,
         ),
+        (names(), include_str!("tests/names.yaml"), &named),
         (
             cni("egress-warden-cni-pods"),
             include_str!("tests/cni-pods.yaml"),
@@ -172,7 +190,7 @@ fn what_is_refused_to_be_made_is_refused_to_become() {
             let refusals: Vec<String> = judge(&object, &before);
             assert!(refusals.is_empty(), "{}, let go: {refusals:?}", row.case);
             let mut harmless = harmless.clone();
-            harmless["metadata"] = json!({"deletionTimestamp": "2026-11-25T00:00:00Z"});
+            harmless["metadata"]["deletionTimestamp"] = json!("2026-11-25T00:00:00Z");
             let refusals: Vec<String> = judge(&before, &harmless);
             assert_eq!(refusals, row.refused, "{}, while it ends", row.case);
         }
@@ -182,7 +200,11 @@ fn what_is_refused_to_be_made_is_refused_to_become() {
 /// One would replace the other in a cluster that has both.
 #[test]
 fn the_two_installations_share_no_name() {
-    for name in ["egress-warden-pods", "egress-warden-istio"] {
+    for name in [
+        "egress-warden-pods",
+        "egress-warden-istio",
+        "egress-warden-names",
+    ] {
         assert!(!CNI.contains(&format!("name: {name}}}")), "{name}");
     }
 }
