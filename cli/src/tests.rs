@@ -6,6 +6,7 @@ mod diagnostics;
 mod explain;
 mod fuzz;
 mod hidden;
+mod install_steps;
 mod large;
 mod layers;
 mod lists;

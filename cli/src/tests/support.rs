@@ -92,6 +92,47 @@ impl Folder {
     }
 }
 
+/// Notes which files `kubectl apply` is given, and that they are there.
+const KUBECTL: &str = r#"#!/bin/sh
+case " $* " in
+  *" apply --server-side "*) ;;
+  *" apply "*) echo "not --server-side: $*" >&2; exit 1 ;;
+  *) echo '{"event":"verdict"}'; exit 0 ;;
+esac
+while [ $# -gt 0 ]; do
+  if [ "$1" = -f ]; then
+    [ -f "$2" ] || { echo "no file $2" >&2; exit 1; }
+    echo "$2" >> "$APPLIED"
+  fi
+  shift
+done
+"#;
+
+impl Folder {
+    /// Runs lines of a page in a shell, where `kubectl` only notes what it would apply and `warden`
+    /// does nothing. Gives the files, in their order.
+    pub(super) fn applied_by(&self, lines: &str) -> Vec<String> {
+        use std::os::unix::fs::PermissionsExt as _;
+        for (name, text) in [("kubectl", KUBECTL), ("warden", "#!/bin/sh\n")] {
+            self.write(&format!("bin/{name}"), text);
+            let program = self.0.join("bin").join(name);
+            let executable = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(program, executable).unwrap();
+        }
+        self.write("applied", "");
+        let path = std::env::var("PATH").unwrap();
+        let ran = std::process::Command::new("sh")
+            .args(["-eu", "-c", lines])
+            .current_dir(&self.0)
+            .env("PATH", format!("{}:{path}", self.0.join("bin").display()))
+            .env("APPLIED", self.0.join("applied"))
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{lines}\n{ran:?}");
+        self.read("applied").lines().map(str::to_owned).collect()
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
