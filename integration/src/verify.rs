@@ -27,7 +27,7 @@ pub fn reference(workload: &Workload, arguments: &[&str]) -> Result<(Exit, Strin
         "--from",
         &from,
         "--timeout",
-        "3",
+        "12",
     ];
     let all: Vec<&str> = fixed.iter().chain(arguments).copied().collect();
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
