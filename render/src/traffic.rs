@@ -8,7 +8,7 @@ mod opaque;
 use std::collections::BTreeSet;
 
 use egress_policy::facts::Protocol;
-use egress_policy::model::{Place, Policy, RuleAction, To};
+use egress_policy::model::{Policy, RuleAction, To};
 
 use crate::origination::{self, Origination};
 use crate::problem::Problem;
@@ -49,9 +49,6 @@ impl Traffic {
                     let place = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
                     for to in &rule.to {
                         traffic.take_ports(to, &rule.action, &place, problems);
-                        if let Some(problem) = unsupported(to, &rule.action, &place) {
-                            problems.push(problem);
-                        }
                     }
                     traffic.take_labels(rule);
                 }
@@ -119,28 +116,6 @@ impl Traffic {
 fn is_http(to: &To) -> bool {
     to.protocols == [Protocol::Http]
         || !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty())
-}
-
-/// What the engine can judge and these manifests cannot carry out.
-fn unsupported(to: &To, action: &RuleAction, place: &str) -> Option<Problem> {
-    if !matches!(action, RuleAction::Inspect(_)) {
-        return None;
-    }
-    if matches!(to.place, Place::Names(_)) && to.protocols == [Protocol::Tcp] {
-        return Some(Problem::new(
-            place,
-            "names over opaque TCP cannot be inspected: where a name leads is not known before \
-             the device is asked. Name networks instead",
-        ));
-    }
-    if to.tls.is_some() {
-        return Some(Problem::new(
-            place,
-            "what the gateway sends in TLS of its own cannot be inspected: a device would get it in \
-             the clear and send it on so",
-        ));
-    }
-    None
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ impl RuleReader {
         let action = take_action(&mut fields, at, defects);
         let rule_shape = RuleShape {
             deny: matches!(action, Some(RuleAction::Deny)),
+            inspect: matches!(action, Some(RuleAction::Inspect(_))),
         };
         let from = take_from(&mut fields, at, defects, action.as_ref());
         let to = fields.take("to").map(|node| {
@@ -111,7 +112,10 @@ impl RuleReader {
 fn read_destination<N: Node>(name: &str, node: &N, at: &At<'_>, defects: &mut Defects) -> Vec<To> {
     let mut elements = Vec::new();
     let label: Arc<str> = Arc::from(name);
-    let any = RuleShape { deny: false };
+    let any = RuleShape {
+        deny: false,
+        inspect: false,
+    };
     let mut one = |node: &N, at: &At<'_>, defects: &mut Defects| {
         for mut element in read_to(node, at, defects, any, None).unwrap_or_default() {
             element.destination = Some(Arc::clone(&label));

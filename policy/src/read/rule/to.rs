@@ -24,6 +24,8 @@ const PORTS_HINT: &str = "443 or \"8000-8999\"";
 pub(super) struct RuleShape {
     /// The rule denies.
     pub(super) deny: bool,
+    /// The rule hands over to a device.
+    pub(super) inspect: bool,
 }
 
 /// Reads one element. With `named`, it may refer to a destination and then becomes that
@@ -470,6 +472,33 @@ fn check(to: &To, at: &At<'_>, defects: &mut Defects, rule: RuleShape) {
             "protocols",
             "UDP needs `networks` and `ports`, and nothing else",
             "UDP is enforced in the kernel, which knows no names",
+        );
+    }
+    if rule.inspect {
+        check_inspected(to, at, defects);
+    }
+}
+
+/// What no device can be given: the gateway denies it, and the rule would only look as if it opened.
+fn check_inspected(to: &To, at: &At<'_>, defects: &mut Defects) {
+    if to.tls.is_some() {
+        let hint = "a device would get it in the clear and send it on so; accept it, or leave out `tls` and have the application's own TLS inspected".to_owned();
+        defects.add(
+            DefectKind::Conflict,
+            at,
+            "what the gateway sends in TLS of its own cannot be inspected",
+            hint,
+        );
+    }
+    if matches!(to.place, Place::Names(_)) && to.protocols == [Protocol::Tcp] {
+        let hint =
+            "where a name leads is not known before the device is asked; name `networks` instead"
+                .to_owned();
+        defects.add(
+            DefectKind::Conflict,
+            at,
+            "names over opaque TCP cannot be inspected",
+            hint,
         );
     }
 }
