@@ -68,6 +68,10 @@ fn deployment(install: &Install, settings: &Deployment, traffic: &Traffic) -> Va
     if gateway.api == GatewayApi::Kubernetes {
         set(&mut labels, POD_LABEL, json!(NAME));
     }
+    // Its injector takes pods of the namespace that say so, whatever the namespace says.
+    if let Some(revision) = &install.spec.istio.revision {
+        set(&mut labels, "istio.io/rev", json!(revision));
+    }
     let spread = |key: &str| {
         json!({
             "maxSkew": 1,

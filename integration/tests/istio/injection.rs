@@ -4,18 +4,25 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use integration::istio::reference;
 use integration::istio::tools::Program;
 use serde_json::{Value, json};
 
 use crate::Case;
 
-pub(crate) const CASES: &[Case] = &[Case {
-    name: "the_injector_keeps_what_the_gateways_pods_are_rendered_with",
-    needs: &[Program::Istioctl],
-    body: the_injector_keeps_what_the_gateways_pods_are_rendered_with,
-}];
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "the_injector_keeps_what_the_gateways_pods_are_rendered_with",
+        needs: &[Program::Istioctl],
+        body: the_injector_keeps_what_the_gateways_pods_are_rendered_with,
+    },
+    Case {
+        name: "the_injector_of_its_revision_takes_the_gateways_pods",
+        needs: &[Program::Istioctl],
+        body: the_injector_of_its_revision_takes_the_gateways_pods,
+    },
+];
 
 /// Runs `istioctl` with nothing to read and no cluster to ask.
 fn istioctl(folder: &Path, arguments: &[&str]) -> Result<Vec<Value>> {
@@ -123,6 +130,89 @@ fn the_injector_keeps_what_the_gateways_pods_are_rendered_with() -> Result<()> {
     let context = ours.pointer("/securityContext").and_then(Value::as_object);
     for field in context.context("no context")?.keys() {
         stays(ours, theirs, &format!("/securityContext/{field}"))?;
+    }
+    Ok(())
+}
+
+/// The webhooks by which this revision's injector is called for a pod in a namespace, as
+/// `istioctl` installs them.
+fn called(revision: &str, namespace: &Value, pod: &Value) -> Result<Vec<String>> {
+    let folder = tempfile::tempdir()?;
+    let mut arguments = vec!["manifest".to_owned(), "generate".to_owned()];
+    if revision != "default" {
+        arguments.push(format!("--set=revision={revision}"));
+    }
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let installed = istioctl(folder.path(), &arguments)?;
+    let webhooks = installed
+        .iter()
+        .filter(|object| is(object, "/kind", "MutatingWebhookConfiguration"))
+        .filter_map(|object| object.pointer("/webhooks")?.as_array())
+        .flatten();
+    let mut called = Vec::new();
+    for webhook in webhooks {
+        let selects = |selector: &str, labels| {
+            let selector = webhook.get(selector).unwrap_or(&Value::Null);
+            is_selected(selector, labels)
+        };
+        if selects("namespaceSelector", namespace)? && selects("objectSelector", pod)? {
+            let name = webhook.get("name").and_then(Value::as_str);
+            called.push(name.context("a webhook without a name")?.to_owned());
+        }
+    }
+    Ok(called)
+}
+
+/// A `LabelSelector` of Kubernetes.
+fn is_selected(selector: &Value, labels: &Value) -> Result<bool> {
+    let exact = selector.get("matchLabels").and_then(Value::as_object);
+    let mut exact = exact.into_iter().flatten();
+    let mut all = exact.all(|(key, value)| labels.get(key) == Some(value));
+    let expressions = selector.get("matchExpressions").and_then(Value::as_array);
+    for one in expressions.into_iter().flatten() {
+        let found = one["key"].as_str().and_then(|key| labels.get(key));
+        let values = one["values"].as_array();
+        let listed = found.is_some_and(|found| values.is_some_and(|all| all.contains(found)));
+        all &= match one["operator"].as_str() {
+            Some("In") => listed,
+            Some("NotIn") => !listed,
+            Some("Exists") => found.is_some(),
+            Some("DoesNotExist") => found.is_none(),
+            other => bail!("operator {other:?}"),
+        };
+    }
+    Ok(all)
+}
+
+/// Whatever the namespace is labelled with: the pods say themselves whose they are.
+fn the_injector_of_its_revision_takes_the_gateways_pods() -> Result<()> {
+    let mut install = reference::install()?;
+    install.spec.gateway.deployment = Some(serde_json::from_value(json!({}))?);
+    let pod = |install: &egress_render::Install| -> Result<Value> {
+        let rendered = reference::of(install, &[reference::policy()?])?;
+        let mut objects = rendered.objects().iter();
+        let deployment = objects.find(|object| object.kind() == "Deployment");
+        let manifest = deployment.context("no Deployment")?.manifest();
+        let labels = manifest.pointer("/spec/template/metadata/labels");
+        labels.cloned().context("no labels")
+    };
+    let bare = json!({"kubernetes.io/metadata.name": "istio-egress"});
+    let labelled = json!({"kubernetes.io/metadata.name": "istio-egress", "istio.io/rev": "canary"});
+    let default = pod(&install)?;
+    install.spec.istio.revision = Some("canary".to_owned());
+    let canary = pod(&install)?;
+    for (revision, namespace, pod, wanted) in [
+        ("canary", &bare, &canary, 1),
+        ("canary", &labelled, &canary, 1),
+        ("default", &bare, &canary, 0),
+        ("default", &bare, &default, 1),
+        ("canary", &bare, &default, 0),
+    ] {
+        let called = called(revision, namespace, pod)?;
+        ensure!(
+            called.len() == wanted,
+            "{revision}, {namespace}, {pod}: {called:?}"
+        );
     }
     Ok(())
 }
