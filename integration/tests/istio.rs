@@ -32,6 +32,8 @@ mod live;
 mod manifests;
 #[path = "istio/matrix.rs"]
 mod matrix;
+#[path = "istio/memory.rs"]
+mod memory;
 #[path = "istio/origination.rs"]
 mod origination;
 #[path = "istio/ready.rs"]
@@ -72,7 +74,8 @@ fn main() -> ExitCode {
         .chain(chart::CASES)
         .chain(carries::CASES)
         .chain(inspect::CASES)
-        .chain(updates::CASES);
+        .chain(updates::CASES)
+        .chain(memory::CASES);
     for program in Program::ALL {
         let skipped: Vec<_> = cases
             .clone()

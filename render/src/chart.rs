@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::carried::Carried;
+use crate::deployment::memory;
 use crate::install::{Deployment, Install};
 use crate::object::{Object, sorted};
 use crate::problem::Problem;
@@ -87,13 +89,24 @@ const INCLUDE: &str = "\
 /// What keeps the policies from being rendered.
 pub fn files(install: &Install, documents: &[Value]) -> Result<Vec<File>, Vec<Problem>> {
     let mut install = install.clone();
-    let settings = install
+    let mut settings = install
         .spec
         .gateway
         .deployment
         .get_or_insert_default()
         .clone();
     let rendered = render(&install, documents)?;
+    settings.drain_seconds = Some(install.drain_seconds());
+    settings.resources = rendered
+        .objects()
+        .iter()
+        .find(|object| object.kind() == "Deployment")
+        .and_then(|object| {
+            object
+                .manifest()
+                .pointer("/spec/template/spec/containers/0/resources")
+        })
+        .map(sorted);
     let (workload, rest): (Vec<_>, Vec<_>) = rendered
         .objects()
         .iter()
@@ -102,6 +115,10 @@ pub fn files(install: &Install, documents: &[Value]) -> Result<Vec<File>, Vec<Pr
         ("Chart.yaml".to_owned(), about(rendered.policy_hash())),
         ("values.yaml".to_owned(), values(&settings)),
         ("templates/gateway.yaml".to_owned(), templates(&workload)?),
+        (
+            "templates/checks.yaml".to_owned(),
+            checks(&install, &settings, documents)?,
+        ),
         ("templates/rendered.yaml".to_owned(), INCLUDE.to_owned()),
     ];
     files.extend(rest.iter().map(|object| {
@@ -140,7 +157,7 @@ fn values(settings: &Deployment) -> String {
             json!(settings.cpu_percent),
         ),
         (
-            "Seconds that a pod may take to end its streams before it goes.",
+            "Seconds that a pod may take to end its streams before it goes: no fewer than a stream has.",
             "drainSeconds",
             json!(settings.drain_seconds),
         ),
@@ -150,11 +167,10 @@ fn values(settings: &Deployment) -> String {
             json!(settings.workers),
         ),
         (
-            "A pod's CPU and memory. The module is there once per worker and twice more: plan memory\n  \
-             # for (workers + 2) times what `cargo test -p integration --test large_policy` prints for\n  \
-             # a policy of your size, beside Envoy's own.",
+            "A pod's CPU and memory. These are enough for the policies of this chart and so many workers\n  \
+             # as templates/checks.yaml says; more workers need more.",
             "resources",
-            sorted(&settings.resources),
+            settings.resources.clone().unwrap_or_default(),
         ),
         (
             "Labels of the nodes that pods run on, such as those with the source address that partners\n  \
@@ -177,6 +193,33 @@ fn values(settings: &Deployment) -> String {
         let _ = writeln!(text, "  # {about}\n  {name}: {value}");
     }
     text
+}
+
+/// What `warden render` would refuse of the values, said by Helm.
+fn checks(
+    install: &Install,
+    settings: &Deployment,
+    documents: &[Value],
+) -> Result<String, Vec<Problem>> {
+    let longest = install.spec.gateway.max_stream_seconds;
+    let mut text = format!(
+        "{{{{- if lt (int .Values.gateway.drainSeconds) {longest} }}}}\n\
+         {{{{- fail \"gateway.drainSeconds: streams take up to {longest} s, and a pod that goes would cut them\" }}}}\n\
+         {{{{- end }}}}\n"
+    );
+    let resources = settings.resources.clone().unwrap_or_default();
+    let policies = Carried::written(documents)?.bytes().len();
+    if let Some(most) = memory::most_workers(install, &resources, policies) {
+        let stated = resources.to_string();
+        // Writing to a String does not fail.
+        let _ = write!(
+            text,
+            "{{{{- if and (gt (int .Values.gateway.workers) {most}) (eq (toJson .Values.gateway.resources) `{stated}`) }}}}\n\
+             {{{{- fail \"gateway.resources: state the memory of more than {most} workers\" }}}}\n\
+             {{{{- end }}}}\n"
+        );
+    }
+    Ok(text)
 }
 
 /// The gateway's objects with the values' places in them.

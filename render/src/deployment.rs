@@ -1,5 +1,7 @@
 //! The gateway's own workload, as an option: Envoy and Istio are what scales out.
 
+pub(crate) mod memory;
+
 use std::collections::BTreeSet;
 
 use egress_policy::model::CaCertificates;
@@ -9,13 +11,21 @@ use crate::NAME;
 use crate::gateway::{POD_LABEL, metadata};
 use crate::install::{Deployment, GatewayApi, Install};
 use crate::object::{Object, Stage, set};
+use crate::problem::Problem;
 use crate::traffic::Traffic;
 
 /// The gateway's Deployment, Service, scaling and account, if they are asked for.
-pub(crate) fn objects(install: &Install, traffic: &Traffic) -> Vec<Object> {
+/// `policies` is their size as canonical JSON.
+pub(crate) fn objects(
+    install: &Install,
+    traffic: &Traffic,
+    policies: usize,
+    problems: &mut Vec<Problem>,
+) -> Vec<Object> {
     let Some(settings) = &install.spec.gateway.deployment else {
         return Vec::new();
     };
+    let resources = memory::resources(install, settings, policies, problems);
     let name = &install.spec.gateway.service;
     let object =
         |about, api, body| Object::new(Stage::Gateway, about, api, metadata(install, name), body);
@@ -30,7 +40,7 @@ pub(crate) fn objects(install: &Install, traffic: &Traffic) -> Vec<Object> {
         object(
             "The gateway. Istio's injector fills in the proxy and its version.",
             ("apps/v1", "Deployment"),
-            deployment(install, settings, traffic),
+            deployment(install, settings, traffic, &resources),
         ),
         object(
             "The two rendered ports, named so that Istio knows their protocols.",
@@ -61,7 +71,12 @@ pub(crate) fn objects(install: &Install, traffic: &Traffic) -> Vec<Object> {
     ]
 }
 
-fn deployment(install: &Install, settings: &Deployment, traffic: &Traffic) -> Value {
+fn deployment(
+    install: &Install,
+    settings: &Deployment,
+    traffic: &Traffic,
+    resources: &Value,
+) -> Value {
     let gateway = &install.spec.gateway;
     let mut labels = json!(gateway.selector);
     set(&mut labels, "sidecar.istio.io/inject", json!("true"));
@@ -92,7 +107,8 @@ fn deployment(install: &Install, settings: &Deployment, traffic: &Traffic) -> Va
             json!({"name": volume(name), "mountPath": path, "readOnly": true})
         })
         .collect();
-    let drain = format!("{}s", settings.drain_seconds);
+    let seconds = install.drain_seconds();
+    let drain = format!("{seconds}s");
     let mut body = json!({"spec": {
         // A new pod is there before an old one goes.
         "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -113,7 +129,7 @@ fn deployment(install: &Install, settings: &Deployment, traffic: &Traffic) -> Va
                 "nodeSelector": settings.node_selector,
                 "tolerations": settings.tolerations,
                 // Longer than the drain, which it would otherwise cut.
-                "terminationGracePeriodSeconds": settings.drain_seconds.saturating_add(30),
+                "terminationGracePeriodSeconds": seconds.saturating_add(30),
                 "topologySpreadConstraints": [
                     spread("topology.kubernetes.io/zone"),
                     spread("kubernetes.io/hostname"),
@@ -143,8 +159,7 @@ fn deployment(install: &Install, settings: &Deployment, traffic: &Traffic) -> Va
                         "successThreshold": 1,
                         "failureThreshold": 3,
                     },
-                    // One instance of the module per worker thread, and two more.
-                    "resources": settings.resources,
+                    "resources": resources,
                 }],
             },
         },

@@ -136,15 +136,15 @@ pub struct Deployment {
     /// Mean CPU use in percent at which pods are added.
     #[serde(default = "seventy")]
     pub cpu_percent: u32,
-    /// Seconds that a pod may take to end its streams.
-    #[serde(default = "drain")]
-    pub drain_seconds: u32,
-    /// Envoy's worker threads in a pod. Each has an instance of the module, and two more are there.
+    /// Seconds that a pod may take to end its streams: no fewer than the longest stream has, which
+    /// is the default.
+    pub drain_seconds: Option<u32>,
+    /// Envoy's worker threads in a pod.
     #[serde(default = "two")]
     pub workers: u32,
-    /// What a pod asks for and may use at most, as Kubernetes writes it.
-    #[serde(default = "resources")]
-    pub resources: serde_json::Value,
+    /// What a pod asks for and may use at most, as Kubernetes writes it. Left out: as much memory as
+    /// the module needs for these workers and policies.
+    pub resources: Option<serde_json::Value>,
     /// Labels of the nodes that pods run on, such as those with a fixed source address.
     #[serde(default)]
     pub node_selector: BTreeMap<String, String>,
@@ -159,20 +159,13 @@ impl Default for Deployment {
             min_replicas: two(),
             max_replicas: ten(),
             cpu_percent: seventy(),
-            drain_seconds: drain(),
+            drain_seconds: None,
             workers: two(),
-            resources: resources(),
+            resources: None,
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
         }
     }
-}
-
-fn resources() -> serde_json::Value {
-    serde_json::json!({
-        "requests": {"cpu": "500m", "memory": "512Mi"},
-        "limits": {"memory": "1Gi"},
-    })
 }
 
 const fn two() -> u32 {
@@ -185,10 +178,6 @@ const fn ten() -> u32 {
 
 const fn seventy() -> u32 {
     70
-}
-
-const fn drain() -> u32 {
-    3600
 }
 
 const fn hour() -> u32 {
@@ -495,6 +484,20 @@ impl Install {
                 "expected 1 to 86400: no stream outlives a certificate",
             );
         }
+        if let Some(seconds) = spec
+            .gateway
+            .deployment
+            .as_ref()
+            .and_then(|d| d.drain_seconds)
+            && seconds < spec.gateway.max_stream_seconds
+        {
+            let message = format!(
+                "a pod that goes would cut streams, which take up to gateway.maxStreamSeconds ({}): \
+                 state no less, leave it out, or shorten the streams",
+                spec.gateway.max_stream_seconds
+            );
+            wrong("spec.gateway.deployment.drainSeconds", &message);
+        }
         let ports = spec.gateway.ports;
         if ports.http == ports.tunnel || [ports.http, ports.tunnel].contains(&ports.ready) {
             wrong(
@@ -674,6 +677,16 @@ impl Install {
         let minor = self.spec.istio.version.strip_prefix("1.")?.parse().ok()?;
         // `upstream_connect_mode` and built-in CEL formatting need Envoy 1.37.
         (29..100).contains(&minor).then_some(minor)
+    }
+
+    /// Seconds that a gateway pod of ours has to end its streams.
+    pub(crate) fn drain_seconds(&self) -> u32 {
+        let gateway = &self.spec.gateway;
+        let stated = gateway
+            .deployment
+            .as_ref()
+            .and_then(|own| own.drain_seconds);
+        stated.unwrap_or(gateway.max_stream_seconds)
     }
 
     /// The gateway Service's host name.

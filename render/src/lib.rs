@@ -35,6 +35,7 @@ use egress_policy::model::Policy;
 use serde_json::Value;
 
 pub use carried::Carried;
+pub use deployment::memory::machines;
 pub use install::Install;
 pub use object::{Object, Rendered};
 pub use origination::Origination;
@@ -58,7 +59,10 @@ pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Pr
     } = Enforced::of(install, documents)?;
     let mut problems = Vec::new();
     let mut objects = gateway::objects(install, &traffic, &module);
-    objects.extend(deployment::objects(install, &traffic));
+    if install.spec.gateway.deployment.is_some() {
+        let size = Carried::written(documents)?.bytes().len();
+        objects.extend(deployment::objects(install, &traffic, size, &mut problems));
+    }
     objects.extend(workloads::objects(install, &traffic));
     objects.extend(network::objects(install, &policies, &mut problems));
     objects.extend(guardrails::objects(install));

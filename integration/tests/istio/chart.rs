@@ -218,7 +218,28 @@ fn helm_installs_what_is_rendered() -> Result<()> {
     let arguments = [template[0], template[1], "--values", &*file];
     let settings: Deployment = serde_json::from_value(changed())?;
     let wanted = rendered(|deployment| *deployment = settings)?;
-    same(&objects(&helm(&arguments, &folder())?)?, &wanted)
+    same(&objects(&helm(&arguments, &folder())?)?, &wanted)?;
+    // What `warden render` refuses Helm refuses too.
+    for (value, refused) in [
+        ("drainSeconds=3600", None),
+        ("drainSeconds=3599", Some("streams take up to 3600 s")),
+        ("workers=40", None),
+        (
+            "workers=41",
+            Some("state the memory of more than 40 workers"),
+        ),
+    ] {
+        let set = format!("--set=gateway.{value}");
+        let installed = helm(&[template[0], template[1], &set], &folder());
+        let said = installed.err().map(|error| error.to_string());
+        let as_wanted = match (&said, refused) {
+            (None, None) => true,
+            (Some(said), Some(refused)) => said.contains(refused),
+            _ => false,
+        };
+        ensure!(as_wanted, "{value}: {said:?}");
+    }
+    Ok(())
 }
 
 fn kustomize_builds_what_is_rendered() -> Result<()> {

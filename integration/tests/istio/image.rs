@@ -107,7 +107,8 @@ fn fetched(variant: &str) -> Result<()> {
     sandbox::assign([])?;
     let _registry = Registry::start(folder.path(), PORT, None)?;
     let said = package(folder.path(), &["--variant", variant])?;
-    let rendered = rendered(&installed(&said)?)?;
+    let install = installed(&said)?;
+    let rendered = rendered(&install)?;
     let bench = start(&rendered, true).context("the gateway")?;
     ensure!(
         allowed(&bench)? == [true; 3],
@@ -121,7 +122,7 @@ fn fetched(variant: &str) -> Result<()> {
         bench.agent_log().contains(digest),
         "the agent says nothing of the image"
     );
-    Ok(())
+    crate::memory::as_planned(&bench, &install)
 }
 
 fn the_agent_fetches_the_compat_variant() -> Result<()> {
@@ -171,7 +172,8 @@ fn policies_that_the_image_carries_decide() -> Result<()> {
     let files = [settings.to_string_lossy(), policy.to_string_lossy()];
     let [settings, policy] = &files;
     let said = package(folder.path(), &["--install", settings, policy])?;
-    let rendered = rendered(&installed(&said)?)?;
+    let install = installed(&said)?;
+    let rendered = rendered(&install)?;
     ensure!(
         said.get("policy").and_then(Value::as_str) == Some(rendered.policy_hash()),
         "package and render call the policies by other hashes"
@@ -196,7 +198,8 @@ fn policies_that_the_image_carries_decide() -> Result<()> {
         );
         ensure!(log.contains(&line), "no `{line}`");
     }
-    Ok(())
+    // Places that no WasmPlugin reaches share what the image carries.
+    crate::memory::as_planned(&bench, &install)
 }
 
 /// The audit knows the policies in the image by the hash that the objects name.

@@ -1,0 +1,159 @@
+//! How much memory a gateway pod needs for the module.
+//!
+//! Envoy makes a machine of the module for each of its worker threads, one for its main thread, and
+//! one that the others are cloned from; and all of these once for each group of places that does
+//! not share (`integration/tests/istio/memory.rs` counts them in a real gateway). A machine takes
+//! [`MACHINE`], and for each copy of the policies at most three times their size as canonical JSON
+//! (`integration/tests/large_policy.rs`), twice as much while a new policy is there and streams of
+//! the old one run.
+
+use serde_json::{Value, json};
+
+use crate::install::{Deployment, Install, PolicyPlace};
+use crate::problem::Problem;
+
+const MIB: u64 = 1 << 20;
+/// Envoy, Istio's agent, connections.
+const PROXY: u64 = 256 * MIB;
+/// A machine with a small policy; 1.2 MiB were seen.
+const MACHINE: u64 = 2 * MIB;
+/// Of the policies' size, in each machine.
+const FACTOR: u64 = 3 * 2;
+
+/// What a pod asks for if it needs no more.
+const LEAST: u64 = 512 * MIB;
+
+/// What each thread has.
+struct Thread {
+    machines: u64,
+    /// Of the policies, in all machines together.
+    copies: u64,
+}
+
+/// The two places that no `WasmPlugin` reaches have a machine each, unless the image carries the
+/// policies; the others share one. Where Istio's agent does not fetch the module, Istio's
+/// environment variables keep the two `WasmPlugin`s apart from everything.
+fn thread(install: &Install) -> Thread {
+    let module = &install.spec.module;
+    let carried = matches!(module.policy_place(), Some(PolicyPlace::Image(_)));
+    let fetched = module.url.starts_with("oci://");
+    let (machines, copies) = match (carried, fetched) {
+        (false, true) => (3, 4),
+        (false, false) => (5, 4),
+        (true, true) => (1, 1),
+        (true, false) => (3, 3),
+    };
+    Thread { machines, copies }
+}
+
+fn threads(workers: u32) -> u64 {
+    u64::from(workers).saturating_add(2)
+}
+
+/// Machines of the module in a pod with so many worker threads.
+#[must_use]
+pub fn machines(install: &Install, workers: u32) -> u64 {
+    threads(workers).saturating_mul(thread(install).machines)
+}
+
+/// Bytes that a pod needs, by workers and the policies' size.
+fn need(install: &Install, workers: u32, policies: usize) -> u64 {
+    let policies = u64::try_from(policies).unwrap_or(u64::MAX);
+    let Thread { machines, copies } = thread(install);
+    let policies = policies.saturating_mul(FACTOR).saturating_mul(copies);
+    let each = machines.saturating_mul(MACHINE).saturating_add(policies);
+    threads(workers).saturating_mul(each).saturating_add(PROXY)
+}
+
+/// The most workers for which these resources are enough, or `None` if they bound no memory.
+pub(crate) fn most_workers(install: &Install, resources: &Value, policies: usize) -> Option<u32> {
+    let bound = ["requests", "limits"]
+        .into_iter()
+        .filter_map(|kind| bytes(stated(resources, kind)?))
+        .min()?;
+    (0..=MOST_WORKERS)
+        .rev()
+        .find(|workers| need(install, *workers, policies) <= bound)
+}
+
+/// More threads than a node has cores.
+const MOST_WORKERS: u32 = 1024;
+
+/// What the container asks for and may use: as stated, or as much as is needed.
+pub(crate) fn resources(
+    install: &Install,
+    settings: &Deployment,
+    policies: usize,
+    problems: &mut Vec<Problem>,
+) -> Value {
+    let need = need(install, settings.workers, policies);
+    let Some(resources) = &settings.resources else {
+        // Whole steps, so that a rule more is not another Deployment.
+        let asked = need.max(LEAST).div_ceil(64 * MIB).saturating_mul(64);
+        return json!({
+            "requests": {"cpu": "500m", "memory": mebibytes(asked)},
+            "limits": {"memory": mebibytes(asked.saturating_mul(2))},
+        });
+    };
+    for kind in ["requests", "limits"] {
+        let Some(value) = stated(resources, kind) else {
+            continue;
+        };
+        let place = format!("spec.gateway.deployment.resources.{kind}.memory");
+        match bytes(value) {
+            None => problems.push(Problem::new(
+                place,
+                format!("{value} is no quantity of memory"),
+            )),
+            Some(stated) if stated < need => {
+                let message = format!(
+                    "{} workers make {} machines of the module, which need {}Mi with these policies \
+                     and Envoy itself: state as much, or fewer workers, or leave it out",
+                    settings.workers,
+                    machines(install, settings.workers),
+                    need.div_ceil(MIB),
+                );
+                problems.push(Problem::new(place, message));
+            }
+            Some(_) => {}
+        }
+    }
+    resources.clone()
+}
+
+fn stated<'v>(resources: &'v Value, kind: &str) -> Option<&'v Value> {
+    resources.get(kind)?.get("memory")
+}
+
+fn mebibytes(count: u64) -> String {
+    if count.is_multiple_of(1024) {
+        format!("{}Gi", count / 1024)
+    } else {
+        format!("{count}Mi")
+    }
+}
+
+/// A quantity of memory as Kubernetes writes it: a whole number of bytes, or one with a suffix.
+/// Fractions and exponents, which it has too, are not read: nobody states memory so.
+fn bytes(value: &Value) -> Option<u64> {
+    let text = match value {
+        Value::String(text) => text.as_str(),
+        other => return other.as_u64(),
+    };
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit: u64 = match text.get(digits.len()..)? {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1000 * 1000,
+        "G" => 1000 * 1000 * 1000,
+        "Ki" => 1 << 10,
+        "Mi" => MIB,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests;
