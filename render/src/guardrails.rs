@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::NAME;
 use crate::install::Install;
-use crate::object::{Object, Stage};
+use crate::object::{Object, Stage, in_cluster};
 
 const API: &str = "admissionregistration.k8s.io/v1";
 
@@ -95,11 +95,11 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
     }]}});
     vec![
         pods,
-        binding("pods", &guarded),
+        binding(install, "pods", &guarded),
         istio,
-        binding("istio", &elsewhere),
+        binding(install, "istio", &elsewhere),
         names,
-        binding("names", &tenants),
+        binding(install, "names", &tenants),
     ]
 }
 
@@ -158,14 +158,14 @@ fn rendering(
     )
 }
 
-fn binding(name: &str, selector: &Value) -> Object {
+fn binding(install: &Install, name: &str, selector: &Value) -> Object {
     Object::new(
         Stage::Guard,
         "Where the policy of the same name holds.",
         (API, "ValidatingAdmissionPolicyBinding"),
         json!({"name": format!("{NAME}-{name}")}),
         json!({"spec": {
-            "policyName": format!("{NAME}-{name}"),
+            "policyName": in_cluster(install, &format!("{NAME}-{name}")),
             "validationActions": ["Deny"],
             "matchResources": selector,
         }}),

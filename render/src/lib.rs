@@ -171,3 +171,6 @@ fn read(documents: &[Value], problems: &mut Vec<Problem>) -> Vec<Policy> {
     }
     policies
 }
+
+#[cfg(test)]
+mod tests;

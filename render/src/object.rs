@@ -262,11 +262,24 @@ pub(crate) fn set(object: &mut Value, field: &str, value: Value) {
     }
 }
 
-/// Labels and annotations that every object carries.
+/// The name of an object that is the whole cluster's. A cluster can hold several gateways, each
+/// with a namespace and a rendering of its own, and one must not replace the guards of another. No
+/// namespace has a dot in it, so two different ones never make one name.
+pub(crate) fn in_cluster(install: &Install, name: &str) -> String {
+    format!("{name}.{}", install.spec.gateway.namespace)
+}
+
+/// Names, labels and annotations that every object carries.
 fn mark(manifest: &mut Value, install: &Install, policy_hash: &str) {
     let Some(metadata) = manifest.get_mut("metadata") else {
         return;
     };
+    if metadata.get("namespace").is_none()
+        && let Some(name) = metadata.get("name").and_then(Value::as_str)
+    {
+        let name = in_cluster(install, name);
+        set(metadata, "name", json!(name));
+    }
     let mut labels = BTreeMap::from([
         ("app.kubernetes.io/managed-by", "warden".to_owned()),
         ("app.kubernetes.io/part-of", NAME.to_owned()),

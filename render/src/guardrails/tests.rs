@@ -89,14 +89,14 @@ fn cni(name: &str) -> Value {
 
 #[test]
 fn pods_that_go_around_their_sidecar_are_refused() {
-    let policy = rendered("egress-warden-pods", |_| ());
+    let policy = rendered("egress-warden-pods.istio-egress", |_| ());
     holds(&policy, include_str!("tests/pods.yaml"));
 }
 
 /// Where Istio's CNI plugin redirects, nothing may be named `istio-init`.
 #[test]
 fn pods_that_the_cni_plugin_of_istio_passes_over_are_refused() {
-    let policy = rendered("egress-warden-pods", |guardrails| {
+    let policy = rendered("egress-warden-pods.istio-egress", |guardrails| {
         guardrails.istio_cni = true;
     });
     let table = include_str!("tests/pods.yaml");
@@ -111,7 +111,7 @@ fn pods_that_the_cni_plugin_of_istio_passes_over_are_refused() {
 
 #[test]
 fn istio_objects_that_open_the_gateway_are_refused() {
-    let policy = rendered("egress-warden-istio", |_| ());
+    let policy = rendered("egress-warden-istio.istio-egress", |_| ());
     holds(&policy, include_str!("tests/istio.yaml"));
 }
 
@@ -119,7 +119,7 @@ fn istio_objects_that_open_the_gateway_are_refused() {
 fn names() -> Value {
     let mut install = Install::read(INSTALL).unwrap();
     install.spec.cluster.mesh_domains = vec!["mesh.internal".to_owned()];
-    rendered_with("egress-warden-names", &install)
+    rendered_with("egress-warden-names.istio-egress", &install)
 }
 
 #[test]
@@ -153,12 +153,12 @@ fn what_is_refused_to_be_made_is_refused_to_become() {
     let named = json!({"metadata": {"name": "n"}, "spec": {"hosts": ["a"]}});
     for (policy, table, harmless) in [
         (
-            rendered("egress-warden-pods", |_| ()),
+            rendered("egress-warden-pods.istio-egress", |_| ()),
             include_str!("tests/pods.yaml"),
             &pod,
         ),
         (
-            rendered("egress-warden-istio", |_| ()),
+            rendered("egress-warden-istio.istio-egress", |_| ()),
             include_str!("tests/istio.yaml"),
             &istio,
         ),
@@ -197,15 +197,13 @@ fn what_is_refused_to_be_made_is_refused_to_become() {
     }
 }
 
-/// One would replace the other in a cluster that has both.
+/// One would replace the other in a cluster that has both, whatever the gateway's namespace is
+/// called.
 #[test]
 fn the_two_installations_share_no_name() {
-    for name in [
-        "egress-warden-pods",
-        "egress-warden-istio",
-        "egress-warden-names",
-    ] {
-        assert!(!CNI.contains(&format!("name: {name}}}")), "{name}");
+    for name in ["pods", "istio", "names"] {
+        let name = format!("name: egress-warden-{name}.");
+        assert!(!CNI.contains(&name), "{name}");
     }
 }
 

@@ -93,7 +93,7 @@ fn memory_is_what_the_machines_need_and_less_is_refused() {
         match (&found, &wanted) {
             (Ok(found), Ok(wanted)) => assert_eq!(found, wanted, "{workers} {stated}"),
             (Err(found), Err(wanted)) => {
-                assert!(found.contains(wanted), "{workers} {stated}: {found}")
+                assert!(found.contains(wanted), "{workers} {stated}: {found}");
             }
             _ => panic!("{workers} {stated}: {found:?}"),
         }
@@ -116,16 +116,13 @@ fn a_drain_that_would_cut_streams_is_refused() {
             None => json!({}),
         };
         let found = rendered(longest, deployment);
-        match wanted {
-            Some(grace) => {
-                let found = container(&found.unwrap(), "/terminationGracePeriodSeconds");
-                assert_eq!(found, grace, "{longest} {drain:?}");
-            }
-            None => {
-                let problem = found.unwrap_err();
-                let place = "spec.gateway.deployment.drainSeconds: ";
-                assert!(problem.starts_with(place), "{problem}");
-            }
+        if let Some(grace) = wanted {
+            let found = container(&found.unwrap(), "/terminationGracePeriodSeconds");
+            assert_eq!(found, grace, "{longest} {drain:?}");
+        } else {
+            let problem = found.unwrap_err();
+            let place = "spec.gateway.deployment.drainSeconds: ";
+            assert!(problem.starts_with(place), "{problem}");
         }
     }
 }

@@ -205,9 +205,9 @@ fn every_object_has_a_priority_of_its_own_and_revoked_pods_come_first() {
     assert_eq!(
         places,
         [
-            (7, "egress-warden-revoked"),
-            (8, "app1-ns-egress-warden-udp-p-t-ntp-0"),
-            (9, "egress-warden"),
+            (7, "egress-warden-revoked.istio-egress"),
+            (8, "app1-ns-egress-warden-udp-p-t-ntp-0.istio-egress"),
+            (9, "egress-warden.istio-egress"),
         ]
     );
     assert!(rendered(AdminApi::ClusterNetworkPolicy, 998, &ntp()).is_ok());
@@ -220,7 +220,7 @@ fn what_stays_inside_passes_and_what_leads_outside_is_denied_last() {
     let objects = rendered(AdminApi::ClusterNetworkPolicy, 100, &ntp()).unwrap();
     let base = objects
         .iter()
-        .find(|o| o["metadata"]["name"] == "egress-warden")
+        .find(|o| o["metadata"]["name"] == "egress-warden.istio-egress")
         .unwrap();
     let rules: Vec<_> = base["spec"]["egress"]
         .as_array()

@@ -458,7 +458,7 @@ fn two_objects_never_have_one_name() {
     install.spec.cluster.admin_policies =
         Some(serde_json::from_value(json!({"api": "ClusterNetworkPolicy"})).unwrap());
     let problems = opened(&install, &policies).unwrap_err();
-    let wanted = "cluster.clusternetworkpolicy.a-egress-warden-udp-c-egress-warden-udp-p-p-ntp-0.yaml: \
+    let wanted = "cluster.clusternetworkpolicy.a-egress-warden-udp-c-egress-warden-udp-p-p-ntp-0.istio-egress.yaml: \
                   two objects would have this kind, namespace and name";
     assert!(
         problems.iter().all(|p| p.starts_with(wanted)),

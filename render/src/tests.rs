@@ -1,0 +1,125 @@
+//! Several gateways in one cluster.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::guardrails::admission::Admission;
+use crate::install::{GatewayApi, Install};
+use crate::{Object, Rendered, render};
+
+const INSTALL: &str = include_str!("../../istio/reference/install.yaml");
+const POLICY: &str = include_str!("../../cases/policies/reference.yaml");
+
+/// A team's own gateway, with everything that can be rendered.
+fn team(name: &str, api: GatewayApi, priority: u32) -> Install {
+    let mut install = Install::read(INSTALL).unwrap();
+    let spec = &mut install.spec;
+    spec.gateway.namespace = format!("egress-{name}");
+    spec.gateway.selector = [("egress".to_owned(), name.to_owned())].into();
+    spec.gateway.api = api;
+    spec.gateway.deployment = Some(serde_json::from_value(json!({})).unwrap());
+    spec.workloads.namespaces = vec![format!("{name}-ns")];
+    let admin = json!({"api": "ClusterNetworkPolicy", "priority": priority});
+    spec.cluster.admin_policies = Some(serde_json::from_value(admin).unwrap());
+    install
+}
+
+fn rendered(install: &Install) -> Rendered {
+    let mut policy: Value = serde_saphyr::from_str(POLICY).unwrap();
+    let udp = json!({
+        "name": "clock",
+        "from": [{"namespaces": [install.spec.workloads.namespaces[0]]}],
+        "to": [{"networks": ["198.51.100.0/24"], "ports": [123], "protocols": ["UDP"]}],
+        "action": "Accept",
+    });
+    let rules = policy.pointer_mut("/spec/tiers/1/rules").unwrap();
+    rules.as_array_mut().unwrap().push(udp);
+    render(install, &[policy]).unwrap()
+}
+
+/// What the API server and kubectl know an object by.
+fn keys(rendered: &Rendered) -> BTreeSet<String> {
+    let objects = rendered.objects().iter();
+    objects.map(Object::file_name).collect()
+}
+
+#[test]
+fn a_gateway_per_team_shares_no_object_with_another() {
+    for api in [GatewayApi::Istio, GatewayApi::Kubernetes] {
+        let a = rendered(&team("a", api, 100));
+        let b = rendered(&team("b", api, 200));
+        let (a, b) = (keys(&a), keys(&b));
+        let common: Vec<_> = a.intersection(&b).collect();
+        assert_eq!(common, Vec::<&String>::new(), "{api:?}");
+        assert!(
+            a.iter()
+                .any(|key| key.starts_with("cluster.validatingadmissionpolicy."))
+        );
+        assert!(
+            a.iter()
+                .any(|key| key.starts_with("cluster.clusternetworkpolicy."))
+        );
+    }
+}
+
+#[test]
+fn a_binding_names_its_own_policy() {
+    let rendered = rendered(&team("a", GatewayApi::Istio, 100));
+    let of = |kind: &str| {
+        let objects = rendered.objects().iter();
+        objects
+            .filter(|object| object.kind() == kind)
+            .collect::<Vec<_>>()
+    };
+    let policies: BTreeSet<_> = of("ValidatingAdmissionPolicy")
+        .iter()
+        .map(|one| one.name())
+        .collect();
+    let bindings = of("ValidatingAdmissionPolicyBinding");
+    assert_eq!(bindings.len(), policies.len());
+    for binding in bindings {
+        assert!(policies.contains(binding.manifest()["spec"]["policyName"].as_str().unwrap()));
+    }
+}
+
+/// What one team's admission policy says of another team's gateway: nothing as long as their pods
+/// have different labels, which it could not tell apart otherwise.
+#[test]
+fn teams_tell_their_gateways_apart_by_the_labels_of_their_pods() {
+    let a = team("a", GatewayApi::Istio, 100);
+    let guard = rendered(&a);
+    let policy = |name: &str| {
+        let mut objects = guard.objects().iter();
+        let found = objects
+            .find(|object| object.kind() == "ValidatingAdmissionPolicy" && object.name() == name);
+        Admission::new(found.unwrap().manifest()).unwrap()
+    };
+    let istio = policy("egress-warden-istio.egress-a");
+    let names = policy("egress-warden-names.egress-a");
+    let refused = |install: &Install| {
+        let rendered = rendered(install);
+        let judged = rendered.objects().iter().flat_map(|object| {
+            let policies = match object.kind() {
+                "Gateway" => vec![&istio],
+                "ServiceEntry" => vec![&names],
+                "VirtualService" => vec![&istio, &names],
+                _ => vec![],
+            };
+            let judge =
+                |policy: &Admission| policy.judge(object.manifest(), &Value::Null, &json!({}));
+            policies
+                .into_iter()
+                .flat_map(judge)
+                .map(|(_, message)| message)
+                .collect::<Vec<_>>()
+        });
+        judged.collect::<Vec<_>>()
+    };
+    let mut b = team("b", GatewayApi::Istio, 200);
+    assert_eq!(refused(&b), Vec::<String>::new());
+    let kubernetes = team("b", GatewayApi::Kubernetes, 200);
+    assert_eq!(refused(&kubernetes), Vec::<String>::new());
+    b.spec.gateway.selector.clone_from(&a.spec.gateway.selector);
+    assert_eq!(refused(&b).len(), 1);
+}
