@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use egress_bench::Shape;
-use egress_render::Rendered;
+use egress_render::{Install, Rendered};
 use integration::istio::reference;
 use integration::istio::tools::{self, Program};
 use serde_json::{Value, json};
@@ -186,6 +186,7 @@ fn every_option_passes_istioctl() -> Result<()> {
         );
     }
     lint_alone(&rendered)?;
+    every_kind_of_rule(&install)?;
     install.spec.gateway.api = egress_render::install::GatewayApi::Kubernetes;
     install.spec.istio.traffic_extension = false;
     let rendered = reference::of(&install, &[reference::policy()?])?;
@@ -198,6 +199,55 @@ fn every_option_passes_istioctl() -> Result<()> {
         ensure!(text.contains(part), "no {part}");
     }
     lint_alone(&rendered)
+}
+
+/// Devices, and policies of the administrator in both APIs with UDP rules that they pass on.
+fn every_kind_of_rule(install: &Install) -> Result<()> {
+    let mut install = install.clone();
+    "1.32".clone_into(&mut install.spec.istio.version);
+    install.spec.inspection = vec![serde_json::from_value(json!({
+        "name": "dlp",
+        "address": "dlp.dlp.svc.cluster.local",
+        "port": 3128,
+        "pods": {"namespace": "dlp", "selector": {"app": "dlp"}},
+    }))?];
+    let mut policy = reference::policy()?;
+    let rules = policy.pointer_mut("/spec/tiers/1/rules");
+    let rules = rules.and_then(Value::as_array_mut).context("no rules")?;
+    rules.extend([
+        json!({
+            "name": "clock",
+            "from": [{"namespaces": ["app1-ns"], "matchLabels": {"clock": "yes"}}],
+            "to": [{"networks": ["198.51.100.0/24", "2001:db8::/32"], "except": ["198.51.100.7/32"],
+                    "ports": [123, "3478-3481"], "protocols": ["UDP"]}],
+            "action": "Accept",
+        }),
+        json!({
+            "name": "inspected",
+            "from": [{"namespaces": ["app2-ns"]}],
+            "to": [{"domainNames": ["*.inspected.example"], "ports": [80, 443]}],
+            "action": "Inspect",
+            "inspection": "dlp",
+        }),
+    ]);
+    for api in ["ClusterNetworkPolicy", "AdminNetworkPolicy"] {
+        install.spec.cluster.admin_policies = Some(serde_json::from_value(json!({"api": api}))?);
+        let rendered = reference::of(&install, std::slice::from_ref(&policy)).context(api)?;
+        let objects = rendered.objects();
+        for (kind, part) in [(api, "udp"), ("NetworkPolicy", "inspect-dlp")] {
+            let mut found = objects.iter();
+            ensure!(
+                found.any(|object| object.kind() == kind && object.name().contains(part)),
+                "no {kind} for {part}"
+            );
+        }
+        ensure!(
+            rendered.yaml().contains("inspect:dlp"),
+            "no route to the device"
+        );
+        lint_alone(&rendered).context(api)?;
+    }
+    Ok(())
 }
 
 /// A rendering with its own Service and pods; the cluster's would be there twice.
@@ -222,6 +272,10 @@ metadata: {name: app1-ns, labels: {istio.io/rev: canary}}
 apiVersion: v1
 kind: Namespace
 metadata: {name: app2-ns, labels: {istio.io/rev: canary}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: dlp, labels: {istio.io/rev: canary}}
 ";
 
 fn what_cannot_be_carried_out_is_refused() -> Result<()> {
