@@ -1,7 +1,7 @@
 //! What an admin applies, against the real Istio: its command, its control plane, its agent.
 //!
 //! A test that needs a program which is not there is listed as ignored and says how to enable it,
-//! unless `WARDEN_ISTIO_REQUIRED` is set, as in CI.
+//! unless `WARDEN_ISTIO_REQUIRED` (Istio's) or `WARDEN_TOOLS_REQUIRED` (all others) is set, as in CI.
 
 /// The tests of a module, each in a sandbox of its own, behind the programs that they all need.
 macro_rules! cases {

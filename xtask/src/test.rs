@@ -89,7 +89,12 @@ pub(crate) fn run(only: Option<Part>) -> ExitCode {
     say(&format!(
         "{passed} passed, {failed} failed, {skipped} skipped"
     ));
-    ExitCode::from(u8::from(!broken.is_empty() || passed == 0))
+    let left_out = skipped > 0 && is_set(REQUIRED) && is_set(ISTIO_REQUIRED);
+    if left_out {
+        progress("something was skipped where nothing may be");
+    }
+    let failed = !broken.is_empty() || passed == 0 || left_out;
+    ExitCode::from(u8::from(failed))
 }
 
 fn stage(name: &str, broken: &mut Vec<String>, work: impl FnOnce() -> Result<()>) {
@@ -122,10 +127,7 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
                 .iter()
                 .any(|tool| runs(tool))
             {
-                count.skipped += 1;
-                progress(&format!(
-                    "skipped: the chain by libcni needs cnitool: {CNITOOL}"
-                ));
+                count.skip(&format!("the chain by libcni needs cnitool: {CNITOOL}"))?;
             }
             let mut command = cargo(&["test", "--quiet", "--no-fail-fast", "--package=egress-cni"]);
             counted(command.env("EGRESS_CNI_STATIC", plugin), count)
@@ -154,9 +156,7 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
 
 fn dependencies(count: &mut Count) -> Result<()> {
     let Some(program) = dependencies::program() else {
-        count.skipped += 1;
-        progress(&format!("skipped: this needs {}", dependencies::ENABLE));
-        return Ok(());
+        return count.skip(&format!("this needs {}", dependencies::ENABLE));
     };
     dependencies::run(&program)?;
     count.passed += 1;
@@ -183,11 +183,9 @@ fn wasm_cases(count: &mut Count) -> Result<()> {
         .into_iter()
         .find(|runner| says(runner, &version));
     let Some(runner) = runner.filter(|_| says(Path::new("node"), "v")) else {
-        count.skipped += 1;
-        progress(&format!(
-            "skipped: this needs Node.js, and: cargo install wasm-bindgen-cli --version {version} --root target/tools"
+        return count.skip(&format!(
+            "this needs Node.js, and: cargo install wasm-bindgen-cli --version {version} --root target/tools"
         ));
-        return Ok(());
     };
     build::standard_library("wasm32-unknown-unknown")?;
     // The runner does not know the `--quiet` that cargo would hand on.
@@ -233,7 +231,29 @@ fn counted(command: &mut std::process::Command, count: &mut Count) -> Result<()>
     Ok(())
 }
 
+/// Set where a program that is missing is an error, as in CI.
+const REQUIRED: &str = "WARDEN_TOOLS_REQUIRED";
+/// The same of Istio's programs.
+const ISTIO_REQUIRED: &str = "WARDEN_ISTIO_REQUIRED";
+
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value != "0")
+}
+
 impl Count {
+    /// Leaves something out and says what would enable it; where nothing may be left out, this is
+    /// an error.
+    fn skip(&mut self, what: &str) -> Result<()> {
+        self.skip_unless(is_set(REQUIRED), what)
+    }
+
+    fn skip_unless(&mut self, required: bool, what: &str) -> Result<()> {
+        anyhow::ensure!(!required, "{what} ({REQUIRED} is set)");
+        self.skipped += 1;
+        progress(&format!("skipped: {what}"));
+        Ok(())
+    }
+
     /// Reads `test result: ok. 12 passed; 0 failed; 1 ignored; ...`.
     fn add(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else {
@@ -257,6 +277,15 @@ impl Count {
 #[cfg(test)]
 mod tests {
     use super::Count;
+
+    #[test]
+    fn nothing_is_left_out_where_everything_is_required() {
+        let mut count = Count::default();
+        assert!(count.skip_unless(true, "x").is_err());
+        assert_eq!(count.skipped, 0);
+        assert!(count.skip_unless(false, "x").is_ok());
+        assert_eq!(count.skipped, 1);
+    }
 
     #[test]
     fn counts_are_added_up_over_several_results() {

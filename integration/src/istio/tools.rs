@@ -9,8 +9,10 @@ use anyhow::{Context, Result, ensure};
 
 /// The folder that holds them, if they are not on `PATH`.
 pub const FOLDER: &str = "WARDEN_ISTIO_TOOLS";
-/// Set where a missing program is an error, as in CI.
+/// Set where a missing program of Istio's is an error, as in CI.
 pub const REQUIRED: &str = "WARDEN_ISTIO_REQUIRED";
+/// Set where any other missing program is one.
+pub const TOOLS_REQUIRED: &str = "WARDEN_TOOLS_REQUIRED";
 
 /// A program that the suite runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +23,9 @@ pub enum Program {
     Istiod,
     /// The agent beside every proxy, which fetches modules.
     PilotAgent,
-    /// Installs charts. Not Istio's, and never required: building it takes minutes too.
+    /// Installs charts.
     Helm,
-    /// Builds kustomizations. Not Istio's, and never required.
+    /// Builds kustomizations.
     Kubectl,
     /// A registry for images; Debian's, not Istio's.
     Registry,
@@ -74,7 +76,15 @@ impl Program {
     /// Whether a test may be left out for want of it.
     #[must_use]
     pub fn dispensable(self) -> bool {
-        !required() || matches!(self, Self::Helm | Self::Kubectl)
+        self.dispensable_where(is_set)
+    }
+
+    /// The same where these variables are set.
+    fn dispensable_where(self, set: impl Fn(&str) -> bool) -> bool {
+        match self {
+            Self::Istioctl | Self::Istiod | Self::PilotAgent => !set(REQUIRED),
+            Self::Helm | Self::Kubectl | Self::Registry | Self::Skopeo => !set(TOOLS_REQUIRED),
+        }
     }
 
     /// Where it is: in the folder that [`FOLDER`] names, else on `PATH`.
@@ -113,10 +123,8 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Whether a missing program is an error.
-#[must_use]
-pub fn required() -> bool {
-    std::env::var_os(REQUIRED).is_some_and(|value| value != "0")
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value != "0")
 }
 
 /// Runs `istioctl validate` and `istioctl analyze` over a file, as an admin would before applying
@@ -163,4 +171,20 @@ fn said(output: &std::process::Output) -> String {
 
 fn is_standing_warning(line: &str) -> bool {
     line.contains("EnvoyFilter/") && line.contains("exposes internal implementation details")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Program, REQUIRED, TOOLS_REQUIRED};
+
+    #[test]
+    fn nothing_is_dispensable_where_everything_is_required() {
+        for program in Program::ALL {
+            assert!(program.dispensable_where(|_| false), "{program:?}");
+            assert!(!program.dispensable_where(|_| true), "{program:?}");
+            let by = [REQUIRED, TOOLS_REQUIRED]
+                .map(|variable| !program.dispensable_where(|set| set == variable));
+            assert_ne!(by[0], by[1], "{program:?}");
+        }
+    }
 }
