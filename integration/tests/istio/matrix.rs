@@ -2,7 +2,7 @@
 //! stock Envoys as sidecars and gateway, with the configuration that a real control plane makes of
 //! the rendered manifests.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use integration::client::Heard;
 use integration::dns::Dns;
 use integration::envoy::eventually;
@@ -11,6 +11,7 @@ use integration::istio::tools::Program;
 use integration::istio::{matrix, reference};
 use integration::mesh::{APP1, APP2, HOSTS, address_of};
 use integration::{sandbox, verify};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 use serde_json::Value;
 
 use crate::Case;
@@ -68,12 +69,38 @@ fn warden_verify_finds_what_the_policy_says_over_both_hops() -> Result<()> {
     ] {
         let (exit, report) = bench.inside(workload.name, move || {
             let only = "destinations,near-misses";
-            verify::reference(&workload, &["--only", only, "--output", "json"])
+            // On a thread of its own, which keeps what is given up here to itself.
+            let inside = std::thread::spawn(move || {
+                give_up_capabilities()?;
+                verify::reference(&workload, &["--only", only, "--output", "json"])
+            });
+            inside.join().map_err(|_| anyhow!("verify panicked"))?
         })?;
         ensure!(exit == warden::Exit::Ok, "{report}");
         let tried = verify::attempts(&report, "as_expected")?;
         ensure!(tried.iter().any(|one| one == reached), "{report}");
     }
+    Ok(())
+}
+
+/// As in a container that is made by kubectl's profile `restricted`: none, and no way to any.
+fn give_up_capabilities() -> Result<()> {
+    let none = CapabilitySet::empty();
+    set_no_new_privs(true)?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
+    let status = std::fs::read_to_string("/proc/thread-self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    ensure!(
+        effective.map(str::trim) == Some("0000000000000000"),
+        "{effective:?}"
+    );
     Ok(())
 }
 

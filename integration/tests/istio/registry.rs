@@ -178,6 +178,14 @@ fn an_ordinary_tool_reads_the_compat_variant() -> Result<()> {
     Ok(())
 }
 
+/// The command of docs/image.md that copies an archive.
+fn documented_copy() -> Result<String> {
+    let page = std::fs::read_to_string(workspace::root().join("docs/image.md"))?;
+    let start = page.find("skopeo copy ").context("no skopeo copy")?;
+    let line = page.get(start..).and_then(|rest| rest.split('`').next());
+    Ok(line.context("an open quote")?.replace('\n', " "))
+}
+
 fn a_layout_is_what_is_pushed() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
@@ -186,6 +194,19 @@ fn a_layout_is_what_is_pushed() -> Result<()> {
     let pushed = made(folder, &["--push", IMAGE])?;
     made(folder, &["--layout", "image"])?;
     made(folder, &["--layout", "image.tar"])?;
+    // The line that docs/image.md has for it, to this registry.
+    let documented = documented_copy()?;
+    let words: Vec<_> = documented
+        .split(' ')
+        .map(|word| word.replace("docker://...", &format!("docker://{IMAGE}-copied")))
+        .collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let (program, arguments) = words.split_first().context("an empty line")?;
+    ensure!(*program == "skopeo", "{documented}");
+    skopeo(folder, &[arguments, &["--dest-tls-verify=false"]].concat())?;
+    let image = inspect(folder, &format!("docker://{IMAGE}-copied"), false)?;
+    let digest = format!("sha256:{}", text(&pushed, "/sha256")?);
+    ensure!(text(&image, "/Digest")? == digest, "{documented}: {image}");
     for source in ["oci:image:0.1.0", "oci-archive:image.tar:0.1.0"] {
         let copied = "docker://127.0.0.1:5000/copied:1";
         skopeo(
