@@ -75,6 +75,17 @@ pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Pr
     Ok(rendered)
 }
 
+/// What the configuration of the kernel part (`cni/`) has to list as `udpExceptions`: the UDP that
+/// the policies let straight out, as the rendered network policies have it.
+///
+/// # Errors
+/// Everything that keeps the policies from being enforced as they are written, and what the kernel
+/// part cannot say.
+pub fn udp_exceptions(install: &Install, documents: &[Value]) -> Result<Vec<Value>, Vec<Problem>> {
+    let Enforced { policies, .. } = Enforced::of(install, documents)?;
+    network::udp_exceptions(install, &policies)
+}
+
 /// What is carried out as it is written and probably not meant.
 #[must_use]
 pub fn warnings(documents: &[Value]) -> Vec<Problem> {

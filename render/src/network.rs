@@ -1,6 +1,7 @@
 //! Network policies: only the gateway may leave the cluster.
 
 mod cluster;
+mod kernel;
 mod udp;
 
 use egress_policy::model::Policy;
@@ -11,6 +12,8 @@ use crate::gateway::metadata;
 use crate::install::Install;
 use crate::object::{Object, Stage, set};
 use crate::problem::Problem;
+
+pub(crate) use kernel::udp_exceptions;
 
 const API: (&str, &str) = ("networking.k8s.io/v1", "NetworkPolicy");
 

@@ -25,6 +25,7 @@ Examples:
   warden render --install install.yaml --output-dir rendered policy.yaml
   warden render --install install.yaml --output-dir rendered --history renders policy.yaml
   warden render --install install.yaml --prune-list policy.yaml
+  warden render --install install.yaml --udp-exceptions policy.yaml
   kubectl get gateways.networking.istio.io,virtualservices,serviceentries,destinationrules,sidecars,\
 networkpolicies -A -o yaml | warden render --install install.yaml --adopt - policy.yaml")]
 pub(crate) struct Render {
@@ -40,6 +41,9 @@ pub(crate) struct Render {
     /// Print what to remove to take everything back, in the order that closes last.
     #[arg(long, conflicts_with = "output_dir")]
     prune_list: bool,
+    /// Print, as JSON, what the kernel part's configuration has to list as `udpExceptions`.
+    #[arg(long, conflicts_with_all = ["output_dir", "chart", "prune_list", "history", "adopt", "output"])]
+    udp_exceptions: bool,
     /// Keep the render in this folder too, for `warden rollback`.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["prune_list", "adopt"])]
     history: Option<String>,
@@ -63,6 +67,9 @@ impl Render {
         let warnings = egress_render::warnings(&read.policies);
         for warning in &warnings {
             writeln!(console.stderr, "warning: {warning}")?;
+        }
+        if self.udp_exceptions {
+            return udp_exceptions(&read, console);
         }
         if let Some(folder) = &self.chart {
             return chart(&read, &console.directory.join(folder), console);
@@ -98,6 +105,19 @@ impl Render {
         summary(&rendered, console)?;
         clock.finish(console);
         Ok(Exit::Ok)
+    }
+}
+
+fn udp_exceptions(read: &Read, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    match egress_render::udp_exceptions(&read.install, &read.policies) {
+        Ok(entries) => {
+            writeln!(console.stdout, "{:#}", json!(entries))?;
+            Ok(Exit::Ok)
+        }
+        Err(problems) => {
+            say(&problems, console)?;
+            Ok(Exit::Defects)
+        }
     }
 }
 

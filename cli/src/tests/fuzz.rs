@@ -113,6 +113,7 @@ fn no_document_makes_a_subcommand_panic() {
         "fmt -",
         "render --install install.yaml -",
         "render --install install.yaml --prune-list -",
+        "render --install install.yaml --udp-exceptions -",
         "doctor --install install.yaml -",
         "revoke a/b --owner o --reason r -",
         "verify --gateway dump.json --install install.yaml -",

@@ -78,6 +78,46 @@ fn a_rendering_in_json_says_what_there_is_and_how_large() {
     assert_eq!(folder.warden(refused).exit, 1);
 }
 
+#[test]
+fn the_kernel_part_is_told_the_udp_that_a_policy_opens() {
+    let folder = folder();
+    let line = "render --install install.yaml --udp-exceptions";
+    let none = folder.warden(&format!("{line} policy.yaml"));
+    assert_eq!((none.exit, none.stdout.as_str()), (0, "[]\n"), "{none:?}");
+    let rule = "    - {name: ntp, from: [{namespaces: [app1-ns]}], action: Accept, \
+                to: [{networks: [198.51.100.0/24], ports: [123], protocols: [UDP]}]}\n";
+    let first = "  - name: apps\n    rules:\n";
+    let with = |rule: &str| {
+        folder
+            .read("policy.yaml")
+            .replacen(first, &format!("{first}{rule}"), 1)
+    };
+    folder.write("udp.yaml", &with(rule));
+    let one = folder.warden(&format!("{line} udp.yaml")).json();
+    assert_eq!(
+        one[0]["networks"],
+        serde_json::json!(["198.51.100.0/24"]),
+        "{one}"
+    );
+    folder.write(
+        "ends.yaml",
+        &with(&rule.replace("ntp,", "ntp, expires: \"2030-01-01T00:00:00Z\",")),
+    );
+    for line in [
+        format!("{line} ends.yaml"),
+        "render --install install.yaml ends.yaml".to_owned(),
+    ] {
+        let refused = folder.warden(&line);
+        assert_eq!(refused.exit, 3, "{refused:?}");
+        assert!(
+            refused
+                .stderr
+                .contains(".expires: a UDP rule cannot expire"),
+            "{refused:?}"
+        );
+    }
+}
+
 fn hash(ran: &str) -> String {
     let line = ran.lines().find(|line| line.contains("objects, policy"));
     line.unwrap().rsplit(' ').next().unwrap().to_owned()

@@ -33,6 +33,11 @@ pub(crate) const CASES: &[Case] = &[
         body: what_cannot_be_carried_out_is_refused,
     },
     Case {
+        name: "the_kernel_part_reads_the_udp_that_is_let_out",
+        needs: &[],
+        body: the_kernel_part_reads_the_udp_that_is_let_out,
+    },
+    Case {
         name: "a_broken_manifest_does_not_pass_istioctl",
         needs: &[Program::Istioctl],
         body: a_broken_manifest_does_not_pass_istioctl,
@@ -329,6 +334,54 @@ fn what_cannot_be_carried_out_is_refused() -> Result<()> {
             .to_string();
         ensure!(error.contains(word), "{error}");
     }
+    Ok(())
+}
+
+/// Its own reader takes the list, and grants what it says to the pods that it says.
+fn the_kernel_part_reads_the_udp_that_is_let_out() -> Result<()> {
+    let policy = json!({
+        "apiVersion": "warden.egress/v1alpha1",
+        "kind": "EgressPolicy",
+        "metadata": {"name": "p"},
+        "spec": {
+            "identity": {"trustDomains": ["cluster.local"]},
+            "tiers": [{"name": "t", "rules": [
+                {"name": "no", "action": "Deny",
+                 "to": [{"networks": ["198.51.100.64/26"], "ports": [123], "protocols": ["UDP"]}]},
+                {"name": "ntp", "action": "Accept",
+                 "from": [{"namespaces": ["app1-ns"], "matchLabels": {"clock": "yes"}}],
+                 "to": [{"networks": ["198.51.100.0/24"], "ports": ["123-124"], "protocols": ["UDP"]}]},
+            ]}],
+        },
+    });
+    let list = egress_render::udp_exceptions(&reference::install()?, &[policy])
+        .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    let config = json!({
+        "exemptNamespaces": ["kube-system"],
+        "clusterNetworks": ["10.244.0.0/16"],
+        "dns": {},
+        "udpExceptions": list,
+    });
+    let config = egress_cni::config::NodeConfig::parse("rendered", &config.to_string())?;
+    let listed: Vec<_> = config
+        .udp_exceptions
+        .iter()
+        .map(|one| {
+            let networks: Vec<_> = one.networks.iter().map(ToString::to_string).collect();
+            let ports: Vec<_> = one.ports.iter().map(ToString::to_string).collect();
+            format!(
+                "{} {:?} {networks:?} {ports:?}",
+                one.namespaces.join(" "),
+                one.match_labels
+            )
+        })
+        .collect();
+    let labels = r#"{"clock": "yes"}"#;
+    let wanted = [
+        format!(r#"app1-ns {labels} ["198.51.100.0/26", "198.51.100.128/25"] ["123-124"]"#),
+        format!(r#"app1-ns {labels} ["198.51.100.0/24"] ["124"]"#),
+    ];
+    ensure!(listed == wanted, "{listed:#?}");
     Ok(())
 }
 

@@ -259,7 +259,7 @@ fn udp(exception: &Exception<'_>) -> Vec<Rule> {
 }
 
 /// What is left of a network, as the fewest networks.
-fn subtract(network: IpNet, except: &[IpNet], left: &mut Vec<IpNet>) {
+pub(super) fn subtract(network: IpNet, except: &[IpNet], left: &mut Vec<IpNet>) {
     if except.iter().any(|out| out.contains(&network)) {
         return;
     }

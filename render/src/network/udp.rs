@@ -22,9 +22,10 @@ const DIGITS: usize = 10;
 
 /// Pods of one namespace that a UDP rule lets straight out.
 pub(super) struct Exception<'p> {
+    pub(super) rule: Basis<'p>,
     pub(super) name: String,
     pub(super) namespace: &'p str,
-    pods: Vec<LabelExpression>,
+    pub(super) pods: Vec<LabelExpression>,
     pub(super) to: Vec<(Networks, PortSet)>,
 }
 
@@ -44,7 +45,7 @@ pub(super) fn exceptions<'p>(
             .into_iter()
             .map(|refused| Problem::new(refused.rule.to_string(), refused.defect.to_string())),
     );
-    let mut found: Vec<(Basis<'p>, Exception<'p>)> = Vec::new();
+    let mut found: Vec<Exception<'p>> = Vec::new();
     for opening in openings {
         let Opening {
             rule,
@@ -53,29 +54,23 @@ pub(super) fn exceptions<'p>(
             networks,
             ports,
         } = opening;
-        let of_rule = || {
-            let found = found.iter();
-            found.filter(|(of, exception)| *of == rule && exception.namespace == namespace)
-        };
-        let name = name(rule, of_rule().count());
-        let same = |(of, exception): &&mut (Basis<'p>, Exception<'p>)| {
-            *of == rule && exception.namespace == namespace && exception.pods == pods
-        };
+        let of_rule =
+            |exception: &Exception<'p>| exception.rule == rule && exception.namespace == namespace;
+        let index = found.iter().filter(|exception| of_rule(exception)).count();
         let to = (networks, ports);
+        let same = |exception: &&mut Exception<'p>| of_rule(exception) && exception.pods == pods;
         match found.iter_mut().find(same) {
-            Some((_, exception)) => exception.to.push(to),
-            None => found.push((
+            Some(exception) => exception.to.push(to),
+            None => found.push(Exception {
                 rule,
-                Exception {
-                    name,
-                    namespace,
-                    pods,
-                    to: vec![to],
-                },
-            )),
+                name: name(rule, index),
+                namespace,
+                pods,
+                to: vec![to],
+            }),
         }
     }
-    found.into_iter().map(|(_, exception)| exception).collect()
+    found
 }
 
 /// Two rules never have one name. Where hyphens would blur policy, tier and rule, and where a name
@@ -161,4 +156,4 @@ fn destination((networks, ports): &(Networks, PortSet)) -> Value {
 #[cfg(test)]
 mod law;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -19,7 +19,7 @@ spec:
 "#;
 
 /// A policy's `spec` as YAML, under this name.
-pub(super) fn policy(name: &str, spec: &str) -> Value {
+pub(in crate::network) fn policy(name: &str, spec: &str) -> Value {
     let mut spec: Value = serde_saphyr::from_str(spec).unwrap();
     if spec.get("identity").is_none() {
         spec["identity"] = json!({"trustDomains": ["cluster.local"]});
@@ -37,7 +37,7 @@ fn rule(rule: &str) -> Value {
     policy("p", &format!("tiers: [{{name: t, rules: [{rule}]}}]"))
 }
 
-pub(super) fn install(policies: &[Value]) -> Install {
+pub(in crate::network) fn install(policies: &[Value]) -> Install {
     let mut install = Install::read(INSTALL).unwrap();
     let grants = policies.iter().map(|policy| PolicyGrant {
         name: policy["metadata"]["name"].as_str().unwrap().to_owned(),
