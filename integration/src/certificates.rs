@@ -1,6 +1,7 @@
 //! Certificates made on the spot: the mesh's authority with one SPIFFE identity per workload, and
 //! the outside world's authority, which the mesh does not trust.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::Result;
@@ -90,6 +91,14 @@ impl Authority {
             .iter()
             .map(|name| Ok(SanType::DnsName(Ia5String::try_from(*name)?)));
         self.sign(names.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// A server's certificate for an address.
+    ///
+    /// # Errors
+    /// If no key can be made.
+    pub fn server_at(&self, address: IpAddr) -> Result<Leaf> {
+        self.sign([SanType::IpAddress(address)])
     }
 
     fn sign(&self, names: impl Into<Vec<SanType>>) -> Result<Leaf> {

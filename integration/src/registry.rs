@@ -9,6 +9,7 @@ use std::process::{Child, Stdio};
 
 use anyhow::{Result, ensure};
 
+use crate::certificates::Leaf;
 use crate::envoy::eventually;
 use crate::istio::tools::Program;
 
@@ -25,32 +26,43 @@ impl Registry {
     /// # Errors
     /// If it does not start.
     pub fn start(folder: &Path, port: u16, users: Option<&str>) -> Result<Self> {
-        Self::start_at(folder, Ipv4Addr::LOCALHOST, port, users)
-    }
-
-    /// The same at an address that only the sandbox has.
-    ///
-    /// # Errors
-    /// If it does not start.
-    pub fn start_at(
-        folder: &Path,
-        address: Ipv4Addr,
-        port: u16,
-        users: Option<&str>,
-    ) -> Result<Self> {
-        let address = SocketAddrV4::new(address, port);
-        let blobs = folder.join(format!("registry-{port}"));
-        std::fs::create_dir_all(&blobs)?;
-        let mut config = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",
-            blobs.display()
-        );
+        let mut more = String::new();
         if let Some(users) = users {
             let file = folder.join(format!("registry-{port}.htpasswd"));
             std::fs::write(&file, users)?;
             let file = file.display();
-            writeln!(config, "auth: {{htpasswd: {{realm: test, path: {file}}}}}")?;
+            writeln!(more, "auth: {{htpasswd: {{realm: test, path: {file}}}}}")?;
         }
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        Self::serve(folder, address, "", &more)
+    }
+
+    /// Starts one at an address that only the sandbox has, over TLS with this certificate if there
+    /// is one.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_at(folder: &Path, address: SocketAddrV4, server: Option<&Leaf>) -> Result<Self> {
+        let mut tls = String::new();
+        if let Some(server) = server {
+            let name = format!("registry-{}", address.port());
+            server.write(folder, &name)?;
+            let file = folder.join(name);
+            let file = file.display();
+            tls = format!(", tls: {{certificate: {file}.pem, key: {file}.key}}");
+        }
+        Self::serve(folder, address, &tls, "")
+    }
+
+    fn serve(folder: &Path, address: SocketAddrV4, tls: &str, more: &str) -> Result<Self> {
+        let port = address.port();
+        let blobs = folder.join(format!("registry-{port}"));
+        std::fs::create_dir_all(&blobs)?;
+        let blobs = blobs.display();
+        let config = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {blobs}}}}}\n\
+             http: {{addr: '{address}'{tls}}}\n{more}"
+        );
         let file = folder.join(format!("registry-{port}.yaml"));
         std::fs::write(&file, config)?;
         let log = folder.join(format!("registry-{port}.log"));

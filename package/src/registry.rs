@@ -1,6 +1,7 @@
 //! Pushing to a registry, by the OCI distribution specification.
 
 mod auth;
+mod error;
 
 use std::time::Duration;
 
@@ -14,53 +15,16 @@ use crate::image::{Blob, Image};
 use crate::layout;
 use crate::reference::Reference;
 
-use auth::{Challenge, NoAccess};
+use auth::Challenge;
+use error::unsent;
+
+pub use error::PushError;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// How much of an answer is read: indexes and error messages.
 const MAX_ANSWER: u64 = 4 << 20;
 /// How much of an error message is repeated.
 const MAX_MESSAGE: usize = 300;
-
-/// Why an image was not pushed.
-#[derive(Debug, thiserror::Error)]
-pub enum PushError {
-    /// The registry could not be asked.
-    #[error("{what}: {source}")]
-    Transport {
-        /// What was asked.
-        what: String,
-        /// Why not.
-        source: Box<ureq::Error>,
-    },
-    /// It answered otherwise than it should.
-    #[error("{what}: {status}{message}")]
-    Refused {
-        /// What was asked.
-        what: String,
-        /// The answer.
-        status: StatusCode,
-        /// What it said.
-        message: String,
-    },
-    /// No way to be let in.
-    #[error(transparent)]
-    NoAccess(#[from] NoAccess),
-    /// The registry keeps something else than it was given.
-    #[error("the registry says {found} where {expected} was pushed")]
-    Changed {
-        /// What was pushed.
-        expected: String,
-        /// What it says that it has.
-        found: String,
-    },
-    /// The registry sends uploads to a place where they must not go.
-    #[error("the registry gives no usable place to upload to: `{0}`")]
-    Location(String),
-    /// No certificates in the file of trusted authorities.
-    #[error("no certificates: {0}")]
-    Authorities(String),
-}
 
 /// How a registry is reached.
 #[derive(Debug, Default)]
@@ -293,10 +257,7 @@ impl Registry {
             .body(body)
             .map_err(ureq::Error::from)
             .and_then(|request| self.agent.run(request));
-        sent.map_err(|source| PushError::Transport {
-            what,
-            source: Box::new(source),
-        })
+        sent.map_err(|source| unsent(what, url, source))
     }
 
     fn is_own(&self, url: &str) -> bool {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use egress_package::credentials::{self, Credentials};
 use egress_package::image::{self, Image, Variant};
 use egress_package::reference::Reference;
-use egress_package::registry::{Access, Registry};
+use egress_package::registry::{Access, PushError, Registry};
 use egress_package::sbom::Sbom;
 use egress_package::{layout, module, sha256};
 use egress_render::{Carried, Install};
@@ -120,11 +120,12 @@ impl Package {
         }
         if let Some(reference) = &self.push {
             let access = self.access(reference, console.directory)?;
-            let mut registry = Registry::new(reference.clone(), access).map_err(failure)?;
+            let mut registry =
+                Registry::new(reference.clone(), access).map_err(|e| self.unpushed(&e))?;
             let pushed = registry.push(&made.image, std::slice::from_ref(&made.bill), |step| {
                 clock.report(console, step);
             });
-            pushed.map_err(failure)?;
+            pushed.map_err(|error| self.unpushed(&error))?;
         }
         self.report(&made, console)?;
         if let Some(install) = stated {
@@ -170,6 +171,19 @@ impl Package {
             plain_http: self.plain_http,
             authorities,
         })
+    }
+
+    /// Why it was not pushed, and what to do.
+    fn unpushed(&self, error: &PushError) -> Failure {
+        let message = match (error, &self.ca) {
+            (PushError::Authorities(_), Some(file)) => format!("{}: {error}", file.display()),
+            _ => error.to_string(),
+        };
+        let failure = Failure::new(message);
+        match error.hint() {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
     }
 
     /// The first file that is there and knows the registry. One that was named has to be there.

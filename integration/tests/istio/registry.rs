@@ -1,9 +1,11 @@
 //! Images in a real registry, and what other tools make of them.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use integration::certificates::Authority;
 use integration::istio::tools::Program;
 use integration::registry::Registry;
 use integration::{sandbox, workspace};
@@ -18,6 +20,7 @@ cases!(
     an_image_with_policies_says_which,
     a_registry_that_asks_who_is_there,
     what_cannot_be_pushed_is_said,
+    a_registry_of_a_private_authority,
 );
 
 const PORT: u16 = 5000;
@@ -297,10 +300,111 @@ fn what_cannot_be_pushed_is_said() -> Result<()> {
         "{}",
         ran.stderr
     );
-    let _registry = Registry::start_at(folder, "192.0.2.1".parse()?, PORT, None)?;
+    let _registry = Registry::start_at(folder, SocketAddrV4::new(ELSEWHERE, PORT), None)?;
     let elsewhere = "192.0.2.1:5000/egress-warden:1";
-    let ran = package(folder, &["--push", elsewhere])?;
-    ensure!(ran.exit == warden::Exit::Failed, "without TLS, unasked");
+    refused(
+        folder,
+        &["--push", elsewhere],
+        "192.0.2.1:5000 does not speak TLS",
+        "--plain-http",
+    )?;
     made(folder, &["--push", elsewhere, "--plain-http"])?;
+    Ok(())
+}
+
+/// An address that is not this machine's, as far as anybody knows: there TLS is spoken.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// A push that fails, for a reason and with a hint.
+fn refused(folder: &Path, arguments: &[&str], reason: &str, hint: &str) -> Result<()> {
+    let ran = package(folder, arguments)?;
+    let mut lines = ran.stderr.lines();
+    let said = [("error: ", reason), ("help: ", hint)]
+        .iter()
+        .all(|(word, wanted)| {
+            let line = lines.find(|line| line.trim_start().starts_with(word));
+            line.is_some_and(|line| line.contains(wanted))
+        });
+    ensure!(
+        ran.exit == warden::Exit::Failed && said,
+        "{arguments:?}: not `{reason}` with `{hint}`, but {}",
+        ran.stderr
+    );
+    Ok(())
+}
+
+/// A registry with a certificate of an authority that nobody else knows.
+fn a_registry_of_a_private_authority() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    sandbox::assign([ELSEWHERE])?;
+    let (own, other) = (Authority::new("own")?, Authority::new("other")?);
+    std::fs::write(folder.join("own.pem"), own.certificate())?;
+    std::fs::write(folder.join("other.pem"), other.certificate())?;
+    std::fs::write(folder.join("none.pem"), "nothing\n")?;
+    let server = own.server_at(ELSEWHERE.into())?;
+    let address = SocketAddrV4::new(ELSEWHERE, PORT);
+    let _registry = Registry::start_at(folder, address, Some(&server))?;
+    // The same authority, for somebody else.
+    let server = own.server_at("192.0.2.7".parse()?)?;
+    let address = SocketAddrV4::new(ELSEWHERE, PORT + 1);
+    let _misnamed = Registry::start_at(folder, address, Some(&server))?;
+
+    let image = "192.0.2.1:5000/team/egress-warden:0.1.0";
+    let said = made(folder, &["--push", image, "--ca", "own.pem"])?;
+    let certificates = folder.join("certificates");
+    std::fs::create_dir_all(&certificates)?;
+    std::fs::copy(folder.join("own.pem"), certificates.join("ca.crt"))?;
+    let copy = skopeo(
+        folder,
+        &[
+            "inspect",
+            "--cert-dir",
+            "certificates",
+            &format!("docker://{image}"),
+        ],
+    )?;
+    let copy: Value = serde_json::from_str(&copy)?;
+    ensure!(text(&copy, "/Digest")? == format!("sha256:{}", text(&said, "/sha256")?));
+
+    let misnamed = "192.0.2.1:5001/egress-warden:1";
+    let unknown = "192.0.2.1:5000 is not trusted: no trusted authority has signed its certificate";
+    for (arguments, reason, hint) in [
+        (&["--push", image][..], unknown, "`--ca FILE`"),
+        (
+            &["--push", image, "--ca", "other.pem"],
+            unknown,
+            "`--ca FILE`",
+        ),
+        (
+            &["--push", misnamed, "--ca", "own.pem"],
+            "192.0.2.1:5001 is not trusted: certificate not valid for name \"192.0.2.1\"",
+            "push to a name that the registry's certificate has",
+        ),
+        (
+            &["--push", image, "--ca", "none.pem"],
+            "none.pem: no certificates: the file holds none",
+            "PEM",
+        ),
+    ] {
+        refused(folder, arguments, reason, hint)?;
+    }
+    for (arguments, reason) in [
+        (
+            ["--push", image, "--ca", "gone.pem"].as_slice(),
+            "gone.pem: No such file",
+        ),
+        (
+            &["--push", image, "--plain-http"],
+            "Client sent an HTTP request to an HTTPS server",
+        ),
+    ] {
+        let ran = package(folder, arguments)?;
+        ensure!(
+            ran.exit == warden::Exit::Failed && ran.stderr.contains(reason),
+            "{arguments:?}: {}",
+            ran.stderr
+        );
+    }
     Ok(())
 }

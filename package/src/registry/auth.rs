@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use ureq::http::{Method, Request, StatusCode};
 
-use super::{PushError, Registry, read};
+use super::{PushError, Registry, read, unsent};
 use crate::credentials::Credentials;
 
 /// Why there is no way in.
@@ -132,10 +132,7 @@ impl Registry {
         let answer = request
             .map_err(ureq::Error::from)
             .and_then(|request| self.agent.run(request));
-        let answer = answer.map_err(|source| PushError::Transport {
-            what: realm.to_owned(),
-            source: Box::new(source),
-        })?;
+        let answer = answer.map_err(|source| unsent(realm.to_owned(), realm, source))?;
         let status = answer.status();
         let token: Option<Token> = serde_json::from_slice(&read(answer)).ok();
         token
