@@ -336,6 +336,12 @@ items:
         (&troubles[0]["name"], &troubles[0]["code"]),
         (&"bare".into(), &"no_sidecar".into())
     );
+    // docs/install.md has a row for each code.
+    let page = include_str!("../../../docs/install.md");
+    for code in egress_render::doctor::cluster::Code::ALL {
+        let row = format!("| `{}` |", code.word());
+        assert!(page.contains(&row), "{row}");
+    }
     // No pods are no trouble; what is no list of pods is no answer.
     for (text, exit) in [
         ("{\"kind\": \"List\", \"items\": []}", 0),
