@@ -14,6 +14,8 @@ macro_rules! cases {
     };
 }
 
+#[path = "istio/audit.rs"]
+mod audit;
 #[path = "istio/carries.rs"]
 mod carries;
 #[path = "istio/chart.rs"]
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         .iter()
         .chain(matrix::CASES)
         .chain(live::CASES)
+        .chain(audit::CASES)
         .chain(origination::CASES)
         .chain(ready::CASES)
         .chain(injection::CASES)

@@ -28,8 +28,8 @@ use crate::verify::{
 /// verdict. Requests have no body, connections say no more than a ClientHello, and each attempt is
 /// made once.
 ///
-/// With --gateway it reads a gateway's live configuration and finds what leads past the policy, and
-/// every place that judges by another one than the files given. A dump shows the configuration that
+/// With --gateway it reads a gateway's live configuration and finds what is neither as rendered nor
+/// Istio's own, and every place that judges by another policy than the files given. A dump shows the configuration that
 /// arrived last, also where the module refused it; what is in force is in --stats.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

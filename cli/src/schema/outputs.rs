@@ -530,7 +530,7 @@ fn revoke() -> Value {
 
 fn findings() -> Value {
     let finding = record(
-        "What leads past the policy, or is not in its place.",
+        "What is neither as rendered nor Istio's own.",
         &json!({"place": text("Where."), "message": text("What.")}),
     );
     record(

@@ -71,14 +71,29 @@ impl Plan {
 /// # Errors
 /// If the module is not built.
 pub fn install() -> Result<Install> {
+    Ok(serde_saphyr::from_str(&install_file()?)?)
+}
+
+/// The same as a file, for the command.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_file() -> Result<String> {
     let module = workspace::wasm("egress_filter");
     workspace::built(&module)?;
-    let mut install = reference::install()?;
-    install.spec.module.url = format!("file://{}", module.display());
-    install.spec.module.sha256 = None;
-    install.spec.dns.resolvers = vec![DNS.into()];
-    install.spec.dns.family = egress_render::install::Family::V4;
-    Ok(install)
+    let text = std::fs::read_to_string(reference::folder().join("install.yaml"))?;
+    let lines = text.lines().filter_map(|line| {
+        if line.trim_start().starts_with("sha256:") {
+            None
+        } else if line.trim_start().starts_with("url:") {
+            Some(format!("    url: file://{}", module.display()))
+        } else {
+            Some(line.to_owned())
+        }
+    });
+    let lines: Vec<_> = lines.collect();
+    let dns = format!("  dns: {{resolvers: [{DNS}], family: V4}}");
+    Ok(format!("{}\n{dns}\n", lines.join("\n")))
 }
 
 /// The running mesh. Everything ends when this value does.
@@ -96,6 +111,7 @@ pub struct Bench {
     agent: Option<Agent>,
     _certificates: Vec<ControlPlane>,
     files: TempDir,
+    manifests: String,
 }
 
 impl Bench {
@@ -153,6 +169,7 @@ impl Bench {
             agent,
             _certificates: certificates,
             files,
+            manifests: plan.manifests.clone(),
         };
         if plan.sound && !plan.metadata_exchange {
             bench.listening()?;
@@ -195,6 +212,7 @@ impl Bench {
         // The old one has to give its port back first.
         drop(self.control_plane.take());
         self.control_plane = Some(feed(self.files.path(), plan)?);
+        self.manifests.clone_from(&plan.manifests);
         Ok(())
     }
 
@@ -210,21 +228,40 @@ impl Bench {
         self.files.path()
     }
 
-    /// The gateway's configuration as Envoy has it.
+    /// The gateway's configuration as Envoy has it, with the test-only patches taken back.
     ///
     /// # Errors
     /// If Envoy does not say.
     pub fn dump(&self) -> Result<Value> {
-        dump::of(SocketAddrV4::new(GATEWAY, 15000), "/config_dump")
+        self.as_rendered(dump::of(SocketAddrV4::new(GATEWAY, 15000), "/config_dump")?)
     }
 
-    /// The gateway's configuration as the control plane generates it.
+    /// The gateway's configuration as the control plane generates it, with the test-only patches
+    /// taken back.
     ///
     /// # Errors
     /// If the gateway is not known there.
     pub fn generated(&self) -> Result<Value> {
         let address = SocketAddrV4::new(ADDRESS, DEBUG);
-        dump::of(address, "/debug/config_dump?proxyID=egress-0.istio-egress")
+        self.as_rendered(dump::of(
+            address,
+            "/debug/config_dump?proxyID=egress-0.istio-egress",
+        )?)
+    }
+
+    /// Filters that a test-only patch has replaced, as they were rendered.
+    fn as_rendered(&self, mut dump: Value) -> Result<Value> {
+        let manifests: Vec<Value> = serde_saphyr::from_multiple(&self.manifests)?;
+        for (name, fixture) in replaced(&test_patches()?)? {
+            let rendered = patches(&manifests).find_map(|patch| {
+                let value = patch.pointer("/patch/value")?;
+                (value.get("name")? == &*name).then(|| value.clone())
+            });
+            if let Some(rendered) = rendered {
+                put_back(&mut dump, &fixture, &rendered);
+            }
+        }
+        Ok(dump)
     }
 
     /// Does something as a workload would, in its pod's network.
@@ -336,6 +373,62 @@ pub fn test_patches() -> Result<String> {
             ("APP2_METADATA", &APP2.peer.header()),
         ],
     )
+}
+
+/// All patches of the objects that patch.
+fn patches(objects: &[Value]) -> impl Iterator<Item = &Value> {
+    let lists = objects
+        .iter()
+        .filter_map(|object| object.pointer("/spec/configPatches")?.as_array());
+    lists.flatten()
+}
+
+/// The filters that test-only patches put in the place of others, by these others' names.
+fn replaced(patches: &str) -> Result<Vec<(String, Value)>> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(patches)?;
+    let replaced = self::patches(&objects).filter_map(|patch| {
+        let operation = patch.pointer("/patch/operation")?;
+        let filter = "/match/listener/filterChain/filter/subFilter/name";
+        let filter = patch.pointer(filter)?.as_str()?;
+        let value = patch.pointer("/patch/value")?;
+        (operation == "REPLACE").then(|| (filter.to_owned(), value.clone()))
+    });
+    Ok(replaced.collect())
+}
+
+/// Puts `rendered` wherever `fixture` stands, in either spelling of field names.
+fn put_back(value: &mut Value, fixture: &Value, rendered: &Value) {
+    if plain(value) == plain(fixture) {
+        value.clone_from(rendered);
+        return;
+    }
+    match value {
+        Value::Array(items) => {
+            for item in items {
+                put_back(item, fixture, rendered);
+            }
+        }
+        Value::Object(fields) => {
+            for (_, field) in fields.iter_mut() {
+                put_back(field, fixture, rendered);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The same value with field names that both spellings share.
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(plain).collect(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let fields =
+                fields.map(|(key, value)| (key.replace('_', "").to_lowercase(), plain(value)));
+            Value::Object(fields.collect())
+        }
+        other => other.clone(),
+    }
 }
 
 fn feed(folder: &Path, plan: &Plan) -> Result<ControlPlane> {

@@ -43,10 +43,12 @@ impl ControlPlane {
     /// If the program is missing, or refuses what it is fed with.
     pub fn start(feed: &Feed<'_>) -> Result<Self> {
         let mesh = feed.folder.join("mesh.yaml");
-        std::fs::write(
-            &mesh,
-            "trustDomain: cluster.local\naccessLogFile: /dev/stdout\n",
-        )?;
+        let mut settings = "trustDomain: cluster.local\naccessLogFile: /dev/stdout\n".to_owned();
+        // As an installation has it. Metrics are another of the filters of Istio's own.
+        if feed.metadata_exchange {
+            settings += "defaultProviders: {metrics: [prometheus]}\n";
+        }
+        std::fs::write(&mesh, settings)?;
         let cluster = feed.cluster.iter();
         let cluster: Vec<_> = cluster.map(|file| file.to_string_lossy()).collect();
         let mut command = Program::Istiod.command()?;

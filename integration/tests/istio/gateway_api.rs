@@ -8,6 +8,8 @@ use integration::istio::bench::{self, Bench, Plan};
 use integration::istio::tools::Program;
 use integration::istio::{matrix, reference};
 
+use crate::audit::are_found;
+
 cases!(
     &[Program::Istiod];
     the_matrix_holds_with_a_gateway_of_the_gateway_api,
@@ -34,7 +36,13 @@ fn sound(bench: &Bench) -> Result<()> {
 
 fn the_matrix_holds_with_a_gateway_of_the_gateway_api() -> Result<()> {
     let bench = Bench::start(&Plan::of(&rendered()?))?;
-    sound(&bench)?;
+    let policies = [reference::policy()?];
+    are_found(
+        &bench.dump()?,
+        &install()?,
+        &policies,
+        &["chains", "filters", "routes"],
+    )?;
     let outcomes = matrix::run(&bench)?;
     let mut differ = outcomes.iter();
     let differs = differ.find(|outcome| outcome.came != outcome.expected);

@@ -14,6 +14,8 @@ use integration::registry::Registry;
 use integration::{envoy, sandbox, workspace};
 use serde_json::Value;
 
+use crate::audit::are_found;
+
 cases!(
     &[Program::Istiod, Program::PilotAgent, Program::Registry];
     the_agent_fetches_the_compat_variant,
@@ -116,6 +118,8 @@ fn fetched(variant: &str) -> Result<()> {
         bench.agent_log()
     );
     denied(&bench)?;
+    let policies = [reference::policy()?];
+    are_found(&bench.dump()?, &installed(&said)?, &policies, &["fetched"])?;
     let digest = said.get("sha256").and_then(Value::as_str);
     let digest = digest.context("no digest")?;
     ensure!(

@@ -16,6 +16,7 @@ use integration::sandbox;
 use serde_json::{Value, json};
 
 use crate::Case;
+use crate::audit::are_found;
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -109,8 +110,12 @@ fn told(tunnel: &Tunnel, destination: &str, rule: &str) -> bool {
 
 fn what_is_inspected_goes_by_way_of_the_device_or_nowhere() -> Result<()> {
     let (bench, device) = start()?;
-    let found = audited(&bench)?;
-    ensure!(found.is_empty(), "{found:?}");
+    are_found(
+        &bench.dump()?,
+        &with_device()?,
+        &[policy()?],
+        &["inspecting"],
+    )?;
 
     let works = by_device(&bench)?;
     let tunnels = device.seen();

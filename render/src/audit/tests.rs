@@ -1,35 +1,9 @@
 use serde_json::{Value, json};
 
-use super::chains::{only_answers, opens_for};
+use super::compare::{sentence, with_known, with_rendered};
 use super::dump::snake_case;
-
-fn rules(key: &str, verdict: &str) -> Value {
-    json!({"policies": {"accepted": {
-        "permissions": [{"any": true}],
-        "principals": [{"filter_state": {"key": key, "string_match": {"prefix": verdict}}}],
-    }}})
-}
-
-#[test]
-fn a_lock_opens_for_one_verdict_and_nothing_else() {
-    let key = "wasm.warden_verdict";
-    assert!(opens_for(&rules(key, "accept"), &["accept"]));
-    assert!(!opens_for(&rules(key, "forward"), &["accept"]));
-    assert!(!opens_for(&rules("wasm.other", "accept"), &["accept"]));
-    assert!(!opens_for(&json!({}), &["accept"]));
-    let mut denies = rules(key, "accept");
-    denies["action"] = json!("DENY");
-    assert!(!opens_for(&denies, &["accept"]));
-    let mut two = rules(key, "accept");
-    two["policies"]["all"] = json!({"principals": [{"any": true}]});
-    assert!(!opens_for(&two, &["accept"]));
-    let mut alternative = rules(key, "accept");
-    alternative["policies"]["accepted"]["principals"] = json!([
-        {"any": true},
-        {"filter_state": {"key": key, "string_match": {"prefix": "accept"}}},
-    ]);
-    assert!(!opens_for(&alternative, &["accept"]));
-}
+use super::istio::Istio;
+use super::wanted::Code;
 
 #[test]
 fn both_spellings_of_a_dump_read_the_same() {
@@ -37,44 +11,198 @@ fn both_spellings_of_a_dump_read_the_same() {
     let envoy = json!({"dynamic_listeners": [{"active_state": {"listener": {"name": "x"}}}]});
     assert_eq!(snake_case(&istiod), envoy);
     assert_eq!(snake_case(&envoy), envoy);
+    // JSON does not tell where an underscore stood before a digit.
+    let digits = [
+        json!({"proxy_100_continue": 1}),
+        json!({"proxy100Continue": 1}),
+    ];
+    assert_eq!(snake_case(&digits[0]), snake_case(&digits[1]));
+}
+
+/// What is live, what was rendered, and what is said of it.
+#[test]
+fn what_is_live_is_compared_by_value() {
+    for (found, rendered, said) in [
+        // A dump leaves defaults out, and says what kind of message it is.
+        (
+            json!({"@type": "x"}),
+            json!({"headers": [], "on": false, "port": 0}),
+            "",
+        ),
+        (json!({}), json!({"action": "ALLOW", "text": ""}), ""),
+        (json!({"a": {"b": [1]}}), json!({"a": {"b": [1]}}), ""),
+        // Not the other way round: a wrapped `false` may be the opposite of what is left out.
+        (json!({"on": false}), json!({}), "on is false, not left out"),
+        (json!({}), json!({"on": true}), "on is left out, not true"),
+        // A message is there or not, empty or not.
+        (
+            json!({}),
+            json!({"connect_config": {}}),
+            "connect_config is left out, not {}",
+        ),
+        (
+            json!({"a": [1, 2]}),
+            json!({"a": [1]}),
+            "a is [1,2], not [1]",
+        ),
+        (
+            json!({"a": [{"b": 1}]}),
+            json!({"a": [{"b": 2}]}),
+            "a[0].b is 1, not 2",
+        ),
+        (
+            json!({"f": [{"name": "x"}, {"name": "y"}]}),
+            json!({"f": [{"name": "y"}]}),
+            "f is [x, y], not [y]",
+        ),
+        (
+            json!({"@type": "x"}),
+            json!({"@type": "y"}),
+            "@type is \"x\", not \"y\"",
+        ),
+        (json!(1), json!({}), "it is 1, not {}"),
+        // Words of the list of what Istio puts there are no words here.
+        (
+            json!({"a": 1}),
+            json!({"a": "<any>"}),
+            "a is 1, not \"<any>\"",
+        ),
+        (json!({}), json!({"a?": 1}), "a? is left out, not 1"),
+        // Envoy shows no paths of private keys, and hides nothing else.
+        (
+            json!({"private_key": {"filename": "[redacted]"}}),
+            json!({"private_key": {"filename": "/k"}}),
+            "",
+        ),
+        (
+            json!({"filename": "[redacted]"}),
+            json!({"filename": "/k"}),
+            "filename is \"[redacted]\", not \"/k\"",
+        ),
+        (
+            json!({"a": 1, "b": 1, "c": 1, "d": 1}),
+            json!({}),
+            "a is 1, not left out; b is 1, not left out; c is 1, not left out; and 1 more",
+        ),
+    ] {
+        assert_eq!(
+            sentence(&with_rendered(&found, &rendered)),
+            said,
+            "{found} {rendered}"
+        );
+    }
+}
+
+/// What is live, an entry of the list, and what is said of it.
+#[test]
+fn what_istio_puts_there_is_what_the_list_says() {
+    let one_of = json!({"a": {"<one of>": [1, 2]}});
+    let kinds = json!({"a": {"<one of>": [{"x": 1, "y": 1}, {"x": 2, "z": 1}]}});
+    let others = json!({"a": 1, "<others>": "<any>"});
+    for (found, known, said) in [
+        (json!({"a": {"b": 1}}), json!({"a": "<any>"}), ""),
+        (
+            json!({}),
+            json!({"a": "<any>"}),
+            "a is left out, not \"<any>\"",
+        ),
+        (json!({}), json!({"a?": "<any>"}), ""),
+        (json!({"a": 2}), json!({"a?": 1}), "a is 2, not 1"),
+        (json!({"b": 2}), json!({"a?": 1}), "b is 2, not left out"),
+        (json!({"a": 1, "b": 2}), others.clone(), ""),
+        (json!({"a": 2, "b": 2}), others, "a is 2, not 1"),
+        (json!({"a": [1, 1]}), json!({"a": ["<each>", 1]}), ""),
+        (
+            json!({"a": [1, 2]}),
+            json!({"a": ["<each>", 1]}),
+            "a[1] is 2, not 1",
+        ),
+        (json!({"a": 2}), one_of.clone(), ""),
+        (json!({"a": 3}), one_of.clone(), "a is 3, not one of [1,2]"),
+        (json!({"a": {}}), one_of, "a is {}, not one of [1,2]"),
+        (json!({"a": {"x": 2, "z": 1}}), kinds.clone(), ""),
+        (json!({"a": {"x": 2, "z": 2}}), kinds, "a.z is 2, not 1"),
+        // An entry that is not there compares with nothing.
+        (json!({}), Value::Null, "it is {}, not null"),
+    ] {
+        assert_eq!(
+            sentence(&with_known(&found, &known)),
+            said,
+            "{found} {known}"
+        );
+    }
 }
 
 #[test]
-fn the_gate_for_probes_leads_nowhere() {
-    let chain = json!({"filters": [{
-        "name": "envoy.filters.network.http_connection_manager",
-        "typed_config": {
-            "http_filters": [
-                {"name": "egress-warden.ready"},
-                {"name": "envoy.filters.http.router"},
-            ],
-            "route_config": {"virtual_hosts": [{"routes": [
-                {"match": {"prefix": "/"}, "direct_response": {"status": 503}},
-            ]}]},
-        },
-    }]});
-    assert!(only_answers(&chain));
-    let manager = "/filters/0/typed_config";
-    let routes = format!("{manager}/route_config/virtual_hosts/0/routes");
-    let another_route = json!([
-        {"match": {"prefix": "/"}, "direct_response": {"status": 503}},
-        {"match": {"prefix": "/out"}, "route": {"cluster": "warden-http"}},
-    ]);
-    let tcp = json!([{"name": "envoy.filters.network.tcp_proxy"}]);
-    let other_filter = json!([{"name": "envoy.filters.http.router"}]);
-    for (place, value) in [
-        (routes.as_str(), another_route),
-        (routes.as_str(), json!([])),
-        (&*format!("{manager}/http_filters"), other_filter),
-        (&*format!("{manager}/route_config"), json!({})),
-        ("/filters", tcp),
-        ("/filters", json!([])),
+fn the_list_of_what_istio_puts_there_is_whole() {
+    let istio = Istio::read().unwrap();
+    for entry in [
+        "listener",
+        "chain",
+        "manager",
+        "upgrades",
+        "plugin",
+        "plugin_config",
+        "router",
+        "routes",
+        "host",
+        "closed",
+        "static_listener",
+        "black_hole",
     ] {
-        let mut wrong = chain.clone();
-        *wrong.pointer_mut(place).unwrap() = value;
-        assert!(!only_answers(&wrong), "{wrong}");
+        assert!(istio.get(entry).is_object(), "{entry}");
     }
-    let mut elsewhere = chain;
-    elsewhere["filters"][0]["typed_config"]["rds"] = json!({"route_config_name": "x"});
-    assert!(!only_answers(&elsewhere));
+    assert!(!istio.list("filters").is_empty() && !istio.list("static_clusters").is_empty());
+}
+
+/// Where the module comes from, what stands in a configuration, and whether that is it.
+#[test]
+fn the_module_is_the_stated_one() {
+    let digest = "ab".repeat(32);
+    let image = "oci://registry.example/egress-warden";
+    let local = |file: &str| json!({"local": {"filename": file}});
+    let remote = |uri: &str, sha256: &str| json!({"remote": {"http_uri": {"uri": uri, "cluster": "_", "timeout": "30s"}, "sha256": sha256}});
+    let fetched = format!("/var/lib/istio/data/0123/{digest}.wasm");
+    let tagged = format!("{image}:1");
+    let pinned = format!("{image}@sha256:{digest}");
+    let code = |url: &str, stated: Option<&str>| Code {
+        url: url.to_owned(),
+        stated: stated.map(str::to_owned),
+        digest: Some(digest.clone()),
+    };
+    let both = json!({"local": {"filename": fetched}, "remote": {}});
+    for (url, stated, found, is) in [
+        ("file:///m.wasm", None, local("/m.wasm"), true),
+        ("file:///m.wasm", None, local("/n.wasm"), false),
+        ("file:///m.wasm", None, remote("file:///m.wasm", ""), false),
+        (&*tagged, Some(&*digest), remote(&tagged, &digest), true),
+        (&*tagged, Some(&*digest), remote(&tagged, ""), false),
+        (&*tagged, Some(&*digest), remote(&tagged, "00"), false),
+        (
+            &*tagged,
+            Some(&*digest),
+            remote("oci://evil.example/x:1", &digest),
+            false,
+        ),
+        (&*pinned, None, remote(&pinned, ""), true),
+        (&*pinned, None, remote(&pinned, &digest), true),
+        (&*pinned, None, remote(&pinned, "00"), false),
+        (&*tagged, Some(&*digest), local(&fetched), true),
+        (
+            &*tagged,
+            Some(&*digest),
+            local("/var/lib/istio/data/0123/00.wasm"),
+            false,
+        ),
+        (&*tagged, Some(&*digest), both, false),
+        (
+            &*tagged,
+            Some(&*digest),
+            json!({"local": {"inline_bytes": "AA=="}}),
+            false,
+        ),
+        (&*tagged, Some(&*digest), Value::Null, false),
+    ] {
+        assert_eq!(code(url, stated).is(&found), is, "{url} {found}");
+    }
 }

@@ -1,0 +1,65 @@
+//! Clusters: the rendered ones as rendered, and beside them only those that Istio has at every
+//! gateway.
+
+use serde_json::Value;
+
+use super::compare::{sentence, with_known, with_rendered};
+use super::dump::Dump;
+use super::istio::Istio;
+use super::name;
+use super::wanted::Wanted;
+use crate::problem::Problem;
+
+pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &mut Vec<Problem>) {
+    for rendered in wanted.clusters.keys() {
+        if !dump
+            .clusters
+            .iter()
+            .any(|(_, cluster)| name(cluster) == rendered)
+        {
+            problems.push(Problem::new(
+                format!("cluster {rendered}"),
+                "it is not there",
+            ));
+        }
+    }
+    for (place, cluster) in &dump.clusters {
+        problems
+            .extend(wrong(cluster, wanted, istio).map(|message| Problem::new(&**place, message)));
+    }
+    let known = istio.list("static_clusters");
+    for (place, cluster) in &dump.static_clusters {
+        if let Some(message) = unknown(cluster, known) {
+            problems.push(Problem::new(&**place, message));
+        }
+    }
+}
+
+fn wrong(cluster: &Value, wanted: &Wanted, istio: &Istio) -> Option<String> {
+    if let Some(rendered) = wanted.clusters.get(name(cluster)) {
+        let differences = with_rendered(cluster, rendered);
+        return (!differences.is_empty())
+            .then(|| format!("not as rendered: {}", sentence(&differences)));
+    }
+    // Of the registry: no route leads to one.
+    if name(cluster).starts_with("outbound|") {
+        return None;
+    }
+    unknown(cluster, std::slice::from_ref(istio.get("black_hole")))
+}
+
+fn unknown(cluster: &Value, known: &[Value]) -> Option<String> {
+    let differences = known.iter().map(|known| with_known(cluster, known));
+    let closest = differences.min_by_key(Vec::len)?;
+    if closest.is_empty() {
+        return None;
+    }
+    let of_that_name = known
+        .iter()
+        .any(|known| known.get("name") == cluster.get("name"));
+    Some(if of_that_name {
+        format!("not as Istio has it: {}", sentence(&closest))
+    } else {
+        "it was not rendered, nor is it Istio's own".to_owned()
+    })
+}

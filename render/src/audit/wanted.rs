@@ -1,0 +1,166 @@
+//! What a live configuration has to be: the patches of the rendered objects, by what they make.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::dump::snake_case;
+use super::{items, name};
+use crate::Enforced;
+use crate::gateway;
+use crate::install::Install;
+use crate::object::Object;
+use crate::problem::Problem;
+
+/// Everything that patches make of a gateway, in snake case.
+pub(super) struct Wanted {
+    /// The port for HTTP requests, and the one for tunnels.
+    pub(super) ports: [u64; 2],
+    pub(super) namespace: String,
+    pub(super) listeners: BTreeMap<String, Value>,
+    pub(super) clusters: BTreeMap<String, Value>,
+    /// By port, the first match first.
+    pub(super) routes: BTreeMap<u64, Vec<Value>>,
+    /// Configurations that filters discover by name.
+    pub(super) extensions: BTreeMap<String, Value>,
+    /// HTTP filters ahead of everybody's, each with its port if it is for one port only.
+    pub(super) first: Vec<(Option<u64>, Value)>,
+    /// HTTP filters right before the router.
+    pub(super) last: Vec<Value>,
+    /// The module's code, or where it comes from.
+    pub(super) code: Code,
+}
+
+/// Where the module's code comes from.
+pub(super) struct Code {
+    pub(super) url: String,
+    /// SHA-256 as the install settings state it.
+    pub(super) stated: Option<String>,
+    /// The same, or the one within the URL.
+    pub(super) digest: Option<String>,
+}
+
+impl Code {
+    /// Whether this is the module: its file, what Istio's agent is to fetch, or what the agent has
+    /// fetched and kept under its digest.
+    pub(super) fn is(&self, found: &Value) -> bool {
+        let only = |value: &Value, fields: &[&str]| {
+            let mut keys = value.as_object().into_iter().flatten().map(|(key, _)| key);
+            keys.all(|key| fields.contains(&&**key))
+        };
+        let text = |pointer: &str| found.pointer(pointer).and_then(Value::as_str);
+        let file = text("/local/filename").filter(|_| {
+            only(found, &["local"])
+                && found
+                    .get("local")
+                    .is_some_and(|local| only(local, &["filename"]))
+        });
+        if let Some(path) = self.url.strip_prefix("file://") {
+            return file == Some(path);
+        }
+        if let (Some(file), Some(digest)) = (file, &self.digest) {
+            return file.rsplit('/').next() == Some(&*format!("{digest}.wasm"));
+        }
+        let remote = found.get("remote");
+        remote.is_some_and(|remote| {
+            only(found, &["remote"])
+                && only(remote, &["http_uri", "sha256"])
+                && text("/remote/http_uri/uri").is_some_and(|uri| self.is_url(uri))
+                && self.is_digest(text("/remote/sha256").unwrap_or_default())
+        })
+    }
+
+    /// Without a digest of its own a URL has it.
+    fn is_digest(&self, sha256: &str) -> bool {
+        Some(sha256) == self.digest.as_deref() || (sha256.is_empty() && self.stated.is_none())
+    }
+
+    /// istiod leaves the URL of an image as it is, or writes the scheme that stands for none.
+    fn is_url(&self, uri: &str) -> bool {
+        uri == self.url || uri.strip_prefix("oci://") == Some(&self.url)
+    }
+}
+
+impl Wanted {
+    pub(super) fn of(install: &Install, enforced: &Enforced) -> Result<Self, Problem> {
+        let gateway = &install.spec.gateway;
+        let image = &install.spec.module;
+        let in_url = || {
+            image
+                .url
+                .rsplit_once("@sha256:")
+                .map(|(_, digest)| digest.to_owned())
+        };
+        let mut wanted = Self {
+            ports: [gateway.ports.http.into(), gateway.ports.tunnel.into()],
+            namespace: gateway.namespace.clone(),
+            listeners: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            extensions: BTreeMap::new(),
+            first: Vec::new(),
+            last: Vec::new(),
+            code: Code {
+                url: image.url.clone(),
+                stated: image.sha256.clone(),
+                digest: image.sha256.clone().or_else(in_url),
+            },
+        };
+        let objects = gateway::objects(install, &enforced.traffic, &enforced.module);
+        let mut filters: Vec<_> = objects
+            .iter()
+            .filter(|object| object.kind() == "EnvoyFilter")
+            .map(Object::manifest)
+            .collect();
+        // Istio applies them in this order.
+        filters.sort_by_key(|filter| filter.pointer("/spec/priority").and_then(Value::as_i64));
+        for patch in filters
+            .into_iter()
+            .filter_map(|filter| filter.get("spec"))
+            .flat_map(|spec| items(spec, "configPatches"))
+        {
+            wanted.take(patch)?;
+        }
+        Ok(wanted)
+    }
+
+    fn take(&mut self, patch: &Value) -> Result<(), Problem> {
+        let text = |pointer: &str| patch.pointer(pointer).and_then(Value::as_str);
+        let port = |pointer: &str| patch.pointer(pointer).and_then(Value::as_u64);
+        let value = patch
+            .pointer("/patch/value")
+            .map(snake_case)
+            .unwrap_or_default();
+        let named = name(&value).to_owned();
+        let before = text("/match/listener/filterChain/filter/subFilter/name");
+        match (text("/applyTo"), text("/patch/operation"), before) {
+            (Some("LISTENER"), Some("ADD"), _) => {
+                self.listeners.insert(named, value);
+            }
+            (Some("CLUSTER"), Some("ADD"), _) => {
+                self.clusters.insert(named, value);
+            }
+            (Some("EXTENSION_CONFIG"), Some("ADD"), _) => {
+                self.extensions.insert(named, value);
+            }
+            (Some("HTTP_ROUTE"), Some("INSERT_FIRST"), _) => {
+                let port = port("/match/routeConfiguration/portNumber").unwrap_or_default();
+                self.routes.entry(port).or_default().insert(0, value);
+            }
+            (Some("HTTP_FILTER"), Some("INSERT_FIRST"), None) => {
+                self.first
+                    .insert(0, (port("/match/listener/portNumber"), value));
+            }
+            (Some("HTTP_FILTER"), Some("INSERT_BEFORE"), Some("envoy.filters.http.router")) => {
+                self.last.push(value);
+            }
+            // The manager is compared as a whole, and of plain TCP nothing may be there at all.
+            (Some("NETWORK_FILTER"), Some("MERGE" | "REPLACE"), None) => {}
+            _ => {
+                let message = "a rendered patch of a kind that cannot be looked for";
+                return Err(Problem::new("EnvoyFilter", message));
+            }
+        }
+        Ok(())
+    }
+}
