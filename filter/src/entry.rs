@@ -114,7 +114,15 @@ impl HttpContext for First {
         action(self.0.on_more())
     }
 
+    fn on_http_response_headers(&mut self, _count: usize, _end: bool) -> Action {
+        action(self.0.on_more())
+    }
+
     fn on_http_response_body(&mut self, _size: usize, _end: bool) -> Action {
+        action(self.0.on_more())
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
         action(self.0.on_more())
     }
 }

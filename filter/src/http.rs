@@ -29,7 +29,7 @@ use crate::state::{self, Mark};
 #[derive(Debug)]
 pub struct Http<H: Host> {
     plugin: Rc<Plugin<H>>,
-    began: Option<Began>,
+    began: Began,
     protocol: Cell<Protocol>,
     ended: Cell<bool>,
 }

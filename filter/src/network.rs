@@ -45,7 +45,7 @@ const INSPECTOR: &[&str] = &[
 pub struct Network<H: Host> {
     plugin: Rc<Plugin<H>>,
     id: u32,
-    began: Option<Began>,
+    began: Began,
     origin: Origin,
     hello: Reader,
     server_bytes: usize,

@@ -17,7 +17,7 @@ use crate::connections::{Connections, Peer};
 use crate::gathered::Gathered;
 use crate::host::{Host, Level, MetricKind};
 use crate::ready::Ready;
-use crate::recheck::{Began, Recheck};
+use crate::recheck::{Began, Recheck, refused_at};
 use crate::record::{Record, Setting, json};
 use crate::state;
 
@@ -36,11 +36,10 @@ pub struct Plugin<H: Host> {
     pub config: Config,
     /// Log and counters.
     pub record: Record,
-    recheck: Option<Recheck>,
+    recheck: Recheck,
     connections: RefCell<Connections>,
     now: Cell<Option<i64>>,
     ticks: Cell<u64>,
-    ticking: bool,
     waiting: RefCell<BTreeMap<u32, Held>>,
 }
 
@@ -58,22 +57,18 @@ impl<H: Host> Plugin<H> {
     /// # Errors
     /// If the host lacks what it needs.
     pub fn configure(host: H, config: Config, place: &str) -> Result<Self, Vec<Defect>> {
-        let ticking = host.set_tick_period(TICK_MILLISECONDS).is_ok();
-        let recheck = match config.context {
-            // A stream ends where it begins, at its downstream filter.
-            Context::Upstream => None,
-            Context::Http | Context::Network if !ticking => {
-                return lacking("the host gives no ticks, so no connection would end in time");
-            }
-            Context::Http | Context::Network => {
-                let hash = short(&config.policy_hash);
-                match Recheck::new(&host, place, hash, config.recheck_on_update) {
-                    Ok(recheck) => Some(recheck),
-                    Err(_) => {
-                        return lacking("the host gives no gauge, so no update would be heard");
-                    }
-                }
-            }
+        let hash = short(&config.policy_hash);
+        let ticking = host.set_tick_period(TICK_MILLISECONDS);
+        let recheck =
+            ticking.and_then(|()| Recheck::new(&host, place, hash, config.recheck_on_update));
+        let Ok(recheck) = recheck else {
+            return Err(vec![Defect {
+                kind: DefectKind::Conflict,
+                path: FieldPath::default(),
+                message: "the host gives no ticks or no gauges, so no stream would end in time"
+                    .to_owned(),
+                hint: None,
+            }]);
         };
         let plugin = Self {
             host,
@@ -83,7 +78,6 @@ impl<H: Host> Plugin<H> {
             connections: RefCell::default(),
             now: Cell::new(None),
             ticks: Cell::new(0),
-            ticking,
             waiting: RefCell::default(),
         };
         // Not a tick: what its predecessor said would end its own streams.
@@ -95,23 +89,16 @@ impl<H: Host> Plugin<H> {
     /// has waited too long, and listens for a newer policy.
     pub fn tick(&self) {
         self.record.flush(&self.host);
-        if let Some(recheck) = &self.recheck {
-            recheck.tick(&self.host);
-        }
+        self.recheck.tick(&self.host);
         self.now.set(self.read_clock());
         self.ticks.set(self.ticks.get().saturating_add(1));
         self.end_overdue();
     }
 
     /// Seconds since the Unix epoch, as of the last tick. Envoy's ticks and callbacks run on one
-    /// event loop, so a tick cannot fall behind the callbacks; without ticks the clock is read
-    /// each time.
+    /// event loop, so a tick cannot fall behind the callbacks.
     pub fn now(&self) -> Fact<i64> {
-        let now = if self.ticking {
-            self.now.get().or_else(|| self.read_clock())
-        } else {
-            self.read_clock()
-        };
+        let now = self.now.get().or_else(|| self.read_clock());
         now.map_or(Fact::Missing, Fact::Known)
     }
 
@@ -230,20 +217,23 @@ impl<H: Host> Plugin<H> {
         }
     }
 
+    /// Tells what is in force from now on.
+    fn say(&self) {
+        self.recheck.say(&self.host);
+        let rules = u64::try_from(self.config.policies.rule_count()).unwrap_or(u64::MAX);
+        gauge(&self.host, "warden_rules", rules);
+        gauge(&self.host, "warden_memory_bytes", self.host.memory());
+    }
+
     /// A stream begins.
-    pub fn begin(&self) -> Option<Began> {
-        self.recheck
-            .as_ref()
-            .map(|recheck| recheck.begin(&self.host))
+    pub fn begin(&self) -> Began {
+        self.recheck.begin(&self.host)
     }
 
     /// Whether a stream has to end because the policy that it began under has been replaced. Then it
     /// is noted.
-    pub fn ends(&self, began: Option<Began>, who: impl FnOnce() -> Gathered) -> bool {
-        let ends = match (&self.recheck, began) {
-            (Some(recheck), Some(began)) => recheck.ends(began),
-            (None, _) | (_, None) => false,
-        };
+    pub fn ends(&self, began: Began, who: impl FnOnce() -> Gathered) -> bool {
+        let ends = self.recheck.ends(began);
         if ends {
             let verdict = Verdict::refusal(Code::PolicyReplaced);
             state::mark_denied(&self.host, &verdict.enforced);
@@ -307,8 +297,6 @@ impl<H: Host> Plugin<H> {
             context: context_word(self.config.context),
             policy_hash: &self.config.policy_hash,
             log_accepts: self.config.log_accepts,
-            // Without ticks nothing would be counted later.
-            at_once: !self.ticking,
         };
         self.record.verdict(&self.host, setting, gathered, verdict);
     }
@@ -375,13 +363,13 @@ pub fn accept_configuration<H: Host + Clone>(
     embedded: &Embedded<'_>,
 ) -> Option<Role<H>> {
     let place = place(host);
-    let rejected = format!("warden_config_rejected.{place}");
+    let refused = refused_at(&place);
     let Ok(bytes) = host.configuration(size) else {
         host.log(
             Level::Error,
             r#"{"event":"configuration refused","defect":"it cannot be read"}"#,
         );
-        gauge(host, &rejected, 1);
+        gauge(host, &refused, 1);
         return None;
     };
     let text = String::from_utf8_lossy(&bytes);
@@ -391,13 +379,16 @@ pub fn accept_configuration<H: Host + Clone>(
         Ok(role) => {
             let (context, policy_hash) = match &role {
                 Role::Policies(plugin) => {
-                    in_force(plugin, &place);
+                    plugin.say();
                     (
                         context_word(plugin.config.context),
                         plugin.config.policy_hash.as_str(),
                     )
                 }
-                Role::Gate(gate) => ("ready", gate.policy_hash()),
+                Role::Gate(gate) => {
+                    gauge(host, &refused, 0);
+                    ("ready", gate.policy_hash())
+                }
             };
             let line = Configured {
                 event: "configured",
@@ -406,7 +397,6 @@ pub fn accept_configuration<H: Host + Clone>(
             };
             // A warning, so that Istio's proxies log it.
             host.log(Level::Warn, &json(&line));
-            gauge(host, &rejected, 0);
             Some(role)
         }
         Err(defects) => {
@@ -418,28 +408,10 @@ pub fn accept_configuration<H: Host + Clone>(
                 };
                 host.log(Level::Error, &json(&line));
             }
-            gauge(host, &rejected, 1);
+            gauge(host, &refused, 1);
             None
         }
     }
-}
-
-/// Tells what is in force from now on.
-fn in_force<H: Host>(plugin: &Plugin<H>, place: &str) {
-    let Plugin { host, config, .. } = plugin;
-    gauge(host, &in_force_at(place), short(&config.policy_hash));
-    let rules = u64::try_from(config.policies.rule_count()).unwrap_or(u64::MAX);
-    gauge(host, "warden_rules", rules);
-    gauge(host, "warden_memory_bytes", host.memory());
-    if let Some(recheck) = &plugin.recheck {
-        // Unsaid, streams of older policies end at their longest duration.
-        let _ = recheck.say(host);
-    }
-}
-
-/// The gauge that holds which policy a place has.
-pub(crate) fn in_force_at(place: &str) -> String {
-    format!("warden_policy_hash.{place}")
 }
 
 /// The name of this place: what Istio calls `pluginName` and Envoy the root id, since Istio makes up
@@ -451,15 +423,6 @@ fn place(host: &impl Host) -> String {
     };
     let name = named("plugin_root_id").or_else(|| named("plugin_name"));
     name.map_or_else(|| "unnamed".to_owned(), |name| metric_word(&name))
-}
-
-fn lacking<T>(what: &str) -> Result<T, Vec<Defect>> {
-    Err(vec![Defect {
-        kind: DefectKind::Conflict,
-        path: FieldPath::default(),
-        message: what.to_owned(),
-        hint: None,
-    }])
 }
 
 fn gauge(host: &impl Host, name: &str, value: u64) {

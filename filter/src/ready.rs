@@ -8,7 +8,8 @@ use std::fmt::Write;
 use egress_policy::config::Gate;
 
 use crate::host::{Flow, Host, Metric, MetricKind, Response};
-use crate::plugin::{in_force_at, short};
+use crate::plugin::short;
+use crate::recheck::in_force_at;
 
 /// The gate. It reads what every place says of itself; Envoy has one set of gauges for the whole
 /// process, so it does not matter in which machine a place runs.
@@ -70,15 +71,15 @@ impl<H: Host> Ready<H> {
                 host.metric(gauge) == Ok(1)
             }
         });
-        // If it cannot be sent, the route behind answers 503.
-        let _ = host.respond(&Response {
+        let answered = host.respond(&Response {
             status: if current || opened { 200 } else { 503 },
             details: "warden_ready".to_owned(),
             headers: Vec::new(),
             body,
             grpc_status: -1,
         });
-        Flow::Stop
+        // The route behind answers 503.
+        answered.map_or(Flow::Continue, |()| Flow::Stop)
     }
 }
 

@@ -1,33 +1,39 @@
-//! The end of streams that began under an older policy.
+//! What a place says of its policy, and the end of streams that began under an older one.
 //!
 //! Envoy gives an update to new streams only (its `config_discovery.proto`), and a stream that runs
 //! cannot read it. So a configuration with `recheckOnUpdate` says its policy's hash where every
 //! instance looks once a second, and a stream that began under another one ends at its next byte.
 //!
-//! The place is a gauge: Envoy has one set of them for the whole process, while shared data is
+//! What is said are gauges: Envoy has one set of them for the whole process, while shared data is
 //! divided by the machine's name.
 
 use std::cell::Cell;
 
 use crate::host::{Host, HostError, Metric, MetricKind};
 
-/// Ticks between hearing of another policy and the end of what began before it, and once more: by
-/// then every worker has the update, and what is short has ended by itself.
-const ROUNDS: u8 = 2;
+/// Ticks that another policy asks before what began under this one ends; and once more, for what
+/// began while workers learned of it. Requests that are over by then have ended by themselves.
+const PATIENCE: u8 = 2;
 
 /// What a stream has to show in order to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Began(u32);
 
-/// Whether streams of this configuration may go on.
+/// What this configuration says when it is in force, and whether its streams may go on.
 #[derive(Debug)]
 pub struct Recheck {
-    gauge: Metric,
+    /// Which policy is in force.
+    in_force: Metric,
+    /// Whose predecessors' streams are to end: a hash, or 0 for nobody's.
+    asks: Metric,
+    /// Whether the last configuration was refused.
+    refused: Metric,
     hash: u64,
-    /// What the configuration says when it comes in force: its hash, or 0, which asks nothing.
     says: u64,
-    /// Ticks since another policy was heard of; 0 is none.
-    ticks: Cell<u8>,
+    /// Ticks in a row that another policy asks.
+    asked: Cell<u8>,
+    /// Ticks in a row that something else is in force.
+    replaced: Cell<u8>,
     era: Cell<u32>,
 }
 
@@ -35,51 +41,52 @@ impl Recheck {
     /// Looks for what other configurations of this place say. Nothing is said yet.
     ///
     /// # Errors
-    /// If the gauge cannot be had: then this configuration could not be ended by the next.
+    /// If a gauge cannot be had: then this configuration could not be ended by the next.
     pub fn new(host: &impl Host, place: &str, hash: u64, asks: bool) -> Result<Self, HostError> {
-        let name = format!("warden_recheck.{place}");
+        let gauge = |name: &str| host.define_metric(MetricKind::Gauge, name);
         Ok(Self {
-            gauge: host.define_metric(MetricKind::Gauge, &name)?,
+            in_force: gauge(&in_force_at(place))?,
+            asks: gauge(&format!("warden_recheck.{place}"))?,
+            refused: gauge(&refused_at(place))?,
             hash,
             says: if asks { hash } else { 0 },
-            ticks: Cell::new(0),
+            asked: Cell::new(0),
+            replaced: Cell::new(0),
             era: Cell::new(0),
         })
     }
 
     /// Says that this configuration is in force.
-    ///
-    /// # Errors
-    /// If it cannot be said.
-    pub fn say(&self, host: &impl Host) -> Result<(), HostError> {
-        host.record(self.gauge, self.says)
+    pub fn say(&self, host: &impl Host) {
+        // What is in force does not depend on it. Unheard, older streams end at their longest
+        // duration.
+        let _ = host.record(self.in_force, self.hash);
+        let _ = host.record(self.asks, self.says);
+        let _ = host.record(self.refused, 0);
     }
 
     /// Listens, once a second. What cannot be heard counts as a call to end.
     pub fn tick(&self, host: &impl Host) {
-        let ticks = self.ticks.get();
-        let calm = || {
-            host.metric(self.gauge)
-                .is_ok_and(|said| said == 0 || said == self.hash)
-        };
-        if ticks > ROUNDS || (ticks == 0 && calm()) {
-            return;
-        }
-        self.ticks.set(ticks + 1);
-        if ticks > 0 {
+        let asks = host.metric(self.asks);
+        let calm = asks.is_ok_and(|hash| hash == 0 || hash == self.hash);
+        let asked = self.asked.get().saturating_add(1);
+        self.asked.set(if calm { 0 } else { asked });
+        if !calm && (asks.is_err() || asked <= PATIENCE + 1) && asked >= PATIENCE {
             self.era.set(self.era.get().wrapping_add(1));
         }
+        let own = asks == Ok(self.says) && host.metric(self.in_force) == Ok(self.hash);
+        let replaced = self.replaced.get().saturating_add(1);
+        self.replaced.set(if own { 0 } else { replaced });
     }
 
     /// A stream begins. Envoy begins them under the newest configuration alone, so one that begins
-    /// after an end shows that this configuration is in force again. Envoy reuses it, where
-    /// something still runs under it, without configuring it anew (proxy-wasm-cpp-host,
-    /// `getOrCreateThreadLocalPlugin`).
+    /// when all workers have had time to learn of another shows that this configuration is in force
+    /// again, and it says so. Envoy does not configure it anew where something still runs under it
+    /// (proxy-wasm-cpp-host, `getOrCreateThreadLocalPlugin`).
     pub fn begin(&self, host: &impl Host) -> Began {
-        if self.ticks.get() > ROUNDS {
-            self.ticks.set(0);
-            // If it stays unsaid, streams go on ending.
-            let _ = self.say(host);
+        if self.replaced.get() > PATIENCE + 1 {
+            self.replaced.set(0);
+            self.say(host);
         }
         Began(self.era.get())
     }
@@ -88,6 +95,18 @@ impl Recheck {
     pub const fn ends(&self, began: Began) -> bool {
         began.0 != self.era.get()
     }
+}
+
+/// The gauge that holds which policy a place has.
+#[must_use]
+pub fn in_force_at(place: &str) -> String {
+    format!("warden_policy_hash.{place}")
+}
+
+/// The gauge that holds whether the last configuration of a place was refused.
+#[must_use]
+pub fn refused_at(place: &str) -> String {
+    format!("warden_config_rejected.{place}")
 }
 
 #[cfg(test)]

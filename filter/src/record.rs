@@ -42,8 +42,6 @@ pub struct Setting<'a> {
     pub policy_hash: &'a str,
     /// One accept in this many is logged; 0 is none.
     pub log_accepts: u32,
-    /// Whether every verdict is counted at once.
-    pub at_once: bool,
 }
 
 impl Record {
@@ -55,7 +53,7 @@ impl Record {
         gathered: &Gathered,
         verdict: &Verdict<'_>,
     ) {
-        let at_once = setting.at_once || verdict.enforced.action == Action::Deny;
+        let at_once = verdict.enforced.action == Action::Deny;
         self.count(host, "warden_verdicts", &verdict.enforced, at_once);
         if let Some(would_be) = &verdict.would_be {
             self.count(host, "warden_shadow_verdicts", would_be, true);

@@ -31,7 +31,9 @@ pub struct Upstream<H: Host> {
 
 impl<H: Host> Upstream<H> {
     /// A request under this configuration.
-    pub const fn new(plugin: Rc<Plugin<H>>) -> Self {
+    pub fn new(plugin: Rc<Plugin<H>>) -> Self {
+        // It ends with the request downstream.
+        let _ = plugin.begin();
         Self { plugin }
     }
 

@@ -121,6 +121,9 @@ fn deployment(
                     "proxy.istio.io/config": json!({
                         "concurrency": settings.workers,
                         "terminationDrainDuration": drain,
+                        // The agent forgets a module a day after it was last asked for, and a
+                        // registry that is away then closes the gateway at the next push.
+                        "proxyMetadata": {"WASM_MODULE_EXPIRY": "8760h"},
                     }).to_string(),
                 },
             },

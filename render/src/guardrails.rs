@@ -67,11 +67,11 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
             "apiGroups": ["networking.istio.io"],
             "apiVersions": ["*"],
             "operations": ["CREATE", "UPDATE"],
-            "resources": ["serviceentries", "virtualservices"],
+            "resources": ["serviceentries", "serviceentries/status", "virtualservices"],
         }]),
-        SPEC_CHANGED,
+        &format!("({SPEC_CHANGED}) || ({})", names::STATUS_CHANGED),
         &names::variables(install),
-        &names::checks(),
+        &names::checks(install),
     );
     let guarded = json!({"namespaceSelector": {"matchExpressions": [{
         "key": "kubernetes.io/metadata.name",

@@ -94,6 +94,9 @@ pub struct Gateway {
     /// each in a folder of its own name.
     #[serde(default = "secrets")]
     pub secrets: String,
+    /// The family of its pods' first address, which the kubelet probes. If not said it is that of
+    /// `dns.family`, IPv4 where that is both.
+    pub pod_family: Option<Family>,
     /// Render its Deployment, Service and scaling too.
     pub deployment: Option<Deployment>,
     /// Seconds after which a stream ends, whatever it carries. A running stream keeps the policy

@@ -156,14 +156,61 @@ fn a_configuration_that_comes_back_unread_is_in_force_again() {
     let old = begun(&fake, &first);
     let second = comes(&fake, &named("two", true));
     let between = begun(&fake, &second);
-    tick(&first, 3);
+    tick(&first, 4);
     assert_eq!(old.on_more(), Flow::Stop);
     // Envoy goes back to the first without configuring it, because a stream kept it alive.
     let back = begun(&fake, &first);
+    assert_eq!(in_force(&fake), short(&first));
     tick(&first, 5);
     tick(&second, 2);
     assert_eq!(back.on_more(), Flow::Continue);
     assert_eq!(between.on_more(), Flow::Stop);
+}
+
+/// Which policy the gauge says is in force.
+fn in_force(fake: &Fake) -> Option<i64> {
+    fake.metric("warden_policy_hash.unnamed")
+}
+
+fn short(plugin: &Plugin<Fake>) -> Option<i64> {
+    i64::try_from(crate::plugin::short(&plugin.config.policy_hash)).ok()
+}
+
+/// The same where the one in between asks nothing, as when a revocation is taken back and comes
+/// again.
+#[test]
+fn a_revocation_that_comes_a_second_time_unread_asks_again() {
+    let fake = tunnel();
+    let revokes = comes(&fake, &named("revokes", true));
+    let kept = begun(&fake, &revokes);
+    let between = comes(&fake, &named("between", false));
+    let stream = begun(&fake, &between);
+    tick(&revokes, 4);
+    tick(&between, 4);
+    assert_eq!(
+        kept.on_more(),
+        Flow::Continue,
+        "the one between does not ask"
+    );
+    assert_eq!(in_force(&fake), short(&between));
+    let again = begun(&fake, &revokes);
+    assert_eq!(in_force(&fake), short(&revokes));
+    tick(&between, 2);
+    tick(&revokes, 5);
+    assert_eq!(stream.on_more(), Flow::Stop);
+    assert_eq!(again.on_more(), Flow::Continue);
+}
+
+#[test]
+fn an_update_that_is_taken_back_at_once_ends_nothing_of_what_is_in_force() {
+    let fake = tunnel();
+    let first = comes(&fake, &named("one", false));
+    let stream = begun(&fake, &first);
+    comes(&fake, &named("two", true));
+    tick(&first, 1);
+    comes(&fake, &named("one", false));
+    tick(&first, 5);
+    assert_eq!(stream.on_more(), Flow::Continue);
 }
 
 #[test]

@@ -8,7 +8,6 @@ fn setting(log_accepts: u32) -> Setting<'static> {
         context: "http",
         policy_hash: "abc",
         log_accepts,
-        at_once: false,
     }
 }
 
@@ -99,25 +98,16 @@ fn counters_are_bounded() {
 fn what_opens_is_counted_at_its_first_time_and_then_at_the_next_tick() {
     let (fake, record) = (Fake::default(), Record::default());
     let count = || fake.metric("warden_verdicts.accept.rule.seed/apps/r");
-    let once = |at_once| {
-        let setting = Setting {
-            at_once,
-            ..setting(0)
-        };
-        record.verdict(&fake, setting, &nothing(), &accept("r"));
-    };
-    once(false);
+    let once = || record.verdict(&fake, setting(0), &nothing(), &accept("r"));
+    once();
     assert_eq!(count(), Some(1));
     for _ in 0..5 {
-        once(false);
+        once();
     }
     assert_eq!(count(), Some(1));
     record.flush(&fake);
     record.flush(&fake);
     assert_eq!(count(), Some(6));
-    // Where no tick would come.
-    once(true);
-    assert_eq!(count(), Some(7));
 }
 
 #[test]

@@ -15,12 +15,14 @@ use integration::{envoy, sandbox, workspace};
 use serde_json::Value;
 
 use crate::audit::are_found;
+use crate::ready::{becomes_ready, probe};
 
 cases!(
     &[Program::Istiod, Program::PilotAgent, Program::Registry];
     the_agent_fetches_the_compat_variant,
     the_agent_fetches_the_oci_variant,
     another_digest_than_the_stated_one_closes_the_gateway,
+    an_update_whose_image_cannot_be_had_closes_a_running_gateway,
     policies_that_the_image_carries_decide,
 );
 
@@ -163,6 +165,36 @@ fn another_digest_than_the_stated_one_closes_the_gateway() -> Result<()> {
             "{name}: {found:?}"
         );
     }
+    Ok(())
+}
+
+/// Of such an update the agent makes a filter that denies everything, and Envoy takes it: the last
+/// good module does not stay, and no pod is ready.
+fn an_update_whose_image_cannot_be_had_closes_a_running_gateway() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    sandbox::assign([])?;
+    let _registry = Registry::start(folder.path(), PORT, None)?;
+    let mut install = installed(&package(folder.path(), &[])?)?;
+    let before = rendered(&install)?;
+    let mut bench = start(&before, true)?;
+    becomes_ready(&install, &before)?;
+    ensure!(
+        allowed(&bench)? == [true; 3],
+        "what is allowed does not work"
+    );
+    install.spec.module.sha256 = Some("0".repeat(64));
+    let mut plan = Plan::of(&rendered(&install)?);
+    plan.agent = true;
+    bench.update(&plan)?;
+    envoy::eventually("the gateway to close", || {
+        allowed(&bench).is_ok_and(|works| works == [false; 3])
+    })?;
+    envoy::eventually("the gate to close", || {
+        probe(&install).is_none_or(|(status, _)| status != 200)
+    })?;
+    let seen = bench.outside.seen().len();
+    ensure!(allowed(&bench)? == [false; 3], "it opened again");
+    ensure!(bench.outside.seen().len() == seen, "something got out");
     Ok(())
 }
 

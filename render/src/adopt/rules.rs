@@ -8,14 +8,21 @@ use crate::NAME;
 use crate::install::Install;
 
 /// Whether a name belongs to the mesh: a short name, one of a Service, or one in its own domains.
+/// With more labels before its namespace a Service's is an outside name with an ending, and Istio
+/// takes it for the outside name too (`guardrails/names.rs`).
 fn in_mesh(install: &Install, host: &str) -> bool {
     let cluster = &install.spec.cluster;
+    let service = |rest: &str| {
+        let labels: Vec<_> = rest.split('.').collect();
+        matches!(labels.as_slice(), [name, namespace, "svc", ""]
+            if *name != "*" && !namespace.is_empty())
+    };
     let below = |domain: &str| {
         let rest = host.strip_suffix(domain);
         rest.filter(|rest| rest.is_empty() || rest.ends_with('.'))
     };
     !host.contains('.')
-        || below(&cluster.domain).is_some_and(|rest| rest.ends_with(".svc."))
+        || below(&cluster.domain).is_some_and(service)
         || cluster
             .mesh_domains
             .iter()

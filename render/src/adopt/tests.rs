@@ -182,6 +182,20 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
         (
             "ServiceEntry",
             "shared",
+            format!(
+                "{{hosts: [api.weather.gov.svc.cluster.local], location: MESH_INTERNAL, {http}}}"
+            ),
+            vec![Code::OutsideHost],
+        ),
+        (
+            "ServiceEntry",
+            "shared",
+            format!("{{hosts: [db.shared.svc.cluster.local], location: MESH_INTERNAL, {http}}}"),
+            vec![],
+        ),
+        (
+            "ServiceEntry",
+            "shared",
             format!("{{hosts: [vm.mesh.internal], location: MESH_INTERNAL, {ssh}}}"),
             vec![Code::WholePort],
         ),

@@ -57,10 +57,16 @@ pub(super) fn inner_listener(install: &Install) -> Value {
 /// Answers Kubernetes' readiness probe, and leads nowhere: what the module does not answer, the
 /// route does.
 pub(super) fn probe_listener(install: &Install) -> Value {
-    // Kubernetes probes the pod's first address.
-    let address = match install.spec.dns.family {
-        Family::All | Family::V4 => "0.0.0.0",
-        Family::V6 => "::",
+    // IPv6 is not asked for where nobody said that the pods have it: Envoy refuses what it cannot
+    // bind.
+    let family = install.spec.gateway.pod_family;
+    let family = family.unwrap_or(match install.spec.dns.family {
+        Family::All | Family::V4 => Family::V4,
+        Family::V6 => Family::V6,
+    });
+    let (address, both) = match family {
+        Family::V4 => ("0.0.0.0", false),
+        Family::All | Family::V6 => ("::", true),
     };
     let rbac = "envoy.extensions.filters.http.rbac.v3.RBAC";
     json!({
@@ -68,6 +74,7 @@ pub(super) fn probe_listener(install: &Install) -> Value {
         "address": {"socket_address": {
             "address": address,
             "port_value": install.spec.gateway.ports.ready,
+            "ipv4_compat": both,
         }},
         "filter_chains": [{"filters": [named(
             CONNECTION_MANAGER,
