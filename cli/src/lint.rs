@@ -29,6 +29,7 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
     let mut found = Findings::default();
     // What a port carries the policies say together.
     let opaque = traffic::opaque_names(&layers.policies);
+    let in_tls = traffic::inspected_in_tls(&layers.policies);
     for (p, (policy, unit)) in layers.policies.iter().zip(&layers.units).enumerate() {
         found.unit = Some(unit.clone());
         rules::lint(policy, surroundings, &mut found);
@@ -36,6 +37,10 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
             let written = |text: &str| NamePattern::parse(text).is_ok_and(|one| one == names.name);
             let rule = (names.tier, names.rule);
             found.add_entry(Lint::NamedTcp, rule, &written, names.message());
+        }
+        for rule in in_tls.iter().filter(|rule| rule.policy == p) {
+            let path = rule_path(rule.tier, rule.rule, "to");
+            found.add(Lint::InspectedInTls, &path, rule.message());
         }
         reach::lint(policy, &mut found);
         duplicate_destinations(unit, &mut found);
@@ -247,6 +252,7 @@ impl Lint {
             | Self::PrivateAllowed
             | Self::DefaultAccept
             | Self::NamedTcp
+            | Self::InspectedInTls
             | Self::ListDate => Severity::Warning,
         }
     }

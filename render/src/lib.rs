@@ -91,11 +91,12 @@ pub fn udp_exceptions(install: &Install, documents: &[Value]) -> Result<Vec<Valu
 pub fn warnings(documents: &[Value]) -> Vec<Problem> {
     let policies = read(documents, &mut Vec::new());
     let opaque = traffic::opaque_names(&policies).into_iter();
+    let opaque = opaque.map(|found| (found.message(), found.id, traffic::HINT));
+    let in_tls = traffic::inspected_in_tls(&policies).into_iter();
+    let in_tls = in_tls.map(|found| (found.message(), found.id, traffic::IN_TLS_HINT));
     opaque
-        .map(|found| {
-            let message = format!("{}; {}", found.message(), traffic::HINT);
-            Problem::new(found.id, message)
-        })
+        .chain(in_tls)
+        .map(|(message, id, hint)| Problem::new(id, format!("{message}; {hint}")))
         .collect()
 }
 

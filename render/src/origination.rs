@@ -141,7 +141,7 @@ fn check_overlaps(groups: &Groups, problems: &mut Vec<Problem>) {
 }
 
 /// Whether two patterns may share a name: their literal ends do not tell them apart.
-fn overlap(one: &str, other: &str) -> bool {
+pub(crate) fn overlap(one: &str, other: &str) -> bool {
     let wild = |label: &&str| !label.contains(['*', '+']);
     let end = |pattern: &'_ str| -> Vec<String> {
         let labels = pattern.rsplit('.').take_while(wild);

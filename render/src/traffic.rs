@@ -3,6 +3,7 @@
 //! A port's protocol comes from the policy, never from the bytes. 80 is HTTP and 443 is TLS; a
 //! rule says what any other port carries. Everything that is neither is tunnelled as opaque TCP.
 
+mod in_tls;
 mod opaque;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use egress_policy::model::{Policy, RuleAction, To};
 use crate::origination::{self, Origination};
 use crate::problem::Problem;
 
+pub use in_tls::{IN_TLS_HINT, InTls, inspected_in_tls};
 pub use opaque::{HINT, OpaqueNames, opaque_names};
 
 /// Most ports that one rule may single out for HTTP or TLS: each needs a route of its own.

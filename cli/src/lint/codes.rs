@@ -96,13 +96,15 @@ pub(crate) enum Lint {
     DefaultAccept,
     /// Names that only opaque TCP could carry, which sidecars send by address.
     NamedTcp,
+    /// An Inspect rule decides about requests that the gateway sends in TLS of its own.
+    InspectedInTls,
     /// A list of destinations that nobody renewed for long, or that is from the future.
     ListDate,
 }
 
 impl Lint {
     /// Every lint.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::UnreachableRule,
         Self::LabelsAlone,
         Self::WideName,
@@ -121,6 +123,7 @@ impl Lint {
         Self::PrivateAllowed,
         Self::DefaultAccept,
         Self::NamedTcp,
+        Self::InspectedInTls,
         Self::ListDate,
     ];
 
@@ -145,6 +148,7 @@ impl Lint {
             Self::PrivateAllowed => "private_allowed",
             Self::DefaultAccept => "default_accept",
             Self::NamedTcp => "named_tcp",
+            Self::InspectedInTls => "inspected_in_tls",
             Self::ListDate => "list_date",
         }
     }
@@ -184,6 +188,7 @@ impl Lint {
             Self::PrivateAllowed => "name the hosts that are inside, without a wildcard",
             Self::DefaultAccept => "let the first policy deny by default",
             Self::NamedTcp => egress_render::traffic::HINT,
+            Self::InspectedInTls => egress_render::traffic::IN_TLS_HINT,
             Self::ListDate => {
                 "take the list anew, review what changed, and write its day and digest"
             }
@@ -241,6 +246,9 @@ impl Lint {
             }
             Self::DefaultAccept => {
                 "What no rule of the first policy denies is accepted. Only a later policy, under a\nstricter first one, can safely do that."
+            }
+            Self::InspectedInTls => {
+                "Requests to a destination with `tls` leave by a cluster that speaks TLS and presents\nthe client certificate. A device would get them in the clear and send them on so, so\nthe gateway gives it none: where an Inspect rule decides about them, they are denied,\nalthough the rule says Inspect. Callers, names and ports are compared, other conditions\nare not."
             }
             Self::NamedTcp => {
                 "Opaque bytes show no name. A sidecar tunnels them to the gateway by the address that\nthe application dialled, so a rule that names the destination matches nothing that\ncomes from a workload behind a sidecar; Istio's DNS capture does not change that. What\ncan match is a client that speaks the mesh's TLS to the gateway's tunnel port and asks\nfor the name by CONNECT itself. A port that no rule declares as HTTP or TLS carries\nopaque TCP, but for 80 and 443. Nothing is opened by mistake: what does not match is\ndenied."

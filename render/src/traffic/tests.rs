@@ -100,3 +100,102 @@ fn origination_is_no_opaque_tcp() {
     let policy = serde_saphyr::from_str(policy).unwrap();
     assert_eq!(warnings(&[policy]), []);
 }
+
+/// `from` and `to` of an Inspect rule before and behind the one that accepts with `tls`, for app1-ns
+/// with the label `a: b`; whether requests that go out in TLS fall to it, in each place, and as a
+/// rule of a later policy.
+#[test]
+fn what_is_inspected_in_front_of_tls_is_warned_of() {
+    let (before, never) = ([true, false, true], [false; 3]);
+    let app1 = json!({"namespaces": ["app1-ns"]});
+    for (from, to, expected) in [
+        (
+            &app1,
+            json!({"domainNames": ["api.pay.example"], "ports": [443]}),
+            before,
+        ),
+        (&app1, json!({"domainNames": ["*.pay.example"]}), before),
+        (&app1, json!({"ports": ["1-1000"]}), before),
+        (
+            &app1,
+            json!({"domainNames": ["*.pay.example"], "ports": [80, 8443]}),
+            never,
+        ),
+        (
+            &app1,
+            json!({"domainNames": ["*.example.com"], "ports": [443]}),
+            never,
+        ),
+        (
+            &app1,
+            json!({"domainNames": ["*.pay.example"], "ports": [443], "protocols": ["TLS"]}),
+            never,
+        ),
+        (
+            &app1,
+            json!({"networks": ["192.0.2.0/24"], "ports": [443]}),
+            never,
+        ),
+        (
+            &json!({"namespaces": ["app2-ns"]}),
+            json!({"ports": [443]}),
+            never,
+        ),
+        (
+            &json!({"serviceAccounts": ["app2-ns/x"]}),
+            json!({"ports": [443]}),
+            never,
+        ),
+        (
+            &json!({"serviceAccounts": ["app1-ns/x"]}),
+            json!({"ports": [443]}),
+            before,
+        ),
+        (
+            &json!({"matchLabels": {"a": "c"}}),
+            json!({"ports": [443]}),
+            never,
+        ),
+        (
+            &json!({"matchLabels": {"c": "d"}}),
+            json!({"ports": [443]}),
+            before,
+        ),
+    ] {
+        let inspects = json!({
+            "name": "watch", "from": [from], "to": [to], "action": "Inspect", "inspection": "dlp",
+        });
+        let accepts = json!({
+            "name": "pay",
+            "from": [{"namespaces": ["app1-ns"], "matchLabels": {"a": "b"}}],
+            "to": [{"domainNames": ["api.pay.example"], "ports": [443], "tls": {"originate": true}}],
+            "action": "Accept",
+        });
+        let policy = |name: &str, rules: &[&serde_json::Value]| {
+            json!({
+                "apiVersion": "warden.egress/v1alpha1",
+                "kind": "EgressPolicy",
+                "metadata": {"name": name},
+                "spec": {
+                    "identity": {"trustDomains": ["cluster.local"]},
+                    "tiers": [{"name": "t", "rules": rules}],
+                },
+            })
+        };
+        let both = [
+            vec![policy("p", &[&inspects, &accepts])],
+            vec![policy("p", &[&accepts, &inspects])],
+            vec![policy("q", &[&accepts]), policy("p", &[&inspects])],
+        ];
+        let found = both.map(|policies| {
+            for policy in &policies {
+                crate::module::policy(policy).unwrap();
+            }
+            let warnings = warnings(&policies);
+            let mut warnings = warnings.iter().map(ToString::to_string);
+            warnings
+                .any(|text| text.starts_with("p/t/watch: it takes requests to `api.pay.example`"))
+        });
+        assert_eq!(found, expected, "{from} {to}");
+    }
+}

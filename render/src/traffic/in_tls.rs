@@ -1,0 +1,139 @@
+//! Requests that a rule sends by way of a device and the gateway in TLS of its own.
+//!
+//! Where a destination has `tls`, its requests leave by a cluster that speaks TLS. An Inspect rule
+//! that comes to decide about them can give them to no device, so they are denied, although rule
+//! and engine say Inspect.
+
+use egress_policy::facts::Protocol;
+use egress_policy::model::{From, Place, Policy, Rule, RuleAction, Source, To};
+use egress_policy::name::NamePattern;
+
+use crate::origination::overlap;
+
+/// What to write instead.
+pub const IN_TLS_HINT: &str = "write `protocols: [TLS]`, which leaves it the application's own TLS, or put \
+                               it behind the rule whose destination has `tls`";
+
+/// An Inspect rule that takes requests which the gateway sends in TLS of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InTls {
+    /// The policy's place in the order.
+    pub policy: usize,
+    /// The tier's in the policy.
+    pub tier: usize,
+    /// The rule's in the tier.
+    pub rule: usize,
+    /// `policy/tier/rule`.
+    pub id: String,
+    /// The first of the names that it takes, as the destination with `tls` has it.
+    pub name: NamePattern,
+    /// The rule with that destination.
+    pub other: String,
+}
+
+impl InTls {
+    /// What is wrong with it.
+    #[must_use]
+    pub fn message(&self) -> String {
+        format!(
+            "it takes requests to `{}`, which the gateway sends in TLS of its own for `{}`: no device \
+             gets these, they are denied",
+            self.name, self.other
+        )
+    }
+}
+
+/// A rule and where it stands: policy, tier, rule.
+type Placed<'p> = ([usize; 3], &'p Rule, String);
+
+/// Every such rule of these policies, which are all of one gateway. Conditions beside callers,
+/// names and ports are not compared.
+#[must_use]
+pub fn inspected_in_tls(policies: &[Policy]) -> Vec<InTls> {
+    let rules = placed(policies);
+    let originating: Vec<_> = rules
+        .iter()
+        .filter(|(_, rule, _)| !matches!(rule.action, RuleAction::Deny))
+        .flat_map(|placed| placed.1.to.iter().map(move |to| (placed, to)))
+        .filter(|(_, to)| to.tls.is_some())
+        .collect();
+    let inspecting = rules
+        .iter()
+        .filter(|(_, rule, _)| matches!(rule.action, RuleAction::Inspect(_)));
+    inspecting
+        .filter_map(|inspecting| {
+            let (at, rule, id) = inspecting;
+            let ((_, _, other), to) = originating.iter().find(|((there, opens, _), to)| {
+                // Within a policy the first rule decides, between policies the stricter one.
+                (at < there || at.first() != there.first())
+                    && meet(&rule.from, &opens.from)
+                    && (rule.to.is_empty() || rule.to.iter().any(|own| takes(own, to)))
+            })?;
+            let Place::Names(names) = &to.place else {
+                return None;
+            };
+            let [policy, tier, rule] = *at;
+            Some(InTls {
+                policy,
+                tier,
+                rule,
+                id: id.clone(),
+                name: names.first()?.clone(),
+                other: other.clone(),
+            })
+        })
+        .collect()
+}
+
+fn placed(policies: &[Policy]) -> Vec<Placed<'_>> {
+    let mut placed = Vec::new();
+    for (p, policy) in policies.iter().enumerate() {
+        for (t, tier) in policy.tiers.iter().enumerate() {
+            placed.extend(tier.rules.iter().enumerate().map(|(r, rule)| {
+                let id = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
+                ([p, t, r], rule, id)
+            }));
+        }
+    }
+    placed
+}
+
+/// Whether an element takes requests to a destination with `tls`.
+fn takes(own: &To, to: &To) -> bool {
+    let http = own.protocols.is_empty() || own.protocols.contains(&Protocol::Http);
+    let names = match (&own.place, &to.place) {
+        (Place::Anywhere, _) => true,
+        (Place::Names(own), Place::Names(names)) => own.iter().any(|one| {
+            let one = one.to_string();
+            names.iter().any(|name| overlap(&one, &name.to_string()))
+        }),
+        // Networks open only what has no name.
+        _ => false,
+    };
+    http && names && own.ports.intersect(&to.ports).is_some()
+}
+
+/// Whether one caller may match both.
+fn meet(one: &From, other: &From) -> bool {
+    let (From::Sources(one), From::Sources(other)) = (one, other) else {
+        return true;
+    };
+    one.iter()
+        .any(|one| other.iter().any(|other| together(one, other)))
+}
+
+fn together(one: &Source, other: &Source) -> bool {
+    let namespaces = |source: &Source| -> Vec<String> {
+        let accounts = source.service_accounts.iter();
+        let accounts = accounts.map(|account| account.namespace.clone());
+        source.namespaces.iter().cloned().chain(accounts).collect()
+    };
+    let (first, second) = (namespaces(one), namespaces(other));
+    let share =
+        first.is_empty() || second.is_empty() || first.iter().any(|one| second.contains(one));
+    let contrary = one.match_labels.iter().any(|(key, value)| {
+        let mut labels = other.match_labels.iter();
+        labels.any(|(other, wanted)| other == key && wanted != value)
+    });
+    share && !contrary
+}
