@@ -1,0 +1,258 @@
+//! What is wrong with settings that could be read.
+
+use std::collections::BTreeSet;
+
+use egress_policy::canonical::is_digest;
+use egress_policy::model::Policy;
+
+use super::gateway::LONGEST_STREAM;
+use super::{API_VERSION, Install, KIND, PolicyPlace};
+use crate::problem::Problem;
+
+/// The first minor version whose proxies are known to send what is inspected to the device and
+/// nowhere else (Envoy 1.40: `default_proxy_address`, routes that match filter state).
+const FIRST_TO_INSPECT: u32 = 32;
+
+impl Install {
+    /// What is wrong with the settings by themselves.
+    pub(crate) fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut wrong = |place: &str, message: &str| problems.push(Problem::new(place, message));
+        if self.api_version != API_VERSION || self.kind != KIND {
+            wrong(
+                "apiVersion",
+                "expected `warden.egress/v1alpha1`, kind `Install`",
+            );
+        }
+        let spec = &self.spec;
+        if self.minor().is_none() {
+            wrong("spec.istio.version", "expected a version from `1.29` on");
+        }
+        if spec.gateway.selector.is_empty() {
+            wrong(
+                "spec.gateway.selector",
+                "an empty selector would select every pod",
+            );
+        }
+        if !(1..=LONGEST_STREAM).contains(&spec.gateway.max_stream_seconds) {
+            wrong(
+                "spec.gateway.maxStreamSeconds",
+                "expected 1 to 86400: no stream outlives a certificate",
+            );
+        }
+        if let Some(seconds) = spec
+            .gateway
+            .deployment
+            .as_ref()
+            .and_then(|d| d.drain_seconds)
+            && seconds < spec.gateway.max_stream_seconds
+        {
+            let message = format!(
+                "a pod that goes would cut streams, which take up to gateway.maxStreamSeconds ({}): \
+                 state no less, leave it out, or shorten the streams",
+                spec.gateway.max_stream_seconds
+            );
+            wrong("spec.gateway.deployment.drainSeconds", &message);
+        }
+        let ports = spec.gateway.ports;
+        if ports.http == ports.tunnel || [ports.http, ports.tunnel].contains(&ports.ready) {
+            wrong(
+                "spec.gateway.ports",
+                "HTTP, tunnels and the probe need a port each",
+            );
+        }
+        if spec.workloads.namespaces.is_empty() {
+            wrong("spec.workloads.namespaces", "nothing would be enforced");
+        }
+        let namespaces: BTreeSet<_> = spec.workloads.namespaces.iter().collect();
+        let mut readers = spec.cluster.metrics_namespaces.iter();
+        if let Some(reader) = readers.find(|reader| namespaces.contains(reader)) {
+            let message = format!(
+                "`{reader}` is enforced: its pods reach the gateway's two ports and no other"
+            );
+            wrong("spec.cluster.metricsNamespaces", &message);
+        }
+        if namespaces.len() < spec.workloads.namespaces.len() {
+            wrong("spec.workloads.namespaces", "a namespace is listed twice");
+        }
+        if namespaces.contains(&spec.gateway.namespace) {
+            wrong(
+                "spec.workloads.namespaces",
+                "the gateway's namespace holds the gateway and nothing else",
+            );
+        }
+        if !["oci://", "file:///"]
+            .iter()
+            .any(|scheme| spec.module.url.starts_with(scheme))
+        {
+            wrong(
+                "spec.module.url",
+                "expected `oci://REGISTRY/NAME:TAG` or `file:///PATH`",
+            );
+        }
+        match &spec.module.sha256 {
+            Some(digest) if is_digest(digest) => {}
+            Some(_) => wrong("spec.module.sha256", "expected 64 hexadecimal digits"),
+            None if spec.module.url.starts_with("oci://") => wrong(
+                "spec.module.sha256",
+                "a tag can be moved: state the digest (`warden package` prints it)",
+            ),
+            None => {}
+        }
+        let domains = spec.cluster.mesh_domains.iter();
+        for domain in domains.chain([&spec.cluster.domain]) {
+            if !domain.split('.').all(is_dns_label) {
+                let message = format!("`{domain}` is no domain");
+                wrong("spec.cluster", &message);
+            }
+        }
+        let images = &spec.guardrails.proxy_images;
+        if images.is_empty() || !images.iter().all(|image| is_image(image)) {
+            wrong(
+                "spec.guardrails.proxyImages",
+                "expected images as `REGISTRY/NAME`, in full, without tag and digest",
+            );
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+        let folder = &spec.gateway.secrets;
+        if !folder.starts_with('/') || folder.ends_with('/') || !folder.bytes().all(plain) {
+            wrong("spec.gateway.secrets", "expected the path of a folder");
+        }
+        if let Some(PolicyPlace::Image(hash)) = spec.module.policy_place()
+            && !is_digest(hash)
+        {
+            wrong(
+                "spec.module.policy",
+                "expected `inline`, or 64 hexadecimal digits (`warden package` prints them)",
+            );
+        }
+        if !is_trust_domain(&spec.cluster.trust_domain) {
+            wrong(
+                "spec.cluster.trustDomain",
+                "expected a trust domain, such as `cluster.local`",
+            );
+        }
+        self.check_inspection(&mut problems);
+        for (name, value) in self.names() {
+            if !is_dns_label(value) {
+                problems.push(Problem::new(
+                    name,
+                    format!("`{value}` is no Kubernetes name"),
+                ));
+            }
+        }
+        problems
+    }
+
+    fn check_inspection(&self, problems: &mut Vec<Problem>) {
+        let devices = &self.spec.inspection;
+        if !devices.is_empty() && self.minor().is_some_and(|minor| minor < FIRST_TO_INSPECT) {
+            let message = format!(
+                "inspection needs proxies of Istio 1.{FIRST_TO_INSPECT}: older ones could take a \
+                 device's route for an ordinary one"
+            );
+            problems.push(Problem::new("spec.istio.version", message));
+        }
+        let mut names = BTreeSet::new();
+        for device in devices {
+            let place = format!("spec.inspection `{}`", device.name);
+            let mut wrong = |message: &str| problems.push(Problem::new(&place, message));
+            if !is_dns_label(&device.name) {
+                wrong("a name is letters, digits and hyphens");
+            }
+            if !names.insert(&device.name) {
+                wrong("two devices have this name");
+            }
+            let address = device.address.parse::<std::net::IpAddr>();
+            if address.is_err() && !device.address.split('.').all(is_dns_label) {
+                wrong("its address is neither an address nor a host name");
+            }
+            if device.port == 0 {
+                wrong("it needs a port");
+            }
+            let Some(pods) = &device.pods else { continue };
+            if pods.selector.is_empty() || !is_dns_label(&pods.namespace) {
+                wrong("its pods need a namespace and labels");
+            }
+        }
+    }
+
+    /// Names that go into generated text, such as host names and regular expressions.
+    fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let spec = &self.spec;
+        [
+            ("spec.gateway.namespace", spec.gateway.namespace.as_str()),
+            ("spec.gateway.service", &spec.gateway.service),
+            ("spec.cluster.dnsNamespace", &spec.cluster.dns_namespace),
+            ("spec.cluster.istioNamespace", &spec.cluster.istio_namespace),
+        ]
+        .into_iter()
+        .chain(
+            spec.cluster
+                .metrics_namespaces
+                .iter()
+                .map(|name| ("spec.cluster.metricsNamespaces", &**name)),
+        )
+        .chain(
+            spec.guardrails
+                .naming_namespaces
+                .iter()
+                .map(|name| ("spec.guardrails.namingNamespaces", &**name)),
+        )
+        .chain(
+            spec.workloads
+                .namespaces
+                .iter()
+                .map(|name| ("spec.workloads.namespaces", &**name)),
+        )
+    }
+
+    /// Whether later policies stay within what the settings grant them.
+    pub(crate) fn check_grants(&self, policies: &[Policy], problems: &mut Vec<Problem>) {
+        for (policy, grant) in policies.iter().zip(&self.spec.policies) {
+            let Some(applies_to) = &policy.head.applies_to else {
+                continue;
+            };
+            let accounts = applies_to
+                .service_accounts
+                .iter()
+                .map(|account| &account.namespace);
+            for namespace in applies_to.namespaces.iter().chain(accounts) {
+                if !grant.namespaces.contains(namespace) {
+                    problems.push(Problem::new(
+                        format!("policy {}", policy.head.name),
+                        format!("it applies to `{namespace}`, which is not granted to it"),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// `REGISTRY/PATH/NAME`, as Kubernetes has it in a pod. It goes into an expression.
+fn is_image(text: &str) -> bool {
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_');
+    let name = |name: &str| !name.is_empty() && name.bytes().all(inner);
+    let Some((registry, path)) = text.split_once('/') else {
+        return false;
+    };
+    let (host, port) = registry.split_once(':').unwrap_or((registry, "443"));
+    (host.contains('.') || host == "localhost" || registry.contains(':'))
+        && name(host)
+        && port.parse::<u16>().is_ok()
+        && path.split('/').all(name)
+}
+
+/// SPIFFE-ID §2.1: lower-case letters, digits, dots, hyphens and underscores.
+fn is_trust_domain(text: &str) -> bool {
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_');
+    (1..=255).contains(&text.len()) && text.bytes().all(inner)
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}

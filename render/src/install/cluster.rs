@@ -1,0 +1,108 @@
+//! The cluster around it: names, addresses, DNS, what its administrator grants.
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// How the gateway resolves names.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Dns {
+    /// Resolver addresses, port 53; none is the gateway pod's own configuration.
+    #[serde(default)]
+    pub resolvers: Vec<std::net::IpAddr>,
+    /// Address families.
+    #[serde(default)]
+    pub family: Family,
+}
+
+/// The address families that the gateway connects to.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub enum Family {
+    /// Both, for dual-stack gateways.
+    #[default]
+    All,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+/// What network policies have to know.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Cluster {
+    /// The cluster's DNS domain.
+    #[serde(default = "cluster_local")]
+    pub domain: String,
+    /// The mesh's trust domain: that of the certificates of the pods here.
+    #[serde(default = "cluster_local")]
+    pub trust_domain: String,
+    /// Namespace of the cluster's DNS.
+    #[serde(default = "kube_system")]
+    pub dns_namespace: String,
+    /// Namespace of istiod.
+    #[serde(default = "istio_system")]
+    pub istio_namespace: String,
+    /// Domains of names that lie in the mesh without being Services', such as virtual machines.
+    #[serde(default)]
+    pub mesh_domains: Vec<String>,
+    /// Namespaces whose pods may read the gateway's metrics.
+    #[serde(default)]
+    pub metrics_namespaces: Vec<String>,
+    /// Addresses of the API server that lie outside of pods.
+    #[serde(default)]
+    pub api_server: Vec<IpNet>,
+    /// Render policies of the cluster's administrator too, which no namespace can override.
+    pub admin_policies: Option<AdminPolicies>,
+}
+
+/// Policies of the cluster's administrator for its network.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AdminPolicies {
+    /// The API that the cluster's network has.
+    pub api: AdminApi,
+    /// The first priority that they take; each takes one of its own from there on.
+    #[serde(default = "hundred")]
+    pub priority: u32,
+}
+
+/// The two APIs for policies of the administrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum AdminApi {
+    /// `policy.networking.k8s.io/v1alpha2`.
+    ClusterNetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha1`, which the other one replaced.
+    AdminNetworkPolicy,
+}
+
+const fn hundred() -> u32 {
+    100
+}
+
+fn cluster_local() -> String {
+    "cluster.local".to_owned()
+}
+
+fn kube_system() -> String {
+    "kube-system".to_owned()
+}
+
+fn istio_system() -> String {
+    "istio-system".to_owned()
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            domain: cluster_local(),
+            trust_domain: cluster_local(),
+            dns_namespace: kube_system(),
+            istio_namespace: istio_system(),
+            mesh_domains: Vec::new(),
+            metrics_namespaces: Vec::new(),
+            api_server: Vec::new(),
+            admin_policies: None,
+        }
+    }
+}
