@@ -185,4 +185,6 @@ fn read(documents: &[Value], problems: &mut Vec<Problem>) -> Vec<Policy> {
 }
 
 #[cfg(test)]
+mod sample;
+#[cfg(test)]
 mod tests;

@@ -63,6 +63,19 @@ impl Plan {
                 .any(|object| is_gateway_api(&object.yaml())),
         }
     }
+
+    /// Manifests that are not as rendered, so that a proxy may lack listeners.
+    #[must_use]
+    pub const fn changed(manifests: String) -> Self {
+        Self {
+            manifests,
+            metadata_exchange: false,
+            sound: false,
+            others: String::new(),
+            agent: false,
+            gateway_name: false,
+        }
+    }
 }
 
 /// The install settings of this bench: those of the reference case, with the module from a file

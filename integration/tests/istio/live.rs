@@ -55,20 +55,9 @@ fn allowed(bench: &Bench) -> Result<[bool; 3]> {
     ])
 }
 
-fn start(manifests: String, sound: bool) -> Result<Bench> {
-    Bench::start(&Plan {
-        manifests,
-        sound,
-        metadata_exchange: false,
-        others: String::new(),
-        gateway_name: false,
-        agent: false,
-    })
-}
-
 /// Without some objects: what still works of what is allowed.
 fn left(left_out: &[(&str, &str)]) -> Result<([bool; 3], Bench)> {
-    let bench = start(without(&rendered()?, left_out), false)?;
+    let bench = Bench::start(&Plan::changed(without(&rendered()?, left_out)))?;
     // The proxies say that they are ready when they have what the control plane sends them.
     let works = allowed(&bench)?;
     Ok((works, bench))
@@ -129,10 +118,10 @@ fn a_plugin_whose_port_matches_nothing_is_found_and_closes() -> Result<()> {
         sound.contains(port),
         "the plugin's port is written otherwise"
     );
-    let bench = start(
-        sound.replace(port, "  match:\n  - ports:\n    - number: 8081\n"),
-        true,
-    )?;
+    let elsewhere = sound.replace(port, "  match:\n  - ports:\n    - number: 8081\n");
+    let mut plan = Plan::changed(elsewhere);
+    plan.sound = true;
+    let bench = Bench::start(&plan)?;
     let found = audited(&bench.dump()?)?;
     ensure!(
         found
@@ -170,7 +159,7 @@ fn without_peer_metadata_rules_with_labels_accept_nothing() -> Result<()> {
 
 fn without_the_sidecar_patch_tcp_is_closed() -> Result<()> {
     let left_out = [("EnvoyFilter", "egress-warden-tunnel")];
-    let bench = start(without(&rendered()?, &left_out), false)?;
+    let bench = Bench::start(&Plan::changed(without(&rendered()?, &left_out)))?;
     let github = address_of("api.github.com")?;
     // The gateway's answer to what is no HTTP is no TLS either.
     let came = bench.tls("app1", github, "api.github.com").unwrap_or(false);

@@ -48,21 +48,10 @@ pub(crate) fn becomes_ready(install: &Install, rendered: &Rendered) -> Result<()
         .with_context(|| format!("{:?}, not {wanted:?}", probe(install)))
 }
 
-fn start(manifests: String, sound: bool) -> Result<Bench> {
-    Bench::start(&Plan {
-        manifests,
-        sound,
-        metadata_exchange: false,
-        others: String::new(),
-        gateway_name: false,
-        agent: false,
-    })
-}
-
 fn a_gateway_with_the_policy_everywhere_is_ready() -> Result<()> {
     let install = install()?;
     let rendered = rendered(&install)?;
-    let _bench = start(rendered.yaml(), true)?;
+    let _bench = Bench::start(&Plan::of(&rendered))?;
     becomes_ready(&install, &rendered)
 }
 
@@ -74,7 +63,7 @@ fn a_gateway_with_a_refused_policy_is_not_ready_until_it_has_one() -> Result<()>
     let place = r#"\"context\":\"network\""#;
     ensure!(sound.contains(place), "the place is written otherwise");
     let refused = sound.replace(place, r#"\"context\":\"heaven\""#);
-    let mut bench = start(refused, false)?;
+    let mut bench = Bench::start(&Plan::changed(refused))?;
     // Envoy may leave out what the same answer has behind the refused one, so only this is sure.
     let refused =
         |answer: &(u16, String)| answer.0 == 503 && answer.1.ends_with("-tls 000000000000\n");
@@ -95,7 +84,7 @@ fn a_gateway_without_the_module_is_not_ready_until_it_has_it() -> Result<()> {
     let path = |url: &str| url.strip_prefix("file://").map(str::to_owned);
     let (from, to) = (path(module), path(&nowhere));
     let missing = sound.replace(&from.context("no file")?, &to.context("no file")?);
-    let mut bench = start(missing, false)?;
+    let mut bench = Bench::start(&Plan::changed(missing))?;
     eventually("the refusal", || {
         let log = bench.gateway.log().unwrap_or_default();
         log.contains("egress_filter.wasm.not-there")
@@ -113,7 +102,7 @@ fn a_gateway_without_the_module_is_not_ready_until_it_has_it() -> Result<()> {
 fn a_ready_gateway_stays_so_when_an_update_is_refused() -> Result<()> {
     let install = install()?;
     let before = rendered(&install)?;
-    let mut bench = start(before.yaml(), true)?;
+    let mut bench = Bench::start(&Plan::of(&before))?;
     becomes_ready(&install, &before)?;
     let mut policy = reference::policy()?;
     *policy.pointer_mut("/metadata/name").context("no name")? = "another".into();

@@ -1,20 +1,5 @@
 use super::{Code, collisions, read};
-use crate::install::Install;
-
-const INSTALL: &str = r#"
-apiVersion: warden.egress/v1alpha1
-kind: Install
-spec:
-  istio: {version: "1.29"}
-  gateway:
-    namespace: istio-egress
-    service: egress-gateway
-    serviceAccount: egress-gateway
-    selector: {istio: egressgateway}
-  module: {url: "file:///module.wasm"}
-  workloads: {namespaces: [app1-ns, app2-ns]}
-  cluster: {meshDomains: [mesh.internal]}
-"#;
+use crate::sample::install;
 
 const POLICY: &str = r"
 apiVersion: warden.egress/v1alpha1
@@ -28,7 +13,7 @@ spec:
 ";
 
 fn found(existing: &str) -> Vec<(String, Code)> {
-    let install = Install::read(INSTALL).unwrap();
+    let install = install("cluster: {meshDomains: [mesh.internal]}");
     let policy = serde_saphyr::from_str(POLICY).unwrap();
     let rendered = crate::render(&install, &[policy]).unwrap();
     let existing = read(existing).unwrap();

@@ -1,24 +1,10 @@
 use serde_json::{Value, json};
 
-use crate::install::Install;
-
-const INSTALL: &str = r#"
-apiVersion: warden.egress/v1alpha1
-kind: Install
-spec:
-  istio: {version: "1.29"}
-  gateway:
-    namespace: istio-egress
-    service: egress-gateway
-    serviceAccount: egress-gateway
-    selector: {istio: egressgateway}
-  module: {url: "file:///module.wasm"}
-  workloads: {namespaces: [app1-ns]}
-"#;
+use crate::sample::install;
 
 /// What comes in to the gateway's pods: `NAMESPACE PORT`, of one rendering.
 fn into_the_gateway(settings: &str) -> Result<Vec<String>, String> {
-    let install = Install::read(&format!("{INSTALL}  cluster: {settings}")).unwrap();
+    let install = install(&format!("cluster: {settings}"));
     let policy = json!({
         "apiVersion": "warden.egress/v1alpha1",
         "kind": "EgressPolicy",
@@ -54,7 +40,12 @@ fn pods() -> Value {
 
 #[test]
 fn metrics_are_read_from_stated_namespaces_and_nothing_else_comes_in() {
-    let workloads = ["app1-ns 8080", "app1-ns 8443"];
+    let workloads = [
+        "app1-ns 8080",
+        "app1-ns 8443",
+        "app2-ns 8080",
+        "app2-ns 8443",
+    ];
     assert_eq!(into_the_gateway("{}").unwrap(), workloads);
     let two = "{metricsNamespaces: [monitoring, o11y]}";
     let metrics = [

@@ -2,25 +2,11 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::subtract;
-use crate::install::{AdminApi, AdminPolicies, Install};
-
-const INSTALL: &str = r#"
-apiVersion: warden.egress/v1alpha1
-kind: Install
-spec:
-  istio: {version: "1.29"}
-  gateway:
-    namespace: istio-egress
-    service: egress-gateway
-    serviceAccount: egress-gateway
-    selector: {istio: egressgateway}
-  module: {url: "file:///module.wasm"}
-  workloads: {namespaces: [app1-ns, app2-ns]}
-  cluster: {apiServer: [192.0.2.10/32]}
-"#;
+use crate::install::{AdminApi, AdminPolicies};
+use crate::sample::install;
 
 fn rendered(api: AdminApi, priority: u32, networks: &Value) -> Result<Vec<Value>, String> {
-    let mut install = Install::read(INSTALL).unwrap();
+    let mut install = install("cluster: {apiServer: [192.0.2.10/32]}");
     install.spec.cluster.admin_policies = Some(AdminPolicies { api, priority });
     let policy = json!({
         "apiVersion": "warden.egress/v1alpha1",

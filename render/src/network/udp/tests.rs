@@ -3,20 +3,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::install::{Install, PolicyGrant};
-
-const INSTALL: &str = r#"
-apiVersion: warden.egress/v1alpha1
-kind: Install
-spec:
-  istio: {version: "1.29"}
-  gateway:
-    namespace: istio-egress
-    service: egress-gateway
-    serviceAccount: egress-gateway
-    selector: {istio: egressgateway}
-  module: {url: "file:///module.wasm"}
-  workloads: {namespaces: [app1-ns, app2-ns]}
-"#;
+use crate::sample;
 
 /// A policy's `spec` as YAML, under this name.
 pub(in crate::network) fn policy(name: &str, spec: &str) -> Value {
@@ -38,7 +25,7 @@ fn rule(rule: &str) -> Value {
 }
 
 pub(in crate::network) fn install(policies: &[Value]) -> Install {
-    let mut install = Install::read(INSTALL).unwrap();
+    let mut install = sample::install("");
     let grants = policies.iter().map(|policy| PolicyGrant {
         name: policy["metadata"]["name"].as_str().unwrap().to_owned(),
         namespaces: vec!["app1-ns".to_owned(), "app2-ns".to_owned()],

@@ -1,25 +1,12 @@
 use serde_json::{Value, json};
 
 use crate::install::Install;
+use crate::sample;
 
 fn install(version: &str, devices: &str) -> Install {
-    let text = format!(
-        r#"
-apiVersion: warden.egress/v1alpha1
-kind: Install
-spec:
-  istio: {{version: "{version}"}}
-  gateway:
-    namespace: istio-egress
-    service: egress-gateway
-    serviceAccount: egress-gateway
-    selector: {{istio: egressgateway}}
-  module: {{url: "file:///module.wasm"}}
-  workloads: {{namespaces: [app1-ns]}}
-  inspection: {devices}
-"#
-    );
-    Install::read(&text).unwrap()
+    let mut install = sample::install(&format!("inspection: {devices}"));
+    version.clone_into(&mut install.spec.istio.version);
+    install
 }
 
 fn render(install: &Install, to: &Value) -> Result<String, String> {

@@ -1,0 +1,22 @@
+//! The least install settings, for tests.
+
+use crate::install::Install;
+
+const LEAST: &str = r#"
+apiVersion: warden.egress/v1alpha1
+kind: Install
+spec:
+  istio: {version: "1.29"}
+  gateway:
+    namespace: istio-egress
+    service: egress-gateway
+    serviceAccount: egress-gateway
+    selector: {istio: egressgateway}
+  module: {url: "file:///module.wasm"}
+  workloads: {namespaces: [app1-ns, app2-ns]}
+"#;
+
+/// These settings, and more fields of `spec`.
+pub(crate) fn install(more: &str) -> Install {
+    Install::read(&format!("{LEAST}  {more}\n")).unwrap()
+}
