@@ -93,7 +93,12 @@ fn api_server(install: &Install) -> Option<Value> {
         .iter()
         .map(|network| json!({"ipBlock": {"cidr": network.to_string()}}))
         .collect();
-    (!blocks.is_empty()).then(|| json!({"to": blocks}))
+    let ports = install.spec.cluster.api_server_ports.iter();
+    let ports: Vec<_> = ports
+        .map(|port| json!({"port": port, "protocol": "TCP"}))
+        .collect();
+    // Without `ports` it would be every port of every protocol.
+    (!blocks.is_empty()).then(|| json!({"to": blocks, "ports": ports}))
 }
 
 /// Where Istio's proxies serve metrics: the agent's merged ones, and Envoy's own (istio.io,

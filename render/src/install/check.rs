@@ -61,6 +61,12 @@ impl Install {
                 "HTTP, tunnels and the probe need a port each",
             );
         }
+        if spec.cluster.api_server_ports.is_empty() {
+            wrong(
+                "spec.cluster.apiServerPorts",
+                "without ports it would be every port",
+            );
+        }
         if spec.workloads.namespaces.is_empty() {
             wrong("spec.workloads.namespaces", "nothing would be enforced");
         }

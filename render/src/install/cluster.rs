@@ -52,6 +52,9 @@ pub struct Cluster {
     /// Addresses of the API server that lie outside of pods.
     #[serde(default)]
     pub api_server: Vec<IpNet>,
+    /// The TCP ports at which pods reach it there: of its Service, and of its own.
+    #[serde(default = "api_server_ports")]
+    pub api_server_ports: Vec<u16>,
     /// Render policies of the cluster's administrator too, which no namespace can override.
     pub admin_policies: Option<AdminPolicies>,
 }
@@ -92,6 +95,10 @@ fn istio_system() -> String {
     "istio-system".to_owned()
 }
 
+fn api_server_ports() -> Vec<u16> {
+    vec![443, 6443]
+}
+
 impl Default for Cluster {
     fn default() -> Self {
         Self {
@@ -102,6 +109,7 @@ impl Default for Cluster {
             mesh_domains: Vec::new(),
             metrics_namespaces: Vec::new(),
             api_server: Vec::new(),
+            api_server_ports: api_server_ports(),
             admin_policies: None,
         }
     }

@@ -69,3 +69,27 @@ fn metrics_are_read_from_stated_namespaces_and_nothing_else_comes_in() {
         );
     }
 }
+
+#[test]
+fn the_api_server_is_reached_at_its_ports_and_no_others() {
+    let out = |settings: &str| {
+        let install = install(&format!("cluster: {settings}"));
+        super::api_server(&install)
+    };
+    assert_eq!(out("{}"), None);
+    let ports = |ports: [u16; 2]| ports.map(|port| json!({"port": port, "protocol": "TCP"}));
+    let to = json!([{"ipBlock": {"cidr": "192.0.2.10/32"}}]);
+    assert_eq!(
+        out("{apiServer: [192.0.2.10/32]}"),
+        Some(json!({"to": to, "ports": ports([443, 6443])}))
+    );
+    assert_eq!(
+        out("{apiServer: [192.0.2.10/32], apiServerPorts: [443, 8443]}"),
+        Some(json!({"to": to, "ports": ports([443, 8443])}))
+    );
+    let problem = into_the_gateway("{apiServer: [192.0.2.10/32], apiServerPorts: []}").unwrap_err();
+    assert!(
+        problem.starts_with("spec.cluster.apiServerPorts: "),
+        "{problem}"
+    );
+}
