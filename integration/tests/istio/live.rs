@@ -16,6 +16,8 @@ cases!(
     with_metadata_exchange_every_filter_is_in_its_place,
     a_plugin_whose_port_matches_nothing_is_found_and_closes,
     without_the_plugins_the_gateway_is_closed,
+    without_the_policy_at_addresses_the_gateway_is_closed,
+    without_the_policy_inside_tunnels_the_gateway_is_closed,
     without_the_routes_and_lock_the_gateway_is_closed,
     without_peer_metadata_rules_with_labels_accept_nothing,
     without_the_sidecar_patch_tcp_is_closed,
@@ -142,6 +144,72 @@ fn without_the_plugins_the_gateway_is_closed() -> Result<()> {
     let (works, bench) = left(&plugins)?;
     ensure!(works == [false; 3], "{works:?}");
     nothing_arrived(&bench)
+}
+
+/// A gateway that starts without one of the module's own configurations waits for it, and takes no
+/// connection meanwhile. One that runs when the object is deleted keeps what it has.
+fn without_a_policy_of_the_modules_own(object: &str, extension: &str) -> Result<()> {
+    let sound = Plan::of(&rendered()?);
+    let mut plan = Plan::changed(without(&rendered()?, &[("EnvoyFilter", object)]));
+    plan.whole = false;
+    let mut bench = Bench::start(&plan)?;
+    eventually("the gateway to wait for it", || {
+        let asked = bench
+            .gateway
+            .get("/stats?filter=extension_config.*update_attempt");
+        let ready = bench.gateway.get("/ready");
+        asked.is_ok_and(|asked| asked.contains(extension))
+            && ready.is_ok_and(|ready| !ready.contains("LIVE"))
+    })?;
+    let works = allowed(&bench);
+    ensure!(
+        works.as_ref().map_or(true, |works| *works == [false; 3]),
+        "{works:?}"
+    );
+    nothing_arrived(&bench)?;
+    let found = audited(&bench.dump()?)?;
+    ensure!(
+        found
+            .iter()
+            .any(|problem| problem.message().contains("refused, or not arrived")),
+        "{found:#?}"
+    );
+
+    bench.update(&sound)?;
+    bench.gateway.ready()?;
+    eventually("what is allowed to work", || {
+        allowed(&bench).is_ok_and(|works| works == [true; 3])
+    })?;
+    bench.update(&plan)?;
+    eventually("the control plane to be without it", || {
+        bench
+            .generated()
+            .is_ok_and(|dump| !extensions(&dump).contains(extension))
+    })?;
+    ensure!(allowed(&bench)? == [true; 3], "what ran does not go on");
+    let evil = address_of("evilgithub.com")?;
+    let answer = bench.http("app1", evil, "evilgithub.com")?;
+    ensure!(answer.is_some_and(|answer| answer.status == 403), "HTTP");
+    ensure!(!bench.tls("app1", evil, "evilgithub.com")?, "TLS");
+    Ok(())
+}
+
+/// What a dump has of configurations that filters discover by name.
+fn extensions(dump: &Value) -> String {
+    let configs = dump.get("configs").and_then(Value::as_array);
+    let ours = configs.into_iter().flatten().filter(|config| {
+        let kind = config.get("@type").and_then(Value::as_str);
+        kind.is_some_and(|kind| kind.ends_with("EcdsConfigDump"))
+    });
+    ours.map(Value::to_string).collect()
+}
+
+fn without_the_policy_at_addresses_the_gateway_is_closed() -> Result<()> {
+    without_a_policy_of_the_modules_own("egress-warden-policy-upstream", "egress-warden.upstream")
+}
+
+fn without_the_policy_inside_tunnels_the_gateway_is_closed() -> Result<()> {
+    without_a_policy_of_the_modules_own("egress-warden-policy-tls", "egress-warden.tls")
 }
 
 fn without_the_routes_and_lock_the_gateway_is_closed() -> Result<()> {
