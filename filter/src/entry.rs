@@ -11,8 +11,9 @@ use crate::abi::{EnvoyHost, carried};
 use crate::host::Flow;
 use crate::http::Http;
 use crate::network::Network;
-use crate::plugin::{Plugin, Role, accept_configuration};
+use crate::plugin::Plugin;
 use crate::ready::Ready;
+use crate::role::{Role, accept_configuration};
 use crate::upstream::Upstream;
 
 proxy_wasm::main! {{

@@ -10,7 +10,8 @@ use egress_policy::embedded::Embedded;
 use serde_json::{Value, json};
 
 use crate::host::{Headers, Host, HostError, Level, Metric, MetricKind, Response};
-use crate::plugin::{Plugin, Role, accept_configuration};
+use crate::plugin::Plugin;
+use crate::role::{Role, accept_configuration};
 
 pub(crate) const APP1: &str = "spiffe://cluster.local/ns/app1-ns/sa/app1";
 

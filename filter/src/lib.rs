@@ -33,5 +33,6 @@ pub mod ready;
 pub mod recheck;
 pub mod record;
 pub mod request;
+pub mod role;
 pub mod state;
 pub mod upstream;

@@ -8,8 +8,7 @@ use std::fmt::Write;
 use egress_policy::config::Gate;
 
 use crate::host::{Flow, Host, Metric, MetricKind, Response};
-use crate::plugin::short;
-use crate::recheck::in_force_at;
+use crate::recheck::{in_force_at, short};
 
 /// The gate. It reads what every place says of itself; Envoy has one set of gauges for the whole
 /// process, so it does not matter in which machine a place runs.

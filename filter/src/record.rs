@@ -230,6 +230,13 @@ pub(crate) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// Sets a gauge, as far as the host lets it. Visibility only: what is in force does not depend on it.
+pub(crate) fn gauge(host: &impl Host, name: &str, value: u64) {
+    if let Ok(gauge) = host.define_metric(MetricKind::Gauge, name) {
+        let _ = host.record(gauge, value);
+    }
+}
+
 /// The caller in words.
 #[must_use]
 pub fn workload(gathered: &Gathered) -> &str {

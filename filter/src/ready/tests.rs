@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fake::{Fails, Fake, configuration, http_configuration};
-use crate::plugin::Role;
+use crate::role::Role;
 
 const NONE: &str = "000000000000";
 

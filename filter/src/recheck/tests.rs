@@ -6,7 +6,8 @@ use crate::fake::{APP1, Fails, Fake, configuration, http_configuration};
 use crate::host::Flow;
 use crate::http::Http;
 use crate::network::Network;
-use crate::plugin::{Plugin, Role};
+use crate::plugin::Plugin;
+use crate::role::Role;
 
 /// The configuration of a policy that differs by its name, and whether it asks.
 fn named(name: &str, asks: bool) -> Value {
@@ -173,7 +174,7 @@ fn in_force(fake: &Fake) -> Option<i64> {
 }
 
 fn short(plugin: &Plugin<Fake>) -> Option<i64> {
-    i64::try_from(crate::plugin::short(&plugin.config.policy_hash)).ok()
+    i64::try_from(super::short(&plugin.config.policy_hash)).ok()
 }
 
 /// The same where the one in between asks nothing, as when a revocation is taken back and comes
