@@ -38,6 +38,8 @@ mod matrix;
 mod memory;
 #[path = "istio/origination.rs"]
 mod origination;
+#[path = "istio/patches.rs"]
+mod patches;
 #[path = "istio/ready.rs"]
 mod ready;
 #[path = "istio/registry.rs"]
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         .iter()
         .chain(matrix::CASES)
         .chain(live::CASES)
+        .chain(patches::CASES)
         .chain(audit::CASES)
         .chain(origination::CASES)
         .chain(ready::CASES)

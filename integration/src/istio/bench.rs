@@ -262,11 +262,16 @@ impl Bench {
     /// # Errors
     /// If the gateway is not known there.
     pub fn generated(&self) -> Result<Value> {
+        self.as_rendered(self.served("egress-0.istio-egress")?)
+    }
+
+    /// A proxy's configuration as the control plane serves it.
+    ///
+    /// # Errors
+    /// If the proxy is not known there.
+    pub fn served(&self, proxy: &str) -> Result<Value> {
         let address = SocketAddrV4::new(ADDRESS, DEBUG);
-        self.as_rendered(dump::of(
-            address,
-            "/debug/config_dump?proxyID=egress-0.istio-egress",
-        )?)
+        dump::of(address, &format!("/debug/config_dump?proxyID={proxy}"))
     }
 
     /// Filters that a test-only patch has replaced, as they were rendered.
