@@ -15,6 +15,7 @@ use serde_json::Value;
 cases!(
     &[Program::Istiod];
     every_change_to_the_live_configuration_is_found,
+    every_field_of_what_is_rendered_counts,
 );
 
 /// A change, and a part of what the finding says.
@@ -75,6 +76,95 @@ pub(crate) fn are_found(
         }
     }
     ensure!(missed.is_empty(), "{}", missed.join("\n"));
+    Ok(())
+}
+
+/// What is rendered whole.
+const RENDERED: [&str; 16] = [
+    "INNER",
+    "configs/@type~ListenersConfigDump/dynamic_listeners/name~egress-warden-ready/active_state/listener",
+    "HTTP-MANAGER/http_filters/name~egress-warden.principal",
+    "HTTP-MANAGER/http_filters/name~egress-warden.peer-metadata",
+    "HTTP-MANAGER/http_filters/name~egress-warden.lock",
+    "TUNNEL-MANAGER/http_filters/name~egress-warden.carry",
+    "TUNNEL-MANAGER/http_filters/name~egress-warden.resolve",
+    "HTTP-HOST/routes/name~http-80",
+    "TUNNEL-HOST/routes/name~tls-443",
+    "TUNNEL-HOST/routes/name~tcp",
+    "CLUSTER warden-http",
+    "CLUSTER warden-tcp",
+    "CLUSTER warden-tls",
+    "CLUSTER warden-tls-inner",
+    "EXTENSION egress-warden.upstream",
+    "EXTENSION egress-warden.tls",
+];
+
+/// Each field, at any depth, taken away and changed, and another one added to each object.
+fn every_field_of_what_is_rendered_counts() -> Result<()> {
+    let policies = [reference::policy()?];
+    let install = install()?;
+    let bench = Bench::start(&Plan::of(&reference::of(&install, &policies)?))?;
+    let dump = bench.dump()?;
+    let mut missed = Vec::new();
+    for root in RENDERED {
+        let path = whole(root);
+        let segments: Vec<_> = path.split('/').collect();
+        let root = pointer(&dump, &segments).with_context(|| format!("no {path}"))?;
+        let mut fields = Vec::new();
+        below(dump.pointer(&root).context("gone")?, &root, &mut fields);
+        // What kind of resource it is the dump says anew with each.
+        fields.retain(|field| *field != root && *field != format!("{root}/@type"));
+        ensure!(!fields.is_empty(), "{path} is empty");
+        for field in fields {
+            for change in [taken_away, changed] {
+                let mut dump = dump.clone();
+                change(&mut dump, &field).with_context(|| field.clone())?;
+                if reference::audited(&dump, &install, &policies)?.is_empty() {
+                    missed.push(field.clone());
+                }
+            }
+        }
+    }
+    ensure!(missed.is_empty(), "{missed:#?}");
+    Ok(())
+}
+
+/// The pointers of a value and of everything in it.
+fn below(value: &Value, at: &str, into: &mut Vec<String>) {
+    into.push(at.to_owned());
+    match value {
+        Value::Array(entries) => {
+            for (i, entry) in entries.iter().enumerate() {
+                below(entry, &format!("{at}/{i}"), into);
+            }
+        }
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                below(field, &format!("{at}/{key}"), into);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn taken_away(dump: &mut Value, at: &str) -> Result<()> {
+    let (parent, last) = at.rsplit_once('/').context("the root")?;
+    match dump.pointer_mut(parent).context("no parent")? {
+        Value::Array(entries) => drop(entries.remove(last.parse()?)),
+        other => drop(other.as_object_mut().and_then(|fields| fields.remove(last))),
+    }
+    Ok(())
+}
+
+fn changed(dump: &mut Value, at: &str) -> Result<()> {
+    let value = dump.pointer_mut(at).context("gone")?;
+    match value {
+        Value::Array(entries) => entries.push("another".into()),
+        Value::Object(fields) => drop(fields.insert("another".to_owned(), true.into())),
+        Value::String(text) => text.push('x'),
+        Value::Bool(value) => *value = !*value,
+        Value::Number(_) | Value::Null => *value = 99_999.into(),
+    }
     Ok(())
 }
 
@@ -152,13 +242,10 @@ impl Row {
         if let Some(entry) = &self.last {
             list(&mut dump, &pointer)?.push(entry.clone());
         }
-        let (parent, last) = pointer.rsplit_once('/').context("the root")?;
         match self.change {
-            Some(Change::Gone) => match dump.pointer_mut(parent).context("no parent")? {
-                Value::Array(entries) => drop(entries.remove(last.parse()?)),
-                other => drop(other.as_object_mut().and_then(|fields| fields.remove(last))),
-            },
+            Some(Change::Gone) => taken_away(&mut dump, &pointer)?,
             Some(Change::Twice) => {
+                let (parent, _) = pointer.rsplit_once('/').context("the root")?;
                 let entry = dump.pointer(&pointer).context("gone")?.clone();
                 list(&mut dump, parent)?.push(entry);
             }

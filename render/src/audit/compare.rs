@@ -26,13 +26,23 @@ const EACH: &str = "<each>";
 const ONE_OF: &str = "<one of>";
 const OTHERS: &str = "<others>";
 
+/// What resources are, which a dump says and manifests do not.
+const RESOURCES: [&str; 4] = [
+    "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+    "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+    "type.googleapis.com/envoy.config.listener.v3.Listener",
+    "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+];
+
 /// Where a live value is not the rendered one. Both are in snake case. What is left out stands for its
 /// default, as in every message of proto3; nothing else may be left out or added but the type of the
-/// message itself.
+/// resource itself.
 pub(super) fn with_rendered(found: &Value, rendered: &Value) -> Vec<Difference> {
     let mut differences = Vec::new();
     let mut found = found.clone();
-    if let (Some(fields), None) = (found.as_object_mut(), rendered.get("@type")) {
+    let kind = found.get("@type").and_then(Value::as_str);
+    let is_resource = kind.is_some_and(|kind| RESOURCES.contains(&kind));
+    if let (Some(fields), true) = (found.as_object_mut(), is_resource) {
         fields.remove("@type");
     }
     compare(&found, rendered, "", Side::Rendered, &mut differences);

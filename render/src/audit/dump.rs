@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::compare::brief;
 use super::{items, name};
 use crate::problem::Problem;
 
@@ -79,6 +80,10 @@ impl<'d> Dump<'d> {
     }
 
     fn section(&mut self, kind: &str, config: &'d Value, problems: &mut Vec<Problem>) {
+        if !kind.ends_with("ConfigDump") {
+            let message = format!("a part of no known kind: {}", brief(config));
+            problems.push(Problem::new("dump", message));
+        }
         let fields = config.as_object().into_iter().flatten();
         let fields = fields.filter(|(field, _)| *field != "@type" && *field != "version_info");
         for (field, entries) in fields {
@@ -153,6 +158,7 @@ fn dynamic_listener<'d>(
             }
         };
         there = true;
+        unknown(state, "listener", &place, problems);
         match state.get("listener") {
             Some(listener) if name(listener) == name(entry) => {
                 into.push((format!("{place}{word}"), listener));
@@ -177,23 +183,24 @@ fn take<'d>(
     problems: &mut Vec<Problem>,
 ) {
     let Some(found) = entry.get(resource) else {
-        let message = format!(
-            "an entry has no `{resource}`: {}",
-            super::compare::brief(entry)
-        );
+        let message = format!("an entry has no `{resource}`: {}", brief(entry));
         problems.push(Problem::new("dump", message));
         return;
     };
     let place = format!("{what} {}", name_of(found));
     refused(entry, &place, problems);
-    let others = entry.as_object().into_iter().flatten();
-    for (field, _) in others {
+    unknown(entry, resource, &place, problems);
+    into.push((place, found));
+}
+
+/// Whatever else stands in an entry.
+fn unknown(entry: &Value, resource: &str, place: &str, problems: &mut Vec<Problem>) {
+    for (field, _) in entry.as_object().into_iter().flatten() {
         if field != resource && !BESIDE.contains(&&**field) {
             let message = format!("its entry in the dump has `{field}`, which cannot be read");
-            problems.push(Problem::new(&*place, message));
+            problems.push(Problem::new(place, message));
         }
     }
-    into.push((place, found));
 }
 
 /// An update that Envoy did not take: what runs is what was there before.

@@ -25,9 +25,14 @@ fn what_is_live_is_compared_by_value() {
     for (found, rendered, said) in [
         // A dump leaves defaults out, and says what kind of message it is.
         (
-            json!({"@type": "x"}),
+            json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster"}),
             json!({"headers": [], "on": false, "port": 0}),
             "",
+        ),
+        (
+            json!({"@type": "x"}),
+            json!({}),
+            "@type is \"x\", not left out",
         ),
         (json!({}), json!({"action": "ALLOW", "text": ""}), ""),
         (json!({"a": {"b": [1]}}), json!({"a": {"b": [1]}}), ""),
