@@ -45,6 +45,7 @@ const HOLES: [(&str, &str, &str); 8] = [
         "Deployment",
         "/spec/template/metadata/annotations/proxy.istio.io~1config",
         "'{\"concurrency\":{{ toJson .Values.gateway.workers }},\
+         \"proxyMetadata\":{\"WASM_MODULE_EXPIRY\":\"8760h\"},\
          \"terminationDrainDuration\":\"{{ toJson .Values.gateway.drainSeconds }}s\"}'",
     ),
     (

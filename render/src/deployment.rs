@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::NAME;
 use crate::gateway::{POD_LABEL, metadata};
 use crate::install::{Deployment, GatewayApi, Install};
-use crate::object::{Object, Stage, set};
+use crate::object::{Object, Stage, set, sorted};
 use crate::problem::Problem;
 use crate::traffic::Traffic;
 
@@ -118,13 +118,13 @@ fn deployment(
                 "labels": labels,
                 "annotations": {
                     "inject.istio.io/templates": "gateway",
-                    "proxy.istio.io/config": json!({
+                    "proxy.istio.io/config": sorted(&json!({
                         "concurrency": settings.workers,
                         "terminationDrainDuration": drain,
                         // The agent forgets a module a day after it was last asked for, and a
                         // registry that is away then closes the gateway at the next push.
                         "proxyMetadata": {"WASM_MODULE_EXPIRY": "8760h"},
-                    }).to_string(),
+                    })).to_string(),
                 },
             },
             "spec": {
