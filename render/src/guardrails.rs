@@ -96,6 +96,8 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
     vec![
         pods,
         binding(install, "pods", &guarded),
+        bindings(),
+        binding(install, "bindings", &guarded),
         istio,
         binding(install, "istio", &elsewhere),
         names,
@@ -112,11 +114,30 @@ pub(crate) fn pods(install: &Install) -> Object {
             "apiGroups": [""],
             "apiVersions": ["v1"],
             "operations": ["CREATE", "UPDATE"],
-            "resources": ["pods", "pods/ephemeralcontainers"],
+            // By its status a pod is given annotations too.
+            "resources": ["pods", "pods/ephemeralcontainers", "pods/status"],
         }]),
         &pods::changed(),
         &pods::variables(),
         &pods::checks(&install.spec.guardrails),
+    )
+}
+
+/// What is said of bindings, whose annotations and labels become the pod's
+/// (`pkg/registry/core/pod/storage`, `assignPod`).
+fn bindings() -> Object {
+    rendering(
+        "bindings",
+        "Refuses bindings by which a scheduler changes how a pod's traffic is captured.",
+        &json!([{
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE"],
+            "resources": ["bindings", "pods/binding"],
+        }]),
+        "true",
+        &json!([]),
+        &[pods::binding()],
     )
 }
 

@@ -13,6 +13,8 @@ pub const FOLDER: &str = "WARDEN_ISTIO_TOOLS";
 pub const REQUIRED: &str = "WARDEN_ISTIO_REQUIRED";
 /// Set where any other missing program is one.
 pub const TOOLS_REQUIRED: &str = "WARDEN_TOOLS_REQUIRED";
+/// The same of those that only a Go compiler newer than Debian's builds.
+pub const GO_TOOLS_REQUIRED: &str = "WARDEN_GO_TOOLS_REQUIRED";
 
 /// A program that the suite runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +85,8 @@ impl Program {
     fn dispensable_where(self, set: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::Istioctl | Self::Istiod | Self::PilotAgent => !set(REQUIRED),
-            Self::Helm | Self::Kubectl | Self::Registry | Self::Skopeo => !set(TOOLS_REQUIRED),
+            Self::Kubectl | Self::Registry | Self::Skopeo => !set(TOOLS_REQUIRED),
+            Self::Helm => !set(GO_TOOLS_REQUIRED),
         }
     }
 
@@ -175,16 +178,17 @@ fn is_standing_warning(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Program, REQUIRED, TOOLS_REQUIRED};
+    use super::{GO_TOOLS_REQUIRED, Program, REQUIRED, TOOLS_REQUIRED};
 
     #[test]
     fn nothing_is_dispensable_where_everything_is_required() {
         for program in Program::ALL {
             assert!(program.dispensable_where(|_| false), "{program:?}");
             assert!(!program.dispensable_where(|_| true), "{program:?}");
-            let by = [REQUIRED, TOOLS_REQUIRED]
+            let by = [REQUIRED, TOOLS_REQUIRED, GO_TOOLS_REQUIRED]
                 .map(|variable| !program.dispensable_where(|set| set == variable));
-            assert_ne!(by[0], by[1], "{program:?}");
+            let by = by.iter().filter(|required| **required).count();
+            assert_eq!(by, 1, "{program:?}");
         }
     }
 }

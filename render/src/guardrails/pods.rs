@@ -27,6 +27,20 @@ pub(super) fn variables() -> Value {
     ])
 }
 
+/// A binding without anything that Istio or a CNI plugin reads.
+pub(super) fn binding() -> Check {
+    let clean = |field: &str| {
+        format!(
+            "(!has(object.metadata.{field}) || object.metadata.{field}.all(key, \
+             !key.contains('istio.io/') && !key.contains('cni.cncf.io/')))"
+        )
+    };
+    check(
+        format!("{} && {}", clean("annotations"), clean("labels")),
+        "what a scheduler binds a pod with must not change how its traffic is captured",
+    )
+}
+
 /// Annotations that change what is captured, with the value that changes nothing. With Istio's
 /// CNI plugin the injector writes the first two itself.
 const CAPTURE: [(&str, &str); 9] = [

@@ -115,6 +115,16 @@ fn istio_objects_that_open_the_gateway_are_refused() {
     holds(&policy, include_str!("tests/istio.yaml"));
 }
 
+#[test]
+fn bindings_that_change_what_is_captured_are_refused() {
+    let table = include_str!("tests/bindings.yaml");
+    holds(
+        &rendered("egress-warden-bindings.istio-egress", |_| ()),
+        table,
+    );
+    holds(&cni("egress-warden-cni-bindings"), table);
+}
+
 /// The reference case, in a mesh that has names of its own.
 fn names() -> Value {
     let mut install = Install::read(INSTALL).unwrap();

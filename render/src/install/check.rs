@@ -61,10 +61,11 @@ impl Install {
                 "HTTP, tunnels and the probe need a port each",
             );
         }
-        if spec.cluster.api_server_ports.is_empty() {
+        let ports = &spec.cluster.api_server_ports;
+        if ports.is_empty() || ports.contains(&0) {
             wrong(
                 "spec.cluster.apiServerPorts",
-                "without ports it would be every port",
+                "expected ports from 1 to 65535: without any it would be every port",
             );
         }
         if spec.workloads.namespaces.is_empty() {

@@ -227,7 +227,10 @@ fn workloads(install: &Install) -> Vec<Rule> {
     let servers = cluster.api_server.chunks(MOST_NETWORKS);
     let servers: Vec<_> = servers.map(networks).collect();
     if !servers.is_empty() {
-        rules.push(Rule::new("api-server", "Pass", servers));
+        let ports = cluster.api_server_ports.iter();
+        rules.push(
+            Rule::new("api-server", "Pass", servers).ports(ports.map(|port| ("TCP", *port, *port))),
+        );
     }
     rules.push(Rule::new("outside", "Deny", vec![networks(&EVERYWHERE)]));
     rules

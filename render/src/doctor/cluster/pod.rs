@@ -93,8 +93,13 @@ fn judge(
         .iter()
         .any(|name| *name == namespace)
     {
-        // As it would be made today: an update of what is there is another question.
-        let refusals = admission.judge(pod, &Value::Null, &json!({}));
+        // As it would be made today: an update of what is there is another question, and ephemeral
+        // containers are not made again.
+        let mut made = pod.clone();
+        if let Some(spec) = made.pointer_mut("/spec").and_then(Value::as_object_mut) {
+            spec.remove("ephemeralContainers");
+        }
+        let refusals = admission.judge(&made, &Value::Null, &json!({}));
         found.extend(refusals.into_iter().map(|(_, message)| {
             let message =
                 format!("the admission policy refuses it when it is made again: {message}");

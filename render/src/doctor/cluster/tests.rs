@@ -138,6 +138,8 @@ const PODS: &str = r#"
 - case: NET_RAW in an init container
   spec: {initContainers: [*native, {<<: *own, securityContext: {capabilities: {add: [NET_RAW]}}}], containers: [*app]}
   wanted: ["refused: NET_ADMIN and NET_RAW"]
+- case: a container for debugging, which is not made again
+  spec: {initContainers: [*native], containers: [*app], ephemeralContainers: [{name: debug, image: d, securityContext: {capabilities: {add: [SYS_PTRACE]}}}]}
 - case: an annotation that is no text, which the policy cannot evaluate
   metadata: {annotations: {proxy.istio.io/config: 1}}
   spec: {initContainers: [*native], containers: [*app]}

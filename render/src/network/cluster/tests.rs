@@ -226,6 +226,9 @@ fn what_stays_inside_passes_and_what_leads_outside_is_denied_last() {
             "Deny outside",
         ]
     );
+    let ports = |protocols: &Value| protocols[0]["tcp"]["destinationPort"]["number"].clone();
+    let servers = &base["spec"]["egress"][5]["protocols"];
+    assert_eq!([ports(servers), ports(&json!([servers[1]]))], [443, 6443]);
     let outside = &base["spec"]["egress"][6];
     assert_eq!(outside["to"], json!([{"networks": ["0.0.0.0/0", "::/0"]}]));
     assert!(outside.get("protocols").is_none());

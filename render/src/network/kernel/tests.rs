@@ -83,6 +83,10 @@ fn what_the_kernel_part_cannot_say_is_refused() {
             "p/t/a: the kernel part lets nothing out to every address",
         ),
         (
+            accept("", "\"::/0\"", ""),
+            "p/t/a: the kernel part lets nothing out to every address",
+        ),
+        (
             accept("", "198.51.100.0/24", "")
                 .replace("name: a", "name: a, expires: \"2030-01-01T00:00:00Z\""),
             "p/t/a: spec.tiers[0].rules[0].expires",
