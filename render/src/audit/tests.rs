@@ -211,3 +211,28 @@ fn the_module_is_the_stated_one() {
         assert_eq!(code(url, stated).is(&found), is, "{url} {found}");
     }
 }
+
+#[test]
+fn the_module_is_what_was_fetched_and_where_the_agent_keeps_it() {
+    let digest = "ab".repeat(32);
+    let code = super::wanted::Code {
+        url: "oci://registry.example/egress-warden:1".to_owned(),
+        stated: Some(digest.clone()),
+        digest: Some(digest.clone()),
+    };
+    for (file, is) in [
+        (format!("/var/lib/istio/data/0123/{digest}.wasm"), true),
+        (
+            format!("/var/lib/istio/data/0123/{}.wasm", "cd".repeat(32)),
+            false,
+        ),
+        (format!("/tmp/{digest}.wasm"), false),
+        (
+            format!("/var/lib/istio/data/../../../tmp/{digest}.wasm"),
+            false,
+        ),
+    ] {
+        let found = serde_json::json!({"local": {"filename": file}});
+        assert_eq!(code.is(&found), is, "{file}");
+    }
+}

@@ -40,6 +40,9 @@ pub(super) struct Code {
     pub(super) digest: Option<String>,
 }
 
+/// Where Istio's agent keeps what it has fetched (`pkg/istio-agent`, `IstioDataDir`).
+const FETCHED: &str = "/var/lib/istio/data/";
+
 impl Code {
     /// Whether this is the module: its file, what Istio's agent is to fetch, or what the agent has
     /// fetched and kept under its digest.
@@ -59,7 +62,9 @@ impl Code {
             return file == Some(path);
         }
         if let (Some(file), Some(digest)) = (file, &self.digest) {
-            return file.rsplit('/').next() == Some(&*format!("{digest}.wasm"));
+            return file.starts_with(FETCHED)
+                && !file.contains("/../")
+                && file.rsplit('/').next() == Some(&*format!("{digest}.wasm"));
         }
         let remote = found.get("remote");
         remote.is_some_and(|remote| {
