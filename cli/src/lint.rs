@@ -5,8 +5,13 @@ mod covers;
 mod reach;
 mod rules;
 
-use egress_policy::defect::{At, FieldPath};
+use std::collections::BTreeSet;
+
+use egress_policy::defect::{At, Defect, FieldPath};
+use egress_policy::model::{From, Policy};
 use egress_policy::name::NamePattern;
+use egress_policy::udp::{Inexpressible, Pods, openings};
+use egress_policy::verdict::Basis;
 use egress_render::traffic;
 
 use crate::diagnostic::{Diagnostic, Place, Severity};
@@ -30,6 +35,7 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
     // What a port carries the policies say together.
     let opaque = traffic::opaque_names(&layers.policies);
     let in_tls = traffic::inspected_in_tls(&layers.policies);
+    let udp = udp_inexpressible(&layers.policies);
     for (p, (policy, unit)) in layers.policies.iter().zip(&layers.units).enumerate() {
         found.unit = Some(unit.clone());
         rules::lint(policy, surroundings, &mut found);
@@ -42,11 +48,51 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
             let path = rule_path(rule.tier, rule.rule, "to");
             found.add(Lint::InspectedInTls, &path, rule.message());
         }
+        for defect in udp
+            .iter()
+            .filter(|(of, _)| *of == p)
+            .map(|(_, defect)| defect)
+        {
+            found.add(Lint::UdpInexpressible, &defect.path, defect.message.clone());
+        }
         reach::lint(policy, &mut found);
         duplicate_destinations(unit, &mut found);
         list_dates(unit, surroundings.now, &mut found);
     }
     found.diagnostics
+}
+
+/// What rendering would refuse of UDP rules, each with the policy that it is in. The cluster is not
+/// known here: every namespace that the rules name is looked at.
+fn udp_inexpressible(policies: &[Policy]) -> Vec<(usize, Defect)> {
+    let sources = policies.iter().flat_map(|policy| &policy.tiers);
+    let sources = sources.flat_map(|tier| &tier.rules);
+    let sources = sources.flat_map(|rule| match &rule.from {
+        From::Sources(sources) => sources.iter(),
+        From::Anyone | From::AnyWorkload => [].iter(),
+    });
+    let namespaces: BTreeSet<_> = sources.flat_map(|source| &source.namespaces).collect();
+    let namespaces: Vec<_> = namespaces.into_iter().cloned().collect();
+    let Some(trust_domain) = policies
+        .iter()
+        .flat_map(|one| &one.head.trust_domains)
+        .next()
+    else {
+        return Vec::new();
+    };
+    let pods = Pods {
+        trust_domain,
+        namespaces: &namespaces,
+    };
+    let (_, refused) = openings(policies, pods);
+    let place = |refused: Inexpressible<'_>| {
+        let Basis::Rule { policy, .. } = refused.rule else {
+            return None;
+        };
+        let index = policies.iter().position(|one| one.head.name == policy)?;
+        Some((index, refused.defect))
+    };
+    refused.into_iter().filter_map(place).collect()
 }
 
 /// Days after which a list is old.
@@ -253,6 +299,7 @@ impl Lint {
             | Self::DefaultAccept
             | Self::NamedTcp
             | Self::InspectedInTls
+            | Self::UdpInexpressible
             | Self::ListDate => Severity::Warning,
         }
     }

@@ -98,13 +98,15 @@ pub(crate) enum Lint {
     NamedTcp,
     /// An Inspect rule decides about requests that the gateway sends in TLS of its own.
     InspectedInTls,
+    /// A UDP rule whose meaning no filter of the kernel can have.
+    UdpInexpressible,
     /// A list of destinations that nobody renewed for long, or that is from the future.
     ListDate,
 }
 
 impl Lint {
     /// Every lint.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::UnreachableRule,
         Self::LabelsAlone,
         Self::WideName,
@@ -124,6 +126,7 @@ impl Lint {
         Self::DefaultAccept,
         Self::NamedTcp,
         Self::InspectedInTls,
+        Self::UdpInexpressible,
         Self::ListDate,
     ];
 
@@ -149,6 +152,7 @@ impl Lint {
             Self::DefaultAccept => "default_accept",
             Self::NamedTcp => "named_tcp",
             Self::InspectedInTls => "inspected_in_tls",
+            Self::UdpInexpressible => "udp_inexpressible",
             Self::ListDate => "list_date",
         }
     }
@@ -189,6 +193,9 @@ impl Lint {
             Self::DefaultAccept => "let the first policy deny by default",
             Self::NamedTcp => egress_render::traffic::HINT,
             Self::InspectedInTls => egress_render::traffic::IN_TLS_HINT,
+            Self::UdpInexpressible => {
+                "say it by namespaces, labels, networks and ports, without an end: `warden render` refuses it as it is"
+            }
             Self::ListDate => {
                 "take the list anew, review what changed, and write its day and digest"
             }
@@ -252,6 +259,9 @@ impl Lint {
             }
             Self::NamedTcp => {
                 "Opaque bytes show no name. A sidecar tunnels them to the gateway by the address that\nthe application dialled, so a rule that names the destination matches nothing that\ncomes from a workload behind a sidecar; Istio's DNS capture does not change that. What\ncan match is a client that speaks the mesh's TLS to the gateway's tunnel port and asks\nfor the name by CONNECT itself. A port that no rule declares as HTTP or TLS carries\nopaque TCP, but for 80 and 443. Nothing is opened by mistake: what does not match is\ndenied."
+            }
+            Self::UdpInexpressible => {
+                "UDP does not go through the gateway: filters of the kernel let it out, which only open,\nand know a pod by its namespace and labels, a destination by networks and ports, and no\ntime. What a rule says beyond that they cannot hold to, so `warden render` refuses the\npolicy instead of opening more."
             }
             Self::ListDate => {
                 "A list in a file is as good as the day on which it was taken. After 90 days some of\nits names have changed hands or lead nowhere; a day in the future was not the day."
