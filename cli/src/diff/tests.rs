@@ -275,12 +275,50 @@ struct Tally {
     undecided: usize,
 }
 
+/// What random policies once found missing: rules before and after that differ for one kind of
+/// request alone.
+#[test]
+fn differences_that_were_missed_once() {
+    let shape = |rules: Vec<Value>| Shape {
+        tiers: vec![(rules, false)],
+        default_accept: true,
+        shadow_workloads: false,
+        plaintext: false,
+    };
+    // Plain requests are passed on before the Deny is reached; upgrades, which nothing lists, are not.
+    let pass = json!({"action": "Pass"});
+    let deny = json!({"action": "Deny", "to": [{"domainNames": ["x.test.example"], "protocols": ["HTTP"], "methods": ["GET"]}]});
+    let rows = [(
+        "an upgrade that no rule lists",
+        vec![pass.clone()],
+        vec![pass, deny],
+    )];
+    for (case, old, new) in rows {
+        let (old, new) = (
+            layers(&document(&shape(old))),
+            layers(&document(&shape(new))),
+        );
+        let (old_set, new_set) = (old.compile().unwrap(), new.compile().unwrap());
+        let left = Side {
+            layers: &old,
+            set: &old_set,
+        };
+        let right = Side {
+            layers: &new,
+            set: &new_set,
+        };
+        let comparison = compare(&left, &right, NOW, Duration::from_mins(1));
+        assert!(comparison.undecided.is_empty(), "{case}");
+        assert!(!comparison.differences.is_empty(), "{case}");
+    }
+}
+
+/// `PROPTEST_CASES` and `PROPTEST_RNG_SEED` make it longer, and repeat it.
 #[test]
 fn the_comparison_agrees_with_brute_force() {
     let facts = universe();
     let mut tally = Tally::default();
     let mut runner = TestRunner::new(Config {
-        cases: 300,
         failure_persistence: None,
         ..Config::default()
     });
@@ -321,7 +359,7 @@ fn the_comparison_agrees_with_brute_force() {
     println!("{tally:?}");
     // The test must see all three, and the comparison must seldom give up.
     assert!(tally.same > 20 && tally.different > 100, "{tally:?}");
-    assert!(tally.undecided < 60, "{tally:?}");
+    assert!(tally.undecided * 4 < tally.different, "{tally:?}");
 }
 
 fn count(comparison: &Comparison, tally: &mut Tally) {
