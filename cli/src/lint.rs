@@ -65,9 +65,8 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
 /// What rendering would refuse of UDP rules, each with the policy that it is in. The cluster is not
 /// known here: every namespace that the rules name is looked at.
 fn udp_inexpressible(policies: &[Policy]) -> Vec<(usize, Defect)> {
-    let sources = policies.iter().flat_map(|policy| &policy.tiers);
-    let sources = sources.flat_map(|tier| &tier.rules);
-    let sources = sources.flat_map(|rule| match &rule.from {
+    let rules = policies.iter().flat_map(Policy::rules);
+    let sources = rules.flat_map(|placed| match &placed.rule.1.from {
         From::Sources(sources) => sources.iter(),
         From::Anyone | From::AnyWorkload => [].iter(),
     });

@@ -91,11 +91,8 @@ impl<H: Host> Http<H> {
             return Flow::Stop;
         }
         let host = &self.plugin.host;
-        let who = || Gathered {
-            identity: identity(host),
-            ..Gathered::refused(self.protocol.get(), Code::PolicyReplaced)
-        };
-        if !self.plugin.ends(self.began, who) {
+        let protocol = self.protocol.get();
+        if !self.plugin.ends(self.began, protocol, || identity(host)) {
             return Flow::Continue;
         }
         self.ended.set(true);

@@ -218,16 +218,11 @@ impl<H: Host> Network<H> {
 
     /// Whether it has to end, opened or not, because its policy has been replaced.
     fn ends(&self) -> bool {
-        self.plugin.ends(self.began, || {
-            let identity = match &self.origin {
+        self.plugin
+            .ends(self.began, Protocol::Tcp, || match &self.origin {
                 Origin::Tunnel(facts) => facts.identity.clone(),
                 Origin::Chain => identity(&self.plugin.host),
-            };
-            Gathered {
-                identity,
-                ..Gathered::refused(Protocol::Tcp, Code::PolicyReplaced)
-            }
-        })
+            })
     }
 
     /// The next bytes of the ClientHello; `None` where there is none to read.

@@ -4,17 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use egress_policy::canonical::short;
 use egress_policy::config::{Config, Context, LabelSource};
 use egress_policy::defect::{Defect, DefectKind, FieldPath};
-use egress_policy::facts::Fact;
+use egress_policy::facts::{Fact, Protocol};
 use egress_policy::verdict::{Action, Code, Evaluation, Ruling, Verdict};
 
-use crate::caller::identity;
+use crate::caller::{Identity, identity};
 use crate::claims::{self, ClaimHeaders, OwnedClaims};
 use crate::connections::{Connections, Peer};
 use crate::gathered::Gathered;
 use crate::host::Host;
-use crate::recheck::{Began, Recheck, short};
+use crate::recheck::{Began, Recheck};
 use crate::record::{Record, Setting, gauge};
 use crate::state;
 
@@ -228,13 +229,22 @@ impl<H: Host> Plugin<H> {
     }
 
     /// Whether a stream has to end because the policy that it began under has been replaced. Then it
-    /// is noted.
-    pub fn ends(&self, began: Began, who: impl FnOnce() -> Gathered) -> bool {
+    /// is noted, with whose it is.
+    pub fn ends(
+        &self,
+        began: Began,
+        protocol: Protocol,
+        whose: impl FnOnce() -> Fact<Identity>,
+    ) -> bool {
         let ends = self.recheck.ends(began);
         if ends {
             let verdict = Verdict::refusal(Code::PolicyReplaced);
             state::mark_denied(&self.host, &verdict.enforced);
-            self.note(&who(), &verdict);
+            let gathered = Gathered {
+                identity: whose(),
+                ..Gathered::refused(protocol, Code::PolicyReplaced)
+            };
+            self.note(&gathered, &verdict);
         }
         ends
     }

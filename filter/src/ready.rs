@@ -5,10 +5,11 @@
 
 use std::fmt::Write;
 
+use egress_policy::canonical::short;
 use egress_policy::config::Gate;
 
 use crate::host::{Flow, Host, Metric, MetricKind, Response};
-use crate::recheck::{in_force_at, short};
+use crate::recheck::in_force_at;
 
 /// The gate. It reads what every place says of itself; Envoy has one set of gauges for the whole
 /// process, so it does not matter in which machine a place runs.

@@ -97,14 +97,6 @@ impl Recheck {
     }
 }
 
-/// The first 48 bits of the hash: a number that metrics systems, which count in doubles, keep.
-#[must_use]
-pub fn short(hash: &str) -> u64 {
-    hash.get(..12)
-        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        .unwrap_or_default()
-}
-
 /// The gauge that holds which policy a place has.
 #[must_use]
 pub fn in_force_at(place: &str) -> String {

@@ -9,6 +9,7 @@ use crate::facts::Protocol;
 use crate::name::{Name, NamePattern};
 use crate::path::PathPattern;
 use crate::port::PortSet;
+use crate::verdict::Basis;
 
 /// The name of the tier that `warden revoke` puts in front of all others.
 pub const REVOKED_TIER: &str = "revoked";
@@ -20,6 +21,43 @@ pub struct Policy {
     pub head: Head,
     /// Tiers, in order.
     pub tiers: Vec<Tier>,
+}
+
+/// A rule and where it stands. Places count from zero.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<'p> {
+    /// Its policy.
+    pub policy: &'p Policy,
+    /// The tier's place in the policy, and the tier.
+    pub tier: (usize, &'p Tier),
+    /// The rule's place in the tier, and the rule.
+    pub rule: (usize, &'p Rule),
+}
+
+impl Policy {
+    /// Its rules in order, whatever their mode.
+    pub fn rules(&self) -> impl Iterator<Item = Placed<'_>> {
+        self.tiers.iter().enumerate().flat_map(move |tier| {
+            let rules = tier.1.rules.iter().enumerate();
+            rules.map(move |rule| Placed {
+                policy: self,
+                tier,
+                rule,
+            })
+        })
+    }
+}
+
+impl<'p> Placed<'p> {
+    /// What a verdict of the rule rests on; as text `POLICY/TIER/RULE`.
+    #[must_use]
+    pub fn basis(&self) -> Basis<'p> {
+        Basis::Rule {
+            policy: &self.policy.head.name,
+            tier: &self.tier.1.name,
+            rule: &self.rule.1.name,
+        }
+    }
 }
 
 /// What a policy says outside its rules.

@@ -14,12 +14,12 @@ mod region;
 mod walk;
 
 use crate::defect::{At, Defect, DefectKind, Defects};
-use crate::model::{DefaultAction, LabelExpression, Networks, Policy, RuleAction};
+use crate::model::{DefaultAction, LabelExpression, Networks, Placed, Policy, RuleAction};
 use crate::port::PortSet;
 use crate::verdict::Basis;
 
 use region::Region;
-use walk::{Part, Place, Reach, Step, Walk};
+use walk::{Part, Reach, Step, Walk};
 
 /// Most parts that what a rule opens may fall into. Beyond it rules overlap in ways that nobody
 /// reads off the filters any more.
@@ -162,7 +162,7 @@ impl<'p> Search<'p, '_> {
         }
     }
 
-    fn open(&mut self, place: Place<'p>, namespace: &'p str, parts: Vec<Region>) {
+    fn open(&mut self, place: Placed<'p>, namespace: &'p str, parts: Vec<Region>) {
         for part in parts {
             let opening = Opening {
                 rule: place.basis(),
@@ -180,7 +180,7 @@ impl<'p> Search<'p, '_> {
     /// What another policy accepts too.
     fn consult(
         &mut self,
-        place: Place<'p>,
+        place: Placed<'p>,
         wanted: Vec<Region>,
         walk: &Walk<'p>,
         namespace: &str,
@@ -205,7 +205,7 @@ impl<'p> Search<'p, '_> {
 
     fn accepted(
         &mut self,
-        place: Place<'p>,
+        place: Placed<'p>,
         wanted: &[Region],
         walk: &Walk<'p>,
         namespace: &str,
@@ -236,7 +236,7 @@ impl<'p> Search<'p, '_> {
         self.bounded(place, accepted)
     }
 
-    fn without(&mut self, place: Place<'p>, from: &[Region], cut: &Part<'p>) -> Vec<Region> {
+    fn without(&mut self, place: Placed<'p>, from: &[Region], cut: &Part<'p>) -> Vec<Region> {
         if cut.partly && from.iter().any(|part| part.and(&cut.region).is_some()) {
             let message = format!(
                 "`{}` denies some of it by service account, and the kernel knows none",
@@ -249,7 +249,7 @@ impl<'p> Search<'p, '_> {
         self.bounded(place, left.collect())
     }
 
-    fn bounded(&mut self, place: Place<'p>, parts: Vec<Region>) -> Vec<Region> {
+    fn bounded(&mut self, place: Placed<'p>, parts: Vec<Region>) -> Vec<Region> {
         let mut kept: Vec<Region> = Vec::new();
         for part in parts {
             if kept.contains(&part) {
@@ -268,7 +268,7 @@ impl<'p> Search<'p, '_> {
     }
 
     /// Notes what keeps a rule from being opened, at one of its fields or, without one, at itself.
-    fn refuse(&mut self, place: Place<'p>, field: &str, message: String, hint: &str) {
+    fn refuse(&mut self, place: Placed<'p>, field: &str, message: String, hint: &str) {
         let root = At::root();
         let spec = root.field("spec");
         let tiers = spec.field("tiers");

@@ -14,6 +14,8 @@ mod policies;
 mod routes;
 mod wanted;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::Enforced;
@@ -61,8 +63,22 @@ pub fn gateway(
     routes::check(&dump, &wanted, &istio, &mut problems);
     clusters::check(&dump, &wanted, &istio, &mut problems);
     extensions::check(&dump, &wanted, &istio, &mut problems);
-    policies::check(&all, live.stats, &enforced.module, &mut problems)?;
+    policies::check(&dump, live.stats, &enforced.module, &mut problems)?;
     Ok(problems)
+}
+
+/// Notes every rendered resource that the dump does not have.
+fn missing(
+    what: &str,
+    rendered: &BTreeMap<String, Value>,
+    found: &[(String, &Value)],
+    problems: &mut Vec<Problem>,
+) {
+    for wanted in rendered.keys() {
+        if !found.iter().any(|(_, found)| name(found) == wanted) {
+            problems.push(Problem::new(format!("{what} {wanted}"), "it is not there"));
+        }
+    }
 }
 
 fn name(value: &Value) -> &str {

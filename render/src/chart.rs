@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::carried::Carried;
-use crate::deployment::memory;
+use crate::deployment::{memory, proxy_config};
 use crate::install::{Deployment, Install};
 use crate::object::{Object, sorted};
 use crate::problem::Problem;
@@ -19,7 +19,7 @@ use crate::{NAME, render};
 pub type File = (String, String);
 
 /// Where in the gateway's objects a value goes: kind, field, and what Helm makes of it.
-const HOLES: [(&str, &str, &str); 8] = [
+const HOLES: [(&str, &str, &str); 7] = [
     (
         "HorizontalPodAutoscaler",
         "/spec/minReplicas",
@@ -43,13 +43,6 @@ const HOLES: [(&str, &str, &str); 8] = [
     ),
     (
         "Deployment",
-        "/spec/template/metadata/annotations/proxy.istio.io~1config",
-        "'{\"concurrency\":{{ toJson .Values.gateway.workers }},\
-         \"proxyMetadata\":{\"WASM_MODULE_EXPIRY\":\"8760h\"},\
-         \"terminationDrainDuration\":\"{{ toJson .Values.gateway.drainSeconds }}s\"}'",
-    ),
-    (
-        "Deployment",
         "/spec/template/spec/containers/0/resources",
         "{{ toJson .Values.gateway.resources }}",
     ),
@@ -64,6 +57,21 @@ const HOLES: [(&str, &str, &str); 8] = [
         "{{ toJson .Values.gateway.tolerations }}",
     ),
 ];
+
+/// All of them: one is a text in which two values stand.
+fn holes() -> impl Iterator<Item = (&'static str, &'static str, String)> {
+    let config = proxy_config(
+        "{{ toJson .Values.gateway.workers }}",
+        "{{ toJson .Values.gateway.drainSeconds }}",
+    );
+    let whole = HOLES.into_iter();
+    let whole = whole.map(|(kind, pointer, template)| (kind, pointer, template.to_owned()));
+    whole.chain([(
+        "Deployment",
+        "/spec/template/metadata/annotations/proxy.istio.io~1config",
+        format!("'{config}'"),
+    )])
+}
 
 /// The kinds of the gateway's own workload, which the values are for.
 const WORKLOAD: [&str; 5] = [
@@ -229,8 +237,8 @@ fn templates(objects: &[&Object]) -> Result<String, Vec<Problem>> {
     for object in objects {
         let mut manifest = object.manifest().clone();
         let mut marks = Vec::new();
-        for (index, (kind, pointer, template)) in HOLES.iter().enumerate() {
-            if *kind != object.kind() {
+        for (index, (kind, pointer, template)) in holes().enumerate() {
+            if kind != object.kind() {
                 continue;
             }
             let mark = format!("value-{index}-goes-here");
@@ -239,11 +247,11 @@ fn templates(objects: &[&Object]) -> Result<String, Vec<Problem>> {
                 return Err(vec![Problem::new("chart", message)]);
             };
             *place = json!(mark);
-            marks.push((mark, *template));
+            marks.push((mark, template));
         }
         let mut text = object.yaml_of(&manifest);
         for (mark, template) in marks {
-            text = text.replace(&mark, template);
+            text = text.replace(&mark, &template);
         }
         texts.push(text);
     }

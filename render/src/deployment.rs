@@ -3,6 +3,7 @@
 pub(crate) mod memory;
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use egress_policy::model::CaCertificates;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::NAME;
 use crate::gateway::{POD_LABEL, metadata};
 use crate::install::{Deployment, GatewayApi, Install};
-use crate::object::{Object, Stage, set, sorted};
+use crate::object::{Object, Stage, set};
 use crate::problem::Problem;
 use crate::traffic::Traffic;
 
@@ -108,7 +109,6 @@ fn deployment(
         })
         .collect();
     let seconds = install.drain_seconds();
-    let drain = format!("{seconds}s");
     let mut body = json!({"spec": {
         // A new pod is there before an old one goes.
         "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -118,13 +118,7 @@ fn deployment(
                 "labels": labels,
                 "annotations": {
                     "inject.istio.io/templates": "gateway",
-                    "proxy.istio.io/config": sorted(&json!({
-                        "concurrency": settings.workers,
-                        "terminationDrainDuration": drain,
-                        // The agent forgets a module a day after it was last asked for, and a
-                        // registry that is away then closes the gateway at the next push.
-                        "proxyMetadata": {"WASM_MODULE_EXPIRY": "8760h"},
-                    })).to_string(),
+                    "proxy.istio.io/config": proxy_config(settings.workers, seconds),
                 },
             },
             "spec": {
@@ -177,6 +171,17 @@ fn deployment(
         }
     }
     body
+}
+
+/// What Istio's agent is told, as JSON. Numbers may be places for values.
+///
+/// The agent forgets a module a day after it was last asked for, and a registry that is away then
+/// closes the gateway at the next push; so it keeps modules for a year.
+pub(crate) fn proxy_config(workers: impl Display, drain_seconds: impl Display) -> String {
+    format!(
+        "{{\"concurrency\":{workers},\"proxyMetadata\":{{\"WASM_MODULE_EXPIRY\":\"8760h\"}},\
+         \"terminationDrainDuration\":\"{drain_seconds}s\"}}"
+    )
 }
 
 /// The secrets with which the gateway speaks TLS to the outside.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::NAME;
 use crate::install::Install;
-use crate::object::{Object, Stage, in_cluster};
+use crate::object::{Object, Stage, in_cluster, namespaces};
 
 const API: &str = "admissionregistration.k8s.io/v1";
 
@@ -73,26 +73,13 @@ pub(crate) fn objects(install: &Install) -> Vec<Object> {
         &names::variables(install),
         &names::checks(install),
     );
-    let guarded = json!({"namespaceSelector": {"matchExpressions": [{
-        "key": "kubernetes.io/metadata.name",
-        "operator": "In",
-        "values": guarded(install),
-    }]}});
-    let elsewhere = json!({"namespaceSelector": {"matchExpressions": [{
-        "key": "kubernetes.io/metadata.name",
-        "operator": "NotIn",
-        "values": [install.spec.gateway.namespace, install.spec.cluster.istio_namespace],
-    }]}});
-    let mut trusted = vec![
-        install.spec.gateway.namespace.clone(),
-        install.spec.cluster.istio_namespace.clone(),
-    ];
-    trusted.extend_from_slice(&install.spec.guardrails.naming_namespaces);
-    let tenants = json!({"namespaceSelector": {"matchExpressions": [{
-        "key": "kubernetes.io/metadata.name",
-        "operator": "NotIn",
-        "values": trusted,
-    }]}});
+    let spec = &install.spec;
+    let system = [&spec.gateway.namespace, &spec.cluster.istio_namespace];
+    let naming = spec.guardrails.naming_namespaces.iter();
+    let trusted: Vec<_> = system.into_iter().chain(naming).collect();
+    let guarded = namespaces("In", &guarded(install));
+    let elsewhere = namespaces("NotIn", &system);
+    let tenants = namespaces("NotIn", &trusted);
     vec![
         pods,
         binding(install, "pods", &guarded),
@@ -179,7 +166,7 @@ fn rendering(
     )
 }
 
-fn binding(install: &Install, name: &str, selector: &Value) -> Object {
+fn binding(install: &Install, name: &str, namespaces: &Value) -> Object {
     Object::new(
         Stage::Guard,
         "Where the policy of the same name holds.",
@@ -188,7 +175,7 @@ fn binding(install: &Install, name: &str, selector: &Value) -> Object {
         json!({"spec": {
             "policyName": in_cluster(install, &format!("{NAME}-{name}")),
             "validationActions": ["Deny"],
-            "matchResources": selector,
+            "matchResources": {"namespaceSelector": namespaces},
         }}),
     )
 }

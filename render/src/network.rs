@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::NAME;
 use crate::gateway::metadata;
 use crate::install::Install;
-use crate::object::{Object, Stage, set};
+use crate::object::{Object, Stage, namespaces, set};
 use crate::problem::Problem;
 
 pub(crate) use kernel::udp_exceptions;
@@ -41,6 +41,13 @@ fn in_namespace(name: &str) -> Value {
     json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}})
 }
 
+fn tcp(ports: &[u16]) -> Vec<Value> {
+    let ports = ports.iter();
+    ports
+        .map(|port| json!({"port": port, "protocol": "TCP"}))
+        .collect()
+}
+
 fn dns(install: &Install) -> Value {
     json!({
         "to": [in_namespace(&install.spec.cluster.dns_namespace)],
@@ -61,17 +68,11 @@ fn workloads(install: &Install, namespace: &str) -> Object {
     );
     // Namespace selectors match pods, never outside addresses; the gateway's and the DNS's
     // namespaces have rules of their own, by port.
-    let elsewhere = json!({"namespaceSelector": {"matchExpressions": [{
-        "key": "kubernetes.io/metadata.name",
-        "operator": "NotIn",
-        "values": [gateway.namespace, install.spec.cluster.dns_namespace],
-    }]}});
+    let by_port = [&gateway.namespace, &install.spec.cluster.dns_namespace];
+    let elsewhere = json!({"namespaceSelector": namespaces("NotIn", &by_port)});
     let mut egress = vec![
         dns(install),
-        json!({"to": [to_gateway], "ports": [
-            {"port": gateway.ports.http, "protocol": "TCP"},
-            {"port": gateway.ports.tunnel, "protocol": "TCP"},
-        ]}),
+        json!({"to": [to_gateway], "ports": tcp(&[gateway.ports.http, gateway.ports.tunnel])}),
         json!({"to": [elsewhere]}),
     ];
     if let Some(rule) = api_server(install) {
@@ -93,11 +94,8 @@ fn api_server(install: &Install) -> Option<Value> {
         .iter()
         .map(|network| json!({"ipBlock": {"cidr": network.to_string()}}))
         .collect();
-    let ports = install.spec.cluster.api_server_ports.iter();
-    let ports: Vec<_> = ports
-        .map(|port| json!({"port": port, "protocol": "TCP"}))
-        .collect();
     // Without `ports` it would be every port of every protocol.
+    let ports = tcp(&install.spec.cluster.api_server_ports);
     (!blocks.is_empty()).then(|| json!({"to": blocks, "ports": ports}))
 }
 
@@ -109,10 +107,7 @@ fn gateway(install: &Install) -> Object {
     let gateway = &install.spec.gateway;
     let from = |namespaces: &[String], ports: [u16; 2]| {
         let from: Vec<_> = namespaces.iter().map(|name| in_namespace(name)).collect();
-        json!({
-            "from": from,
-            "ports": ports.map(|port| json!({"port": port, "protocol": "TCP"})),
-        })
+        json!({"from": from, "ports": tcp(&ports)})
     };
     let workloads = &install.spec.workloads.namespaces;
     let mut ingress = vec![from(workloads, [gateway.ports.http, gateway.ports.tunnel])];
@@ -185,9 +180,7 @@ fn devices(install: &Install) -> Vec<Object> {
             json!({"spec": {
                 "podSelector": {"matchLabels": pods.selector},
                 "policyTypes": ["Ingress"],
-                "ingress": [{"from": [from.clone()], "ports": [
-                    {"port": device.port, "protocol": "TCP"},
-                ]}],
+                "ingress": [{"from": [from.clone()], "ports": tcp(&[device.port])}],
             }}),
         ))
     });

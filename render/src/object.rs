@@ -269,6 +269,16 @@ pub(crate) fn in_cluster(install: &Install, name: &str) -> String {
     format!("{name}.{}", install.spec.gateway.namespace)
 }
 
+/// A selector of namespaces by their names, which Kubernetes keeps in a label.
+pub(crate) fn namespaces(operator: &str, names: &[impl AsRef<str>]) -> Value {
+    let names: Vec<_> = names.iter().map(AsRef::as_ref).collect();
+    json!({"matchExpressions": [{
+        "key": "kubernetes.io/metadata.name",
+        "operator": operator,
+        "values": names,
+    }]})
+}
+
 /// Names, labels and annotations that every object carries.
 fn mark(manifest: &mut Value, install: &Install, policy_hash: &str) {
     let Some(metadata) = manifest.get_mut("metadata") else {

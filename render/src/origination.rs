@@ -64,15 +64,14 @@ type Groups = BTreeMap<(u16, TlsOrigination), BTreeSet<String>>;
 pub(crate) fn read(policies: &[Policy], problems: &mut Vec<Problem>) -> Vec<Origination> {
     let mut groups = Groups::new();
     for (i, policy) in policies.iter().enumerate() {
-        for tier in &policy.tiers {
-            for rule in &tier.rules {
-                if matches!(rule.action, RuleAction::Deny) {
-                    continue;
-                }
-                let place = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
-                for to in &rule.to {
-                    take(to, &place, i == 0, &mut groups, problems);
-                }
+        for placed in policy.rules() {
+            let (_, rule) = placed.rule;
+            if matches!(rule.action, RuleAction::Deny) {
+                continue;
+            }
+            let place = placed.basis().to_string();
+            for to in &rule.to {
+                take(to, &place, i == 0, &mut groups, problems);
             }
         }
     }

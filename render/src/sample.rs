@@ -1,4 +1,6 @@
-//! The least install settings, for tests.
+//! The least install settings and policies, for tests.
+
+use serde_json::{Value, json};
 
 use crate::install::Install;
 
@@ -19,4 +21,14 @@ spec:
 /// These settings, and more fields of `spec`.
 pub(crate) fn install(more: &str) -> Install {
     Install::read(&format!("{LEAST}  {more}\n")).unwrap()
+}
+
+/// A policy of one tier.
+pub(crate) fn policy(name: &str, tier: &Value) -> Value {
+    json!({
+        "apiVersion": "warden.egress/v1alpha1",
+        "kind": "EgressPolicy",
+        "metadata": {"name": name},
+        "spec": {"identity": {"trustDomains": ["cluster.local"]}, "tiers": [tier]},
+    })
 }

@@ -45,16 +45,13 @@ impl Traffic {
         // 443 is not among them: there the application's own TLS comes.
         let entries = traffic.originations.iter().map(Origination::entry);
         traffic.http.extend(entries.collect::<BTreeSet<_>>());
-        for policy in policies {
-            for tier in &policy.tiers {
-                for rule in &tier.rules {
-                    let place = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
-                    for to in &rule.to {
-                        traffic.take_ports(to, &rule.action, &place, problems);
-                    }
-                    traffic.take_labels(rule);
-                }
+        for placed in policies.iter().flat_map(Policy::rules) {
+            let (_, rule) = placed.rule;
+            let place = placed.basis().to_string();
+            for to in &rule.to {
+                traffic.take_ports(to, &rule.action, &place, problems);
             }
+            traffic.take_labels(rule);
         }
         for port in traffic.http.intersection(&traffic.tls) {
             let message = format!(

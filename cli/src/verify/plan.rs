@@ -488,11 +488,9 @@ fn facts_of(attempt: &Attempt) -> Option<Situation> {
 
 /// The rules' ids and elements.
 fn rules_of(policy: &Policy) -> impl Iterator<Item = (String, &To)> {
-    policy.tiers.iter().flat_map(move |tier| {
-        tier.rules.iter().flat_map(move |rule| {
-            let id = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
-            rule.to.iter().map(move |to| (id.clone(), to))
-        })
+    policy.rules().flat_map(|placed| {
+        let id = placed.basis().to_string();
+        placed.rule.1.to.iter().map(move |to| (id.clone(), to))
     })
 }
 

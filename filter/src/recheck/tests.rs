@@ -174,7 +174,7 @@ fn in_force(fake: &Fake) -> Option<i64> {
 }
 
 fn short(plugin: &Plugin<Fake>) -> Option<i64> {
-    i64::try_from(super::short(&plugin.config.policy_hash)).ok()
+    i64::try_from(egress_policy::canonical::short(&plugin.config.policy_hash)).ok()
 }
 
 /// The same where the one in between asks nothing, as when a revocation is taken back and comes

@@ -59,6 +59,16 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
+/// A policy of one tier.
+fn policy(name: &str, tier: &Value) -> Value {
+    json!({
+        "apiVersion": "warden.egress/v1alpha1",
+        "kind": "EgressPolicy",
+        "metadata": {"name": name},
+        "spec": {"identity": {"trustDomains": ["cluster.local"]}, "tiers": [tier]},
+    })
+}
+
 fn lint(rendered: &Rendered) -> Result<()> {
     lint_text(&rendered.yaml())
 }
@@ -78,15 +88,7 @@ fn the_reference_case_passes_istioctl() -> Result<()> {
 fn generated_policies_pass_istioctl() -> Result<()> {
     let install = reference::install()?;
     for (name, rules) in generated() {
-        let policy = json!({
-            "apiVersion": "warden.egress/v1alpha1",
-            "kind": "EgressPolicy",
-            "metadata": {"name": name},
-            "spec": {
-                "identity": {"trustDomains": ["cluster.local"]},
-                "tiers": [{"name": "apps", "rules": rules}],
-            },
-        });
+        let policy = policy(name, &json!({"name": "apps", "rules": rules}));
         let rendered = reference::of(&install, &[policy]).context(name)?;
         lint(&rendered).context(name)?;
     }
@@ -319,15 +321,7 @@ fn what_cannot_be_carried_out_is_refused() -> Result<()> {
         ),
     ];
     for (word, rule) in refused {
-        let policy = json!({
-            "apiVersion": "warden.egress/v1alpha1",
-            "kind": "EgressPolicy",
-            "metadata": {"name": "p"},
-            "spec": {
-                "identity": {"trustDomains": ["cluster.local"]},
-                "tiers": [{"name": "t", "rules": [rule]}],
-            },
-        });
+        let policy = policy("p", &json!({"name": "t", "rules": [rule]}));
         let error = reference::of(&reference::install()?, &[policy]).err();
         let error = error
             .with_context(|| format!("{word}: rendered"))?
@@ -339,21 +333,16 @@ fn what_cannot_be_carried_out_is_refused() -> Result<()> {
 
 /// Its own reader takes the list, and grants what it says to the pods that it says.
 fn the_kernel_part_reads_the_udp_that_is_let_out() -> Result<()> {
-    let policy = json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
-        "metadata": {"name": "p"},
-        "spec": {
-            "identity": {"trustDomains": ["cluster.local"]},
-            "tiers": [{"name": "t", "rules": [
-                {"name": "no", "action": "Deny",
-                 "to": [{"networks": ["198.51.100.64/26"], "ports": [123], "protocols": ["UDP"]}]},
-                {"name": "ntp", "action": "Accept",
-                 "from": [{"namespaces": ["app1-ns"], "matchLabels": {"clock": "yes"}}],
-                 "to": [{"networks": ["198.51.100.0/24"], "ports": ["123-124"], "protocols": ["UDP"]}]},
-            ]}],
-        },
-    });
+    let policy = policy(
+        "p",
+        &json!({"name": "t", "rules": [
+            {"name": "no", "action": "Deny",
+             "to": [{"networks": ["198.51.100.64/26"], "ports": [123], "protocols": ["UDP"]}]},
+            {"name": "ntp", "action": "Accept",
+             "from": [{"namespaces": ["app1-ns"], "matchLabels": {"clock": "yes"}}],
+             "to": [{"networks": ["198.51.100.0/24"], "ports": ["123-124"], "protocols": ["UDP"]}]},
+        ]}),
+    );
     let list = egress_render::udp_exceptions(&reference::install()?, &[policy])
         .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
     let config = json!({

@@ -4,9 +4,8 @@ use super::Pods;
 use super::region::Region;
 use crate::facts::Protocol;
 use crate::model::{
-    DefaultAction, From, Mode, Policy, Rule, RuleAction, Source, Tier, TierDefault, To,
+    DefaultAction, From, Mode, Placed, Policy, Rule, RuleAction, Source, TierDefault, To,
 };
-use crate::verdict::Basis;
 
 /// Whose pods of a namespace a policy is consulted for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,23 +25,15 @@ pub(super) struct Walk<'p> {
 /// One step: what is enforced and about UDP.
 #[derive(Clone, Copy)]
 pub(super) enum Step<'p> {
-    Rule(Place<'p>),
+    Rule(Placed<'p>),
     /// A tier's default: what is left is denied.
     Close,
-}
-
-/// A rule and where it stands.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'p> {
-    pub(super) policy: &'p Policy,
-    pub(super) tier: (usize, &'p Tier),
-    pub(super) rule: (usize, &'p Rule),
 }
 
 /// A part of what a rule is about.
 #[derive(Clone)]
 pub(super) struct Part<'p> {
-    pub(super) of: Place<'p>,
+    pub(super) of: Placed<'p>,
     pub(super) region: Region,
     /// It is only about some service accounts or clusters.
     pub(super) partly: bool,
@@ -58,7 +49,7 @@ impl<'p> Walk<'p> {
                 .filter(|(_, rule)| rule.mode == Mode::Enforce && elements(rule).next().is_some());
             let close = (tier.1.default == TierDefault::Deny).then_some(Step::Close);
             about_udp
-                .map(move |rule| Step::Rule(Place { policy, tier, rule }))
+                .map(move |rule| Step::Rule(Placed { policy, tier, rule }))
                 .chain(close)
         });
         let steps = steps.collect();
@@ -100,15 +91,8 @@ fn elements(rule: &Rule) -> impl Iterator<Item = &To> {
     })
 }
 
-impl<'p> Place<'p> {
-    pub(super) fn basis(&self) -> Basis<'p> {
-        Basis::Rule {
-            policy: &self.policy.head.name,
-            tier: &self.tier.1.name,
-            rule: &self.rule.1.name,
-        }
-    }
-
+/// As far as rules are about UDP.
+impl<'p> Placed<'p> {
     /// Whether it opens anything for good. A rule that expires does not; and whatever else is
     /// enforced about UDP closes.
     pub(super) fn opens(&self) -> bool {

@@ -6,23 +6,12 @@ use serde_json::Value;
 use super::compare::{sentence, with_known, with_rendered};
 use super::dump::Dump;
 use super::istio::Istio;
-use super::name;
 use super::wanted::Wanted;
+use super::{missing, name};
 use crate::problem::Problem;
 
 pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &mut Vec<Problem>) {
-    for rendered in wanted.clusters.keys() {
-        if !dump
-            .clusters
-            .iter()
-            .any(|(_, cluster)| name(cluster) == rendered)
-        {
-            problems.push(Problem::new(
-                format!("cluster {rendered}"),
-                "it is not there",
-            ));
-        }
-    }
+    missing("cluster", &wanted.clusters, &dump.clusters, problems);
     for (place, cluster) in &dump.clusters {
         problems
             .extend(wrong(cluster, wanted, istio).map(|message| Problem::new(&**place, message)));

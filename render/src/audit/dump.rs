@@ -223,31 +223,3 @@ fn name_of(resource: &Value) -> String {
         (name, _) => name.to_owned(),
     }
 }
-
-/// Configurations that filters discover by name, each with its name and the text that its module
-/// gets, if what stands there is a module that gets one. istiod leaves out the name, or names a
-/// module only by its own configuration.
-pub(super) fn extensions(dump: &Value) -> Vec<(&str, Option<&str>)> {
-    let entries = section(dump, "EcdsConfigDump", "ecds_filters");
-    let filters = entries
-        .into_iter()
-        .filter_map(|entry| entry.get("ecds_filter"));
-    filters
-        .map(|filter| {
-            let config = filter.get("typed_config").unwrap_or(filter).get("config");
-            let name = filter.get("name").or_else(|| config?.get("name"));
-            let text = config.and_then(|config| config.pointer("/configuration/value"));
-            let name = name.and_then(Value::as_str).unwrap_or_default();
-            (name, text.and_then(Value::as_str))
-        })
-        .collect()
-}
-
-fn section<'d>(dump: &'d Value, kind: &str, field: &str) -> Vec<&'d Value> {
-    let is_kind = |config: &&Value| {
-        let url = config.get("@type").and_then(Value::as_str);
-        url.is_some_and(|url| url.ends_with(kind))
-    };
-    let configs = items(dump, "configs").filter(is_kind);
-    configs.flat_map(|config| items(config, field)).collect()
-}

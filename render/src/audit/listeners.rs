@@ -7,25 +7,14 @@ use super::compare::{Difference, brief, sentence, with_known, with_rendered};
 use super::dump::Dump;
 use super::istio::Istio;
 use super::wanted::Wanted;
-use super::{items, name};
+use super::{items, missing, name};
 use crate::module::Place;
 use crate::problem::Problem;
 
 const MANAGER: &str = "envoy.filters.network.http_connection_manager";
 
 pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &mut Vec<Problem>) {
-    for rendered in wanted.listeners.keys() {
-        if !dump
-            .listeners
-            .iter()
-            .any(|(_, listener)| name(listener) == rendered)
-        {
-            problems.push(Problem::new(
-                format!("listener {rendered}"),
-                "it is not there",
-            ));
-        }
-    }
+    missing("listener", &wanted.listeners, &dump.listeners, problems);
     for (wanted_port, what) in wanted.ports.iter().zip(["HTTP requests", "tunnels"]) {
         if !dump
             .listeners

@@ -7,7 +7,7 @@ use egress_policy::canonical;
 use egress_policy::tree::{Json, Node as _, Shape};
 use serde_json::Value;
 
-use super::dump;
+use super::dump::Dump;
 use crate::module::{Module, Place};
 use crate::outside;
 use crate::problem::Problem;
@@ -24,12 +24,16 @@ const fn resource(place: Place) -> (&'static str, &'static str) {
 
 /// Compares every place, and the gate for probes, with what is rendered for it.
 pub(super) fn check(
-    dump: &Value,
+    dump: &Dump<'_>,
     stats: Option<&str>,
     module: &Module,
     problems: &mut Vec<Problem>,
 ) -> Result<(), Vec<Problem>> {
-    let extensions = dump::extensions(dump);
+    let extensions: Vec<_> = dump
+        .extensions
+        .iter()
+        .map(|(_, filter)| told(filter))
+        .collect();
     for place in Place::ALL {
         let (resource, judged) = resource(place);
         let missing = format!("none that judges {judged}: refused, or not arrived");
@@ -48,6 +52,16 @@ pub(super) fn check(
     let gate = module.gate().to_string();
     arrived(&extensions, outside::GATE, &gate, missing, problems)?;
     Ok(())
+}
+
+/// Its name, and the text that its module gets, if what stands there is a module that gets one.
+/// istiod leaves out the name, or names a module only by its own configuration.
+fn told(filter: &Value) -> (&str, Option<&str>) {
+    let config = filter.get("typed_config").unwrap_or(filter).get("config");
+    let name = filter.get("name").or_else(|| config?.get("name"));
+    let text = config.and_then(|config| config.pointer("/configuration/value"));
+    let name = name.and_then(Value::as_str).unwrap_or_default();
+    (name, text.and_then(Value::as_str))
 }
 
 /// Compares what arrived for a resource with the text that was rendered. Whether the policies are
@@ -94,13 +108,13 @@ fn loaded(stats: &str, place: Place, wanted: &str) -> Option<Problem> {
     let Some((_, value)) = values.next() else {
         return problem("no policies have loaded there".to_owned());
     };
-    let (value, short) = (value.trim().parse().ok(), wanted.get(..12)?);
-    if value == u64::from_str_radix(short, 16).ok() {
+    let (value, wanted) = (value.trim().parse().ok(), canonical::short(wanted));
+    if value == Some(wanted) {
         return None;
     }
     problem(format!(
-        "the policies {:012x}... are the last that loaded there, and those given are {short}...: \
-         the update was refused",
+        "the policies {:012x}... are the last that loaded there, and those given are \
+         {wanted:012x}...: the update was refused",
         value.unwrap_or_default()
     ))
 }

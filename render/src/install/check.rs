@@ -187,31 +187,29 @@ impl Install {
     /// Names that go into generated text, such as host names and regular expressions.
     fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let spec = &self.spec;
-        [
-            ("spec.gateway.namespace", spec.gateway.namespace.as_str()),
-            ("spec.gateway.service", &spec.gateway.service),
-            ("spec.cluster.dnsNamespace", &spec.cluster.dns_namespace),
-            ("spec.cluster.istioNamespace", &spec.cluster.istio_namespace),
-        ]
-        .into_iter()
-        .chain(
-            spec.cluster
-                .metrics_namespaces
-                .iter()
-                .map(|name| ("spec.cluster.metricsNamespaces", &**name)),
-        )
-        .chain(
-            spec.guardrails
-                .naming_namespaces
-                .iter()
-                .map(|name| ("spec.guardrails.namingNamespaces", &**name)),
-        )
-        .chain(
-            spec.workloads
-                .namespaces
-                .iter()
-                .map(|name| ("spec.workloads.namespaces", &**name)),
-        )
+        let (gateway, cluster) = (&spec.gateway, &spec.cluster);
+        let one = [
+            ("spec.gateway.namespace", &gateway.namespace),
+            ("spec.gateway.service", &gateway.service),
+            ("spec.cluster.dnsNamespace", &cluster.dns_namespace),
+            ("spec.cluster.istioNamespace", &cluster.istio_namespace),
+        ];
+        let several = [
+            (
+                "spec.cluster.metricsNamespaces",
+                &cluster.metrics_namespaces,
+            ),
+            (
+                "spec.guardrails.namingNamespaces",
+                &spec.guardrails.naming_namespaces,
+            ),
+            ("spec.workloads.namespaces", &spec.workloads.namespaces),
+        ];
+        let several = several.into_iter();
+        let several =
+            several.flat_map(|(place, names)| names.iter().map(move |name| (place, name)));
+        let all = one.into_iter().chain(several);
+        all.map(|(place, name)| (place, name.as_str()))
     }
 
     /// Whether later policies stay within what the settings grant them.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::udp::Exception;
 use crate::NAME;
 use crate::install::{AdminApi, AdminPolicies, Install};
-use crate::object::{Object, Stage, set};
+use crate::object::{Object, Stage, namespaces, set};
 use crate::problem::Problem;
 
 /// Pods with this label reach nothing at all. The API server says it of a running pod, so it holds
@@ -187,11 +187,7 @@ fn named(namespace: &str) -> Value {
 }
 
 fn enforced(install: &Install) -> Value {
-    json!({"matchExpressions": [{
-        "key": "kubernetes.io/metadata.name",
-        "operator": "In",
-        "values": install.spec.workloads.namespaces,
-    }]})
+    namespaces("In", &install.spec.workloads.namespaces)
 }
 
 fn revoked(install: &Install) -> Value {

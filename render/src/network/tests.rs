@@ -1,19 +1,11 @@
 use serde_json::{Value, json};
 
-use crate::sample::install;
+use crate::sample::{self, install};
 
 /// What comes in to the gateway's pods: `NAMESPACE PORT`, of one rendering.
 fn into_the_gateway(settings: &str) -> Result<Vec<String>, String> {
     let install = install(&format!("cluster: {settings}"));
-    let policy = json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
-        "metadata": {"name": "p"},
-        "spec": {
-            "identity": {"trustDomains": ["cluster.local"]},
-            "tiers": [{"name": "t", "default": "Deny"}],
-        },
-    });
+    let policy = sample::policy("p", &json!({"name": "t", "default": "Deny"}));
     let rendered =
         crate::render(&install, &[policy]).map_err(|problems| problems[0].to_string())?;
     let mut objects = rendered.objects().iter().map(crate::Object::manifest);

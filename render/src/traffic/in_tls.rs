@@ -5,7 +5,7 @@
 //! and engine say Inspect.
 
 use egress_policy::facts::Protocol;
-use egress_policy::model::{From, Place, Policy, Rule, RuleAction, Source, To};
+use egress_policy::model::{From, Place, Placed, Policy, RuleAction, Source, To};
 use egress_policy::name::NamePattern;
 
 use crate::origination::overlap;
@@ -43,59 +43,47 @@ impl InTls {
     }
 }
 
-/// A rule and where it stands: policy, tier, rule.
-type Placed<'p> = ([usize; 3], &'p Rule, String);
-
 /// Every such rule of these policies, which are all of one gateway. Conditions beside callers,
 /// names and ports are not compared.
 #[must_use]
 pub fn inspected_in_tls(policies: &[Policy]) -> Vec<InTls> {
-    let rules = placed(policies);
+    // With the policy's place in the order.
+    let rules = policies.iter().enumerate();
+    let rules: Vec<(usize, Placed<'_>)> = rules
+        .flat_map(|(p, policy)| policy.rules().map(move |rule| (p, rule)))
+        .collect();
     let originating: Vec<_> = rules
         .iter()
-        .filter(|(_, rule, _)| !matches!(rule.action, RuleAction::Deny))
-        .flat_map(|placed| placed.1.to.iter().map(move |to| (placed, to)))
-        .filter(|(_, to)| to.tls.is_some())
+        .filter(|(_, placed)| !matches!(placed.rule.1.action, RuleAction::Deny))
+        .flat_map(|(p, placed)| placed.rule.1.to.iter().map(move |to| (*p, placed, to)))
+        .filter(|(_, _, to)| to.tls.is_some())
         .collect();
+    let at = |p: usize, placed: &Placed<'_>| (p, placed.tier.0, placed.rule.0);
     let inspecting = rules
         .iter()
-        .filter(|(_, rule, _)| matches!(rule.action, RuleAction::Inspect(_)));
+        .filter(|(_, placed)| matches!(placed.rule.1.action, RuleAction::Inspect(_)));
     inspecting
-        .filter_map(|inspecting| {
-            let (at, rule, id) = inspecting;
-            let ((_, _, other), to) = originating.iter().find(|((there, opens, _), to)| {
+        .filter_map(|(p, placed)| {
+            let (index, rule) = placed.rule;
+            let (_, other, to) = originating.iter().find(|(q, opens, to)| {
                 // Within a policy the first rule decides, between policies the stricter one.
-                (at < there || at.first() != there.first())
-                    && meet(&rule.from, &opens.from)
+                (at(*p, placed) < at(*q, opens) || p != q)
+                    && meet(&rule.from, &opens.rule.1.from)
                     && (rule.to.is_empty() || rule.to.iter().any(|own| takes(own, to)))
             })?;
             let Place::Names(names) = &to.place else {
                 return None;
             };
-            let [policy, tier, rule] = *at;
             Some(InTls {
-                policy,
-                tier,
-                rule,
-                id: id.clone(),
+                policy: *p,
+                tier: placed.tier.0,
+                rule: index,
+                id: placed.basis().to_string(),
                 name: names.first()?.clone(),
-                other: other.clone(),
+                other: other.basis().to_string(),
             })
         })
         .collect()
-}
-
-fn placed(policies: &[Policy]) -> Vec<Placed<'_>> {
-    let mut placed = Vec::new();
-    for (p, policy) in policies.iter().enumerate() {
-        for (t, tier) in policy.tiers.iter().enumerate() {
-            placed.extend(tier.rules.iter().enumerate().map(|(r, rule)| {
-                let id = format!("{}/{}/{}", policy.head.name, tier.name, rule.name);
-                ([p, t, r], rule, id)
-            }));
-        }
-    }
-    placed
 }
 
 /// Whether an element takes requests to a destination with `tls`.

@@ -64,25 +64,24 @@ pub fn opaque_names(policies: &[Policy]) -> Vec<OpaqueNames> {
     let traffic = Traffic::of(policies, &mut Vec::new());
     let mut found = Vec::new();
     for (p, policy) in policies.iter().enumerate() {
-        for (t, tier) in policy.tiers.iter().enumerate() {
-            for (r, rule) in tier.rules.iter().enumerate() {
-                if !matches!(rule.action, RuleAction::Accept | RuleAction::Inspect(_)) {
-                    continue;
-                }
-                let elements = rule.to.iter();
-                found.extend(elements.filter_map(|to| {
-                    let (names, ports) = traffic.opaque(to)?;
-                    Some(OpaqueNames {
-                        policy: p,
-                        tier: t,
-                        rule: r,
-                        id: format!("{}/{}/{}", policy.head.name, tier.name, rule.name),
-                        name: names.first()?.clone(),
-                        others: names.len().saturating_sub(1),
-                        ports,
-                    })
-                }));
+        for placed in policy.rules() {
+            let (r, rule) = placed.rule;
+            if !matches!(rule.action, RuleAction::Accept | RuleAction::Inspect(_)) {
+                continue;
             }
+            let elements = rule.to.iter();
+            found.extend(elements.filter_map(|to| {
+                let (names, ports) = traffic.opaque(to)?;
+                Some(OpaqueNames {
+                    policy: p,
+                    tier: placed.tier.0,
+                    rule: r,
+                    id: placed.basis().to_string(),
+                    name: names.first()?.clone(),
+                    others: names.len().saturating_sub(1),
+                    ports,
+                })
+            }));
         }
     }
     found

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::warnings;
+use crate::{sample, warnings};
 
 /// `to` of the first rule, the protocol of a second rule at port 8443, the ports that are warned of.
 #[test]
@@ -51,15 +51,7 @@ fn names_over_opaque_tcp_are_warned_of_and_no_others() {
             let to = json!({"domainNames": ["c.example"], "ports": [8443], "protocols": [other]});
             rules.push(json!({"name": "s", "to": [to], "action": "Accept"}));
         }
-        let policy = json!({
-            "apiVersion": "warden.egress/v1alpha1",
-            "kind": "EgressPolicy",
-            "metadata": {"name": "p"},
-            "spec": {
-                "identity": {"trustDomains": ["cluster.local"]},
-                "tiers": [{"name": "t", "rules": rules}],
-            },
-        });
+        let policy = sample::policy("p", &json!({"name": "t", "rules": rules}));
         let read = crate::module::policy(&policy);
         assert!(read.is_ok(), "{read:?}");
         let warnings = warnings(&[policy]);
@@ -172,15 +164,7 @@ fn what_is_inspected_in_front_of_tls_is_warned_of() {
             "action": "Accept",
         });
         let policy = |name: &str, rules: &[&serde_json::Value]| {
-            json!({
-                "apiVersion": "warden.egress/v1alpha1",
-                "kind": "EgressPolicy",
-                "metadata": {"name": name},
-                "spec": {
-                    "identity": {"trustDomains": ["cluster.local"]},
-                    "tiers": [{"name": "t", "rules": rules}],
-                },
-            })
+            sample::policy(name, &json!({"name": "t", "rules": rules}))
         };
         let both = [
             vec![policy("p", &[&inspects, &accepts])],

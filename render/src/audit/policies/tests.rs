@@ -1,10 +1,10 @@
 use serde_json::{Value, json};
 
-use super::{Place, check, resource};
-use crate::audit::dump::snake_case;
+use super::{Place, resource};
+use crate::audit::dump::{Dump, snake_case};
 use crate::install::Install;
 use crate::outside::GATE;
-use crate::{Carried, Enforced};
+use crate::{Carried, Enforced, Problem};
 
 const INSTALL: &str = include_str!("../../../../istio/reference/install.yaml");
 const POLICY: &str = include_str!("../../../../cases/policies/reference.yaml");
@@ -52,9 +52,17 @@ fn texts(enforced: &Enforced) -> Vec<(&'static str, String)> {
 /// All that there is: the places, and the gate.
 const ALL: usize = Place::ALL.len() + 1;
 
-fn found(dump: &Value, enforced: &Enforced) -> Vec<String> {
+fn check(dump: &Value, stats: Option<&str>, enforced: &Enforced) -> Vec<Problem> {
+    let all = snake_case(dump);
+    // What cannot be read of a dump is looked at elsewhere.
+    let dump = Dump::read(&all, &mut Vec::new());
     let mut problems = Vec::new();
-    check(&snake_case(dump), None, &enforced.module, &mut problems).unwrap();
+    super::check(&dump, stats, &enforced.module, &mut problems).unwrap();
+    problems
+}
+
+fn found(dump: &Value, enforced: &Enforced) -> Vec<String> {
+    let problems = check(dump, None, enforced);
     problems.iter().map(ToString::to_string).collect()
 }
 
@@ -262,9 +270,7 @@ fn what_loaded_comes_from_the_statistics() {
             vec!["statistics of tunnels: the policies 000000000000... are the last"],
         ),
     ] {
-        let mut problems = Vec::new();
-        let dump = snake_case(&dump(&texts(&given)));
-        check(&dump, Some(&stats), &given.module, &mut problems).unwrap();
+        let problems = check(&dump(&texts(&given)), Some(&stats), &given);
         let found: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let as_expected = found.len() == expected.len()
             && found
@@ -274,14 +280,10 @@ fn what_loaded_comes_from_the_statistics() {
         assert!(as_expected, "{case}: {found:#?}");
     }
     for all_old in [stats(before), String::new()] {
-        let mut problems = Vec::new();
-        let dump = snake_case(&dump(&texts(&given)));
-        check(&dump, Some(&all_old), &given.module, &mut problems).unwrap();
+        let problems = check(&dump(&texts(&given)), Some(&all_old), &given);
         assert_eq!(problems.len(), Place::ALL.len(), "{problems:?}");
         // Where nothing newer arrived, that is the one finding of the place.
-        let mut problems = Vec::new();
-        let dump = snake_case(&self::dump(&texts(&old)));
-        check(&dump, Some(&all_old), &given.module, &mut problems).unwrap();
+        let problems = check(&dump(&texts(&old)), Some(&all_old), &given);
         assert_eq!(problems.len(), ALL, "{problems:?}");
     }
 }

@@ -3,25 +3,20 @@ use serde_json::{Value, json};
 
 use super::subtract;
 use crate::install::{AdminApi, AdminPolicies};
-use crate::sample::install;
+use crate::sample::{self, install};
 
 fn rendered(api: AdminApi, priority: u32, networks: &Value) -> Result<Vec<Value>, String> {
     let mut install = install("cluster: {apiServer: [192.0.2.10/32]}");
     install.spec.cluster.admin_policies = Some(AdminPolicies { api, priority });
-    let policy = json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
-        "metadata": {"name": "p"},
-        "spec": {
-            "identity": {"trustDomains": ["cluster.local"]},
-            "tiers": [{"name": "t", "rules": [{
-                "name": "ntp",
-                "from": [{"namespaces": ["app1-ns"], "matchLabels": {"clock": "yes"}}],
-                "to": [networks],
-                "action": "Accept",
-            }]}],
-        },
-    });
+    let policy = sample::policy(
+        "p",
+        &json!({"name": "t", "rules": [{
+            "name": "ntp",
+            "from": [{"namespaces": ["app1-ns"], "matchLabels": {"clock": "yes"}}],
+            "to": [networks],
+            "action": "Accept",
+        }]}),
+    );
     let rendered =
         crate::render(&install, &[policy]).map_err(|problems| problems[0].to_string())?;
     let objects = rendered.objects().iter();

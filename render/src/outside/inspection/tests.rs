@@ -10,17 +10,12 @@ fn install(version: &str, devices: &str) -> Install {
 }
 
 fn render(install: &Install, to: &Value) -> Result<String, String> {
-    let policy = json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
-        "metadata": {"name": "p"},
-        "spec": {
-            "identity": {"trustDomains": ["cluster.local"]},
-            "tiers": [{"name": "t", "rules": [
-                {"name": "r", "to": [to], "action": "Inspect", "inspection": "dlp"},
-            ]}],
-        },
-    });
+    let policy = sample::policy(
+        "p",
+        &json!({"name": "t", "rules": [
+            {"name": "r", "to": [to], "action": "Inspect", "inspection": "dlp"},
+        ]}),
+    );
     let rendered = crate::render(install, &[policy]);
     rendered
         .map(|rendered| rendered.yaml())
