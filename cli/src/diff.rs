@@ -11,7 +11,8 @@
 mod changed;
 mod describe;
 mod explore;
-mod overlap;
+mod near;
+mod origination;
 mod program;
 mod set;
 mod universe;
@@ -31,7 +32,9 @@ use crate::situation::Situation;
 
 use changed::changes;
 use explore::{Leaf, Region, explore};
-use overlap::Index;
+use near::Index;
+pub(crate) use origination::TlsChange;
+
 use program::{Compiler, View};
 use universe::{Collector, Universe};
 
@@ -61,6 +64,8 @@ pub(crate) struct Comparison {
     pub(crate) classes: usize,
     /// Rules that only one side has, or has elsewhere.
     pub(crate) changed_rules: usize,
+    /// Names to which the gateway speaks TLS of its own in another way.
+    pub(crate) tls: Vec<TlsChange>,
 }
 
 /// Facts on which the two sides differ, and how.
@@ -139,7 +144,8 @@ impl Difference {
 impl Comparison {
     /// `same`, `different`, or `not_decided`.
     pub(crate) const fn result(&self) -> &'static str {
-        match (self.differences.is_empty(), self.undecided.is_empty()) {
+        let same = self.differences.is_empty() && self.tls.is_empty();
+        match (same, self.undecided.is_empty()) {
             (false, _) => "different",
             (true, true) => "same",
             (true, false) => "not_decided",
@@ -149,12 +155,14 @@ impl Comparison {
     /// The documented JSON form.
     pub(crate) fn to_json(&self) -> Value {
         let differences: Vec<Value> = self.differences.iter().map(Difference::to_json).collect();
+        let tls: Vec<Value> = self.tls.iter().map(TlsChange::to_json).collect();
         json!({
             "result": self.result(),
             "complete": self.undecided.is_empty(),
             "differences": differences,
             "notDecided": self.undecided,
             "changedRules": self.changed_rules,
+            "tls": tls,
             "classes": self.classes,
         })
     }
@@ -184,6 +192,7 @@ pub(crate) fn compare(old: &Side<'_>, new: &Side<'_>, now: i64, limit: Duration)
         .sort_by_key(|difference| (difference.shadow, difference.direction() != "gains"));
     result.undecided.sort();
     result.undecided.dedup();
+    result.tls = origination::changes(&old.layers.policies, &new.layers.policies);
     result
 }
 
@@ -260,7 +269,7 @@ impl<'p> Comparer<'_, 'p> {
                 }
             }
         }
-        let wanted = overlap::Addresses::of(near.iter().copied().chain([rule]));
+        let wanted = near::Addresses::of(near.iter().copied().chain([rule]));
         self.explore(&universe, regions, |rule| wanted.contains(rule), view);
     }
 

@@ -16,6 +16,7 @@ mod install;
 mod lint;
 mod lists;
 pub mod load;
+mod overlap;
 mod progress;
 mod report;
 mod satisfy;

@@ -117,6 +117,9 @@ pub fn special(address: IpAddr) -> Option<Special> {
     }
 }
 
+/// The well-known NAT64 prefix, `64:ff9b::/96` (RFC 6052 §2.1), without the IPv4 address behind it.
+const NAT64: u128 = 0x0064_ff9b << 64;
+
 /// The IPv4 address that the well-known NAT64 prefix carries (RFC 6052 §2.1). Behind a translator
 /// that is where the connection ends, so a Deny of an IPv4 network is about it too.
 #[must_use]
@@ -124,7 +127,16 @@ pub fn behind_nat64(address: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(v6) = address else { return None };
     let bits = v6.to_bits();
     let low = u32::try_from(bits & u128::from(u32::MAX)).ok()?;
-    (bits >> 32 == 0x0064_ff9b << 64).then_some(IpAddr::V4(Ipv4Addr::from_bits(low)))
+    (bits >> 32 == NAT64).then_some(IpAddr::V4(Ipv4Addr::from_bits(low)))
+}
+
+/// The NAT64 form of an IPv4 network: the IPv6 network whose addresses [`behind_nat64`] leads into it.
+#[must_use]
+pub fn in_nat64(network: &IpNet) -> Option<IpNet> {
+    let IpNet::V4(v4) = network else { return None };
+    let bits = (NAT64 << 32) | u128::from(v4.network().to_bits());
+    let length = v4.prefix_len().saturating_add(96);
+    IpNet::new(IpAddr::V6(Ipv6Addr::from_bits(bits)), length).ok()
 }
 
 fn special_v4(v4: Ipv4Addr) -> Option<Special> {

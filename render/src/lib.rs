@@ -38,7 +38,7 @@ pub use carried::Carried;
 pub use deployment::memory::machines;
 pub use install::Install;
 pub use object::{Object, Rendered};
-pub use origination::Origination;
+pub use origination::{Origination, originations};
 pub use problem::Problem;
 pub use traffic::Traffic;
 

@@ -60,6 +60,12 @@ fn expression(pattern: &str) -> String {
 
 type Groups = BTreeMap<(u16, TlsOrigination), BTreeSet<String>>;
 
+/// What the policies come to, whether or not it can be rendered.
+#[must_use]
+pub fn originations(policies: &[Policy]) -> Vec<Origination> {
+    read(policies, &mut Vec::new())
+}
+
 /// Reads it off the policies, the first of which alone says how the gateway connects.
 pub(crate) fn read(policies: &[Policy], problems: &mut Vec<Problem>) -> Vec<Origination> {
     let mut groups = Groups::new();

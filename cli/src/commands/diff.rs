@@ -11,7 +11,8 @@ use crate::report;
 use crate::situation::parse_time;
 
 /// The semantic difference between two policies: who gains and who loses what, whatever the order
-/// and the wording. Every difference comes with facts on which the two verdicts differ. Exits 0
+/// and the wording. Every difference comes with facts on which the two verdicts differ. Where the
+/// gateway speaks TLS of its own in another way, that is told too. Exits 0
 /// where the comparison is complete, 5 where it is not decided, 2 for gains under --no-gains.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -162,6 +163,9 @@ fn human(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Failu
         }
         writeln!(out, "    for example: {}", difference.witness.to_json())?;
     }
+    for change in &comparison.tls {
+        writeln!(out, "~ {}", change.words())?;
+    }
     for reason in &comparison.undecided {
         writeln!(out, "not decided: {reason}")?;
     }
@@ -216,6 +220,9 @@ fn markdown(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Fa
             cell(&verdict(&difference.new)),
             difference.witness.to_json()
         )?;
+    }
+    for change in &comparison.tls {
+        writeln!(out, "\n**TLS:** {}", cell(&change.words()))?;
     }
     for reason in &comparison.undecided {
         writeln!(out, "\n**Not decided:** {}", cell(reason))?;

@@ -1,168 +1,25 @@
 //! The comparison against brute force: every combination of a small universe of facts.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use egress_policy::facts::{Fact, Protocol};
-use egress_policy::model::Policy;
-use egress_policy::name::Name;
-use egress_policy::settings::{AddressCheck, Settings};
-use egress_policy::tree::Json;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use super::{Comparison, Side, compare};
 use crate::load::Layers;
-use crate::situation::{Metadata, Situation, Who};
+use crate::situation::Situation;
+use crate::tests::random::{Shape, Tier, layers, rule, shapes, universe};
+use crate::tests::support::NOW;
 
-const NOW: i64 = 1_796_083_200;
-
-fn layers(document: &Value) -> Layers {
-    let text = document.to_string();
-    let policy = Policy::read(&Json::parse(&text).unwrap())
-        .unwrap_or_else(|defects| panic!("{defects:?}\n{document:#}"));
-    let settings = Settings {
-        address_check: AddressCheck::Upstream,
-    };
-    let mut layers = Layers::new("test");
-    layers.policies.push(policy);
-    layers.settings = settings;
-    layers
-}
-
-fn pick(choices: &'static [&'static str]) -> impl Strategy<Value = Value> {
-    prop::sample::select(choices).prop_map(|text| serde_json::from_str(text).unwrap())
-}
-
-const FROM: &[&str] = &[
-    "null",
-    r#"[{"anyone": true}]"#,
-    r#"[{"namespaces": ["a"]}]"#,
-    r#"[{"namespaces": ["a", "b"]}]"#,
-    r#"[{"namespaces": ["b"]}, {"namespaces": ["a"], "matchLabels": {"k": "v"}}]"#,
-    r#"[{"serviceAccounts": ["a/s"]}]"#,
-    r#"[{"matchLabels": {"k": "v"}}]"#,
-    r#"[{"matchLabels": {"k": "w"}}]"#,
-    r#"[{"namespaces": ["a"], "matchExpressions": [{"key": "k", "operator": "Exists"}]}]"#,
-    r#"[{"namespaces": ["a"], "matchExpressions": [{"key": "k", "operator": "In", "values": ["v", "w"]}]}]"#,
-    r#"[{"namespaces": ["a"], "matchExpressions": [{"key": "k", "operator": "Exists"}, {"key": "k", "operator": "NotIn", "values": ["v"]}]}]"#,
-];
-const TO: &[&str] = &[
-    "null",
-    r#"[{"domainNames": ["x.test.example"]}]"#,
-    r#"[{"domainNames": ["*.test.example"]}]"#,
-    r#"[{"domainNames": ["+.test.example"], "ports": [443]}]"#,
-    r#"[{"domainNames": ["x*.test.example"]}]"#,
-    r#"[{"domainNames": ["*y.test.example", "test.example"]}]"#,
-    r#"[{"domainNames": ["*.test.example"], "allowPrivate": true}]"#,
-    r#"[{"domainNames": ["*.test.example"], "ports": ["80-443"]}, {"ports": [22], "protocols": ["TCP"]}]"#,
-    r#"[{"networks": ["10.0.0.0/8"]}]"#,
-    r#"[{"networks": ["203.0.113.0/24"], "except": ["203.0.113.8/29"]}]"#,
-    r#"[{"networks": ["0.0.0.0/0"], "ports": [22, 80]}]"#,
-    r#"[{"domainNames": ["*.test.example"], "protocols": ["TLS"]}]"#,
-    r#"[{"domainNames": ["x.test.example"], "protocols": ["HTTP"], "methods": ["GET"]}]"#,
-    r#"[{"domainNames": ["x.test.example"], "protocols": ["HTTP"], "paths": ["/a/**"]}]"#,
-    r#"[{"domainNames": ["*.test.example"], "protocols": ["HTTP"], "paths": ["/a/*", "/b"]}]"#,
-    r#"[{"domainNames": ["x.test.example"], "protocols": ["HTTP"], "methods": ["CONNECT"]}]"#,
-    r#"[{"domainNames": ["x.test.example"], "protocols": ["HTTP"], "upgrades": ["websocket"]}]"#,
-];
-
-fn rule() -> impl Strategy<Value = Value> {
-    let action = prop::sample::select(&["Accept", "Accept", "Deny", "Pass", "Inspect"][..]);
-    let lasting = prop::sample::select(&[0_u8, 0, 0, 1, 2][..]);
-    (pick(FROM), pick(TO), action, lasting, any::<bool>()).prop_map(
-        |(from, to, action, lasting, shadow)| {
-            let mut rule = json!({"action": action});
-            let object = rule.as_object_mut().unwrap();
-            if !from.is_null() {
-                object.insert("from".into(), from);
-            }
-            if !to.is_null() {
-                object.insert("to".into(), to);
-            }
-            if action == "Inspect" {
-                object.insert("inspection".into(), json!("dlp"));
-            }
-            if action == "Accept" && lasting > 0 {
-                let when =
-                    ["2026-01-01T00:00:00Z", "2027-06-01T00:00:00Z"][usize::from(lasting - 1)];
-                object.insert("expires".into(), json!(when));
-            }
-            if shadow && lasting == 2 {
-                object.insert("mode".into(), json!("Shadow"));
-            }
-            rule
-        },
-    )
-}
-
-#[derive(Clone, Debug)]
-struct Shape {
-    tiers: Vec<(Vec<Value>, bool)>,
-    default_accept: bool,
-    shadow_workloads: bool,
-    plaintext: bool,
-}
-
-fn shape() -> impl Strategy<Value = Shape> {
-    let tier = (
-        prop::collection::vec(rule(), 1..4),
-        prop::bool::weighted(0.15),
-    );
-    let tiers = prop::collection::vec(tier, 1..3);
-    let odd = || prop::bool::weighted(0.1);
-    (tiers, odd(), odd(), odd()).prop_map(|(tiers, default_accept, shadow_workloads, plaintext)| {
-        Shape {
-            tiers,
-            default_accept,
-            shadow_workloads,
-            plaintext,
-        }
-    })
-}
-
-fn document(shape: &Shape) -> Value {
-    let tiers: Vec<Value> = shape
-        .tiers
-        .iter()
-        .enumerate()
-        .map(|(t, (rules, closed))| {
-            let rules: Vec<Value> = rules
-                .iter()
-                .enumerate()
-                .map(|(r, rule)| {
-                    let mut rule = rule.clone();
-                    rule["name"] = json!(format!("r{r}"));
-                    rule
-                })
-                .collect();
-            let default = if *closed { "Deny" } else { "Pass" };
-            json!({"name": format!("t{t}"), "rules": rules, "default": default})
-        })
-        .collect();
-    let mut document = json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
-        "metadata": {"name": "p"},
-        "spec": {
-            "identity": {"trustDomains": ["cluster.local"], "allowPlaintext": shape.plaintext},
-            "tiers": tiers,
-            "default": if shape.default_accept { "Accept" } else { "Deny" },
-        },
-    });
-    if shape.shadow_workloads {
-        document["spec"]["shadowWorkloads"] =
-            json!([{"namespaces": ["b"], "expires": "2027-03-01T00:00:00Z"}]);
-    }
-    document
-}
-
-/// One change: a rule added, removed, replaced or moved; or a policy of its own.
-fn changed(shape: &Shape, kind: u8, at: usize, with: Value, other: Shape) -> Shape {
-    let mut new = shape.clone();
+/// One change: a rule added, removed, replaced or moved, a default, whom it is for, one policy more
+/// or fewer; or policies of their own.
+fn changed(old: &[Shape], kind: u8, at: usize, with: Value, other: Vec<Shape>) -> Vec<Shape> {
+    let mut all = old.to_vec();
+    let policy = at / 4 % all.len();
+    let new = &mut all[policy];
     let tier = at % new.tiers.len();
-    let rules = &mut new.tiers[tier].0;
+    let rules = &mut new.tiers[tier].rules;
     let place = at / 2 % rules.len();
     match kind {
         0 => rules.insert(place, with),
@@ -170,100 +27,13 @@ fn changed(shape: &Shape, kind: u8, at: usize, with: Value, other: Shape) -> Sha
         2 => rules[place] = with,
         3 => rules.reverse(),
         4 => new.default_accept = !new.default_accept,
-        5 => return other,
+        5 => new.some = !new.some,
+        6 => new.tiers.reverse(),
+        7 => return other,
+        8 if all.len() > 1 => drop(all.remove(policy)),
+        8 => all.extend(other.into_iter().take(1)),
+        9 => all.reverse(),
         _ => {}
-    }
-    new
-}
-
-fn universe() -> Vec<Situation> {
-    let name = |text: &str| Some(Name::parse(text.as_bytes()).unwrap());
-    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-    let mut callers = vec![(Who::NoCertificate, None), (Who::Plaintext, None)];
-    for (namespace, account) in [("a", "s"), ("a", "t"), ("b", "s"), ("c", "s")] {
-        let labels: [Option<&[(&str, &str)]>; 5] = [
-            None,
-            Some(&[]),
-            Some(&[("k", "v")]),
-            Some(&[("k", "w")]),
-            Some(&[("k", "u")]),
-        ];
-        for labels in labels {
-            let who = Who::Workload {
-                trust_domain: "cluster.local".into(),
-                namespace: namespace.into(),
-                service_account: account.into(),
-            };
-            let claims = labels.map(|labels| Metadata {
-                namespace: namespace.into(),
-                cluster: Some("c".into()),
-                labels: labels
-                    .iter()
-                    .map(|(k, v)| ((*k).into(), (*v).into()))
-                    .collect(),
-            });
-            callers.push((who, claims));
-        }
-    }
-    let mut destinations = Vec::new();
-    for text in [
-        "test.example",
-        "x.test.example",
-        "xy.test.example",
-        "z.test.example",
-        "y.x.test.example",
-        "o.example",
-    ] {
-        for address in ["198.51.100.1", "10.0.0.1", "203.0.113.1"] {
-            destinations.push((name(text), ip(address)));
-        }
-    }
-    for address in [
-        "198.51.100.1",
-        "10.0.0.1",
-        "203.0.113.1",
-        "203.0.113.9",
-        "64:ff9b::cb00:7101",
-        "2001:db8::1",
-    ] {
-        destinations.push((None, ip(address)));
-    }
-    let requests: [(Protocol, &str, Option<&str>, Option<&str>); 9] = [
-        (Protocol::Tls, "", None, None),
-        (Protocol::Tcp, "", None, None),
-        (Protocol::Http, "GET", Some("/"), None),
-        (Protocol::Http, "GET", Some("/a/b"), None),
-        (Protocol::Http, "POST", Some("/a/b/c"), None),
-        (Protocol::Http, "POST", Some("/b"), None),
-        (Protocol::Http, "GET", Some("/a/..;/b"), None),
-        (Protocol::Http, "CONNECT", None, None),
-        (Protocol::Http, "GET", Some("/a/b"), Some("websocket")),
-    ];
-    let mut all = Vec::new();
-    for (who, claims) in &callers {
-        for (name, address) in &destinations {
-            for (protocol, method, path, upgrade) in &requests {
-                for (port, now) in [
-                    (22, NOW),
-                    (80, NOW),
-                    (443, NOW),
-                    (443, NOW + 40_000_000),
-                    (443, NOW + 10_000_000),
-                ] {
-                    let mut situation = Situation::pending(*protocol);
-                    situation.caller = Fact::Known(who.clone());
-                    situation.claims = claims.clone().map_or(Fact::Missing, Fact::Known);
-                    situation.name = Fact::Known(name.clone());
-                    situation.address = Fact::Known(*address);
-                    situation.port = Fact::Known(port);
-                    situation.method = Fact::Known((*method).into());
-                    situation.path = Fact::Known(path.map(str::to_owned));
-                    situation.upgrade = Fact::Known(upgrade.map(str::to_owned));
-                    situation.now = Fact::Known(now);
-                    all.push(situation);
-                }
-            }
-        }
     }
     all
 }
@@ -275,41 +45,111 @@ struct Tally {
     undecided: usize,
 }
 
-/// What random policies once found missing: rules before and after that differ for one kind of
-/// request alone.
+/// What was missed once: rules of which one is taken away, which matters for one kind of facts
+/// alone.
 #[test]
 fn differences_that_were_missed_once() {
-    let shape = |rules: Vec<Value>| Shape {
-        tiers: vec![(rules, false)],
-        default_accept: true,
+    let rows = [
+        (
+            // Plain requests are passed on before the Deny is reached; upgrades are not.
+            "an upgrade that no rule lists",
+            true,
+            &[
+                r#"{"action": "Pass"}"#,
+                r#"{"action": "Deny", "to": [{"domainNames": ["x.test.example"], "protocols": ["HTTP"], "methods": ["GET"]}]}"#,
+            ],
+            1,
+        ),
+        (
+            "a Deny of IPv4 before an Accept of the NAT64 form",
+            false,
+            &[
+                r#"{"action": "Deny", "to": [{"networks": ["203.0.113.0/24"]}]}"#,
+                r#"{"action": "Accept", "to": [{"networks": ["64:ff9b::/96"]}]}"#,
+            ],
+            0,
+        ),
+    ];
+    for (case, default_accept, texts, out) in rows {
+        let mut rules: Vec<Value> = texts
+            .iter()
+            .map(|text| serde_json::from_str(text).unwrap())
+            .collect();
+        let old = one_tier(rules.clone(), default_accept);
+        rules.remove(out);
+        let new = one_tier(rules, default_accept);
+        assert_eq!(compared(&old, &new).result(), "different", "{case}");
+    }
+}
+
+fn one_tier(rules: Vec<Value>, default_accept: bool) -> Layers {
+    let tier = Tier {
+        rules,
+        closed: false,
+        shadow: false,
+    };
+    layers(&[Shape {
+        tiers: vec![tier],
+        default_accept,
         shadow_workloads: false,
         plaintext: false,
-    };
-    // Plain requests are passed on before the Deny is reached; upgrades, which nothing lists, are not.
-    let pass = json!({"action": "Pass"});
-    let deny = json!({"action": "Deny", "to": [{"domainNames": ["x.test.example"], "protocols": ["HTTP"], "methods": ["GET"]}]});
-    let rows = [(
-        "an upgrade that no rule lists",
-        vec![pass.clone()],
-        vec![pass, deny],
-    )];
-    for (case, old, new) in rows {
-        let (old, new) = (
-            layers(&document(&shape(old))),
-            layers(&document(&shape(new))),
-        );
-        let (old_set, new_set) = (old.compile().unwrap(), new.compile().unwrap());
-        let left = Side {
-            layers: &old,
-            set: &old_set,
+        some: false,
+    }])
+}
+
+fn compared(old: &Layers, new: &Layers) -> Comparison {
+    let (old_set, new_set) = (old.compile().unwrap(), new.compile().unwrap());
+    let side = |layers, set| Side { layers, set };
+    compare(
+        &side(old, &old_set),
+        &side(new, &new_set),
+        NOW,
+        Duration::from_mins(1),
+    )
+}
+
+/// No verdict changes with how the gateway speaks to a server, and it is told all the same.
+#[test]
+fn tls_of_the_gateways_own_is_told() {
+    let system = json!({"originate": true});
+    let own = json!({"originate": true, "caCertificates": "bank-ca", "sni": "x.example"});
+    let client = json!({"originate": true, "clientCertificate": "shop"});
+    let plain = "as the application sends them";
+    let all = "TLS verified by the system's authorities";
+    for (old, new, before, after) in [
+        (Some(&system), None, all, plain),
+        (None, Some(&system), plain, all),
+        (
+            Some(&system),
+            Some(&own),
+            all,
+            "TLS verified by secret bank-ca, as x.example",
+        ),
+        (
+            Some(&client),
+            Some(&system),
+            "TLS verified by the system's authorities, with the certificate of secret shop",
+            all,
+        ),
+        (Some(&own), Some(&own), "", ""),
+    ] {
+        let side = |tls: Option<&Value>| {
+            let mut to =
+                json!({"domainNames": ["*.pay.example"], "protocols": ["HTTP"], "ports": [443]});
+            if let Some(tls) = tls {
+                to["tls"] = tls.clone();
+            }
+            one_tier(vec![json!({"action": "Accept", "to": [to]})], false)
         };
-        let right = Side {
-            layers: &new,
-            set: &new_set,
-        };
-        let comparison = compare(&left, &right, NOW, Duration::from_mins(1));
-        assert!(comparison.undecided.is_empty(), "{case}");
-        assert!(!comparison.differences.is_empty(), "{case}");
+        let comparison = compared(&side(old), &side(new));
+        let told: Vec<String> = comparison.tls.iter().map(super::TlsChange::words).collect();
+        if old == new {
+            assert_eq!((comparison.result(), told), ("same", Vec::new()));
+            continue;
+        }
+        let words = format!("requests to *.pay.example port 443: {before} -> {after}");
+        assert_eq!((comparison.result(), told), ("different", vec![words]));
+        assert!(comparison.differences.is_empty());
     }
 }
 
@@ -322,25 +162,23 @@ fn the_comparison_agrees_with_brute_force() {
         failure_persistence: None,
         ..Config::default()
     });
-    let inputs = (shape(), 0..7_u8, 0..12_usize, rule(), shape());
+    let inputs = (shapes(), 0..11_u8, 0..12_usize, rule(), shapes());
     let tally_cell = std::cell::RefCell::new(&mut tally);
     runner
         .run(&inputs, |(old, kind, at, with, other)| {
             let new = changed(&old, kind, at, with, other);
-            let (old, new) = (layers(&document(&old)), layers(&document(&new)));
+            let (old, new) = (layers(&old), layers(&new));
             let (old_set, new_set) = (old.compile().unwrap(), new.compile().unwrap());
             let side = |layers, set| Side { layers, set };
             let (left, right) = (side(&old, &old_set), side(&new, &new_set));
             let comparison = compare(&left, &right, NOW, Duration::from_mins(1));
             let enforced = |d: &&super::Difference| !d.shadow;
             let found = comparison.differences.iter().find(enforced);
-            let action = |set: &egress_policy::PolicySet, situation: &Situation| {
+            let seen = |set: &egress_policy::PolicySet, situation: &Situation, view| {
                 let evaluation = situation.with_facts(|facts| set.evaluate(facts));
-                super::ruling(evaluation, super::View::Enforced)
-                    .unwrap()
-                    .action
-                    .as_str()
+                super::ruling(evaluation, view).unwrap().action.as_str()
             };
+            let action = |set: &_, situation: &_| seen(set, situation, super::View::Enforced);
             for difference in comparison.differences.iter().filter(enforced) {
                 let facts = &difference.witness;
                 prop_assert_ne!(action(&old_set, facts), action(&new_set, facts));
@@ -351,6 +189,14 @@ fn the_comparison_agrees_with_brute_force() {
             if let Some(facts) = brute {
                 let missed = comparison.undecided.is_empty() && found.is_none();
                 prop_assert!(!missed, "missed: {:#}", facts.to_json());
+            }
+            let lifted = |set: &_, facts: &_| seen(set, facts, super::View::Lifted);
+            let brute = facts
+                .iter()
+                .find(|facts| lifted(&old_set, facts) != lifted(&new_set, facts));
+            if let Some(facts) = brute {
+                let missed = comparison.result() == "same";
+                prop_assert!(!missed, "missed without shadow: {:#}", facts.to_json());
             }
             count(&comparison, &mut tally_cell.borrow_mut());
             Ok(())

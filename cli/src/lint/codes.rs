@@ -206,7 +206,7 @@ impl Lint {
     pub(crate) const fn explanation(self) -> &'static str {
         match self {
             Self::UnreachableRule => {
-                "The first match decides. Everything that this rule matches is matched by a rule\nbefore it in the same tier, or by one in an earlier tier that ends the walk, so it\nnever has an effect. Where the earlier rule accepts and this one denies, the denial\nis only on paper."
+                "The first match decides. Everything that this rule matches is matched by a rule\nbefore it in the same tier, or by one in an earlier tier that ends the walk, so it\ndecides nothing but what the message leaves to it. Where the earlier rule accepts and this one denies, the denial\nis only on paper."
             }
             Self::LabelsAlone => {
                 "Namespace and service account come from the caller's certificate. Labels are what\nthe caller's sidecar says of itself: whoever controls any pod in the mesh can send\nthem. A rule that opens for a label in every namespace opens for every pod."

@@ -12,12 +12,43 @@ use egress_policy::port::PortSet;
 use super::reach::Alternative;
 
 /// What an earlier alternative leaves of a later one that it covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
-    /// Nothing.
-    Nothing,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rest {
     /// CONNECT and upgrades: what opens has to list them, and a Deny covers them unasked.
-    Upgrades,
+    upgrades: bool,
+    /// Callers without an identity, whom a Deny covers unasked.
+    anonymous: bool,
+    /// Callers whose metadata is missing: each of the two may turn out to match them, so what the
+    /// later one does counts too.
+    unlabelled: bool,
+}
+
+impl Rest {
+    /// Both.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self {
+            upgrades: self.upgrades || other.upgrades,
+            anonymous: self.anonymous || other.anonymous,
+            unlabelled: self.unlabelled || other.unlabelled,
+        }
+    }
+
+    /// `, but for this and that`, or nothing.
+    pub(super) fn words(self) -> String {
+        let all = [
+            (self.upgrades, "CONNECT and upgrades"),
+            (self.anonymous, "callers without an identity"),
+            (self.unlabelled, "callers whose labels are missing"),
+        ];
+        let left: Vec<&str> = all
+            .iter()
+            .filter_map(|(left, words)| left.then_some(*words))
+            .collect();
+        if left.is_empty() {
+            return String::new();
+        }
+        format!(", but for {}", left.join(", and "))
+    }
 }
 
 /// What a rule without `to` matches.
@@ -35,21 +66,18 @@ static ANYWHERE: LazyLock<To> = LazyLock::new(|| To {
 
 /// What is left of `later` once `earlier` has been tried. `None` if it is not covered.
 /// `allowPrivate` and `tls` say what becomes of a match, not what matches.
-pub(super) fn covers(
-    earlier: &Alternative<'_>,
-    later: &Alternative<'_>,
-    plaintext: bool,
-) -> Option<Rest> {
+pub(super) fn covers(earlier: &Alternative<'_>, later: &Alternative<'_>) -> Option<Rest> {
     let lasts = match (earlier.rule.expires, later.rule.expires) {
         (None, _) => true,
         (Some(a), Some(b)) => a >= b,
         (Some(_), None) => false,
     };
-    if !lasts || !covers_from(earlier, later, plaintext) {
-        return None;
-    }
     let denies = |one: &Alternative<'_>| one.rule.action == RuleAction::Deny;
     let (earlier_denies, later_denies) = (denies(earlier), denies(later));
+    if !lasts {
+        return None;
+    }
+    let who = covers_from(earlier, later, later_denies)?;
     let a = earlier.to.unwrap_or(&ANYWHERE);
     let b = later.to.unwrap_or(&ANYWHERE);
     let (wide, narrow) = (carried(a), carried(b));
@@ -59,32 +87,45 @@ pub(super) fn covers(
     if !covered {
         return None;
     }
-    if narrow.contains(&Protocol::Http) {
-        covers_request((a, earlier_denies), (b, later_denies))
-    } else {
-        Some(Rest::Nothing)
+    if !narrow.contains(&Protocol::Http) {
+        return Some(who);
     }
+    let upgrades = leaves_upgrades((a, earlier_denies), (b, later_denies))?;
+    Some(Rest { upgrades, ..who })
 }
 
-fn covers_from(earlier: &Alternative<'_>, later: &Alternative<'_>, plaintext: bool) -> bool {
+fn covers_from(
+    earlier: &Alternative<'_>,
+    later: &Alternative<'_>,
+    later_denies: bool,
+) -> Option<Rest> {
     match (&earlier.rule.from, &later.rule.from) {
-        // Without plaintext nobody gets to a rule without an identity.
-        (From::AnyWorkload, From::Anyone) => return !plaintext,
-        (From::Sources(_), From::Anyone | From::AnyWorkload) => return false,
-        (From::Anyone | From::AnyWorkload, _) => return true,
+        (From::AnyWorkload, From::Anyone) if later_denies => {
+            return Some(Rest {
+                anonymous: true,
+                ..Rest::default()
+            });
+        }
+        (From::AnyWorkload | From::Sources(_), From::Anyone)
+        | (From::Sources(_), From::AnyWorkload) => return None,
+        (From::Anyone | From::AnyWorkload, _) => return Some(Rest::default()),
         (From::Sources(_), From::Sources(_)) => {}
     }
-    let (Some(a), Some(b)) = (earlier.source, later.source) else {
-        return false;
-    };
-    within(&a.trust_domains, &b.trust_domains)
+    let (a, b) = (earlier.source?, later.source?);
+    let covered = within(&a.trust_domains, &b.trust_domains)
         && within(&a.namespaces, &b.namespaces)
         && within(&a.clusters, &b.clusters)
         && within(&a.service_accounts, &b.service_accounts)
         && a.match_labels
             .iter()
             .all(|label| b.match_labels.contains(label))
-        && a.match_expressions.iter().all(|wanted| implied(wanted, b))
+        && a.match_expressions.iter().all(|wanted| implied(wanted, b));
+    let claims =
+        !(a.clusters.is_empty() && a.match_labels.is_empty() && a.match_expressions.is_empty());
+    covered.then(|| Rest {
+        unlabelled: claims && earlier.rule.action != later.rule.action,
+        ..Rest::default()
+    })
 }
 
 /// Whether a list that is everything if it is empty holds all of another one.
@@ -117,11 +158,12 @@ fn carried(to: &To) -> &[Protocol] {
     }
 }
 
-/// `methods`, `paths` and `upgrades`, each beside whether its rule denies.
-fn covers_request(
+/// Whether CONNECT and upgrades are left, by `methods`, `paths` and `upgrades`, each beside whether
+/// its rule denies. `None` if more is.
+fn leaves_upgrades(
     (a, earlier_denies): (&To, bool),
     (b, later_denies): (&To, bool),
-) -> Option<Rest> {
+) -> Option<bool> {
     if !within(&a.paths, &b.paths) {
         return None;
     }
@@ -130,19 +172,15 @@ fn covers_request(
         wide.is_empty(),
         narrow.is_empty(),
     ) {
-        (true, _) if earlier_denies => Some(Rest::Nothing),
-        (true, true) if later_denies => Some(Rest::Upgrades),
-        (true, true) => Some(Rest::Nothing),
-        (true, false) => ordinary.then_some(Rest::Nothing),
-        (false, _) => within(wide, narrow).then_some(Rest::Nothing),
+        (true, _) if earlier_denies => Some(false),
+        (true, true) => Some(later_denies),
+        (true, false) => ordinary.then_some(false),
+        (false, _) => within(wide, narrow).then_some(false),
     };
     let no_connect = b.methods.iter().all(|method| method != "CONNECT");
     let methods = listed(&a.methods, &b.methods, no_connect)?;
     let upgrades = listed(&a.upgrades, &b.upgrades, false)?;
-    Some(match (methods, upgrades) {
-        (Rest::Nothing, Rest::Nothing) => Rest::Nothing,
-        _ => Rest::Upgrades,
-    })
+    Some(methods || upgrades)
 }
 
 fn covers_ports(a: &PortSet, b: &PortSet) -> bool {

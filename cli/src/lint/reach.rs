@@ -11,9 +11,10 @@ use ipnet::IpNet;
 
 use super::covers::{Rest, covers};
 use super::{Findings, Lint, rule_path, tier_path};
+use crate::overlap::meet;
 use crate::satisfy::{destinations, sources};
 
-/// Most earlier alternatives under one key that are compared.
+/// Most earlier alternatives under one key that are compared; most Pass rules of a tier.
 const MAX_COMPARED: usize = 256;
 
 /// Earlier alternatives, by namespace and by what their place could cover.
@@ -43,11 +44,11 @@ pub(super) struct Alternative<'p> {
 type Hiding<'p> = (Alternative<'p>, Rest);
 
 pub(super) fn lint(policy: &Policy, found: &mut Findings) {
-    let plaintext = policy.head.allow_plaintext;
     let mut earlier = Earlier::default();
     let mut closed = None;
     for (t, tier) in policy.tiers.iter().enumerate() {
         let mut within = Earlier::default();
+        let mut passed: Vec<&Rule> = Vec::new();
         for (r, rule) in tier.rules.iter().enumerate() {
             if let Some((by, closing)) = closed {
                 behind(found, (t, r, rule), (by, closing));
@@ -55,8 +56,8 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
             }
             let alternatives = alternatives(rule, t, r);
             let covering = |later| {
-                let before = earlier.covering(later, plaintext);
-                before.or_else(|| within.covering(later, plaintext))
+                let before = earlier.covering(later);
+                before.or_else(|| within.covering(later))
             };
             let hiding: Option<Vec<Hiding<'_>>> = alternatives.iter().map(covering).collect();
             if let Some(hiding) = hiding {
@@ -65,14 +66,15 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
             if tier.mode == Mode::Shadow || rule.mode == Mode::Shadow {
                 continue;
             }
+            // A Pass hides only what follows in its own tier; so does what it leaves to later tiers.
+            let passes = rule.action == RuleAction::Pass;
+            let stays =
+                passes || passed.len() > MAX_COMPARED || passed.iter().any(|pass| meet(pass, rule));
+            let hidden_behind = if stays { &mut within } else { &mut earlier };
             for alternative in alternatives {
-                // A Pass hides only what follows in its own tier.
-                if rule.action == RuleAction::Pass {
-                    within.add(alternative);
-                } else {
-                    earlier.add(alternative);
-                }
+                hidden_behind.add(alternative);
             }
+            passed.extend(passes.then_some(rule));
         }
         if closed.is_none() && closes(tier) {
             closed = Some((t, tier));
@@ -116,11 +118,8 @@ fn hidden(found: &mut Findings, (t, r, rule): (usize, usize, &Rule), hiding: &[H
     }
     let verb = if names.len() == 1 { "hides" } else { "hide" };
     let names = names.join(" and ");
-    let rest = if hiding.iter().any(|(_, rest)| *rest == Rest::Upgrades) {
-        ", but for CONNECT and upgrades"
-    } else {
-        ""
-    };
+    let rest = hiding.iter().map(|(_, rest)| *rest);
+    let rest = rest.fold(Rest::default(), Rest::and).words();
     let message = format!("{names} {verb} `{}`{rest}", rule.name);
     let path = rule_path(t, r, "name");
     found.add_related(Lint::UnreachableRule, &path, message, &related);
@@ -161,7 +160,7 @@ impl<'p> Earlier<'p> {
     }
 
     /// An earlier alternative that covers this one.
-    fn covering(&self, later: &Alternative<'p>, plaintext: bool) -> Option<Hiding<'p>> {
+    fn covering(&self, later: &Alternative<'p>) -> Option<Hiding<'p>> {
         let first = later
             .source
             .and_then(|source| source.namespaces.first())
@@ -175,7 +174,7 @@ impl<'p> Earlier<'p> {
                     .into_iter()
                     .flatten()
                     .take(MAX_COMPARED)
-                    .find_map(|one| Some((*one, covers(one, later, plaintext)?)));
+                    .find_map(|one| Some((*one, covers(one, later)?)));
                 if found.is_some() {
                     return found;
                 }

@@ -358,6 +358,15 @@ fn diff() -> Value {
             "witness": {"$ref": "#/$defs/facts"},
         }),
     );
+    let tls = record(
+        "A change without a verdict that changes.",
+        &json!({
+            "names": text("The names' pattern."),
+            "port": {"type": "integer", "description": "The port at the outside."},
+            "old": text_or_null("How before, in words; null where the gateway spoke none."),
+            "new": text_or_null("How after."),
+        }),
+    );
     record(
         "What a change means.",
         &json!({
@@ -366,6 +375,7 @@ fn diff() -> Value {
             "differences": list_of("Those that open first.", &difference),
             "notDecided": list_of("Why the comparison is not complete.", &json!({"type": "string"})),
             "changedRules": count("Rules that one side lacks or has elsewhere."),
+            "tls": list_of("Names to which the gateway speaks TLS of its own in another way.", &tls),
             "classes": count("Classes of facts put to both engines."),
         }),
     )

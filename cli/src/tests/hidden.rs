@@ -258,9 +258,32 @@ fn several_rules_and_whole_tiers_hide_too() {
             "{tier}"
         );
     }
-    // Who comes without a certificate gets past a rule for everybody with one, where that may be.
+    // Who comes without a certificate gets past a rule for everybody with one.
     let anyone = "  - name: t\n    rules:\n    - {name: a, to: [{domainNames: ['*.a.example']}], action: Accept}\n    - {name: b, to: [{domainNames: [x.a.example]}], action: Deny}\n";
-    let but = "`a` hides `b`, but for CONNECT and upgrades";
+    let but = "`a` hides `b`, but for CONNECT and upgrades, and callers without an identity";
     assert_eq!(reported(&policy(false, anyone)), [but]);
-    assert_eq!(reported(&policy(true, anyone)), [""; 0]);
+    assert_eq!(reported(&policy(true, anyone)), [but]);
+    let open = "  - name: t\n    rules:\n    - {name: a, to: [{domainNames: ['*.a.example']}], action: Accept}\n    - {name: b, from: [{anyone: true}], to: [{domainNames: [x.a.example]}], action: Accept}\n";
+    assert_eq!(reported(&policy(false, open)), [""; 0]);
+    // Where labels are missing, each of the two may be the one that matches.
+    let labels = "  - name: t\n    rules:\n    - {name: a, from: [{namespaces: [shop], matchLabels: {app: a}}], to: [{domainNames: ['*.a.example'], protocols: [TLS]}], action: Accept}\n    - {name: b, from: [{namespaces: [shop], matchLabels: {app: a}}], to: [{domainNames: [x.a.example], protocols: [TLS]}], action: ACTION}\n";
+    for (action, says) in [
+        ("Accept", "`a` hides `b`"),
+        (
+            "Deny",
+            "`a` hides `b`, but for callers whose labels are missing",
+        ),
+    ] {
+        let tiers = labels.replace("ACTION", action);
+        assert_eq!(reported(&policy(false, &tiers)), [says]);
+    }
+    // What a Pass took before a Deny got to see it is left to the tiers behind.
+    let exception = "  - name: t\n    rules:\n    - {name: a, from: [{namespaces: [shop]}], to: [{domainNames: [PASSED]}], action: Pass}\n    - {name: b, from: [{namespaces: [shop]}], to: [{domainNames: ['*.a.example']}], action: Deny}\n  - name: u\n    rules:\n    - {name: c, from: [{namespaces: [shop]}], to: [{domainNames: [x.a.example]}], action: Accept}\n";
+    for (passed, says) in [
+        ("x.a.example", &[][..]),
+        ("x.b.example", &["`b` hides `c`"]),
+    ] {
+        let tiers = exception.replace("PASSED", passed);
+        assert_eq!(reported(&policy(false, &tiers)), says, "{passed}");
+    }
 }

@@ -7,7 +7,7 @@ use super::outputs;
 use crate::{Console, run};
 
 /// 2026-12-01T00:00:00Z.
-pub(super) const NOW: i64 = 1_796_083_200;
+pub(crate) const NOW: i64 = 1_796_083_200;
 
 /// A folder that goes away with the test.
 pub(super) struct Folder(PathBuf);

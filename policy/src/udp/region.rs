@@ -1,9 +1,10 @@
 //! Sets of (pod, address, port), and what is left of one without another.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::address::in_nat64;
 use crate::model::{LabelExpression, LabelOperator, Networks, Place, Source, To};
 use crate::port::PortSet;
 
@@ -92,7 +93,7 @@ impl Region {
 
     /// The same where NAT64 leads to it (RFC 6052 §2.1); `None` if nothing does.
     pub(super) fn behind_nat64(&self) -> Option<Self> {
-        let translated = |networks: &[IpNet]| networks.iter().filter_map(nat64).collect();
+        let translated = |networks: &[IpNet]| networks.iter().filter_map(in_nat64).collect();
         let networks = Networks {
             networks: translated(&self.networks.networks),
             except: translated(&self.networks.except),
@@ -151,13 +152,6 @@ fn both(left: &[IpNet], right: &[IpNet]) -> Vec<IpNet> {
     left.iter()
         .flat_map(|a| right.iter().filter_map(move |b| narrower(a, b)))
         .collect()
-}
-
-fn nat64(network: &IpNet) -> Option<IpNet> {
-    let IpNet::V4(v4) = network else { return None };
-    let bits = (0x0064_ff9b << 96) | u128::from(v4.network().to_bits());
-    let length = v4.prefix_len().saturating_add(96);
-    IpNet::new(IpAddr::V6(Ipv6Addr::from_bits(bits)), length).ok()
 }
 
 fn ports_without(ports: &PortSet, other: &PortSet) -> Option<PortSet> {

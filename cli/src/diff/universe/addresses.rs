@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use egress_policy::address::special;
+use egress_policy::address::{in_nat64, special};
 use egress_policy::model::Networks;
 
 /// A class of addresses.
@@ -71,19 +71,10 @@ pub(super) fn address_atoms(networks: &[&Networks]) -> Vec<AddressAtom> {
         .chain(&SPECIAL_V6)
         .chain(&["fe80::/10", "fec0::/10"])
         .filter_map(|text| text.parse::<ipnet::IpNet>().ok());
-    for network in listed.chain(borders) {
+    // Listed IPv4 networks count in their NAT64 form too, by which a Deny matches them.
+    let translated = listed.clone().filter_map(|network| in_nat64(&network));
+    for network in listed.clone().chain(translated).chain(borders) {
         cut(network.network(), network.broadcast());
-    }
-    // Listed IPv4 networks again, in the NAT64 form by which a Deny matches them too.
-    for network in networks
-        .iter()
-        .flat_map(|one| one.networks.iter().chain(&one.except))
-    {
-        if let ipnet::IpNet::V4(network) = network {
-            let nat64 = 0x0064_ff9b_u128 << 96;
-            v6.insert(nat64 + u128::from(network.network().to_bits()));
-            v6.insert(nat64 + u128::from(network.broadcast().to_bits()) + 1);
-        }
     }
     // The special IPv4 ranges again, inside the forms of IPv6 that carry an IPv4 address.
     for text in SPECIAL_V4 {

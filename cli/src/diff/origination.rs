@@ -1,0 +1,85 @@
+//! Where the gateway speaks TLS itself, before and after: no verdict changes with it, but what
+//! leaves does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use egress_policy::model::{CaCertificates, Policy, TlsOrigination};
+use egress_render::originations;
+use serde_json::{Value, json};
+
+/// Names that are spoken to in another way than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsChange {
+    /// The names' pattern.
+    pub(crate) names: String,
+    /// The port at the outside.
+    pub(crate) port: u16,
+    /// In words; `None` where requests leave as the application wrote them.
+    pub(crate) old: Option<String>,
+    pub(crate) new: Option<String>,
+}
+
+impl TlsChange {
+    /// In words.
+    pub(crate) fn words(&self) -> String {
+        let in_words = |tls: &Option<String>| match tls {
+            Some(tls) => format!("TLS {tls}"),
+            None => "as the application sends them".to_owned(),
+        };
+        format!(
+            "requests to {} port {}: {} -> {}",
+            self.names,
+            self.port,
+            in_words(&self.old),
+            in_words(&self.new)
+        )
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        json!({"names": self.names, "port": self.port, "old": self.old, "new": self.new})
+    }
+}
+
+/// What differs, by name and port.
+pub(super) fn changes(old: &[Policy], new: &[Policy]) -> Vec<TlsChange> {
+    let (old, new) = (spoken(old), spoken(new));
+    let all: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    all.into_iter()
+        .map(|key| TlsChange {
+            names: key.0.clone(),
+            port: key.1,
+            old: old.get(key).cloned(),
+            new: new.get(key).cloned(),
+        })
+        .filter(|change| change.old != change.new)
+        .collect()
+}
+
+fn spoken(policies: &[Policy]) -> BTreeMap<(String, u16), String> {
+    let mut all: BTreeMap<(String, u16), String> = BTreeMap::new();
+    for origination in originations(policies) {
+        let text = words(&origination.tls);
+        for names in origination.names {
+            // Rendering refuses two ways to one name; here both are told.
+            all.entry((names, origination.port))
+                .and_modify(|known| *known = format!("{known} or {text}"))
+                .or_insert_with(|| text.clone());
+        }
+    }
+    all
+}
+
+fn words(tls: &TlsOrigination) -> String {
+    let mut text = match &tls.ca_certificates {
+        CaCertificates::System => "verified by the system's authorities".to_owned(),
+        CaCertificates::File(path) => format!("verified by {path}"),
+        CaCertificates::Secret(name) => format!("verified by secret {name}"),
+    };
+    if let Some(name) = &tls.sni {
+        text.push_str(&format!(", as {name}"));
+    }
+    if let Some(name) = &tls.client_certificate {
+        text.push_str(&format!(", with the certificate of secret {name}"));
+    }
+    text
+}

@@ -1,0 +1,85 @@
+//! A rule that `check` calls unreachable decides nothing but what the message says is left to it:
+//! without it every other answer is the same.
+
+use egress_policy::PolicySet;
+use egress_policy::facts::Fact;
+use egress_policy::verdict::{Action, Evaluation};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::random::{Shape, document, layers, shapes, universe};
+use super::support::Folder;
+use crate::situation::{Situation, Who};
+
+/// Tier, rule and message of every rule of the policy that is called unreachable.
+fn unreachable(folder: &Folder, shape: &Shape) -> Vec<(usize, usize, String)> {
+    folder.write("policy.json", &document(0, shape).to_string());
+    let ran = folder.warden("check --output json policy.json");
+    let said: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let found = said["diagnostics"].as_array().unwrap().iter();
+    found
+        .filter(|one| one["code"] == "unreachable_rule")
+        .map(|one| {
+            let path = one["path"].as_str().unwrap();
+            let mut numbers = path
+                .split(|c: char| !c.is_ascii_digit())
+                .filter(|digits| !digits.is_empty())
+                .map(|digits| digits.parse().unwrap());
+            let message = one["message"].as_str().unwrap().to_owned();
+            (numbers.next().unwrap(), numbers.next().unwrap(), message)
+        })
+        .collect()
+}
+
+/// Whether the message says that these facts are left to the rule.
+fn left(message: &str, facts: &Situation) -> bool {
+    let connect = facts.method == Fact::Known("CONNECT".into());
+    let upgrade = matches!(facts.upgrade, Fact::Known(Some(_)));
+    let workload = matches!(facts.caller, Fact::Known(Who::Workload { .. }));
+    let says = |words| message.contains(words);
+    says("CONNECT and upgrades") && (connect || upgrade)
+        || says("without an identity") && !workload
+        || says("labels are missing") && facts.claims == Fact::Missing
+}
+
+fn action<'s>(set: &'s PolicySet, facts: &Situation) -> Option<Action<'s>> {
+    match facts.with_facts(|facts| set.evaluate(facts)) {
+        Evaluation::Final(verdict) => Some(verdict.enforced.action),
+        Evaluation::Undecided => None,
+    }
+}
+
+#[test]
+fn what_check_calls_unreachable_decides_nothing() {
+    let folder = Folder::with(&[]);
+    let facts = universe();
+    let found = std::cell::Cell::new(0_usize);
+    let mut runner = TestRunner::new(Config {
+        failure_persistence: None,
+        ..Config::default()
+    });
+    runner
+        .run(&shapes(), |mut shapes| {
+            shapes.truncate(1);
+            let rules = unreachable(&folder, &shapes[0]);
+            let with = layers(&shapes).compile().unwrap();
+            for (tier, rule, message) in rules {
+                found.set(found.get() + 1);
+                let mut shapes = shapes.clone();
+                // A tier may not be empty, and what is in shadow is not enforced.
+                shapes[0].tiers[tier].rules[rule]["mode"] = "Shadow".into();
+                let without = layers(&shapes).compile().unwrap();
+                let differs = facts
+                    .iter()
+                    .filter(|facts| !left(&message, facts))
+                    .find(|facts| action(&with, facts) != action(&without, facts));
+                if let Some(facts) = differs {
+                    let facts = facts.to_json();
+                    prop_assert!(false, "{message}, and it decides {facts:#}");
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(found.get() > 20, "{}", found.get());
+}
