@@ -81,5 +81,6 @@ fn what_check_calls_unreachable_decides_nothing() {
             Ok(())
         })
         .unwrap();
-    assert!(found.get() > 20, "{}", found.get());
+    println!("{} rules", found.get());
+    assert!(found.get() > 8, "{}", found.get());
 }
