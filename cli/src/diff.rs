@@ -30,11 +30,11 @@ use crate::load::Layers;
 use crate::satisfy::{destinations, fit, ordinary_address, sources};
 use crate::situation::Situation;
 
+pub(crate) use origination::TlsChange;
+
 use changed::changes;
 use explore::{Leaf, Region, explore};
 use near::Index;
-pub(crate) use origination::TlsChange;
-
 use program::{Compiler, View};
 use universe::{Collector, Universe};
 

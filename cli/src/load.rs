@@ -128,10 +128,9 @@ impl Layers {
 
     /// The inspection clusters that the rules name.
     fn named(&self) -> Vec<String> {
-        let rules = self.policies.iter().flat_map(|policy| &policy.tiers);
+        let rules = self.policies.iter().flat_map(Policy::rules);
         let mut named: Vec<String> = rules
-            .flat_map(|tier| &tier.rules)
-            .filter_map(|rule| match &rule.action {
+            .filter_map(|placed| match &placed.rule.1.action {
                 RuleAction::Inspect(device) => Some(device.to_string()),
                 RuleAction::Accept | RuleAction::Deny | RuleAction::Pass => None,
             })

@@ -166,9 +166,8 @@ pub(crate) fn ordinary_address(policies: &[Policy]) -> Option<IpAddr> {
     let mut named: Vec<(u128, u128)> = Vec::new();
     let networks = policies
         .iter()
-        .flat_map(|policy| &policy.tiers)
-        .flat_map(|tier| &tier.rules)
-        .flat_map(|rule| &rule.to)
+        .flat_map(Policy::rules)
+        .flat_map(|placed| &placed.rule.1.to)
         .filter_map(|to| match &to.place {
             Place::Networks(networks) => Some(networks),
             Place::Anywhere | Place::Names(_) => None,

@@ -223,6 +223,20 @@ pub struct GlobPattern {
     pub labels: Box<[LabelPattern]>,
 }
 
+impl GlobPattern {
+    /// The labels at its end that hold no star, joined by dots; empty if the last one holds one.
+    #[must_use]
+    pub fn literal_tail(&self) -> String {
+        let literal = self.labels.iter().rev();
+        let mut labels: Vec<String> = literal
+            .take_while(|label| label.parts.len() == 1)
+            .map(|label| label.parts.concat())
+            .collect();
+        labels.reverse();
+        labels.join(".")
+    }
+}
+
 /// One label of a [`GlobPattern`]: the literal parts around its stars, so `a*b` is `["a", "b"]`,
 /// `*` is `["", ""]` and `abc` is `["abc"]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

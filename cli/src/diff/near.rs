@@ -21,8 +21,7 @@ impl<'p> Index<'p> {
             by_namespace: HashMap::new(),
             any_namespace: Vec::new(),
         };
-        let tiers = policies.flat_map(|policy| &policy.tiers);
-        for rule in tiers.flat_map(|tier| &tier.rules) {
+        for rule in policies.flat_map(Policy::rules).map(|placed| placed.rule.1) {
             if rule.expires.is_some_and(|end| end <= now) {
                 continue;
             }

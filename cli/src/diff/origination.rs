@@ -70,16 +70,17 @@ fn spoken(policies: &[Policy]) -> BTreeMap<(String, u16), String> {
 }
 
 fn words(tls: &TlsOrigination) -> String {
-    let mut text = match &tls.ca_certificates {
-        CaCertificates::System => "verified by the system's authorities".to_owned(),
-        CaCertificates::File(path) => format!("verified by {path}"),
-        CaCertificates::Secret(name) => format!("verified by secret {name}"),
+    let authorities = match &tls.ca_certificates {
+        CaCertificates::System => "the system's authorities".to_owned(),
+        CaCertificates::File(path) => path.clone(),
+        CaCertificates::Secret(name) => format!("secret {name}"),
     };
-    if let Some(name) = &tls.sni {
-        text.push_str(&format!(", as {name}"));
-    }
-    if let Some(name) = &tls.client_certificate {
-        text.push_str(&format!(", with the certificate of secret {name}"));
-    }
-    text
+    let name = tls.sni.as_ref().map(|name| format!(", as {name}"));
+    let secret = tls.client_certificate.as_ref();
+    let certificate = secret.map(|name| format!(", with the certificate of secret {name}"));
+    format!(
+        "verified by {authorities}{}{}",
+        name.unwrap_or_default(),
+        certificate.unwrap_or_default()
+    )
 }

@@ -26,7 +26,13 @@ fn changed(old: &[Shape], kind: u8, at: usize, with: Value, other: Vec<Shape>) -
         1 if rules.len() > 1 => drop(rules.remove(place)),
         2 => rules[place] = with,
         3 => rules.reverse(),
-        4 => new.default_accept = !new.default_accept,
+        4 => {
+            new.default = if new.default == "Accept" {
+                "Deny"
+            } else {
+                "Accept"
+            }
+        }
         5 => new.some = !new.some,
         6 => new.tiers.reverse(),
         7 => return other,
@@ -53,7 +59,7 @@ fn differences_that_were_missed_once() {
         (
             // Plain requests are passed on before the Deny is reached; upgrades are not.
             "an upgrade that no rule lists",
-            true,
+            "Accept",
             &[
                 r#"{"action": "Pass"}"#,
                 r#"{"action": "Deny", "to": [{"domainNames": ["x.test.example"], "protocols": ["HTTP"], "methods": ["GET"]}]}"#,
@@ -62,7 +68,7 @@ fn differences_that_were_missed_once() {
         ),
         (
             "a Deny of IPv4 before an Accept of the NAT64 form",
-            false,
+            "Deny",
             &[
                 r#"{"action": "Deny", "to": [{"networks": ["203.0.113.0/24"]}]}"#,
                 r#"{"action": "Accept", "to": [{"networks": ["64:ff9b::/96"]}]}"#,
@@ -70,19 +76,19 @@ fn differences_that_were_missed_once() {
             0,
         ),
     ];
-    for (case, default_accept, texts, out) in rows {
+    for (case, default, texts, out) in rows {
         let mut rules: Vec<Value> = texts
             .iter()
             .map(|text| serde_json::from_str(text).unwrap())
             .collect();
-        let old = one_tier(rules.clone(), default_accept);
+        let old = one_tier(rules.clone(), default);
         rules.remove(out);
-        let new = one_tier(rules, default_accept);
+        let new = one_tier(rules, default);
         assert_eq!(compared(&old, &new).result(), "different", "{case}");
     }
 }
 
-fn one_tier(rules: Vec<Value>, default_accept: bool) -> Layers {
+fn one_tier(rules: Vec<Value>, default: &'static str) -> Layers {
     let tier = Tier {
         rules,
         closed: false,
@@ -90,7 +96,7 @@ fn one_tier(rules: Vec<Value>, default_accept: bool) -> Layers {
     };
     layers(&[Shape {
         tiers: vec![tier],
-        default_accept,
+        default,
         shadow_workloads: false,
         plaintext: false,
         some: false,
@@ -139,7 +145,7 @@ fn tls_of_the_gateways_own_is_told() {
             if let Some(tls) = tls {
                 to["tls"] = tls.clone();
             }
-            one_tier(vec![json!({"action": "Accept", "to": [to]})], false)
+            one_tier(vec![json!({"action": "Accept", "to": [to]})], "Deny")
         };
         let comparison = compared(&side(old), &side(new));
         let told: Vec<String> = comparison.tls.iter().map(super::TlsChange::words).collect();

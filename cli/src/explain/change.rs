@@ -107,7 +107,7 @@ fn undecided_rules<'p>(layers: &'p Layers, situation: &Situation) -> Vec<&'p Rul
     let traces = situation.with_facts(|facts| trace(&layers.policies, layers.settings, facts));
     let mut found = Vec::new();
     for (policy, trace) in layers.policies.iter().zip(&traces) {
-        let rules = policy.tiers.iter().flat_map(|tier| &tier.rules);
+        let rules = policy.rules().map(|placed| placed.rule.1);
         let considered = trace
             .considered
             .iter()

@@ -48,7 +48,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     let mut closed = None;
     for (t, tier) in policy.tiers.iter().enumerate() {
         let mut within = Earlier::default();
-        let mut passed: Vec<&Rule> = Vec::new();
+        let mut exceptions: Vec<&Rule> = Vec::new();
         for (r, rule) in tier.rules.iter().enumerate() {
             if let Some((by, closing)) = closed {
                 behind(found, (t, r, rule), (by, closing));
@@ -68,13 +68,14 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
             }
             // A Pass hides only what follows in its own tier; so does what it leaves to later tiers.
             let passes = rule.action == RuleAction::Pass;
-            let stays =
-                passes || passed.len() > MAX_COMPARED || passed.iter().any(|pass| meet(pass, rule));
+            let stays = passes
+                || exceptions.len() > MAX_COMPARED
+                || exceptions.iter().any(|pass| meet(pass, rule));
             let hidden_behind = if stays { &mut within } else { &mut earlier };
             for alternative in alternatives {
                 hidden_behind.add(alternative);
             }
-            passed.extend(passes.then_some(rule));
+            exceptions.extend(passes.then_some(rule));
         }
         if closed.is_none() && closes(tier) {
             closed = Some((t, tier));

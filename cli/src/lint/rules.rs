@@ -166,15 +166,7 @@ fn lint_pattern(pattern: &NamePattern, to: &To, here: &Here, found: &mut Finding
             return;
         }
         NamePattern::Suffix(base) | NamePattern::OneBelow(base) => base.as_str().to_owned(),
-        NamePattern::Glob(glob) => {
-            let literal = glob.labels.iter().rev();
-            let mut labels: Vec<String> = literal
-                .take_while(|label| label.parts.len() == 1)
-                .map(|label| label.parts.concat())
-                .collect();
-            labels.reverse();
-            labels.join(".")
-        }
+        NamePattern::Glob(glob) => glob.literal_tail(),
     };
     let is_suffix = psl::suffix_str(&base).is_some_and(|suffix| suffix == base);
     let listed = psl::suffix(base.as_bytes()).is_some_and(|suffix| suffix.is_known());

@@ -86,7 +86,8 @@ pub(crate) fn rule() -> impl Strategy<Value = Value> {
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) tiers: Vec<Tier>,
-    pub(crate) default_accept: bool,
+    /// `Accept` or `Deny`.
+    pub(crate) default: &'static str,
     pub(crate) shadow_workloads: bool,
     pub(crate) plaintext: bool,
     /// Where it is not the first, it is for some only.
@@ -114,7 +115,7 @@ fn shape() -> impl Strategy<Value = Shape> {
     shape.prop_map(
         |(tiers, default_accept, shadow_workloads, plaintext, some)| Shape {
             tiers,
-            default_accept,
+            default: if default_accept { "Accept" } else { "Deny" },
             shadow_workloads,
             plaintext,
             some,
@@ -156,7 +157,7 @@ pub(crate) fn document(place: usize, shape: &Shape) -> Value {
         "spec": {
             "identity": {"trustDomains": ["cluster.local"], "allowPlaintext": shape.plaintext},
             "tiers": tiers,
-            "default": if shape.default_accept { "Accept" } else { "Deny" },
+            "default": shape.default,
         },
     });
     if shape.shadow_workloads {

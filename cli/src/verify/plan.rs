@@ -183,8 +183,8 @@ impl<'p> Plan<'p> {
     }
 
     fn elements(&self) -> impl Iterator<Item = &'p To> {
-        let tiers = self.layers.policies.iter().flat_map(|policy| &policy.tiers);
-        tiers.flat_map(|tier| &tier.rules).flat_map(|rule| &rule.to)
+        let rules = self.layers.policies.iter().flat_map(Policy::rules);
+        rules.flat_map(|placed| &placed.rule.1.to)
     }
 
     /// What the rules name, whomever they are about.

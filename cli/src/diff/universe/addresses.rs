@@ -71,12 +71,13 @@ pub(super) fn address_atoms(networks: &[&Networks]) -> Vec<AddressAtom> {
         .chain(&SPECIAL_V6)
         .chain(&["fe80::/10", "fec0::/10"])
         .filter_map(|text| text.parse::<ipnet::IpNet>().ok());
-    // Listed IPv4 networks count in their NAT64 form too, by which a Deny matches them.
-    let translated = listed.clone().filter_map(|network| in_nat64(&network));
-    for network in listed.clone().chain(translated).chain(borders) {
+    let borders = listed.chain(borders);
+    // IPv4 networks count in their NAT64 form too, by which a Deny matches them.
+    let translated = borders.clone().filter_map(|network| in_nat64(&network));
+    for network in borders.clone().chain(translated) {
         cut(network.network(), network.broadcast());
     }
-    // The special IPv4 ranges again, inside the forms of IPv6 that carry an IPv4 address.
+    // The special IPv4 ranges again, inside the other forms of IPv6 that carry an IPv4 address.
     for text in SPECIAL_V4 {
         let Ok(network) = text.parse::<ipnet::Ipv4Net>() else {
             continue;
@@ -88,7 +89,6 @@ pub(super) fn address_atoms(networks: &[&Networks]) -> Vec<AddressAtom> {
         for (base, shift) in [
             (0_u128, 0_u32),
             (0xffff_0000_0000_0000, 0),
-            (0x0064_ff9b_u128 << 96, 0),
             (0x2002_u128 << 112, 80),
         ] {
             v6.insert(base + (first << shift));

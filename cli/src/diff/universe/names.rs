@@ -33,8 +33,8 @@ pub(super) fn name_atoms(patterns: &BTreeSet<&NamePattern>) -> NameClasses {
             NamePattern::Suffix(base) | NamePattern::OneBelow(base) => {
                 bases.insert(base.as_str().to_owned());
             }
-            NamePattern::Glob(_) => {
-                bases.insert(literal_tail(pattern));
+            NamePattern::Glob(glob) => {
+                bases.insert(glob.literal_tail());
                 globs.push((*pattern).clone());
             }
         }
@@ -72,7 +72,10 @@ pub(super) fn name_atoms(patterns: &BTreeSet<&NamePattern>) -> NameClasses {
 /// A glob can match below its own literal tail only.
 fn possible(globs: &[NamePattern], vector: u32, base: Option<&str>) -> bool {
     globs.iter().enumerate().all(|(i, glob)| {
-        let tail = literal_tail(glob);
+        let NamePattern::Glob(pattern) = glob else {
+            return true;
+        };
+        let tail = pattern.literal_tail();
         vector >> i & 1 == 0
             || base.is_some_and(|base| base == tail || base.ends_with(&format!(".{tail}")))
     })
@@ -94,20 +97,6 @@ fn is_deep(name: &Name, base: &str) -> bool {
         .strip_suffix(base)
         .and_then(|front| front.strip_suffix('.'))
         .is_some_and(|front| front.contains('.'))
-}
-
-/// The literal labels at the end of a glob.
-fn literal_tail(pattern: &NamePattern) -> String {
-    let NamePattern::Glob(glob) = pattern else {
-        return String::new();
-    };
-    let literal = glob.labels.iter().rev();
-    let mut labels: Vec<String> = literal
-        .take_while(|label| label.parts.len() == 1)
-        .map(|label| label.parts.concat())
-        .collect();
-    labels.reverse();
-    labels.join(".")
 }
 
 /// Names that could stand for the classes.
