@@ -1,13 +1,13 @@
 //! The real Istio: its command, and its control plane feeding stock Envoys.
 //!
 //! - [`tools`] finds Istio's programs, or says how to get them.
-//! - [`reference`] is the reference case as an admin would have it.
+//! - [`mod@reference`] is the reference case as an admin would have it.
 //! - [`control_plane`] runs the generator of a real mesh's configuration.
 //! - [`agent`] runs Istio's agent, which fetches modules.
 //! - [`dump`] reads configuration dumps.
 //! - [`matrix`] is who reaches what in the reference case.
 //! - [`pod`] is a network of its own, redirected as Istio redirects it.
-//! - [`bench`] puts all of it together.
+//! - [`mod@bench`] puts all of it together.
 
 pub mod agent;
 pub mod bench;

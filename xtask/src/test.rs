@@ -69,9 +69,28 @@ pub(crate) fn run(only: Option<Part>) -> ExitCode {
                     "warnings",
                 ],
             ),
+            (
+                "fuzz targets",
+                &[
+                    "check",
+                    "--quiet",
+                    "--manifest-path=fuzz/Cargo.toml",
+                    "--no-default-features",
+                ],
+            ),
         ] {
             stage(name, &mut broken, || check(&mut cargo(arguments)));
         }
+        stage("documentation", &mut broken, || {
+            let mut document = cargo(&[
+                "doc",
+                "--quiet",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+            ]);
+            check(document.env("RUSTDOCFLAGS", "-D warnings"))
+        });
     }
     for part in only.map_or(FULL.to_vec(), |part| vec![part]) {
         stage(&format!("{part:?}"), &mut broken, || {
