@@ -3,6 +3,7 @@
 mod check;
 mod cluster;
 mod gateway;
+mod networks;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use crate::problem::Problem;
 
 pub use cluster::{AdminApi, AdminPolicies, Cluster, Dns, Family};
 pub use gateway::{Deployment, Gateway, GatewayApi, GatewayPorts};
+pub use networks::{Networks, PodNetworks};
 
 /// The `apiVersion` of install settings.
 pub const API_VERSION: &str = "warden.egress/v1alpha1";

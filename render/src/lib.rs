@@ -88,16 +88,18 @@ pub fn udp_exceptions(install: &Install, documents: &[Value]) -> Result<Vec<Valu
 
 /// What is carried out as it is written and probably not meant.
 #[must_use]
-pub fn warnings(documents: &[Value]) -> Vec<Problem> {
+pub fn warnings(install: &Install, documents: &[Value]) -> Vec<Problem> {
     let policies = read(documents, &mut Vec::new());
+    let networks = install.spec.cluster.networks.iter();
+    let wide = networks.flat_map(install::Networks::warnings);
     let opaque = traffic::opaque_names(&policies).into_iter();
     let opaque = opaque.map(|found| (found.message(), found.id, traffic::HINT));
     let in_tls = traffic::inspected_in_tls(&policies).into_iter();
     let in_tls = in_tls.map(|found| (found.message(), found.id, traffic::IN_TLS_HINT));
-    opaque
+    let of_policies = opaque
         .chain(in_tls)
-        .map(|(message, id, hint)| Problem::new(id, format!("{message}; {hint}")))
-        .collect()
+        .map(|(message, id, hint)| Problem::new(id, format!("{message}; {hint}")));
+    wide.chain(of_policies).collect()
 }
 
 /// Policies in their order, and what enforces them at a gateway.

@@ -18,9 +18,13 @@ spec:
   workloads: {namespaces: [app1-ns, app2-ns]}
 "#;
 
-/// These settings, and more fields of `spec`.
+/// These settings, and more fields of `spec`; with networks of a cluster, if those say none.
 pub(crate) fn install(more: &str) -> Install {
-    Install::read(&format!("{LEAST}  {more}\n")).unwrap()
+    let mut install = Install::read(&format!("{LEAST}  {more}\n")).unwrap();
+    let own = "{pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: [172.18.0.0/16]}";
+    let networks = &mut install.spec.cluster.networks;
+    networks.get_or_insert_with(|| serde_saphyr::from_str(own).unwrap());
+    install
 }
 
 /// A policy of one tier.

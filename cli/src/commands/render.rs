@@ -64,7 +64,7 @@ impl Render {
             return Ok(Exit::Defects);
         };
         clock.report(console, "policies read");
-        let warnings = egress_render::warnings(&read.policies);
+        let warnings = egress_render::warnings(&read.install, &read.policies);
         for warning in &warnings {
             writeln!(console.stderr, "warning: {warning}")?;
         }

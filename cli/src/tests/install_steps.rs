@@ -63,6 +63,8 @@ spec:
     url: oci://registry.example/egress-warden:0.1.0
     sha256: "{zeros}"
   workloads: {{namespaces: [NAMESPACES]}}
+  cluster:
+    networks: {{pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: [172.18.0.0/16]}}
 {rest}"#,
         zeros = "0".repeat(64)
     )
@@ -94,7 +96,7 @@ fn steps() -> BTreeMap<u32, String> {
 fn every_rendered_file_is_applied_by_exactly_one_step() {
     assert_eq!(steps().into_keys().collect::<Vec<_>>(), [6, 7, 8]);
     let api = |api: &str| {
-        format!("  cluster: {{adminPolicies: {{api: {api}}}, metricsNamespaces: [monitoring]}}")
+        format!("    adminPolicies: {{api: {api}}}\n    metricsNamespaces: [monitoring]")
     };
     for (about, install, rules) in [
         ("the least", install("version: \"1.29\"", "", ""), ""),

@@ -16,6 +16,7 @@ spec:
     selector: {istio: egressgateway}
   module: {url: oci://registry.example/egress-warden:1, MODULE}
   workloads: {namespaces: [app1-ns]}
+  cluster: {networks: {pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: [172.18.0.0/16]}}
 ";
 
 const DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";

@@ -75,7 +75,9 @@ spec:
   gateway: {namespace: g, service: g, serviceAccount: g, selector: {istio: g}}
   module: {url: "file:///module.wasm"}
   workloads: {namespaces: [a]}
-  cluster: {trustDomain: east.example}
+  cluster:
+    trustDomain: east.example
+    networks: {pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: [172.18.0.0/16]}
 "#,
     )
     .unwrap();

@@ -6,6 +6,7 @@ use egress_policy::canonical::is_digest;
 use egress_policy::model::Policy;
 
 use super::gateway::LONGEST_STREAM;
+use super::networks;
 use super::{API_VERSION, Install, KIND, PolicyPlace};
 use crate::problem::Problem;
 
@@ -138,6 +139,10 @@ impl Install {
                 "spec.cluster.trustDomain",
                 "expected a trust domain, such as `cluster.local`",
             );
+        }
+        match &spec.cluster.networks {
+            Some(networks) => networks.check(&mut problems),
+            None => problems.push(Problem::new(networks::PLACE, networks::MISSING)),
         }
         self.check_inspection(&mut problems);
         for (name, value) in self.names() {

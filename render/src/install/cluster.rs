@@ -3,6 +3,8 @@
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::networks::Networks;
+
 /// How the gateway resolves names.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -49,6 +51,8 @@ pub struct Cluster {
     /// Namespaces whose pods may read the gateway's metrics.
     #[serde(default)]
     pub metrics_namespaces: Vec<String>,
+    /// Its own networks. `render` refuses settings without them.
+    pub networks: Option<Networks>,
     /// Addresses of the API server that lie outside of pods.
     #[serde(default)]
     pub api_server: Vec<IpNet>,
@@ -99,6 +103,18 @@ fn api_server_ports() -> Vec<u16> {
     vec![443, 6443]
 }
 
+impl Cluster {
+    /// The cluster's own networks as one list, aggregated and sorted: of pods, Services and nodes.
+    /// Settings that were checked have them.
+    #[must_use]
+    pub fn own_networks(&self) -> Vec<IpNet> {
+        self.networks
+            .as_ref()
+            .map(Networks::all)
+            .unwrap_or_default()
+    }
+}
+
 impl Default for Cluster {
     fn default() -> Self {
         Self {
@@ -108,6 +124,7 @@ impl Default for Cluster {
             istio_namespace: istio_system(),
             mesh_domains: Vec::new(),
             metrics_namespaces: Vec::new(),
+            networks: None,
             api_server: Vec::new(),
             api_server_ports: api_server_ports(),
             admin_policies: None,

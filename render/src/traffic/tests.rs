@@ -54,7 +54,7 @@ fn names_over_opaque_tcp_are_warned_of_and_no_others() {
         let policy = sample::policy("p", &json!({"name": "t", "rules": rules}));
         let read = crate::module::policy(&policy);
         assert!(read.is_ok(), "{read:?}");
-        let warnings = warnings(&[policy]);
+        let warnings = warnings(&crate::sample::install(""), &[policy]);
         let found: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         let wanted =
             ports.map(|ports| format!("p/t/r: `a.example` and 1 more over opaque TCP ({ports}): "));
@@ -90,7 +90,7 @@ spec:
 fn origination_is_no_opaque_tcp() {
     let policy = include_str!("../../../cases/policies/origination.yaml");
     let policy = serde_saphyr::from_str(policy).unwrap();
-    assert_eq!(warnings(&[policy]), []);
+    assert_eq!(warnings(&crate::sample::install(""), &[policy]), []);
 }
 
 /// `from` and `to` of an Inspect rule before and behind the one that accepts with `tls`, for app1-ns
@@ -175,7 +175,7 @@ fn what_is_inspected_in_front_of_tls_is_warned_of() {
             for policy in &policies {
                 crate::module::policy(policy).unwrap();
             }
-            let warnings = warnings(&policies);
+            let warnings = warnings(&crate::sample::install(""), &policies);
             let mut warnings = warnings.iter().map(ToString::to_string);
             warnings
                 .any(|text| text.starts_with("p/t/watch: it takes requests to `api.pay.example`"))

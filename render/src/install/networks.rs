@@ -1,0 +1,206 @@
+//! The cluster's own networks: what is no egress.
+
+use std::fmt;
+
+use egress_policy::address::{Special, parse_network, special};
+use ipnet::IpNet;
+use serde::de::{Error as _, SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+
+use crate::problem::Problem;
+
+/// Where the cluster's own addresses are. Sidecars send them straight, the node guard lets them
+/// pass, and no name may lead there. Everything else, on-premises private networks too, goes
+/// through the gateway and is judged.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Networks {
+    /// Where pods have their addresses.
+    pub pods: PodNetworks,
+    /// Where Services have theirs (`--service-cluster-ip-range`, `ServiceCIDR` objects).
+    #[serde(deserialize_with = "networks")]
+    pub services: Vec<IpNet>,
+    /// Where nodes have theirs, and with them the pods in a node's network. May be empty: then
+    /// node addresses are judged by the gateway like any other.
+    #[serde(deserialize_with = "networks")]
+    pub nodes: Vec<IpNet>,
+}
+
+/// Where pods have their addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodNetworks {
+    /// In networks that hold nothing but pods of this cluster.
+    Networks(Vec<IpNet>),
+    /// In subnets that they share with other machines, as in flat networks of clouds: only pod
+    /// addresses that the control plane knows count. The word is `registered`.
+    Registered,
+}
+
+impl PodNetworks {
+    /// The networks; none if they cannot be said.
+    #[must_use]
+    pub fn networks(&self) -> &[IpNet] {
+        match self {
+            Self::Networks(networks) => networks,
+            Self::Registered => &[],
+        }
+    }
+}
+
+const REGISTERED: &str = "registered";
+
+impl<'de> Deserialize<'de> for PodNetworks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = PodNetworks;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of networks, or the word `{REGISTERED}`")
+            }
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<PodNetworks, E> {
+                if word == REGISTERED {
+                    return Ok(PodNetworks::Registered);
+                }
+                Err(E::invalid_value(serde::de::Unexpected::Str(word), &self))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<PodNetworks, A::Error> {
+                networks(SeqAccessDeserializer::new(items)).map(PodNetworks::Networks)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Strictly, as policies write them: `10.0.0.1/8` is a mistake, not `10.0.0.0/8`.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let parsed = texts.iter().map(|text| {
+        parse_network(text)
+            .map_err(|error| D::Error::custom(format!("`{text}`: {error} ({})", error.hint())))
+    });
+    parsed.collect()
+}
+
+impl Networks {
+    /// All of them: no name may lead there, and a rule about them never sees a packet. Aggregated
+    /// and sorted, IPv4 first.
+    #[must_use]
+    pub fn all(&self) -> Vec<IpNet> {
+        let all = [self.pods.networks(), &self.services, &self.nodes].concat();
+        IpNet::aggregate(&all)
+    }
+
+    /// Each list with its place in the settings.
+    fn lists(&self) -> [(&'static str, &[IpNet]); 3] {
+        [
+            (PODS, self.pods.networks()),
+            (SERVICES, &self.services),
+            (NODES, &self.nodes),
+        ]
+    }
+
+    /// What cannot be: an empty list, and addresses that no cluster has.
+    pub(super) fn check(&self, problems: &mut Vec<Problem>) {
+        let mut wrong = |place: &str, message: String| problems.push(Problem::new(place, message));
+        if self.pods == PodNetworks::Networks(Vec::new()) {
+            let message = format!(
+                "an empty list would send pods through the gateway: name the networks of pods, or \
+                 write `{REGISTERED}` where pods share subnets with other machines"
+            );
+            wrong(PODS, message);
+        }
+        if self.services.is_empty() {
+            let message = "an empty list would send Services through the gateway: name the API \
+                           server's --service-cluster-ip-range (kubectl get servicecidrs)";
+            wrong(SERVICES, message.to_owned());
+        }
+        for (place, networks) in self.lists() {
+            for network in networks {
+                if let Some(inside) = never(network) {
+                    wrong(
+                        place,
+                        format!(
+                            "`{network}` has {inside} in it: state the networks of the cluster alone"
+                        ),
+                    );
+                }
+            }
+        }
+    }
+
+    /// What is wider than a cluster needs: everything in it goes past the gateway.
+    pub(crate) fn warnings(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        for (place, networks) in self.lists() {
+            for network in networks {
+                let widest = match network {
+                    IpNet::V4(_) => WIDEST_V4,
+                    IpNet::V6(_) => WIDEST_V6,
+                };
+                let message = if network.prefix_len() < widest {
+                    format!("`{network}` is wider than a cluster needs (/{widest})")
+                } else if is_public(network) {
+                    format!("`{network}` is public address space")
+                } else {
+                    continue;
+                };
+                let message = format!("{message}: everything in it goes past the gateway");
+                found.push(Problem::new(place, message));
+            }
+        }
+        found
+    }
+}
+
+pub(super) const PLACE: &str = "spec.cluster.networks";
+/// What is said where they are not stated.
+pub(super) const MISSING: &str = "the cluster's own networks are not stated, and sidecars would send \
+     pods through the gateway: write `networks: {pods: [CIDR...], services: [CIDR...], nodes: \
+     [CIDR...]}` (`pods: registered` where pods share subnets with other machines)";
+
+const PODS: &str = "spec.cluster.networks.pods";
+const SERVICES: &str = "spec.cluster.networks.services";
+const NODES: &str = "spec.cluster.networks.nodes";
+
+const WIDEST_V4: u8 = 8;
+const WIDEST_V6: u8 = 32;
+
+/// Special addresses that a network has in it or lies in, and that are in no cluster: what a node
+/// keeps for itself, and what a cloud answers on. Sent straight, they would be a way to the
+/// metadata service.
+fn never(network: &IpNet) -> Option<&'static str> {
+    let table = [
+        ("loopback addresses", "127.0.0.0/8"),
+        ("loopback addresses", "::1/128"),
+        ("addresses of no host", "0.0.0.0/8"),
+        ("link-local addresses", "169.254.0.0/16"),
+        ("link-local addresses", "fe80::/10"),
+        ("multicast addresses", "224.0.0.0/4"),
+        ("multicast addresses", "ff00::/8"),
+        ("a metadata address (100.100.100.200)", "100.100.100.200/32"),
+        ("a metadata address (168.63.129.16)", "168.63.129.16/32"),
+        ("a metadata address (192.0.0.192)", "192.0.0.192/32"),
+        ("a metadata address (fd00:ec2::254)", "fd00:ec2::254/128"),
+    ];
+    let overlaps = |other: &str| {
+        let other: Option<IpNet> = other.parse().ok();
+        other.is_some_and(|other| network.contains(&other) || other.contains(network))
+    };
+    let found = table.into_iter().find(|(_, other)| overlaps(other));
+    found.map(|(about, _)| about)
+}
+
+/// Neither private, nor shared (RFC 6598), nor reserved for later, which some clouds give to pods.
+fn is_public(network: &IpNet) -> bool {
+    let inside = |kind| {
+        matches!(
+            kind,
+            Special::Private | Special::SharedCgnat | Special::Reserved
+        )
+    };
+    !special(network.network()).is_some_and(inside)
+        || !special(network.broadcast()).is_some_and(inside)
+}
+
+#[cfg(test)]
+mod tests;
