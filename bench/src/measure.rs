@@ -58,12 +58,7 @@ impl Subject {
         let text = shape.policy(rules);
         let start = cpu_time()?;
         let mut defects = Defects::default();
-        let mut builder = PolicySetBuilder::new(
-            Settings {
-                address_check: AddressCheck::Upstream,
-            },
-            [],
-        );
+        let mut builder = PolicySetBuilder::new(Settings::new(AddressCheck::Classes), []);
         builder.read(&Json::parse(&text)?, &At::root(), &mut defects);
         if let Some(defect) = defects.into_vec().first() {
             return Err(defect.to_string());

@@ -84,9 +84,7 @@ impl Layers {
             policies: Vec::new(),
             units: Vec::new(),
             inspection: None,
-            settings: Settings {
-                address_check: AddressCheck::Upstream,
-            },
+            settings: Settings::new(AddressCheck::Classes),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Whether two rules can match the same thing: a quick test that never misses, and may say so of
 //! rules that never do.
 
-use egress_policy::address::in_nat64;
+use egress_policy::address::{Environment, embeddings};
 use egress_policy::model::{Networks, Place, Rule, RuleAction, Source, To};
 use egress_policy::name::NamePattern;
 use ipnet::IpNet;
@@ -60,9 +60,11 @@ fn destinations_meet(a: &To, deny_a: bool, b: &To, deny_b: bool) -> bool {
     }
 }
 
-/// The networks that a rule is about: a Deny is about their NAT64 forms too.
+/// The networks that a rule is about: a Deny is about their forms in IPv6 too.
 fn forms(listed: &Networks, deny: bool) -> Vec<IpNet> {
-    let translated = listed.networks.iter().filter(|_| deny).filter_map(in_nat64);
+    let environment = Environment::default();
+    let denied = listed.networks.iter().filter(|_| deny);
+    let translated = denied.flat_map(|net| embeddings(net, &environment));
     listed.networks.iter().copied().chain(translated).collect()
 }
 

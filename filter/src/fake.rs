@@ -370,7 +370,8 @@ pub(crate) fn configuration(context: &str, ports: &Value) -> Value {
     json!({
         "context": context,
         "labels": "filterState",
-        "addressCheck": "upstream",
+        "addressCheck": "classes",
+        "addressClasses": [],
         "ports": ports,
         "policies": [policy()],
     })

@@ -169,7 +169,7 @@ impl<H: Host> Http<H> {
         let ended =
             (self.plugin.config.server_name == ServerName::Application).then(|| Ended::of(host));
         let looked_at_again =
-            self.plugin.config.address_check == AddressCheck::Upstream && !seen.is_connect();
+            self.plugin.config.address_check == AddressCheck::Classes && !seen.is_connect();
         let position = if looked_at_again {
             Position::noted(host)
         } else {
@@ -239,7 +239,7 @@ impl<H: Host> Http<H> {
                     None => of_request(authority, route, None),
                     Some(ended) => ended.destination(authority, route),
                 });
-                if self.plugin.config.address_check == AddressCheck::Upstream {
+                if self.plugin.config.address_check == AddressCheck::Classes {
                     return Way::Checked;
                 }
                 gathered.address = Fact::Missing;

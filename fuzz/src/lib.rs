@@ -83,16 +83,14 @@ pub fn policy(bytes: &[u8]) {
     let Ok(document) = Json::parse(text) else {
         return;
     };
-    let settings = Settings {
-        address_check: AddressCheck::Upstream,
-    };
+    let settings = Settings::new(AddressCheck::Classes);
     let judged = Policy::read(&document).and_then(|policy| {
         let policies = [policy];
         let set = PolicySet::compile(&policies, settings, [])?;
         for protocol in [Protocol::Http, Protocol::Tls, Protocol::Tcp] {
             let facts = Facts::pending(protocol);
             let straight = reference::evaluate(&policies, settings, &facts);
-            assert_eq!(set.evaluate(&facts), straight);
+            assert_eq!(set.spelt_out(set.evaluate(&facts)), straight);
         }
         Ok(())
     });

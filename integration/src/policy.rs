@@ -132,7 +132,8 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
     let mut configuration = json!({
         "context": context,
         "labels": labels,
-        "addressCheck": "upstream",
+        "addressCheck": "classes",
+        "addressClasses": [],
         "ports": ports,
         "inspection": [{"name": "dlp", "cluster": "warden-inspect-dlp"}],
         "policies": policies,

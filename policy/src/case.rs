@@ -65,9 +65,7 @@ pub struct Gateway {
 impl Default for Gateway {
     fn default() -> Self {
         Self {
-            settings: Settings {
-                address_check: AddressCheck::Upstream,
-            },
+            settings: Settings::new(AddressCheck::Classes),
             refuse_ech: false,
             routes: RouteTable::default(),
             inspection: Vec::new(),
@@ -401,8 +399,8 @@ impl From<&Ruling<'_>> for ExpectedRuling {
     }
 }
 
-impl From<&Evaluation<'_>> for Expected {
-    fn from(evaluation: &Evaluation<'_>) -> Self {
+impl<C> From<&Evaluation<'_, C>> for Expected {
+    fn from(evaluation: &Evaluation<'_, C>) -> Self {
         match evaluation {
             Evaluation::Undecided => Self::Undecided,
             Evaluation::Final(verdict) => Self::Final {
@@ -472,10 +470,10 @@ impl Case {
     }
 
     /// Asks the evaluator at every step; nothing comes back if all answers are the expected ones.
-    pub fn check<'p>(
+    pub fn check<'p, C>(
         &self,
         gateway: &Gateway,
-        mut evaluate: impl FnMut(&Facts<'_>) -> Evaluation<'p>,
+        mut evaluate: impl FnMut(&Facts<'_>) -> Evaluation<'p, C>,
     ) -> Vec<Mismatch> {
         let mut mismatches = Vec::new();
         for (i, step) in self.steps.iter().enumerate() {

@@ -1,12 +1,14 @@
 //! The module's configuration (`pluginConfig`): where this instance stands, what it may lead to,
 //! and the policies: unchanged, or the hash of those that the module carries.
 
+mod addresses;
 mod gate;
 mod route;
 
 use std::rc::Rc;
 
 use crate::canonical;
+use crate::classes::ClassNames;
 use crate::decode::{Fields, boolean, each, list, shape, text, word};
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::destination::RouteTable;
@@ -63,8 +65,11 @@ pub struct Config {
     pub routes: RouteTable,
     /// Inspection clusters: name and Envoy cluster.
     pub inspection: Vec<(String, String)>,
-    /// Where the address behind a name is checked: what an adapter has to hand on.
+    /// Whether the addresses behind names are checked.
     pub address_check: AddressCheck,
+    /// The names of the address classes that this gateway has DNS caches and clusters for. A name
+    /// whose class is not among them opens nothing (`route_mismatch`).
+    pub classes: ClassNames,
     /// Whether an encrypted ClientHello is refused outright.
     pub refuse_ech: bool,
     /// One accepted verdict in this many is logged; 0 is none. Denials are always logged.
@@ -160,14 +165,12 @@ fn read(
     ];
     let labels = fields.require("labels", at, defects);
     let labels = labels.and_then(|node| word(&node, &at.field("labels"), defects, &sources));
-    let checks = [
-        ("upstream", AddressCheck::Upstream),
-        ("none", AddressCheck::None),
-    ];
     let address_check = match fields.take("addressCheck") {
         None => Some(AddressCheck::Unstated),
-        Some(node) => word(&node, &at.field("addressCheck"), defects, &checks),
+        Some(node) => addresses::check(&node, &at.field("addressCheck"), defects),
     };
+    let classes = addresses::classes(&mut fields, at, defects, address_check);
+    let nat64 = addresses::nat64(&mut fields, at, defects);
     let server_name = fields.take("serverName");
     let server_name =
         server_name.map(|node| read_server_name(&node, &at.field("serverName"), defects, context));
@@ -197,6 +200,7 @@ fn read(
     // The policies are read whatever is wrong around them, so that all of it is said at once.
     let settings = Settings {
         address_check: address_check.unwrap_or(AddressCheck::Unstated),
+        nat64: nat64.unwrap_or_default(),
     };
     let found = match shape(&policies, &at, defects)? {
         Shape::Map(_) => embedded.read(&policies, &at, defects, settings, &inspection),
@@ -208,6 +212,7 @@ fn read(
         server_name: server_name.unwrap_or(Some(ServerName::Mesh))?,
         routes,
         address_check: settings.address_check,
+        classes,
         refuse_ech: refuse_ech.unwrap_or(false),
         log_accepts: log_accepts.unwrap_or(1),
         recheck_on_update: recheck.unwrap_or(false),

@@ -8,7 +8,9 @@
 pub mod address;
 pub mod canonical;
 pub mod case;
+pub mod classes;
 pub mod config;
+pub mod contract;
 mod decode;
 pub mod defect;
 pub mod destination;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::classes::{AddressClass, Addresses, ClassKey};
 use crate::decode::suggestion;
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::facts::Facts;
@@ -61,7 +62,11 @@ impl PolicySet {
             Some(Composed::Final(ruling)) if ruling.action != enforced.action => Some(ruling),
             Some(Composed::Final(_) | Composed::Undecided) | None => None,
         };
-        Evaluation::Final(Verdict { enforced, would_be })
+        Evaluation::Final(Verdict {
+            enforced,
+            would_be,
+            addresses: Addresses::NotNamed,
+        })
     }
 
     /// What holds where the address behind a name is all that is still to come, unless it denies:
@@ -94,6 +99,28 @@ impl PolicySet {
             code,
             basis,
         })
+    }
+
+    /// The same answer with what its class stands for, as the reference evaluator gives it.
+    #[must_use]
+    pub fn spelt_out<'p>(&self, evaluation: Evaluation<'p>) -> Evaluation<'p, AddressClass> {
+        let Evaluation::Final(verdict) = evaluation else {
+            return Evaluation::Undecided;
+        };
+        Evaluation::Final(Verdict {
+            enforced: verdict.enforced,
+            would_be: verdict.would_be,
+            addresses: match verdict.addresses {
+                Addresses::NotNamed => Addresses::NotNamed,
+                Addresses::Class(key) => Addresses::Class(self.class(&key)),
+            },
+        })
+    }
+
+    /// What a key of one of its verdicts stands for.
+    #[must_use]
+    pub fn class(&self, key: &ClassKey) -> AddressClass {
+        AddressClass::new(key.allow_private, [])
     }
 
     /// The labels that some rule selects by, sorted: what an adapter has to read.

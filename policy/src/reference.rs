@@ -9,6 +9,7 @@ use std::cmp::min;
 pub use conditions::{Checked, Condition, Truth};
 pub use walk::{Considered, Step};
 
+use crate::classes::{AddressClass, Addresses};
 use crate::facts::{Caller, Fact, Facts};
 use crate::model::{Policy, Workloads};
 use crate::settings::Settings;
@@ -33,7 +34,7 @@ pub fn evaluate<'p>(
     policies: &'p [Policy],
     settings: Settings,
     facts: &Facts<'_>,
-) -> Evaluation<'p> {
+) -> Evaluation<'p, AddressClass> {
     let enforced = compose(policies, settings, facts, View::Enforced);
     let Composed::Final(enforced) = enforced else {
         return Evaluation::Undecided;
@@ -42,7 +43,11 @@ pub fn evaluate<'p>(
         Composed::Final(ruling) if ruling.action != enforced.action => Some(ruling),
         Composed::Final(_) | Composed::Undecided => None,
     };
-    Evaluation::Final(Verdict { enforced, would_be })
+    Evaluation::Final(Verdict {
+        enforced,
+        would_be,
+        addresses: Addresses::NotNamed,
+    })
 }
 
 /// What [`evaluate`] looks at, with everything in shadow included.

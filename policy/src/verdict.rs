@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::classes::{Addresses, ClassKey};
+
 /// Why a verdict is what it is: a stable word for logs, metrics, tests and users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Code {
@@ -254,39 +256,43 @@ impl Ruling<'_> {
     }
 }
 
-/// A final answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict<'p> {
+/// A final answer. `C` is how its class is written: by key, or as what the key stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict<'p, C = ClassKey> {
     /// What is enforced.
     pub enforced: Ruling<'p>,
     /// What would be enforced if nothing were in shadow, where that differs.
     pub would_be: Option<Ruling<'p>>,
+    /// Where the name that opens may lead.
+    pub addresses: Addresses<C>,
 }
 
-impl Verdict<'_> {
+impl<C> Verdict<'_, C> {
     /// A denial that an adapter has to give without the engine's walk: a limit, a failed read.
     #[must_use]
     pub const fn refusal(code: Code) -> Self {
         Self {
             enforced: Ruling::refusal(code),
             would_be: None,
+            addresses: Addresses::NotNamed,
         }
     }
 }
 
 /// What is known so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evaluation<'p> {
-    /// No further fact can change the enforced action.
-    Final(Verdict<'p>),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evaluation<'p, C = ClassKey> {
+    /// No further fact can change the enforced action, but the address that a name leads to: what
+    /// the verdict's class leaves out of the answer is not connected to.
+    Final(Verdict<'p, C>),
     /// Facts are still to come, and some completion of them accepts.
     Undecided,
 }
 
-impl<'p> Evaluation<'p> {
+impl<'p, C> Evaluation<'p, C> {
     /// The answer at the limit of time or bytes that a connection may stay undecided for.
     #[must_use]
-    pub const fn at_limit(self) -> Verdict<'p> {
+    pub fn at_limit(self) -> Verdict<'p, C> {
         match self {
             Self::Final(verdict) => verdict,
             Self::Undecided => Verdict::refusal(Code::UndecidedLimit),

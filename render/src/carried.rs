@@ -65,6 +65,5 @@ impl Carried {
 }
 
 /// As every rendering says.
-const SETTINGS: egress_policy::settings::Settings = egress_policy::settings::Settings {
-    address_check: egress_policy::settings::AddressCheck::Upstream,
-};
+const SETTINGS: egress_policy::settings::Settings =
+    egress_policy::settings::Settings::new(egress_policy::settings::AddressCheck::Classes);

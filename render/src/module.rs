@@ -89,7 +89,8 @@ impl Module {
             }
         };
         let mut common = json!({
-            "addressCheck": "upstream",
+            "addressCheck": "classes",
+            "addressClasses": [],
             "ports": ports(traffic),
             "policies": policies,
         });

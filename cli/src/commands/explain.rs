@@ -101,8 +101,8 @@ enum Form {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum AddressCheckWord {
-    /// Where it is known.
-    Upstream,
+    /// By address classes.
+    Classes,
     /// Not at all, stated.
     None,
     /// Not at all, not stated, so names are denied.
@@ -123,7 +123,7 @@ impl Explain {
             let mut layers = one_set(std::mem::take(&mut loaded.layers))?;
             if let Some(word) = self.address_check {
                 layers.settings.address_check = match word {
-                    AddressCheckWord::Upstream => AddressCheck::Upstream,
+                    AddressCheckWord::Classes => AddressCheck::Classes,
                     AddressCheckWord::None => AddressCheck::None,
                     AddressCheckWord::Unstated => AddressCheck::Unstated,
                 };

@@ -129,7 +129,7 @@ impl Report {
         let mismatches = case.check(&ready.file.gateway, |facts| {
             let evaluation = ready.set.evaluate(facts);
             touched.extend(rules_of(&evaluation));
-            last = evaluation;
+            last.clone_from(&evaluation);
             evaluation
         });
         if case.steps.last().is_some_and(|step| step.limit) {

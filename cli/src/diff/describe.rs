@@ -134,7 +134,7 @@ impl Pick<'_> {
         there
             .filter_map(|i| addresses.get(i))
             .filter_map(|atom| Some((atom.special, atom.witness?)))
-            .min_by_key(|(special, address)| (*special, address.is_ipv6()))
+            .min_by_key(|(special, address)| (special.is_some(), address.is_ipv6()))
             .map(|(_, address)| address)
     }
 
@@ -190,7 +190,7 @@ pub(super) fn words(universe: &Universe, region: &Region) -> String {
                 set.len() + 1 == texts.len() && connect.is_some_and(|i| !set.contains(i))
             }
             (Dim::Address, Atoms::Addresses(all)) => {
-                let special = |i: usize| all.get(i).is_some_and(|atom| atom.special);
+                let special = |i: usize| all.get(i).is_some_and(|atom| atom.special.is_some());
                 (0..all.len()).all(|i| set.contains(i) != special(i))
             }
             _ => false,

@@ -1,6 +1,6 @@
 //! Policies as lists of entries over classes: who and what an entry takes, and what then.
 
-use egress_policy::address::behind_nat64;
+use egress_policy::address::{Nat64Prefixes, Special};
 use egress_policy::facts::Protocol;
 use egress_policy::model::{
     DefaultAction, From, LabelOperator, Mode, Place, Policy, Rule, RuleAction, Source, TierDefault,
@@ -309,9 +309,11 @@ impl<'p> Compiler<'_> {
                 if !deny {
                     cond.push((Dim::Name, self.universe.named(false)));
                 }
-                // A Deny is about the IPv4 address behind a NAT64 form too.
-                let translated =
-                    |address| deny && behind_nat64(address).is_some_and(|v4| networks.contains(v4));
+                // A Deny is about the IPv4 address behind a form of IPv6 too.
+                let translated = |address| {
+                    let mut behind = Nat64Prefixes::NONE.behind(address).into_iter();
+                    deny && behind.any(|v4| networks.contains(v4.into()))
+                };
                 let inside = self
                     .universe
                     .addresses(|atom| networks.contains(atom.first) || translated(atom.first));
@@ -329,16 +331,16 @@ impl<'p> Compiler<'_> {
         exempt: bool,
         entries: &mut Vec<Entry<'p>>,
     ) {
-        if !exempt {
-            let mut guarded = cond.clone();
-            guarded.push((Dim::Name, self.universe.named(true)));
-            guarded.push((Dim::Address, self.universe.addresses(|atom| atom.special)));
-            entries.push(Entry {
-                cond: guarded,
-                claims: claims.clone(),
-                effect: Effect::End(Action::Deny),
-            });
-        }
+        let refused = |kind: Special| !(exempt && kind.opened_by_allow_private());
+        let refused = |atom: &super::universe::AddressAtom| atom.special.is_some_and(refused);
+        let mut guarded = cond.clone();
+        guarded.push((Dim::Name, self.universe.named(true)));
+        guarded.push((Dim::Address, self.universe.addresses(refused)));
+        entries.push(Entry {
+            cond: guarded,
+            claims: claims.clone(),
+            effect: Effect::End(Action::Deny),
+        });
         entries.push(Entry {
             cond,
             claims,
@@ -353,7 +355,10 @@ impl<'p> Compiler<'_> {
                 let mut through = cond.clone();
                 through.extend(self.workloads(&shadow.workloads));
                 through.push((Dim::Time, self.universe.before(shadow.expires)));
-                through.push((Dim::Address, self.universe.addresses(|atom| !atom.special)));
+                through.push((
+                    Dim::Address,
+                    self.universe.addresses(|atom| atom.special.is_none()),
+                ));
                 entries.push(Entry {
                     cond: through,
                     claims: claims.clone(),

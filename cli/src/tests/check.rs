@@ -374,7 +374,7 @@ fn json_has_places_too() {
 
 #[test]
 fn a_manifest_is_read_in_place() {
-    let config = "{context: http, labels: none, addressCheck: upstream, ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}";
+    let config = "{context: http, labels: none, addressCheck: classes, addressClasses: [], ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}";
     let manifest = format!(
         "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nspec:\n  pluginConfig: {config}\n"
     );

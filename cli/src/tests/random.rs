@@ -185,9 +185,7 @@ pub(crate) fn layers(shapes: &[Shape]) -> Layers {
             .unwrap_or_else(|defects| panic!("{defects:?}\n{document:#}"));
         layers.policies.push(policy);
     }
-    layers.settings = Settings {
-        address_check: AddressCheck::Upstream,
-    };
+    layers.settings = Settings::new(AddressCheck::Classes);
     layers
 }
 

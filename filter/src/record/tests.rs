@@ -23,6 +23,7 @@ fn accept(rule: &str) -> Verdict<'_> {
             },
         },
         would_be: None,
+        addresses: egress_policy::classes::Addresses::NotNamed,
     }
 }
 

@@ -123,7 +123,7 @@ fn extensions(loaded: &Loaded, clusters: &BTreeSet<String>) -> Vec<Extension> {
             }
         }
         match loaded.settings["addressCheck"].as_str() {
-            None | Some("upstream") => {}
+            None | Some("classes") => {}
             Some("unstated") => {
                 if let Some(fields) = configuration.as_object_mut() {
                     fields.remove("addressCheck");

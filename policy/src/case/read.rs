@@ -83,7 +83,7 @@ fn read_settings<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Optio
     let mut fields = Fields::of(node, at, defects)?;
     if let Some(node) = fields.take("addressCheck") {
         let words = [
-            ("upstream", AddressCheck::Upstream),
+            ("classes", AddressCheck::Classes),
             ("none", AddressCheck::None),
             ("unstated", AddressCheck::Unstated),
         ];

@@ -83,7 +83,9 @@ fn a_wrong_answer_is_a_mismatch_of_its_step() {
     )
     .expect("a case file");
     let found = file.cases[0].check(&file.gateway, |_| {
-        Evaluation::Final(crate::verdict::Verdict::refusal(Code::NoPolicy))
+        Evaluation::<crate::classes::ClassKey>::Final(crate::verdict::Verdict::refusal(
+            Code::NoPolicy,
+        ))
     });
     assert_eq!(found.len(), 1);
     assert_eq!(

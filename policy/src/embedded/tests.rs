@@ -6,7 +6,7 @@ const POLICY: &str = r#"{"apiVersion":"warden.egress/v1alpha1","kind":"EgressPol
 /// A configuration with these `policies`.
 fn configuration(context: &str, policies: &str) -> String {
     format!(
-        r#"{{"context":"{context}","labels":"header","addressCheck":"upstream","ports":[{{"port":80,"protocol":"HTTP"}}],"policies":{policies}}}"#
+        r#"{{"context":"{context}","labels":"header","addressCheck": "classes", "addressClasses": [],"ports":[{{"port":80,"protocol":"HTTP"}}],"policies":{policies}}}"#
     )
 }
 

@@ -133,7 +133,8 @@ fn place_keys(seen: &Seen<'_>) -> Option<SmallVec<[PlaceKey; 12]>> {
         (Fact::Known(None), _) | (_, Fact::Known(_)) => return None,
     };
     keys.push(PlaceKey::Any);
-    for classes in [&seen.classes, &seen.translated_classes] {
+    let translated = seen.translated.iter().map(|(_, classes)| classes);
+    for classes in std::iter::once(&seen.classes).chain(translated) {
         keys.extend(classes.iter().copied().map(PlaceKey::Class));
     }
     if unresolved {

@@ -11,7 +11,7 @@ use super::networks::NetworkIndex;
 use super::pool::{Distinct, Numbers, Pool, Slice};
 use super::strings::{StrId, Strings};
 use super::truth::Truth;
-use crate::address::behind_nat64;
+use crate::address::Nat64Prefixes;
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{Mode, TierDefault};
 use crate::name::canonical;
@@ -198,6 +198,9 @@ pub(super) struct CallerIds {
     pub(super) account: StrId,
 }
 
+/// Classes that a destination is in.
+pub(super) type InClasses = SmallVec<[ClassId; 12]>;
+
 /// Labels by number.
 pub(super) type Labels = SmallVec<[(StrId, StrId); 8]>;
 
@@ -225,10 +228,9 @@ pub(super) struct Seen<'f> {
     pub(super) claims: Fact<ClaimIds>,
     pub(super) address: Fact<IpAddr>,
     /// Classes that the name and the address are in.
-    pub(super) classes: SmallVec<[ClassId; 12]>,
-    /// The IPv4 address behind a NAT64 form, and its classes, which only a Deny looks at.
-    translated: Option<IpAddr>,
-    pub(super) translated_classes: SmallVec<[ClassId; 12]>,
+    pub(super) classes: InClasses,
+    /// The IPv4 addresses behind a form of IPv6 with their classes, which only a Deny looks at.
+    pub(super) translated: SmallVec<[(IpAddr, InClasses); 1]>,
     method: Fact<StrId>,
     is_connect: Fact<bool>,
     upgrade: Fact<Option<StrId>>,
@@ -257,7 +259,7 @@ impl Store {
     }
 
     /// Looks the facts up.
-    pub(super) fn see<'f>(&self, facts: &'f Facts<'f>) -> Seen<'f> {
+    pub(super) fn see<'f>(&self, facts: &'f Facts<'f>, nat64: Nat64Prefixes) -> Seen<'f> {
         let strings = &self.strings;
         let caller = facts.caller.map(|caller: Caller<'_>| {
             caller.workload().map(|id| CallerIds {
@@ -275,19 +277,18 @@ impl Store {
                 .collect(),
         });
         let address = facts.destination.address.map(canonical);
-        let mut classes = SmallVec::new();
+        let mut classes = InClasses::new();
         if let Fact::Known(Some(name)) = facts.destination.name {
             self.names
                 .matches(name, strings, |class| classes.push(class));
         }
-        let mut translated_classes = SmallVec::new();
-        let translated = address.known().and_then(behind_nat64);
-        for (address, classes) in [
-            (address.known(), &mut classes),
-            (translated, &mut translated_classes),
-        ] {
-            if let Some(address) = address {
-                self.networks.matches(address, |class| classes.push(class));
+        let mut translated = SmallVec::new();
+        if let Some(address) = address.known() {
+            self.networks.matches(address, |class| classes.push(class));
+            for v4 in nat64.behind(address).into_iter().map(IpAddr::V4) {
+                let mut within = InClasses::new();
+                self.networks.matches(v4, |class| within.push(class));
+                translated.push((v4, within));
             }
         }
         let http = facts.protocol == Protocol::Http;
@@ -303,7 +304,6 @@ impl Store {
             address,
             classes,
             translated,
-            translated_classes,
             method: method.map(|method| strings.known(method)),
             is_connect: method.map(|method| method == "CONNECT"),
             upgrade: facts
@@ -451,9 +451,10 @@ impl Store {
                 let inside = Truth::on(seen.address, |address| {
                     self.within(classes, except, address, &seen.classes)
                         || denies
-                            && seen.translated.is_some_and(|v4| {
-                                self.within(classes, except, v4, &seen.translated_classes)
-                            })
+                            && seen
+                                .translated
+                                .iter()
+                                .any(|(v4, within)| self.within(classes, except, *v4, within))
                 });
                 nameless.and(inside)
             }

@@ -4,7 +4,6 @@ use super::candidates::Candidates;
 use super::rules::{Actions, Effect, Rule, Seen, Store, ToTruth};
 use super::truth::Truth;
 use super::{Index, Tables};
-use crate::address::special;
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{DefaultAction, Head, TierDefault, Workloads};
 use crate::settings::{AddressCheck, Settings};
@@ -124,7 +123,7 @@ impl Index {
             tiers,
             ..
         } = self;
-        let seen = store.see(facts);
+        let seen = store.see(facts, settings.nat64);
         let nothing = (Actions::DENY, Code::EngineError, Basis::None);
         let mut walk = Walk {
             store,
@@ -436,17 +435,19 @@ impl<'p> Walk<'p, '_> {
     fn guard(&self, action: Actions, code: Code) -> Ending {
         match (self.settings.address_check, self.seen.address) {
             (AddressCheck::None, _) => Ending::only(action, code),
-            (AddressCheck::Unstated, _) | (AddressCheck::Upstream, Fact::Missing) => {
+            (AddressCheck::Unstated, _) | (AddressCheck::Classes, Fact::Missing) => {
                 Ending::deny(Code::AddressUnchecked)
             }
-            (AddressCheck::Upstream, Fact::Known(_) | Fact::Pending) => {
+            (AddressCheck::Classes, Fact::Known(_) | Fact::Pending) => {
                 self.unless_special(action, code)
             }
         }
     }
 
     fn unless_special(&self, action: Actions, code: Code) -> Ending {
-        let inside = Truth::on(self.seen.address, |address| special(address).is_some());
+        let inside = Truth::on(self.seen.facts.destination.address, |address| {
+            self.settings.nat64.special(address).is_some()
+        });
         Ending::either(
             inside,
             Ending::deny(Code::PrivateAddress),

@@ -1,8 +1,9 @@
 //! Each condition of a rule on its own: true, false or unknown.
 
 use std::fmt;
+use std::net::IpAddr;
 
-use crate::address::behind_nat64;
+use crate::address::Nat64Prefixes;
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{From, LabelOperator, Place, Rule, RuleAction, Source, To};
 use crate::name::canonical;
@@ -220,7 +221,11 @@ fn on_source(source: &Source, facts: &Facts<'_>) -> Vec<Checked> {
 }
 
 /// The alternatives of `to`, each as its conditions but for `paths`, and the paths beside them.
-pub(super) fn to(rule: &Rule, facts: &Facts<'_>) -> Vec<(Vec<Checked>, Paths)> {
+pub(super) fn to(
+    rule: &Rule,
+    facts: &Facts<'_>,
+    nat64: Nat64Prefixes,
+) -> Vec<(Vec<Checked>, Paths)> {
     let deny = rule.action == RuleAction::Deny;
     if rule.to.is_empty() {
         let anywhere = To {
@@ -234,15 +239,18 @@ pub(super) fn to(rule: &Rule, facts: &Facts<'_>) -> Vec<(Vec<Checked>, Paths)> {
             allow_private: false,
             tls: None,
         };
-        return vec![(on_to(&anywhere, facts, deny), Paths::of(&anywhere, facts))];
+        return vec![(
+            on_to(&anywhere, facts, deny, nat64),
+            Paths::of(&anywhere, facts),
+        )];
     }
     rule.to
         .iter()
-        .map(|to| (on_to(to, facts, deny), Paths::of(to, facts)))
+        .map(|to| (on_to(to, facts, deny, nat64), Paths::of(to, facts)))
         .collect()
 }
 
-fn on_to(to: &To, facts: &Facts<'_>, deny: bool) -> Vec<Checked> {
+fn on_to(to: &To, facts: &Facts<'_>, deny: bool, nat64: Nat64Prefixes) -> Vec<Checked> {
     let mut checked = Vec::new();
     let mut check = |condition, truth| checked.push(Checked { condition, truth });
     let http_only = !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty());
@@ -274,7 +282,11 @@ fn on_to(to: &To, facts: &Facts<'_>, deny: bool) -> Vec<Checked> {
             let inside = on_fact(facts.destination.address, |ip| {
                 let ip = canonical(ip);
                 networks.contains(ip)
-                    || deny && behind_nat64(ip).is_some_and(|v4| networks.contains(v4))
+                    || deny
+                        && nat64
+                            .behind(ip)
+                            .into_iter()
+                            .any(|v4| networks.contains(IpAddr::V4(v4)))
             });
             check(Condition::Address, nameless.and(inside));
         }

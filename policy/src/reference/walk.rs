@@ -6,7 +6,6 @@
 
 use super::conditions::{Checked, Condition, Truth, all, from, not_expired, on_fact, to};
 use super::listed;
-use crate::address::special;
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{DefaultAction, Mode, Policy, Rule, RuleAction, Tier, TierDefault};
 use crate::settings::{AddressCheck, Settings};
@@ -371,7 +370,7 @@ impl<'p> Layout<'p, '_> {
     ) {
         let expiry = not_expired(rule, self.facts);
         let from = from(rule, self.facts);
-        let to = to(rule, self.facts);
+        let to = to(rule, self.facts, self.settings.nat64);
         let who = expiry
             .map_or(Truth::True, |checked| checked.truth)
             .and(any(from.iter().map(|one| all(one))));
@@ -451,10 +450,12 @@ impl<'p> Layout<'p, '_> {
         match self.settings.address_check {
             AddressCheck::None => Ending::only(action, code),
             AddressCheck::Unstated => denied(Code::AddressUnchecked),
-            AddressCheck::Upstream => match self.facts.destination.address {
+            AddressCheck::Classes => match self.facts.destination.address {
                 Fact::Missing => denied(Code::AddressUnchecked),
                 address => Ending::either(
-                    on_fact(address, |address| special(address).is_some()),
+                    on_fact(address, |address| {
+                        self.settings.nat64.special(address).is_some()
+                    }),
                     denied(Code::PrivateAddress),
                     Ending::only(action, code),
                 ),
@@ -480,7 +481,9 @@ impl<'p> Layout<'p, '_> {
                 Ending::only(Action::Deny, Code::AddressUnchecked)
             }
             (Fact::Known(None), address) => Ending::either(
-                on_fact(address, |address| special(address).is_some()),
+                on_fact(address, |address| {
+                    self.settings.nat64.special(address).is_some()
+                }),
                 Ending::only(Action::Deny, Code::PrivateAddress),
                 through,
             ),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::address::in_nat64;
+use crate::address::{Environment, embeddings};
 use crate::model::{LabelExpression, LabelOperator, Networks, Place, Source, To};
 use crate::port::PortSet;
 
@@ -91,9 +91,13 @@ impl Region {
         left.into_iter().filter_map(Self::tidy).collect()
     }
 
-    /// The same where NAT64 leads to it (RFC 6052 §2.1); `None` if nothing does.
-    pub(super) fn behind_nat64(&self) -> Option<Self> {
-        let translated = |networks: &[IpNet]| networks.iter().filter_map(in_nat64).collect();
+    /// The same in the forms of IPv6 that lead to it; `None` if nothing does.
+    pub(super) fn in_ipv6(&self) -> Option<Self> {
+        let environment = Environment::default();
+        let translated = |networks: &[IpNet]| {
+            let forms = networks.iter().map(|net| embeddings(net, &environment));
+            forms.flatten().collect()
+        };
         let networks = Networks {
             networks: translated(&self.networks.networks),
             except: translated(&self.networks.except),

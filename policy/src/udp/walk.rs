@@ -131,13 +131,13 @@ impl<'p> Placed<'p> {
             .collect()
     }
 
-    /// What it takes out, of both families where NAT64 stands between them.
+    /// What it takes out, of both families where a form of IPv6 leads to IPv4.
     pub(super) fn cuts(&self, pods: Pods<'_>, namespace: &str) -> Vec<Part<'p>> {
         let mut cuts = self.parts(pods, namespace);
         let translated: Vec<_> = cuts
             .iter()
             .filter_map(|cut| {
-                let region = cut.region.behind_nat64()?;
+                let region = cut.region.in_ipv6()?;
                 Some(Part {
                     region,
                     ..cut.clone()

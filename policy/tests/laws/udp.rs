@@ -213,7 +213,7 @@ fn admits(opening: &Opening<'_>, facts: &Facts<'_>) -> bool {
         && opening.ports.contains(port)
 }
 
-fn accepts(evaluation: Evaluation<'_>) -> bool {
+fn accepts<C>(evaluation: Evaluation<'_, C>) -> bool {
     verdict(evaluation).is_some_and(|verdict| verdict.enforced.action == Action::Accept)
 }
 

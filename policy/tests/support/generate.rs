@@ -232,11 +232,11 @@ impl World {
         let address_check = match rng.below(20) {
             0 => AddressCheck::Unstated,
             1..=4 => AddressCheck::None,
-            _ => AddressCheck::Upstream,
+            _ => AddressCheck::Classes,
         };
         Self {
             policies: (0..count).map(|i| policy(rng, i)).collect(),
-            settings: Settings { address_check },
+            settings: Settings::new(address_check),
         }
     }
 

@@ -188,9 +188,7 @@ fn engine_accepts(
     facts.destination.port = Fact::Known(to.1);
     // 2026-11-25: what expired in 2020 has expired.
     facts.now = Fact::Known(1_795_564_800);
-    let settings = Settings {
-        address_check: AddressCheck::Upstream,
-    };
+    let settings = Settings::new(AddressCheck::Classes);
     match evaluate(policies, settings, &facts) {
         Evaluation::Final(verdict) => verdict.enforced.action == Action::Accept,
         Evaluation::Undecided => false,

@@ -1,0 +1,134 @@
+//! The words that the module and the gateway's configuration share. Each stands here once; what
+//! writes Envoy configuration and what runs in Envoy both take it from here.
+
+/// Property of the module with the verdict, and behind a space the facts that it rests on; filter
+/// state `wasm.warden_verdict` ([`VERDICT_STATE`]).
+pub const VERDICT: &str = "warden_verdict";
+/// [`VERDICT`] as Envoy's configuration names it.
+pub const VERDICT_STATE: &str = "wasm.warden_verdict";
+/// Property with code and rule of a denial, for access logs.
+pub const RULING: &str = "warden_ruling";
+/// [`RULING`] as Envoy's configuration names it.
+pub const RULING_STATE: &str = "wasm.warden_ruling";
+/// Property with the inspection device's name.
+pub const DEVICE: &str = "warden_device";
+/// Property with the rule that chose the device, for the device.
+pub const RULE: &str = "warden_rule";
+/// Property with the workload that asks, for the device.
+pub const WORKLOAD: &str = "warden_workload";
+/// Property with the judged host and port, for the device.
+pub const DESTINATION: &str = "warden_destination";
+/// Filter state in which the verdict of the outer connection reaches an internal listener.
+pub const FACTS: &str = "warden.facts";
+/// Filter state with connection number and cluster, as `%CONNECTION_ID% %UPSTREAM_CLUSTER_RAW%`.
+pub const POSITION: &str = "warden.position";
+/// Filter state with the URI SANs of the peer certificate.
+pub const PRINCIPAL: &str = "warden.principal";
+/// Filter state with Istio's peer metadata.
+pub const DOWNSTREAM_PEER: &str = "downstream_peer";
+/// Filter state with the host that Envoy's dynamic forward proxy connects to.
+pub const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
+/// Filter state with its port.
+pub const DYNAMIC_PORT: &str = "envoy.upstream.dynamic_port";
+/// Filter state with the cluster that `tcp_proxy` connects to instead of its own.
+pub const TCP_CLUSTER: &str = "envoy.tcp_proxy.cluster";
+
+/// The class of what is dialled by its number. Its DNS cache refuses nothing, and its resolvers
+/// cannot answer, so that no name resolves there. No class of the policies may be named so.
+pub const LITERAL: &str = "literal";
+/// The verdict's word for a tunnel that another listener ends.
+pub const FORWARD: &str = "forward";
+/// The verdict's word for a denial.
+pub const DENY: &str = "deny";
+
+/// The verdict's word for an Accept in this class. In the entry a space follows, so that a longer
+/// name is another word.
+#[must_use]
+pub fn accept_word(class: &str) -> String {
+    format!("accept:{class}")
+}
+
+/// The verdict's word for an Inspect by this device in this class.
+#[must_use]
+pub fn inspect_word(device: &str, class: &str) -> String {
+    format!("inspect:{device}:{class}")
+}
+
+/// The word as [`VERDICT`] begins: what a route and a lock match as a prefix.
+#[must_use]
+pub fn entry_prefix(word: &str) -> String {
+    format!("{word} ")
+}
+
+/// Requests to port 80.
+pub const CLUSTER_HTTP: &str = "warden-http";
+/// TLS passed on unopened.
+pub const CLUSTER_TLS: &str = "warden-tls";
+/// Opaque bytes.
+pub const CLUSTER_TCP: &str = "warden-tcp";
+/// The internal listener that judges the server name.
+pub const CLUSTER_TLS_INNER: &str = "warden-tls-inner";
+/// Requests whose TLS ended at the gateway.
+pub const CLUSTER_ENDED_OUT: &str = "warden-ended-out";
+
+/// The cluster of requests to this port.
+#[must_use]
+pub fn http_cluster(port: u16) -> String {
+    match port {
+        80 => CLUSTER_HTTP.to_owned(),
+        port => format!("{CLUSTER_HTTP}-{port}"),
+    }
+}
+
+/// The cluster of requests to this port that the gateway begins TLS for, by the place of its
+/// settings among those of the port.
+#[must_use]
+pub fn originate_cluster(port: u16, place: usize) -> String {
+    format!("warden-originate-{port}-{place}")
+}
+
+/// The cluster by way of an inspection device.
+#[must_use]
+pub fn inspect_cluster(device: &str) -> String {
+    format!("warden-inspect-{device}")
+}
+
+/// The cluster of a class.
+#[must_use]
+pub fn class_cluster(cluster: &str, class: &str) -> String {
+    format!("{cluster}-{class}")
+}
+
+/// Istio's peer metadata.
+pub const PEER_METADATA_HEADER: &str = "x-envoy-peer-metadata";
+/// The namespace that a sidecar wrote of its workload.
+pub const NAMESPACE_HEADER: &str = "x-egress-warden-namespace";
+/// The labels that a sidecar wrote of its workload.
+pub const LABELS_HEADER: &str = "x-egress-warden-labels";
+/// What an inspection device is told: the rule.
+pub const RULE_HEADER: &str = "x-egress-warden-rule";
+/// What an inspection device is told: the workload.
+pub const WORKLOAD_HEADER: &str = "x-egress-warden-workload";
+
+/// Headers that stay in the mesh: the mesh's own words and ours. A client has no say in the last
+/// two.
+pub const MESH_HEADERS: [&str; 8] = [
+    PEER_METADATA_HEADER,
+    "x-envoy-peer-metadata-id",
+    NAMESPACE_HEADER,
+    LABELS_HEADER,
+    "x-forwarded-client-cert",
+    "x-envoy-original-dst-host",
+    RULE_HEADER,
+    WORKLOAD_HEADER,
+];
+
+/// Whether a text can name a class: `[a-z0-9-]{1,32}`, and not [`LITERAL`].
+#[must_use]
+pub fn is_class_name(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text != LITERAL
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
