@@ -252,6 +252,56 @@ pub struct Gateway {
     /// Services whose endpoints the gateway itself may reach, usually `istio-system/istiod`.
     #[serde(default)]
     pub reach_services: Vec<ServiceName>,
+    /// How much of the gateway one pod may take before the gateway knows who it is.
+    #[serde(default)]
+    pub limits: GatewayLimits,
+}
+
+/// What one pod address may have of the gateway. A connection beyond it is dropped and counted,
+/// and the pod's own retransmissions are the wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct GatewayLimits {
+    /// Connections that stand at the same time, as connection tracking sees them; closed ones
+    /// do not count (`nf_conncount` passes over `TIME_WAIT` and `CLOSE`).
+    pub connections: u32,
+    /// New connections in a second, in the long run.
+    pub new_connections_per_second: u32,
+    /// New connections at once, before the rate holds.
+    pub burst: u32,
+}
+
+impl Default for GatewayLimits {
+    /// Room for a tunnel per connection (HTTP/1.1 framing) of a busy pod; a fiftieth of what
+    /// a gateway accepts in all by default.
+    fn default() -> Self {
+        Self {
+            connections: 1000,
+            new_connections_per_second: 100,
+            burst: 200,
+        }
+    }
+}
+
+impl GatewayLimits {
+    /// The most that nftables takes for each of the three.
+    const MOST: u32 = 1_000_000;
+
+    fn check(self) -> Result<(), ConfigError> {
+        for (field, value) in [
+            ("connections", self.connections),
+            ("newConnectionsPerSecond", self.new_connections_per_second),
+            ("burst", self.burst),
+        ] {
+            if !(1..=Self::MOST).contains(&value) {
+                return Err(meaning(
+                    format!("gateway.limits.{field}"),
+                    format!("expected 1 to {}", Self::MOST),
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Direct UDP traffic of some pods: the administrator's own list, for what `warden render` opens
@@ -317,6 +367,15 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
+    /// What one pod may have of the gateway; without a gateway it limits nothing.
+    #[must_use]
+    pub fn gateway_limits(&self) -> GatewayLimits {
+        self.gateway
+            .as_ref()
+            .map(|gateway| gateway.limits)
+            .unwrap_or_default()
+    }
+
     /// Reads and checks the file at `path`.
     ///
     /// # Errors
@@ -386,6 +445,7 @@ impl NodeConfig {
         if gateway.services.is_empty() && gateway.addresses.is_empty() {
             return Err(meaning("gateway", "needs `services` or `addresses`"));
         }
+        gateway.limits.check()?;
         check_reach("gateway.reach", &gateway.reach)
     }
 }

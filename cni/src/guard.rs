@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::attachment::{Attachment, AttachmentId, Treatment};
 use crate::config::NodeConfig;
 use crate::nft::{Nft, NftError};
-use crate::rules::{self, Element, Family, Followed, TABLE};
+use crate::rules::{self, Counted, Element, Family, Followed, Limit, TABLE};
 use crate::store::{Locked, Record, Store, StoreError, link_key};
 
 /// Why an operation failed. The kernel then holds what it held before.
@@ -206,7 +206,9 @@ impl Guard {
         self.remember_rules(locked)
     }
 
-    /// Rewrites rules and destinations, pods and their counters untouched.
+    /// Rewrites rules and destinations, pods and their counters untouched. Other limits than the
+    /// kernel's replace everything: a set's definition cannot be changed, and the kernel says
+    /// nothing when a transaction defines one anew.
     ///
     /// # Errors
     /// [`GuardError`]; [`NftError::Refused`] also when an older version's sets are in the
@@ -218,9 +220,36 @@ impl Guard {
         followed: &Followed,
     ) -> Result<(), GuardError> {
         self.store.set_followed(locked, followed)?;
+        if self.other_limits(config)? {
+            return self.rebuild(locked, config);
+        }
         self.nft
             .apply(&rules::refresh(config, followed), locked.file())?;
         self.remember_rules(locked)
+    }
+
+    /// Whether the kernel has limit sets, and of another definition than `config` asks for.
+    fn other_limits(&self, config: &NodeConfig) -> Result<bool, NftError> {
+        let limits = config.gateway_limits();
+        for (family, set, limit) in rules::LIMIT_SETS {
+            let wanted = match limit {
+                Limit::Rate => (limits.new_connections_per_second, limits.burst),
+                Limit::Open => (limits.connections, 0),
+            };
+            let listed = self
+                .nft
+                .read(&["-j", "-t", "list", "set", family.keyword(), TABLE, set]);
+            match listed {
+                Ok(text) => match rules::parse_limit(&text) {
+                    Ok(found) if found == Some(wanted) => {}
+                    Ok(_) | Err(_) => return Ok(true),
+                },
+                // What is not there yet is made as it should be.
+                Err(NftError::Missing(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
     fn remember_rules(&self, locked: &Locked) -> Result<(), GuardError> {
@@ -265,17 +294,17 @@ impl Guard {
         Ok(all)
     }
 
-    /// Packets refused so far, by address or quoted link, over both tables.
+    /// Packets counted so far, by address or quoted link, over both tables.
     ///
     /// # Errors
     /// [`NftError::Missing`] if a table is gone.
-    pub fn refused_in_kernel(&self) -> Result<BTreeMap<String, u64>, NftError> {
+    pub fn counted_in_kernel(&self, counted: Counted) -> Result<BTreeMap<String, u64>, NftError> {
         let mut all = BTreeMap::new();
         for family in Family::ALL {
             let text = self
                 .nft
                 .read(&["-j", "list", "table", family.keyword(), TABLE])?;
-            let counters = rules::parse_counters(&text);
+            let counters = rules::parse_counters(counted, &text);
             for (key, packets) in counters
                 .map_err(|error| NftError::Refused(format!("`nft -j` does not decode: {error}")))?
             {

@@ -21,6 +21,7 @@ use serde_json::Value;
 use super::install::{InstallError, PLUGIN, Places};
 use crate::attachment::AttachmentId;
 use crate::guard::{Guard, GuardError};
+use crate::rules::Counted;
 
 /// The canary's namespace in metrics and logs; it must not be exempt.
 pub const NAMESPACE: &str = "egress-warden-canary";
@@ -208,7 +209,10 @@ impl<'a> Canary<'a> {
             if sandbox.orders.send(SocketAddr::new(forbidden, 9)).is_err() {
                 break;
             }
-            let counted = self.guard.refused_in_kernel().map_err(GuardError::from)?;
+            let counted = self
+                .guard
+                .counted_in_kernel(Counted::Refused)
+                .map_err(GuardError::from)?;
             // Only the forward hook counts by address: the source check counts by link.
             if addresses.iter().any(|address| {
                 counted

@@ -23,6 +23,7 @@ pub struct PodName {
 struct State {
     attempts: BTreeMap<PodName, BTreeMap<(&'static str, String), u64>>,
     dropped: BTreeMap<PodName, u64>,
+    limited: BTreeMap<PodName, u64>,
     gauges: BTreeMap<&'static str, u64>,
     totals: BTreeMap<&'static str, u64>,
 }
@@ -54,12 +55,14 @@ impl Metrics {
         *ports.entry(key).or_default() += 1;
     }
 
-    /// Sets the exact number of packets refused, per pod, from the kernel's counters. Pods
-    /// that are not among them are forgotten, their attempts too.
-    pub fn set_dropped(&self, dropped: BTreeMap<PodName, u64>) {
+    /// Sets the exact number of packets refused, per pod, from the kernel's counters, and of
+    /// those beyond the pod's limits at the gateway. Pods that are not among the refused are
+    /// forgotten, their attempts too.
+    pub fn set_dropped(&self, dropped: BTreeMap<PodName, u64>, limited: BTreeMap<PodName, u64>) {
         let mut state = self.state();
         state.attempts.retain(|pod, _| dropped.contains_key(pod));
         state.dropped = dropped;
+        state.limited = limited;
     }
 
     /// Sets a gauge.
@@ -90,16 +93,22 @@ impl Metrics {
                 );
             }
         }
-        text.push_str(
-            "# HELP egress_refused_packets_total Refused packets, all of them, from the kernel's counters.\n\
-             # TYPE egress_refused_packets_total counter\n",
-        );
-        for (pod, count) in &state.dropped {
-            let _ = writeln!(
-                text,
-                "egress_refused_packets_total{{{}}} {count}",
-                labels(pod)
-            );
+        for (name, help, values) in [
+            (
+                "egress_refused_packets_total",
+                "Refused packets, all of them, from the kernel's counters.",
+                &state.dropped,
+            ),
+            (
+                "egress_gateway_limited_packets_total",
+                "Packets that would have begun a connection to the gateway beyond the pod's limits.",
+                &state.limited,
+            ),
+        ] {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+            for (pod, count) in values {
+                let _ = writeln!(text, "{name}{{{}}} {count}", labels(pod));
+            }
         }
         for (kind, values) in [("gauge", &state.gauges), ("counter", &state.totals)] {
             for (name, value) in values {
@@ -166,13 +175,19 @@ mod tests {
             pod: "a\"b".to_owned(),
         };
         metrics.attempt(&pod, &flow(443));
-        metrics.set_dropped(BTreeMap::from([(pod, 7)]));
+        metrics.set_dropped(
+            BTreeMap::from([(pod.clone(), 7)]),
+            BTreeMap::from([(pod, 3)]),
+        );
+        assert!(metrics.render().contains(
+            "egress_gateway_limited_packets_total{namespace=\"app\",pod=\"a\\\"b\"} 3\n"
+        ));
         assert!(
             metrics
                 .render()
                 .contains("egress_refused_packets_total{namespace=\"app\",pod=\"a\\\"b\"} 7\n")
         );
-        metrics.set_dropped(BTreeMap::new());
+        metrics.set_dropped(BTreeMap::new(), BTreeMap::new());
         assert!(!metrics.render().contains("namespace"));
     }
 }

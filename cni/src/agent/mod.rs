@@ -27,7 +27,7 @@ use crate::config::NodeConfig;
 use crate::guard::{Guard, GuardError};
 use crate::link;
 use crate::nft::NftError;
-use crate::rules::{self, Followed};
+use crate::rules::{self, Counted, Followed};
 use crate::store::{Locked, Record};
 use canary::{Canary, CanaryError};
 use cluster::{Cluster, ClusterError, PodView};
@@ -326,9 +326,26 @@ impl<C: Cluster> Agent<C> {
 
     fn export(&self) -> Result<(), AgentError> {
         let records = self.guard.store().all()?;
-        let counters = self.guard.refused_in_kernel()?;
-        let mut dropped: BTreeMap<PodName, u64> = BTreeMap::new();
-        for record in &records {
+        self.metrics.set_dropped(
+            self.by_pod(&records, Counted::Refused)?,
+            self.by_pod(&records, Counted::Limited)?,
+        );
+        self.metrics.set(
+            "egress_cni_pod_interfaces",
+            u64::try_from(records.len()).unwrap_or(u64::MAX),
+        );
+        Ok(())
+    }
+
+    /// What the kernel counted of each pod.
+    fn by_pod(
+        &self,
+        records: &[Record],
+        counted: Counted,
+    ) -> Result<BTreeMap<PodName, u64>, AgentError> {
+        let counters = self.guard.counted_in_kernel(counted)?;
+        let mut all: BTreeMap<PodName, u64> = BTreeMap::new();
+        for record in records {
             let attachment = &record.attachment;
             let name = PodName {
                 namespace: attachment.namespace.clone(),
@@ -340,15 +357,9 @@ impl<C: Cluster> Agent<C> {
                 .iter()
                 .map(ToString::to_string)
                 .chain([link]);
-            *dropped.entry(name).or_default() +=
-                keys.filter_map(|key| counters.get(&key)).sum::<u64>();
+            *all.entry(name).or_default() += keys.filter_map(|key| counters.get(&key)).sum::<u64>();
         }
-        self.metrics.set(
-            "egress_cni_pod_interfaces",
-            u64::try_from(records.len()).unwrap_or(u64::MAX),
-        );
-        self.metrics.set_dropped(dropped);
-        Ok(())
+        Ok(all)
     }
 }
 

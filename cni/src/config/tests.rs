@@ -93,6 +93,24 @@ fn what_is_not_understood_is_refused_with_the_field_named() {
         ),
         (
             with(
+                r#""gateway": {"namespace": "e", "serviceAccount": "g", "addresses": ["10.0.0.1"], "ports": [1], "limits": {"connections": 0}}"#,
+            ),
+            "gateway.limits.connections: expected 1",
+        ),
+        (
+            with(
+                r#""gateway": {"namespace": "e", "serviceAccount": "g", "addresses": ["10.0.0.1"], "ports": [1], "limits": {"burst": 2000000}}"#,
+            ),
+            "gateway.limits.burst: expected 1",
+        ),
+        (
+            with(
+                r#""gateway": {"namespace": "e", "serviceAccount": "g", "addresses": ["10.0.0.1"], "ports": [1], "limits": {"streams": 1}}"#,
+            ),
+            "unknown field `streams`",
+        ),
+        (
+            with(
                 r#""udpExceptions": [{"name": "ntp", "namespaces": [], "networks": ["192.0.2.1/32"], "ports": [123]}]"#,
             ),
             "udpExceptions[0]",
@@ -112,6 +130,34 @@ fn what_is_not_understood_is_refused_with_the_field_named() {
     ] {
         let error = parse(&text).expect_err(&text);
         assert!(error.contains(expected), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn limits_that_are_not_stated_are_the_defaults() {
+    for (stated, expected) in [
+        ("", (1000, 100, 200)),
+        (r#", "limits": {}"#, (1000, 100, 200)),
+        (r#", "limits": {"connections": 7}"#, (7, 100, 200)),
+        (
+            r#", "limits": {"newConnectionsPerSecond": 5, "burst": 9}"#,
+            (1000, 5, 9),
+        ),
+    ] {
+        let config = parse(&with(&format!(
+            r#""gateway": {{"namespace": "e", "serviceAccount": "g", "addresses": ["10.0.0.1"], "ports": [1]{stated}}}"#
+        )))
+        .unwrap();
+        let limits = config.gateway_limits();
+        assert_eq!(
+            (
+                limits.connections,
+                limits.new_connections_per_second,
+                limits.burst
+            ),
+            expected,
+            "{stated}"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Family, NFLOG_GROUP, NFLOG_SNAPLEN, TABLE};
-use crate::config::Mode;
+use crate::config::{GatewayLimits, Mode};
 
 /// Log lines one pod may cause; the counters count every packet all the same.
 const LOG_LIMIT: &str = "limit rate 5/second burst 20 packets";
@@ -32,8 +32,29 @@ fn neighbour_on_link() -> Vec<String> {
         .into()
 }
 
+/// The sets whose elements limit one pod's new connections to the gateway, and those that
+/// limit how many stand. A look-up in them matches what is *over* the limit.
+///
+/// Between ports of one bridge there is no connection tracking, so only the rate is limited.
+pub(crate) const LIMIT_SETS: [(Family, &str, Limit); 5] = [
+    (Family::Inet, "gateway_new4", Limit::Rate),
+    (Family::Inet, "gateway_new6", Limit::Rate),
+    (Family::Inet, "gateway_open4", Limit::Open),
+    (Family::Inet, "gateway_open6", Limit::Open),
+    (Family::Bridge, "gateway_new_if", Limit::Rate),
+];
+
+/// What an element of a limit set counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// New connections in a second.
+    Rate,
+    /// Connections that stand.
+    Open,
+}
+
 /// Sets of a family: name and definition.
-fn sets(family: Family) -> Vec<(String, String)> {
+fn sets(family: Family, limits: GatewayLimits) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
     for (name, extra) in [
         ("guarded_if", ""),
@@ -78,7 +99,28 @@ fn sets(family: Family) -> Vec<(String, String)> {
             ));
         }
     }
+    for (_, name, limit) in LIMIT_SETS.iter().filter(|(of, ..)| *of == family) {
+        let key = match name {
+            name if name.ends_with('4') => "ipv4_addr",
+            name if name.ends_with('6') => "ipv6_addr",
+            _ => "ifname",
+        };
+        let over = match limit {
+            Limit::Rate => format!(
+                "limit rate over {}/second burst {} packets",
+                limits.new_connections_per_second, limits.burst
+            ),
+            Limit::Open => format!("ct count over {}", limits.connections),
+        };
+        all.push(((*name).to_owned(), format!("type {key}; {over};")));
+    }
+    if family == Family::Inet {
+        for (v, address) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
+            all.push((format!("limited{v}"), format!("type {address}; counter;")));
+        }
+    }
     if family == Family::Bridge {
+        all.push(("limited_if".to_owned(), "type ifname; counter;".to_owned()));
         all.push(("gateway_if".to_owned(), "type ifname;".to_owned()));
         // The addresses a neighbour advertisement may be about, as the packet holds them.
         all.push((
@@ -98,6 +140,7 @@ pub(super) fn chains(family: Family) -> &'static [(&'static str, &'static str)] 
             ("refuse_source", ""),
             ("refuse", ""),
             ("refuse_service", ""),
+            ("refuse_limit", ""),
             ("source", ""),
             ("workload_common", ""),
             ("workload_forward", ""),
@@ -121,6 +164,7 @@ pub(super) fn chains(family: Family) -> &'static [(&'static str, &'static str)] 
         Family::Bridge => &[
             ("refuse_source", ""),
             ("refuse", ""),
+            ("refuse_limit", ""),
             ("source", ""),
             ("first_fragment", ""),
             ("later_fragment", ""),
@@ -139,10 +183,10 @@ pub(super) fn chains(family: Family) -> &'static [(&'static str, &'static str)] 
 }
 
 /// Declares tables, sets and chains; what exists already stays as it is.
-pub(super) fn declare(text: &mut String) {
+pub(super) fn declare(text: &mut String, limits: GatewayLimits) {
     for family in Family::ALL {
         let _ = writeln!(text, "add table {family} {TABLE}");
-        for (name, definition) in sets(family) {
+        for (name, definition) in sets(family, limits) {
             let _ = writeln!(text, "add set {family} {TABLE} {name} {{ {definition} }}");
         }
         for (name, hook) in chains(family) {
@@ -166,6 +210,7 @@ pub(super) fn rules(text: &mut String, mode: Mode) {
         ("refuse_source", refuse_link("source", last)),
         ("refuse", refuse_pod(last)),
         ("refuse_service", refuse_pod(unreachable)),
+        ("refuse_limit", refuse_limited(last)),
         ("source", source()),
         ("workload_common", workload_common()),
         ("workload_forward", workload_forward()),
@@ -183,6 +228,10 @@ pub(super) fn rules(text: &mut String, mode: Mode) {
     let bridged = [
         ("refuse_source", refuse_link("source", last)),
         ("refuse", refuse_link("lateral", last)),
+        (
+            "refuse_limit",
+            lines(&["iifname @limited_if", "iifname @count_only_if accept", last]),
+        ),
         ("source", arp_and_source()),
         (
             "first_fragment",
@@ -241,6 +290,16 @@ fn refuse_pod(last: &str) -> Vec<String> {
     let mut rules = Vec::new();
     rules.extend(both("IP saddr @dropped~"));
     rules.extend(both(&format!("IP saddr @logged~ {}", log("destination"))));
+    rules.extend(both("IP saddr @count_only~ accept"));
+    rules.push(last.to_owned());
+    rules
+}
+
+/// What is over a limit is no attempt to get round anything: it has a counter of its own and is
+/// not logged.
+fn refuse_limited(last: &str) -> Vec<String> {
+    let mut rules = Vec::new();
+    rules.extend(both("IP saddr @limited~"));
     rules.extend(both("IP saddr @count_only~ accept"));
     rules.push(last.to_owned());
     rules
@@ -318,6 +377,12 @@ fn dispatch(workload: &str, gateway: &str) -> Vec<String> {
 fn workload_common() -> Vec<String> {
     let mut rules = replies();
     rules.extend(both("IP daddr @metadata~ goto refuse"));
+    // The rate first: what it refuses need not be counted as standing.
+    for limit in ["new", "open"] {
+        rules.extend(both(&format!(
+            "ct state new meta l4proto tcp IP daddr @gateway~ IP saddr @gateway_{limit}~ goto refuse_limit"
+        )));
+    }
     rules.extend(both("IP daddr . meta l4proto . th dport @reach~ accept"));
     rules.extend(both(
         "meta l4proto udp IP saddr . IP daddr . udp dport @udp~ accept",
@@ -393,7 +458,7 @@ fn later_fragment() -> Vec<String> {
 /// Port to port there is no connection tracking: only a SYN can open a TCP connection, so
 /// everything else of TCP may pass to the gateway as well, as answers to its own requests. Nor
 /// are fragments put together: a first one must reach to where its ports are (RFC 7112).
-fn lateral(reach: &str, later_fragment: &str) -> Vec<String> {
+fn lateral(reach: &str, later_fragment: &str, limits: &[String]) -> Vec<String> {
     let mut rules = vec![
         "meta protocol arp accept".to_owned(),
         format!("meta protocol ip ip frag-off & 0x1fff != 0 goto {later_fragment}"),
@@ -402,6 +467,7 @@ fn lateral(reach: &str, later_fragment: &str) -> Vec<String> {
         "meta protocol ip6 frag frag-off 0 jump first_fragment".to_owned(),
     ];
     rules.extend(both("IP daddr @metadata~ goto refuse"));
+    rules.extend_from_slice(limits);
     rules.extend(both(&format!(
         "IP daddr . meta l4proto . th dport @{reach}~ accept"
     )));
@@ -409,7 +475,10 @@ fn lateral(reach: &str, later_fragment: &str) -> Vec<String> {
 }
 
 fn workload_lateral() -> Vec<String> {
-    let mut rules = lateral("reach", "later_fragment");
+    let limits = both(
+        "IP daddr @gateway~ tcp flags & (syn | ack) == syn iifname @gateway_new_if goto refuse_limit",
+    );
+    let mut rules = lateral("reach", "later_fragment", &limits);
     rules.extend(no_resolver_no_tunnel());
     rules.extend(both(
         "IP daddr @gateway~ tcp flags & (syn | ack) != syn accept",
@@ -421,7 +490,7 @@ fn workload_lateral() -> Vec<String> {
 }
 
 fn gateway_lateral() -> Vec<String> {
-    let mut rules = lateral("gateway_reach", "refuse");
+    let mut rules = lateral("gateway_reach", "refuse", &[]);
     rules.extend(both(
         "IP daddr @cluster~ tcp flags & (syn | ack) != syn accept",
     ));

@@ -90,6 +90,9 @@ pub fn elements(attachment: &Attachment, treatment: &Treatment) -> Vec<Element> 
     }
     if gateway {
         push(Family::Bridge, "gateway_if", &link);
+    } else {
+        push(Family::Bridge, "gateway_new_if", &link);
+        push(Family::Bridge, "limited_if", &link);
     }
     for address in &attachment.addresses {
         let (key, own) = (address.to_string(), format!("{link} . {address}"));
@@ -106,6 +109,15 @@ pub fn elements(attachment: &Attachment, treatment: &Treatment) -> Vec<Element> 
             by_family(*address, "pod4", "pod6")
         };
         push(Family::Inet, class, &key);
+        if !gateway {
+            for (v4, v6) in [
+                ("gateway_new4", "gateway_new6"),
+                ("gateway_open4", "gateway_open6"),
+                ("limited4", "limited6"),
+            ] {
+                push(Family::Inet, by_family(*address, v4, v6), &key);
+            }
+        }
         push(
             Family::Inet,
             by_family(*address, "dropped4", "dropped6"),

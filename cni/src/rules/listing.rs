@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::{Element, Family};
 
 /// The sets whose elements stand for pods.
-const POD_SETS: [&str; 18] = [
+const POD_SETS: [&str; 26] = [
     "guarded_if",
     "gateway_if",
     "dropped_if",
@@ -24,7 +24,34 @@ const POD_SETS: [&str; 18] = [
     "logged6",
     "count_only4",
     "count_only6",
+    "gateway_new4",
+    "gateway_new6",
+    "gateway_new_if",
+    "gateway_open4",
+    "gateway_open6",
+    "limited4",
+    "limited6",
+    "limited_if",
 ];
+
+/// What the kernel counts of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// Packets to where it may not send, or from an address that is not its own.
+    Refused,
+    /// Packets that would have begun a connection to the gateway beyond the pod's limits.
+    Limited,
+}
+
+impl Counted {
+    /// The sets that hold the counters, by address and by link.
+    fn sets(self) -> [&'static str; 3] {
+        match self {
+            Self::Refused => ["dropped_if", "dropped4", "dropped6"],
+            Self::Limited => ["limited_if", "limited4", "limited6"],
+        }
+    }
+}
 
 #[derive(Deserialize)]
 struct Listing {
@@ -40,7 +67,33 @@ struct Object {
 struct Set {
     name: String,
     #[serde(default)]
+    stmt: Vec<Statement>,
+    #[serde(default)]
     elem: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Statement {
+    limit: Option<Rate>,
+    #[serde(rename = "ct count")]
+    count: Option<Count>,
+}
+
+#[derive(Deserialize)]
+struct Rate {
+    rate: u32,
+    #[serde(default = "usual_burst")]
+    burst: u32,
+}
+
+/// `nft` leaves its default out.
+fn usual_burst() -> u32 {
+    5
+}
+
+#[derive(Deserialize)]
+struct Count {
+    val: u32,
 }
 
 /// The elements of pods in the listing of one table.
@@ -65,18 +118,18 @@ pub fn parse_listing(family: Family, text: &str) -> Result<Vec<Element>, serde_j
     Ok(all)
 }
 
-/// Packets refused, by key, from the listing of one table.
+/// Packets that were counted, by key, from the listing of one table.
 ///
 /// # Errors
 /// If the text is not what `nft -j` prints.
-pub fn parse_counters(text: &str) -> Result<Vec<(String, u64)>, serde_json::Error> {
+pub fn parse_counters(
+    counted: Counted,
+    text: &str,
+) -> Result<Vec<(String, u64)>, serde_json::Error> {
     let listing: Listing = serde_json::from_str(text)?;
     let mut all = Vec::new();
     for set in listing.nftables.into_iter().filter_map(|object| object.set) {
-        let Some(name) = ["dropped_if", "dropped4", "dropped6"]
-            .into_iter()
-            .find(|name| *name == set.name)
-        else {
+        let Some(name) = counted.sets().into_iter().find(|name| *name == set.name) else {
             continue;
         };
         let packets = |element: &serde_json::Value| {
@@ -93,6 +146,26 @@ pub fn parse_counters(text: &str) -> Result<Vec<(String, u64)>, serde_json::Erro
         );
     }
     Ok(all)
+}
+
+/// The limit that one set's elements carry, from the set's own listing: what a second it lets
+/// pass and at once, or how many may stand and 0. `None` if it carries none.
+///
+/// # Errors
+/// If the text is not what `nft -j` prints.
+pub(crate) fn parse_limit(text: &str) -> Result<Option<(u32, u32)>, serde_json::Error> {
+    let listing: Listing = serde_json::from_str(text)?;
+    let sets = listing.nftables.into_iter().filter_map(|object| object.set);
+    let mut statements = sets.flat_map(|set| set.stmt);
+    Ok(statements.find_map(|statement| match statement {
+        Statement {
+            limit: Some(limit), ..
+        } => Some((limit.rate, limit.burst)),
+        Statement {
+            count: Some(count), ..
+        } => Some((count.val, 0)),
+        Statement { .. } => None,
+    }))
 }
 
 /// The key of an element in the form in which it is written.

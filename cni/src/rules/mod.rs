@@ -27,10 +27,11 @@ use std::net::IpAddr;
 use crate::attachment::{Attachment, Treatment, UdpGrant};
 use crate::config::NodeConfig;
 
-pub(crate) use chains::OVERLAY_PORTS;
+pub(crate) use chains::{LIMIT_SETS, Limit, OVERLAY_PORTS};
 pub use destinations::{Endpoint, Followed};
 pub use elements::{Element, Family, elements, raw};
-pub use listing::{parse_counters, parse_listing};
+pub(crate) use listing::parse_limit;
+pub use listing::{Counted, parse_counters, parse_listing};
 
 /// The name of both tables.
 pub const TABLE: &str = "egress_warden";
@@ -50,7 +51,7 @@ pub type Treated<'a> = (&'a Attachment, Treatment);
 #[must_use]
 pub fn refresh(config: &NodeConfig, followed: &Followed) -> String {
     let mut text = String::with_capacity(16 * 1024);
-    chains::declare(&mut text);
+    chains::declare(&mut text, config.gateway_limits());
     for family in Family::ALL {
         let _ = writeln!(text, "flush table {family} {TABLE}");
     }
@@ -73,7 +74,7 @@ pub fn rebuild(config: &NodeConfig, followed: &Followed, pods: &[Treated<'_>]) -
             "add table {family} {TABLE}\ndelete table {family} {TABLE}"
         );
     }
-    chains::declare(&mut text);
+    chains::declare(&mut text, config.gateway_limits());
     chains::rules(&mut text, config.mode);
     destinations::fill(&mut text, config, followed);
     for (attachment, treatment) in pods {

@@ -11,7 +11,7 @@ use crate::sandbox::{is_root, sandboxed, sh};
 use crate::world::{Main, Pod, World};
 
 /// A TCP echo server in a network namespace, until the test's process ends.
-fn echo_server(netns: &str, address: &str) -> SocketAddr {
+pub(crate) fn echo_server(netns: &str, address: &str) -> SocketAddr {
     let listener = inside(netns, || TcpListener::bind(address).unwrap());
     let local = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -31,14 +31,14 @@ fn echo_server(netns: &str, address: &str) -> SocketAddr {
 }
 
 /// One message there and back.
-fn ping_pong(stream: &mut TcpStream) -> bool {
+pub(crate) fn ping_pong(stream: &mut TcpStream) -> bool {
     let mut answer = [0; 4];
     stream.write_all(b"ping").is_ok()
         && stream.read_exact(&mut answer).is_ok()
         && &answer == b"ping"
 }
 
-fn connect(netns: &str, to: SocketAddr, patience: Duration) -> Option<TcpStream> {
+pub(crate) fn connect(netns: &str, to: SocketAddr, patience: Duration) -> Option<TcpStream> {
     inside(netns, || {
         let stream = TcpStream::connect_timeout(&to, patience).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).unwrap();

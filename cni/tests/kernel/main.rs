@@ -24,6 +24,7 @@ mod cost;
 mod frames;
 mod installed;
 mod lifecycle;
+mod limits;
 mod others;
 mod packet;
 mod page;
