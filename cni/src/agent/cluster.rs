@@ -1,51 +1,105 @@
 //! What the agent needs of Kubernetes, as one narrow trait, and its implementation over the
 //! API server's HTTPS interface.
 //!
-//! A handful of plain requests do not need a client framework: lists are the truth, watches
-//! are only a doorbell that asks for the next list.
+//! Pods and `EndpointSlices` are watched ([`watched`]); the node and events are single requests.
+
+mod access;
+mod watched;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::future::Future;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
-use serde_json::{Value, json};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::runtime::Handle;
 
 use crate::attachment::PodIdentity;
 use crate::config::{Protocol, ServiceName};
 use crate::rules::Endpoint;
 
+pub use access::Access;
+use watched::{Selection, Watched};
+
 /// The taint that keeps pods off a node until its guard is proven. Node pools are created with
 /// it; the agent takes it away.
 pub const TAINT: &str = "egress-warden.io/unguarded";
 
+/// Who reports events: `kubectl get events` and `kubectl describe` show it.
+const REPORTER: &str = "egress-warden.io/cni-agent";
+
+/// What an event says at most, in bytes, and what an instance's name has (`ValidateEventUpdate`
+/// in Kubernetes' `pkg/apis/core/validation`).
+const NOTE_LENGTH: usize = 1024;
+const INSTANCE_LENGTH: usize = 128;
+
+/// For one request and its whole answer.
+const DEADLINE: Duration = Duration::from_secs(15);
+
 /// Why the API server did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
-    /// The request did not get through.
-    #[error("{request}: {source}")]
+    /// The request did not get through, or no usable answer came.
+    #[error("{request}: {reason}")]
     Transport {
-        /// Verb and path.
+        /// What was asked.
         request: String,
         /// What failed.
-        source: Box<ureq::Error>,
+        reason: String,
     },
     /// The API server answered with an error status.
-    #[error("{request}: status {status}")]
+    #[error("{request}: status {status}: {message}")]
     Status {
-        /// Verb and path.
+        /// What was asked.
         request: String,
         /// The HTTP status code.
         status: u16,
+        /// What the API server said about it.
+        message: String,
     },
     /// The answer, or a local file, is not what it should be.
     #[error("{0}")]
     Decode(String),
+}
+
+impl ClusterError {
+    fn of(request: &str, error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Status {
+                request: request.to_owned(),
+                status: status.code,
+                message: status.message.clone(),
+            },
+            other => Self::transport(request, other),
+        }
+    }
+
+    fn transport(request: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        // The reason that helps, such as an untrusted certificate, is at the end of the chain.
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            if !reason.contains(&text) {
+                reason = format!("{reason}: {text}");
+            }
+            source = cause.source();
+        }
+        Self::Transport {
+            request: request.to_owned(),
+            reason,
+        }
+    }
 }
 
 /// A pod as the API server describes it.
@@ -77,14 +131,14 @@ pub trait Cluster: Send + Sync {
     /// The pods of this node that have a network of their own.
     ///
     /// # Errors
-    /// [`ClusterError`].
+    /// [`ClusterError`], also if what is known has been out of date for longer than a moment.
     fn pods(&self) -> Result<Vec<PodView>, ClusterError>;
 
     /// The endpoints of a Service: address, protocol, port. Endpoints that are not ready are
     /// included, so that an address is known before traffic is sent to it.
     ///
     /// # Errors
-    /// [`ClusterError`].
+    /// [`ClusterError`], as with [`Cluster::pods`].
     fn endpoints(&self, service: &ServiceName) -> Result<Vec<Endpoint>, ClusterError>;
 
     /// Takes [`TAINT`] off this node, or puts it back on.
@@ -100,308 +154,150 @@ pub trait Cluster: Send + Sync {
     fn report(&self, attempt: &AttemptEvent) -> Result<(), ClusterError>;
 }
 
-/// The API server over HTTPS, with the pod's own service account.
+/// The API server over HTTPS, with the pod's own service account. Clones share everything.
+#[derive(Clone)]
 pub struct ApiServer {
-    agent: ureq::Agent,
-    base: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    access: Access,
     node: String,
-    token_file: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct List<T> {
-    items: Vec<T>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    namespace: String,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    resource_version: String,
-    #[serde(default)]
-    uid: String,
-}
-
-#[derive(Deserialize)]
-struct Pod {
-    metadata: Metadata,
-    spec: PodSpec,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PodSpec {
-    #[serde(default)]
-    host_network: bool,
-    #[serde(default)]
-    service_account_name: String,
-}
-
-#[derive(Deserialize)]
-struct EndpointSlice {
-    #[serde(default)]
-    endpoints: Option<Vec<SliceEndpoint>>,
-    #[serde(default)]
-    ports: Option<Vec<SlicePort>>,
-}
-
-#[derive(Deserialize)]
-struct SliceEndpoint {
-    #[serde(default)]
-    addresses: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct SlicePort {
-    port: Option<u16>,
-    protocol: Option<Protocol>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    metadata: Metadata,
-    spec: NodeSpec,
-}
-
-#[derive(Deserialize)]
-struct NodeSpec {
-    #[serde(default)]
-    taints: Vec<Value>,
+    runtime: Handle,
+    bell: Sender<()>,
+    /// The authorities that the client trusts, and the client.
+    client: Mutex<(Vec<u8>, Client)>,
+    pods: OnceLock<Watched<Pod>>,
+    services: Mutex<BTreeMap<ServiceName, Arc<Watched<EndpointSlice>>>>,
 }
 
 impl ApiServer {
-    /// A client for the API server at `base` (`https://HOST:PORT`) that trusts only `ca` (PEM)
-    /// and sends the token in `token_file`, read anew for every request because it rotates.
+    /// A client for the node `node` that works on `runtime`, and rings `bell` whenever a pod of
+    /// the node or an endpoint of a Service that was asked about changes.
     ///
     /// # Errors
-    /// [`ClusterError::Decode`] if `ca` holds no certificate.
+    /// [`ClusterError::Decode`] if the address is not HTTPS or the file of authorities holds no
+    /// certificate.
     pub fn new(
-        base: String,
-        ca: &[u8],
-        token_file: PathBuf,
+        runtime: Handle,
+        access: Access,
         node: String,
+        bell: Sender<()>,
     ) -> Result<Self, ClusterError> {
-        let certificates: Vec<_> = parse_pem(ca)
-            .filter_map(|item| match item {
-                Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                Ok(_) | Err(_) => None,
-            })
-            .collect();
-        if certificates.is_empty() {
-            return Err(ClusterError::Decode(
-                "the API server's CA file holds no certificate".to_owned(),
-            ));
-        }
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(certificates)))
-            .build();
-        let agent = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .https_only(true)
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_recv_response(Some(Duration::from_secs(10)))
-            // Longer than the server keeps a watch open.
-            .timeout_recv_body(Some(Duration::from_secs(WATCH_SECONDS + 30)))
-            .build()
-            .new_agent();
+        let client = {
+            let _context = runtime.enter();
+            access.connect()?
+        };
         Ok(Self {
-            agent,
-            base,
-            node,
-            token_file,
+            shared: Arc::new(Shared {
+                access,
+                node,
+                runtime,
+                bell,
+                client: Mutex::new(client),
+                pods: OnceLock::new(),
+                services: Mutex::default(),
+            }),
         })
     }
 
-    fn authorization(&self) -> Result<String, ClusterError> {
-        let token = std::fs::read_to_string(&self.token_file).map_err(|error| {
-            ClusterError::Decode(format!("{}: {error}", self.token_file.display()))
-        })?;
-        Ok(format!("Bearer {}", token.trim()))
-    }
-
-    fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ClusterError> {
-        let text = self
-            .open(path)?
-            .read_to_string()
-            .map_err(|source| transport("GET", path, source))?;
-        serde_json::from_str(&text)
-            .map_err(|error| ClusterError::Decode(format!("GET {path}: {error}")))
-    }
-
-    fn open(&self, path: &str) -> Result<ureq::Body, ClusterError> {
-        let answer = self
-            .agent
-            .get(format!("{}{path}", self.base))
-            .header("Authorization", self.authorization()?)
-            .header("Accept", "application/json")
-            .call()
-            .map_err(|source| transport("GET", path, source))?;
-        checked("GET", path, answer)
-    }
-
-    fn send(
-        &self,
-        verb: &str,
-        path: &str,
-        media_type: &str,
-        body: &Value,
-    ) -> Result<(), ClusterError> {
-        let url = format!("{}{path}", self.base);
-        let request = if verb == "PATCH" {
-            self.agent.patch(url)
-        } else {
-            self.agent.post(url)
-        };
-        let answer = request
-            .header("Authorization", self.authorization()?)
-            .header("Content-Type", media_type)
-            .send(body.to_string())
-            .map_err(|source| transport(verb, path, source))?;
-        checked(verb, path, answer).map(drop)
-    }
-
-    fn pods_path(&self) -> String {
-        format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}", self.node)
-    }
-
-    /// Rings `doorbell` whenever a pod of this node or an endpoint of `services` changes.
-    /// Returns when the server ends the watch; the caller lists and watches again.
-    ///
-    /// # Errors
-    /// [`ClusterError`].
-    pub fn watch(&self, what: &Watch, doorbell: &Sender<()>) -> Result<(), ClusterError> {
-        let list_path = match what {
-            Watch::Pods => self.pods_path(),
-            Watch::Endpoints(service) => slices_path(service),
-        };
-        let listed: ListHead = self.get(&list_path)?;
-        // What changed since the last list is in this one.
-        let _ = doorbell.send(());
-        let version = listed.metadata.resource_version;
-        let path = format!(
-            "{list_path}&watch=true&resourceVersion={version}&timeoutSeconds={WATCH_SECONDS}"
-        );
-        let body = self.open(&path)?;
-        for line in BufReader::new(body.into_reader()).lines() {
-            let line = line.map_err(|source| transport("GET", &path, source.into()))?;
-            // A receiver that is gone means that the agent ends.
-            if !line.is_empty() && doorbell.send(()).is_err() {
-                break;
+    /// The client, made anew when the file of authorities has changed. A file that cannot be
+    /// used replaces nothing.
+    fn client(&self) -> Client {
+        let Shared {
+            access,
+            runtime,
+            client,
+            ..
+        } = &*self.shared;
+        let mut client = client.lock().unwrap_or_else(PoisonError::into_inner);
+        if access.authorities().is_ok_and(|now| now != client.0) {
+            let _context = runtime.enter();
+            if let Ok(fresh) = access.connect() {
+                *client = fresh;
             }
         }
-        Ok(())
+        client.1.clone()
     }
-}
 
-/// How long the server keeps a watch open.
-const WATCH_SECONDS: u64 = 240;
-
-#[derive(Deserialize)]
-struct ListHead {
-    metadata: Metadata,
-}
-
-/// What to watch.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Watch {
-    /// The pods of this node.
-    Pods,
-    /// The endpoints of a Service.
-    Endpoints(ServiceName),
-}
-
-fn slices_path(service: &ServiceName) -> String {
-    format!(
-        "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{}",
-        service.namespace, service.name
-    )
-}
-
-fn transport(verb: &str, path: &str, source: ureq::Error) -> ClusterError {
-    ClusterError::Transport {
-        request: format!("{verb} {path}"),
-        source: Box::new(source),
+    /// Waits for the answer to one request.
+    fn answer<T>(
+        &self,
+        request: &str,
+        answer: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, ClusterError> {
+        let answer = async { tokio::time::timeout(DEADLINE, answer).await };
+        match self.shared.runtime.block_on(answer) {
+            Ok(answer) => answer.map_err(|error| ClusterError::of(request, &error)),
+            Err(late) => Err(ClusterError::transport(request, &late)),
+        }
     }
-}
 
-fn checked(
-    verb: &str,
-    path: &str,
-    answer: ureq::http::Response<ureq::Body>,
-) -> Result<ureq::Body, ClusterError> {
-    let (parts, body) = answer.into_parts();
-    if parts.status.is_success() {
-        Ok(body)
-    } else {
-        Err(ClusterError::Status {
-            request: format!("{verb} {path}"),
-            status: parts.status.as_u16(),
-        })
+    fn watch<K: watched::Followed>(&self, followed: Selection) -> Watched<K> {
+        let Shared {
+            access,
+            runtime,
+            bell,
+            ..
+        } = &*self.shared;
+        Watched::start(runtime, access.clone(), followed, bell.clone())
     }
 }
 
 impl Cluster for ApiServer {
     fn pods(&self) -> Result<Vec<PodView>, ClusterError> {
-        let list: List<Pod> = self.get(&self.pods_path())?;
-        let own_network = list.items.into_iter().filter(|pod| !pod.spec.host_network);
-        Ok(own_network
-            .map(|pod| PodView {
-                namespace: pod.metadata.namespace,
-                name: pod.metadata.name,
-                identity: PodIdentity {
-                    service_account: pod.spec.service_account_name,
-                    labels: pod.metadata.labels,
-                    uid: pod.metadata.uid,
-                },
+        let Shared {
+            node,
+            runtime,
+            pods,
+            ..
+        } = &*self.shared;
+        let watched = pods.get_or_init(|| {
+            self.watch(Selection {
+                what: format!("pods of {node}"),
+                namespace: None,
+                config: watcher::Config::default().fields(&format!("spec.nodeName={node}")),
             })
-            .collect())
+        });
+        let pods = watched.read(runtime)?;
+        Ok(pods.iter().filter_map(|pod| view(pod)).collect())
     }
 
     fn endpoints(&self, service: &ServiceName) -> Result<Vec<Endpoint>, ClusterError> {
-        let list: List<EndpointSlice> = self.get(&slices_path(service))?;
+        let watched = {
+            let services = self.shared.services.lock();
+            let mut services = services.unwrap_or_else(PoisonError::into_inner);
+            let watched = services.entry(service.clone()).or_insert_with(|| {
+                let ServiceName { namespace, name } = service;
+                let labels = format!("kubernetes.io/service-name={name}");
+                Arc::new(self.watch(Selection {
+                    what: format!("endpoints of {namespace}/{name}"),
+                    namespace: Some(namespace.clone()),
+                    config: watcher::Config::default().labels(&labels),
+                }))
+            });
+            Arc::clone(watched)
+        };
         let mut all = Vec::new();
-        for slice in list.items {
-            let addresses: Vec<IpAddr> = slice
-                .endpoints
-                .iter()
-                .flatten()
-                .flat_map(|endpoint| &endpoint.addresses)
-                // A slice of type FQDN has names here; names are nothing a kernel can match.
-                .filter_map(|address| address.parse().ok())
-                .collect();
-            for port in slice.ports.iter().flatten() {
-                let Some(number) = port.port else { continue };
-                let protocol = port.protocol.unwrap_or(Protocol::Tcp);
-                all.extend(addresses.iter().map(|address| Endpoint {
-                    address: *address,
-                    protocol,
-                    port: number,
-                }));
-            }
+        for slice in watched.read(&self.shared.runtime)? {
+            all.extend(endpoints_of(&slice)?);
         }
         Ok(all)
     }
 
     fn set_tainted(&self, tainted: bool) -> Result<(), ClusterError> {
-        let path = format!("/api/v1/nodes/{}", self.node);
-        let node: Node = self.get(&path)?;
-        let ours = |taint: &Value| taint.get("key").and_then(Value::as_str) == Some(TAINT);
-        if node.spec.taints.iter().any(ours) == tainted {
+        let name = &self.shared.node;
+        let request = format!("node {name}");
+        let nodes: Api<Node> = Api::all(self.client());
+        let node = self.answer(&request, nodes.get(name))?;
+        let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+        if taints.iter().any(|taint| taint.key == TAINT) == tainted {
             return Ok(());
         }
-        let mut taints: Vec<Value> = node
-            .spec
-            .taints
+        let mut taints: Vec<_> = taints
             .into_iter()
-            .filter(|taint| !ours(taint))
+            .filter(|taint| taint.key != TAINT)
+            .map(|taint| json!(taint))
             .collect();
         if tainted {
             taints.push(json!({"key": TAINT, "effect": "NoSchedule"}));
@@ -409,35 +305,140 @@ impl Cluster for ApiServer {
         // The resource version makes the write fail if anybody else changed the taints.
         let version = node.metadata.resource_version;
         let change = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
-        self.send("PATCH", &path, "application/merge-patch+json", &change)
+        let change = Patch::Merge(change);
+        let parameters = PatchParams::default();
+        let patched = nodes.patch(name, &parameters, &change);
+        self.answer(&request, patched).map(drop)
     }
 
     fn report(&self, attempt: &AttemptEvent) -> Result<(), ClusterError> {
-        let AttemptEvent {
-            namespace,
-            pod,
-            uid,
-            message,
-        } = attempt;
-        let path = format!("/api/v1/namespaces/{namespace}/events");
-        let mut object =
-            json!({"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": pod});
-        // `kubectl describe pod` asks for events by it. An empty one would be no pod's.
-        if let Some(fields) = object.as_object_mut()
-            && !uid.is_empty()
-        {
-            fields.insert("uid".to_owned(), json!(uid));
-        }
-        let event = json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"generateName": "egress-warden-", "namespace": namespace},
-            "involvedObject": object,
-            "reason": "EgressBypassDropped",
-            "message": message,
-            "type": "Warning",
-            "source": {"component": "egress-warden-cni", "host": self.node},
-        });
-        self.send("POST", &path, "application/json", &event)
+        let AttemptEvent { namespace, pod, .. } = attempt;
+        let events: Api<Event> = Api::namespaced(self.client(), namespace);
+        let event = event(attempt, &self.shared.node, SystemTime::now());
+        let parameters = PostParams::default();
+        let created = events.create(&parameters, &event);
+        self.answer(&format!("event of {namespace}/{pod}"), created)
+            .map(drop)
+    }
+}
+
+/// What is asked of a pod; nothing of one that has the node's network.
+fn view(pod: &Pod) -> Option<PodView> {
+    let spec = pod.spec.as_ref()?;
+    if spec.host_network == Some(true) {
+        return None;
+    }
+    let meta = pod.metadata.clone();
+    Some(PodView {
+        namespace: meta.namespace.unwrap_or_default(),
+        name: meta.name.unwrap_or_default(),
+        identity: PodIdentity {
+            service_account: spec.service_account_name.clone().unwrap_or_default(),
+            labels: meta.labels.unwrap_or_default(),
+            uid: meta.uid.unwrap_or_default(),
+        },
+    })
+}
+
+fn endpoints_of(slice: &EndpointSlice) -> Result<Vec<Endpoint>, ClusterError> {
+    let name = slice.metadata.name.as_deref().unwrap_or_default();
+    let addresses: Vec<IpAddr> = slice
+        .endpoints
+        .iter()
+        .flat_map(|endpoint| &endpoint.addresses)
+        // A slice of type FQDN has names here; names are nothing a kernel can match.
+        .filter_map(|address| address.parse().ok())
+        .collect();
+    let mut all = Vec::new();
+    for port in slice.ports.iter().flatten() {
+        let Some(number) = port.port else { continue };
+        let number = u16::try_from(number)
+            .map_err(|_| ClusterError::Decode(format!("EndpointSlice {name}: port {number}")))?;
+        let protocol = match port.protocol.as_deref() {
+            None | Some("TCP") => Protocol::Tcp,
+            Some("UDP") => Protocol::Udp,
+            Some("SCTP") => Protocol::Sctp,
+            Some(other) => {
+                return Err(ClusterError::Decode(format!(
+                    "EndpointSlice {name}: protocol `{other}`"
+                )));
+            }
+        };
+        all.extend(addresses.iter().map(|address| Endpoint {
+            address: *address,
+            protocol,
+            port: number,
+        }));
+    }
+    Ok(all)
+}
+
+/// The event about an attempt (`events.k8s.io/v1`).
+///
+/// It is not made by `kube`'s recorder: that one names events after the pod, so that a pod with a
+/// name of the greatest length has none, and folds a second attempt, whatever it was, into the
+/// first one's text.
+fn event(attempt: &AttemptEvent, node: &str, now: SystemTime) -> Event {
+    let AttemptEvent {
+        namespace,
+        pod,
+        uid,
+        message,
+    } = attempt;
+    Event {
+        action: Some("Drop".to_owned()),
+        // A clock before 1970 leaves the time out, which is then refused and so reported.
+        event_time: Timestamp::try_from(now).ok().map(MicroTime),
+        metadata: ObjectMeta {
+            generate_name: Some("egress-warden-".to_owned()),
+            namespace: Some(namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        note: Some(shortened(message, NOTE_LENGTH)),
+        reason: Some("EgressBypassDropped".to_owned()),
+        regarding: Some(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: Some(namespace.clone()),
+            name: Some(pod.clone()),
+            // `kubectl describe pod` asks for events by it. An empty one would be no pod's.
+            uid: Some(uid.clone()).filter(|uid| !uid.is_empty()),
+            ..ObjectReference::default()
+        }),
+        reporting_controller: Some(REPORTER.to_owned()),
+        reporting_instance: Some(shortened(node, INSTANCE_LENGTH)),
+        type_: Some("Warning".to_owned()),
+        ..Event::default()
+    }
+}
+
+/// At most this many bytes of a text.
+fn shortened(text: &str, bytes: usize) -> String {
+    let end = text.floor_char_boundary(bytes);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_that_the_api_server_takes() {
+        let name = "p".repeat(253);
+        let attempt = AttemptEvent {
+            namespace: "app".to_owned(),
+            pod: name.clone(),
+            uid: String::new(),
+            message: "é".repeat(1000),
+        };
+        let event = event(&attempt, &"n".repeat(253), SystemTime::UNIX_EPOCH);
+        let text = serde_json::to_value(&event).unwrap();
+        assert_eq!(text["eventTime"], "1970-01-01T00:00:00.000000Z");
+        assert_eq!(text["reportingController"], REPORTER);
+        assert_eq!(text["reportingInstance"], "n".repeat(128));
+        assert_eq!(text["regarding"]["name"], name);
+        assert!(text["regarding"].get("uid").is_none());
+        assert_eq!(text["metadata"]["generateName"], "egress-warden-");
+        assert!(event.note.unwrap().len() <= 1024);
     }
 }

@@ -1,8 +1,17 @@
-//! Prometheus metrics in the text exposition format, with bounded cardinality.
+//! The agent's metrics, with bounded cardinality, in the `OpenMetrics` text format.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fmt::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
 
 use super::flow::Flow;
 
@@ -19,33 +28,151 @@ pub struct PodName {
     pub pod: String,
 }
 
+/// What is counted per pod.
 #[derive(Debug, Default)]
-struct State {
+struct Pods {
     attempts: BTreeMap<PodName, BTreeMap<(&'static str, String), u64>>,
     dropped: BTreeMap<PodName, u64>,
     limited: BTreeMap<PodName, u64>,
-    gauges: BTreeMap<&'static str, u64>,
-    totals: BTreeMap<&'static str, u64>,
+}
+
+/// The pods' counters as they are when somebody asks.
+#[derive(Debug, Clone, Default)]
+struct PodCounters(Arc<Mutex<Pods>>);
+
+impl PodCounters {
+    fn lock(&self) -> MutexGuard<'_, Pods> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for PodCounters {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
+        let pods = self.lock();
+        let mut attempts = encoder.encode_descriptor(
+            "egress_bypass_attempts",
+            "Refused packets that were logged (rate-limited per pod)",
+            None,
+            MetricType::Counter,
+        )?;
+        for (pod, ports) in &pods.attempts {
+            for ((protocol, port), count) in ports {
+                let labels = [
+                    ("namespace", pod.namespace.as_str()),
+                    ("pod", pod.pod.as_str()),
+                    ("protocol", protocol),
+                    ("port", port.as_str()),
+                ];
+                ConstCounter::new(*count).encode(attempts.encode_family(&labels)?)?;
+            }
+        }
+        for (name, help, counts) in [
+            (
+                "egress_refused_packets",
+                "Refused packets, all of them, from the kernel's counters",
+                &pods.dropped,
+            ),
+            (
+                "egress_gateway_limited_packets",
+                "Packets that would have begun a connection to the gateway beyond the pod's limits",
+                &pods.limited,
+            ),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (pod, count) in counts {
+                let labels = [
+                    ("namespace", pod.namespace.as_str()),
+                    ("pod", pod.pod.as_str()),
+                ];
+                ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// All metrics of the agent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
-    state: Mutex<State>,
+    /// Whether this node is guarded.
+    pub ready: Gauge,
+    /// Whether the last proof succeeded.
+    pub canary_counted: Gauge,
+    /// Whether the newest configuration was refused.
+    pub config_rejected: Gauge,
+    /// Interfaces of pods that are known.
+    pub pod_interfaces: Gauge,
+    /// Interfaces beyond the guard that are there.
+    pub interfaces_beyond_guard: Gauge,
+    /// Interfaces beyond the guard that were taken out of pods.
+    pub interfaces_refused: Counter,
+    /// Pods whose network namespace could not be looked into.
+    pub pods_not_examined: Gauge,
+    pods: PodCounters,
+    registry: Registry,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let ready = gauge("egress_cni_ready", "Whether this node is guarded");
+        let canary_counted = gauge(
+            "egress_cni_canary_counted",
+            "Whether the last proof succeeded",
+        );
+        let config_rejected = gauge(
+            "egress_cni_config_rejected",
+            "Whether the newest configuration was refused; the one before stays in force",
+        );
+        let pod_interfaces = gauge("egress_cni_pod_interfaces", "Interfaces known");
+        let interfaces_beyond_guard = gauge(
+            "egress_cni_interfaces_beyond_guard",
+            "Interfaces beyond the guard that are there",
+        );
+        let pods_not_examined = gauge(
+            "egress_cni_pods_not_examined",
+            "Pods whose network namespace could not be looked into",
+        );
+        let interfaces_refused = Counter::default();
+        registry.register(
+            "egress_cni_interfaces_refused",
+            "Interfaces beyond the guard that were taken out of pods",
+            interfaces_refused.clone(),
+        );
+        registry.register(
+            "egress_cni_build",
+            "The version of the agent",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        let pods = PodCounters::default();
+        registry.register_collector(Box::new(pods.clone()));
+        Self {
+            ready,
+            canary_counted,
+            config_rejected,
+            pod_interfaces,
+            interfaces_beyond_guard,
+            interfaces_refused,
+            pods_not_examined,
+            pods,
+            registry,
+        }
+    }
 }
 
 impl Metrics {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts one logged attempt.
     pub fn attempt(&self, pod: &PodName, flow: &Flow) {
         let port = flow
             .port
             .map_or_else(|| "none".to_owned(), |port| port.to_string());
-        let mut state = self.state();
-        let ports = state.attempts.entry(pod.clone()).or_default();
+        let mut pods = self.pods.lock();
+        let ports = pods.attempts.entry(pod.clone()).or_default();
         let key = (flow.protocol_name(), port);
         let key = if ports.len() < PORTS_PER_POD || ports.contains_key(&key) {
             key
@@ -59,78 +186,20 @@ impl Metrics {
     /// those beyond the pod's limits at the gateway. Pods that are not among the refused are
     /// forgotten, their attempts too.
     pub fn set_dropped(&self, dropped: BTreeMap<PodName, u64>, limited: BTreeMap<PodName, u64>) {
-        let mut state = self.state();
-        state.attempts.retain(|pod, _| dropped.contains_key(pod));
-        state.dropped = dropped;
-        state.limited = limited;
-    }
-
-    /// Sets a gauge.
-    pub fn set(&self, name: &'static str, value: u64) {
-        self.state().gauges.insert(name, value);
-    }
-
-    /// Adds one to a counter.
-    pub fn count(&self, name: &'static str) {
-        *self.state().totals.entry(name).or_default() += 1;
+        let mut pods = self.pods.lock();
+        pods.attempts.retain(|pod, _| dropped.contains_key(pod));
+        pods.dropped = dropped;
+        pods.limited = limited;
     }
 
     /// The exposition text.
     #[must_use]
     pub fn render(&self) -> String {
-        let state = self.state();
         let mut text = String::new();
-        text.push_str(
-            "# HELP egress_bypass_attempts_total Refused packets that were logged (rate-limited per pod).\n\
-             # TYPE egress_bypass_attempts_total counter\n",
-        );
-        for (pod, ports) in &state.attempts {
-            for ((protocol, port), count) in ports {
-                let _ = writeln!(
-                    text,
-                    "egress_bypass_attempts_total{{{},protocol=\"{protocol}\",port=\"{port}\"}} {count}",
-                    labels(pod)
-                );
-            }
-        }
-        for (name, help, values) in [
-            (
-                "egress_refused_packets_total",
-                "Refused packets, all of them, from the kernel's counters.",
-                &state.dropped,
-            ),
-            (
-                "egress_gateway_limited_packets_total",
-                "Packets that would have begun a connection to the gateway beyond the pod's limits.",
-                &state.limited,
-            ),
-        ] {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
-            for (pod, count) in values {
-                let _ = writeln!(text, "{name}{{{}}} {count}", labels(pod));
-            }
-        }
-        for (kind, values) in [("gauge", &state.gauges), ("counter", &state.totals)] {
-            for (name, value) in values {
-                let _ = writeln!(text, "# TYPE {name} {kind}\n{name} {value}");
-            }
-        }
+        // Writing to a String does not fail; a text that is cut off has no `# EOF`.
+        let _ = encode(&mut text, &self.registry);
         text
     }
-}
-
-fn labels(pod: &PodName) -> String {
-    format!(
-        "namespace=\"{}\",pod=\"{}\"",
-        escape(&pod.namespace),
-        escape(&pod.pod)
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -145,6 +214,49 @@ mod tests {
             protocol: 6,
             port: Some(port),
         }
+    }
+
+    fn samples(text: &str) -> Vec<&str> {
+        text.lines().filter(|line| !line.starts_with('#')).collect()
+    }
+
+    /// Dashboards and alerts name these: a name or a label that changes breaks them.
+    #[test]
+    fn names_and_labels() {
+        let metrics = Metrics::default();
+        let pod = PodName {
+            namespace: "app".to_owned(),
+            pod: "a".to_owned(),
+        };
+        metrics.attempt(&pod, &flow(443));
+        metrics.set_dropped(
+            BTreeMap::from([(pod.clone(), 7)]),
+            BTreeMap::from([(pod, 3)]),
+        );
+        metrics.ready.set(1);
+        metrics.interfaces_refused.inc();
+        let text = metrics.render();
+        let version = env!("CARGO_PKG_VERSION");
+        let build = format!("egress_cni_build_info{{version=\"{version}\"}} 1");
+        let mut found = samples(&text);
+        found.sort_unstable();
+        assert_eq!(
+            found,
+            [
+                "egress_bypass_attempts_total{namespace=\"app\",pod=\"a\",protocol=\"tcp\",port=\"443\"} 1",
+                build.as_str(),
+                "egress_cni_canary_counted 0",
+                "egress_cni_config_rejected 0",
+                "egress_cni_interfaces_beyond_guard 0",
+                "egress_cni_interfaces_refused_total 1",
+                "egress_cni_pod_interfaces 0",
+                "egress_cni_pods_not_examined 0",
+                "egress_cni_ready 1",
+                "egress_gateway_limited_packets_total{namespace=\"app\",pod=\"a\"} 3",
+                "egress_refused_packets_total{namespace=\"app\",pod=\"a\"} 7",
+            ]
+        );
+        assert!(text.ends_with("# EOF\n"));
     }
 
     #[test]
@@ -172,22 +284,24 @@ mod tests {
         let metrics = Metrics::default();
         let pod = PodName {
             namespace: "app".to_owned(),
-            pod: "a\"b".to_owned(),
+            pod: "a\"b\\c\nd".to_owned(),
         };
         metrics.attempt(&pod, &flow(443));
         metrics.set_dropped(
             BTreeMap::from([(pod.clone(), 7)]),
             BTreeMap::from([(pod, 3)]),
         );
-        assert!(metrics.render().contains(
-            "egress_gateway_limited_packets_total{namespace=\"app\",pod=\"a\\\"b\"} 3\n"
-        ));
+        let text = metrics.render();
         assert!(
-            metrics
-                .render()
-                .contains("egress_refused_packets_total{namespace=\"app\",pod=\"a\\\"b\"} 7\n")
+            text.contains(r#"egress_refused_packets_total{namespace="app",pod="a\"b\\c\nd"} 7"#),
+            "{text}"
         );
         metrics.set_dropped(BTreeMap::new(), BTreeMap::new());
-        assert!(!metrics.render().contains("namespace"));
+        let text = metrics.render();
+        assert!(
+            samples(&text)
+                .iter()
+                .all(|sample| !sample.contains("namespace"))
+        );
     }
 }

@@ -127,8 +127,7 @@ impl<C: Cluster> Agent<C> {
             Err(error) => errors.push(error),
         }
         errors.extend(self.export().err());
-        self.metrics
-            .set("egress_cni_ready", u64::from(errors.is_empty()));
+        self.metrics.ready.set(i64::from(errors.is_empty()));
         errors.extend(
             self.cluster
                 .set_tainted(!errors.is_empty())
@@ -147,8 +146,7 @@ impl<C: Cluster> Agent<C> {
     /// replaces a good one.
     fn read_config(&self) -> Result<NodeConfig, AgentError> {
         let loaded = NodeConfig::load(&self.settings.config_source);
-        self.metrics
-            .set("egress_cni_config_rejected", u64::from(loaded.is_err()));
+        self.metrics.config_rejected.set(i64::from(loaded.is_err()));
         match loaded {
             Ok(config) => {
                 let text = std::fs::read(&self.settings.config_source).unwrap_or_default();
@@ -317,8 +315,7 @@ impl<C: Cluster> Agent<C> {
         }
         self.proven = None;
         let proof = Canary::new(&self.settings.places, &self.guard).and_then(Canary::prove);
-        self.metrics
-            .set("egress_cni_canary_counted", u64::from(proof.is_ok()));
+        self.metrics.canary_counted.set(i64::from(proof.is_ok()));
         proof?;
         self.proven = Some(Instant::now());
         Ok(())
@@ -330,10 +327,8 @@ impl<C: Cluster> Agent<C> {
             self.by_pod(&records, Counted::Refused)?,
             self.by_pod(&records, Counted::Limited)?,
         );
-        self.metrics.set(
-            "egress_cni_pod_interfaces",
-            u64::try_from(records.len()).unwrap_or(u64::MAX),
-        );
+        let interfaces = i64::try_from(records.len()).unwrap_or(i64::MAX);
+        self.metrics.pod_interfaces.set(interfaces);
         Ok(())
     }
 

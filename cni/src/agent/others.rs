@@ -34,7 +34,7 @@ impl<C: Cluster> Agent<C> {
                 Err(_) => blind += 1,
             }
         }
-        self.metrics.set("egress_cni_pods_not_examined", blind);
+        self.metrics.pods_not_examined.set(blind);
         all
     }
 
@@ -65,11 +65,11 @@ impl<C: Cluster> Agent<C> {
                     kind,
                 } => {
                     let what = format!("interface {} ({kind})", ifname.escape_debug());
-                    left += u64::from(!self.refuse(config, &record, index, &what));
+                    left += i64::from(!self.refuse(config, &record, index, &what));
                 }
             }
         }
-        self.metrics.set("egress_cni_interfaces_beyond_guard", left);
+        self.metrics.interfaces_beyond_guard.set(left);
         self.told.retain(|_, at| at.elapsed() < EVENT_INTERVAL);
         Ok(())
     }
@@ -90,7 +90,7 @@ impl<C: Cluster> Agent<C> {
         };
         let outcome = match outcome {
             Ok(true) => {
-                self.metrics.count("egress_cni_interfaces_refused_total");
+                self.metrics.interfaces_refused.inc();
                 "removed".to_owned()
             }
             Ok(false) => "left alone, since this pod is only counted".to_owned(),

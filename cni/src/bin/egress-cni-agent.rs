@@ -1,7 +1,7 @@
 //! The node agent's executable.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egress_cni::agent::alternatives::{self, Form};
-use egress_cni::agent::cluster::{ApiServer, AttemptEvent, Cluster as _, ClusterError, Watch};
+use egress_cni::agent::cluster::{Access, ApiServer, AttemptEvent, Cluster as _, ClusterError};
 use egress_cni::agent::exporter::Exporter;
 use egress_cni::agent::install::Places;
 use egress_cni::agent::metrics::{Metrics, PodName};
@@ -22,6 +22,8 @@ use egress_cni::guard::Guard;
 use egress_cni::link::LinkNews;
 use egress_cni::nft::Nft;
 use egress_cni::store::{Record, Store};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 
 /// Between passes when nothing rings.
 const TICK: Duration = Duration::from_secs(10);
@@ -29,8 +31,6 @@ const TICK: Duration = Duration::from_secs(10);
 const BREATH: Duration = Duration::from_millis(500);
 /// How old the agent's view of the records may be when a refusal is attributed.
 const RECORDS_LIFE: Duration = Duration::from_secs(1);
-/// Before a broken watch is tried again.
-const WATCH_PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Parser)]
 #[command(about = "Keeps the egress guard of a node installed, intact and visible.")]
@@ -147,16 +147,14 @@ impl Node {
         }
     }
 
-    fn api_server(&self) -> Result<ApiServer, String> {
-        let ca = self.service_account.join("ca.crt");
-        let text = std::fs::read(&ca).map_err(|error| format!("{}: {error}", ca.display()))?;
-        ApiServer::new(
-            self.api_server.clone(),
-            &text,
-            self.service_account.join("token"),
-            self.name.clone(),
-        )
-        .map_err(|error| error.to_string())
+    fn api_server(&self, runtime: &Runtime, bell: Sender<()>) -> Result<ApiServer, String> {
+        let access = Access {
+            server: self.api_server.clone(),
+            ca_file: self.service_account.join("ca.crt"),
+            token_file: self.service_account.join("token"),
+        };
+        ApiServer::new(runtime.handle().clone(), access, self.name.clone(), bell)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -173,10 +171,17 @@ fn render(config: &std::path::Path, form: FormName, namespaces: &[String]) -> Re
 }
 
 fn run(node: &Node) -> Result<(), String> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("runtime: {error}"))?;
     let exporter = Exporter::default();
-    let listener =
-        TcpListener::bind(node.metrics).map_err(|error| format!("{}: {error}", node.metrics))?;
+    let listener = runtime
+        .block_on(TcpListener::bind(node.metrics))
+        .map_err(|error| format!("{}: {error}", node.metrics))?;
     let (bell, doorbell) = channel();
+    let server = node.api_server(&runtime, bell.clone())?;
     let settings = Settings {
         config_source: node.config_source.clone(),
         config_file: node.config_file.clone(),
@@ -184,20 +189,12 @@ fn run(node: &Node) -> Result<(), String> {
         places: node.places(),
     };
     let metrics = Arc::clone(&exporter.metrics);
-    let mut agent = Agent::new(settings, node.guard()?, node.api_server()?, metrics);
-    let serving = exporter.clone();
-    std::thread::spawn(move || serving.serve(&listener));
-    listen(node, Arc::clone(&exporter.metrics))?;
-    listen_to_links(bell.clone());
-    let mut watched: Vec<Watch> = Vec::new();
+    let mut agent = Agent::new(settings, node.guard()?, server.clone(), metrics);
+    runtime.spawn(exporter.clone().serve(listener));
+    listen(node, server, Arc::clone(&exporter.metrics))?;
+    listen_to_links(bell);
     let mut last = String::new();
     loop {
-        for what in watches(&node.config_source) {
-            if !watched.contains(&what) {
-                watch(node.api_server()?, what.clone(), bell.clone());
-                watched.push(what);
-            }
-        }
         let errors: Vec<String> = agent.pass().iter().map(ToString::to_string).collect();
         exporter.ready.store(errors.is_empty(), Ordering::Release);
         let state = if errors.is_empty() {
@@ -217,38 +214,6 @@ fn run(node: &Node) -> Result<(), String> {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
     }
-}
-
-/// What the configuration asks to follow. A broken one follows pods only.
-fn watches(config: &std::path::Path) -> Vec<Watch> {
-    let mut all = vec![Watch::Pods];
-    if let Ok(config) = NodeConfig::load(config) {
-        let gateway = config
-            .gateway
-            .into_iter()
-            .flat_map(|gateway| gateway.services.into_iter().chain(gateway.reach_services));
-        all.extend(
-            config
-                .dns
-                .services
-                .into_iter()
-                .chain(config.reach_services)
-                .chain(gateway)
-                .map(Watch::Endpoints),
-        );
-    }
-    all
-}
-
-fn watch(server: ApiServer, what: Watch, bell: Sender<()>) {
-    std::thread::spawn(move || {
-        loop {
-            if let Err(error) = server.watch(&what, &bell) {
-                eprintln!("egress-cni-agent: watch: {error}");
-                std::thread::sleep(WATCH_PAUSE);
-            }
-        }
-    });
 }
 
 /// Rings when an interface appears anywhere on the node. Without it the next pass finds the
@@ -271,11 +236,11 @@ fn listen_to_links(bell: Sender<()>) {
 }
 
 /// Reads the kernel's log on a thread of its own.
-fn listen(node: &Node, metrics: Arc<Metrics>) -> Result<(), String> {
+fn listen(node: &Node, server: ApiServer, metrics: Arc<Metrics>) -> Result<(), String> {
     let log = Log::open().map_err(|error| format!("nflog: {error}"))?;
     let mut herald = Herald {
         guard: node.guard()?,
-        server: node.api_server()?,
+        server,
         metrics,
         told: BTreeMap::new(),
         records: Vec::new(),

@@ -1,17 +1,19 @@
 //! The node agent on a real kernel, with the reference plugins and a stand-in API server.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
-use egress_cni::agent::cluster::{ApiServer, TAINT};
+use egress_cni::agent::cluster::{ApiServer, Cluster as _, TAINT};
 use egress_cni::agent::install::Places;
 use egress_cni::agent::metrics::Metrics;
 use egress_cni::agent::nflog::Log;
 use egress_cni::agent::{Agent, Settings, attribute, uninstall};
 use serde_json::{Value, json};
 
-use crate::api::{NODE, PODS, Stub, list, pod, slices};
+use crate::api_server::{Fault, Stub, pod, slices};
 use crate::packet::{Shape, Transport, build};
 use crate::probe::{DEADLINE, send};
 use crate::sandbox::{sandboxed, sh};
@@ -23,6 +25,7 @@ pub(crate) struct Node {
     places: Places,
     agent: Agent<ApiServer>,
     pub(crate) metrics: Arc<Metrics>,
+    _doorbell: Receiver<()>,
 }
 
 pub(crate) fn node(world: &World, plugins: &Value) -> Node {
@@ -40,8 +43,7 @@ pub(crate) fn node(world: &World, plugins: &Value) -> Node {
     )
     .unwrap();
     let stub = Stub::start(&root.join("kube"));
-    stub.answer(PODS, &list(&[]));
-    stub.answer(NODE, &json!({"metadata": {"resourceVersion": "1"}, "spec": {"taints": [{"key": TAINT, "effect": "NoSchedule"}]}}));
+    stub.set_taints(&json!([{"key": TAINT, "effect": "NoSchedule"}]), "1");
     let places = Places {
         net_dir: root.join("net.d"),
         bin_dir: root.join("bin"),
@@ -55,12 +57,14 @@ pub(crate) fn node(world: &World, plugins: &Value) -> Node {
         places: places.clone(),
     };
     let metrics = Arc::new(Metrics::default());
-    let agent = Agent::new(settings, world.guard(), stub.client(), Arc::clone(&metrics));
+    let (client, doorbell) = stub.client();
+    let agent = Agent::new(settings, world.guard(), client, Arc::clone(&metrics));
     Node {
         stub,
         places,
         agent,
         metrics,
+        _doorbell: doorbell,
     }
 }
 
@@ -79,8 +83,37 @@ impl Node {
             .join("; ")
     }
 
+    /// Passes until all is well.
+    fn mend(&mut self) {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let errors = self.pass();
+            if errors.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "{errors}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// These are the node's pods, and the agent has heard of it.
     fn pods(&self, pods: &[Value]) {
-        self.stub.answer(PODS, &list(pods));
+        self.stub.set_pods(pods);
+        let wanted: BTreeSet<String> = pods
+            .iter()
+            .map(|pod| format!("{} {}", pod["metadata"]["name"], pod["metadata"]["labels"]))
+            .collect();
+        let end = Instant::now() + DEADLINE;
+        let known = || -> BTreeSet<String> {
+            let pods = self.agent.cluster().pods().unwrap_or_default();
+            pods.into_iter()
+                .map(|pod| format!("{} {}", json!(pod.name), json!(pod.identity.labels)))
+                .collect()
+        };
+        while known() != wanted {
+            assert!(Instant::now() < end, "{:?}", known());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -186,24 +219,26 @@ fn installs_proves_adopts_repairs_and_goes() {
         world.config["reachServices"] = json!(["default/kubernetes"]);
         world.config["gateway"]["services"] = json!(["istio-egress/gw"]);
         world.write_config();
+        let slice = |address: &str, port: u16| {
+            [
+                json!({"addressType": "IPv4", "endpoints": [{"addresses": [address]}], "ports": [{"port": port, "protocol": "TCP"}]}),
+            ]
+        };
+        node.stub
+            .set_slices("default", "kubernetes", &slice("203.0.113.9", 6443));
+        node.stub
+            .set_slices("istio-egress", "gw", &slice("10.244.1.80", 8443));
+        node.stub.fail(&slices("istio-egress"), Fault::Status(403));
         assert!(
-            node.pass().contains("status 404"),
+            node.pass().contains("status 403"),
             "an unanswered question is reported"
         );
-        let slice = |address: &str, port: u16| {
-            list(&[
-                json!({"endpoints": [{"addresses": [address]}], "ports": [{"port": port, "protocol": "TCP"}]}),
-            ])
-        };
-        node.stub.answer(
-            &slices("default", "kubernetes"),
-            &slice("203.0.113.9", 6443),
-        );
-        node.stub
-            .answer(&slices("istio-egress", "gw"), &slice("10.244.1.80", 8443));
+        assert_ne!(node.stub.taints(), json!([]), "and the node is tainted");
         assert!(!bench.reaches(&running, Place::Outside, "203.0.113.9", TcpSyn(6443)));
         assert!(bench.reaches(&running, Place::Cluster, "10.244.1.80", TcpSyn(15000)));
-        assert_eq!(node.pass(), "");
+        node.stub.heal();
+        node.mend();
+        assert_eq!(node.stub.taints(), json!([]));
         assert!(bench.reaches(&running, Place::Outside, "203.0.113.9", TcpSyn(6443)));
         assert!(!bench.reaches(&running, Place::Cluster, "10.244.1.80", TcpSyn(15000)));
 

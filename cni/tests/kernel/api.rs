@@ -1,378 +1,591 @@
-//! A stand-in for the API server behind real TLS, and the exact requests the agent makes.
-//! It was not run against a full API server.
+//! The agent's client against a stand-in for the API server: the exact requests, and what becomes
+//! of them when the server is restarted, forgets, refuses, is late, or is another one.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
-use egress_cni::agent::cluster::{ApiServer, AttemptEvent, Cluster as _, TAINT, Watch};
+use egress_cni::agent::cluster::{ApiServer, AttemptEvent, Cluster as _, ClusterError, TAINT};
 use egress_cni::config::ServiceName;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
-/// One request as the stub saw it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) verb: String,
-    pub(crate) path: String,
-    pub(crate) authorization: String,
-    pub(crate) content_type: String,
-    pub(crate) body: Value,
-}
+use crate::api_server::{Fault, NODE, PODS, Request, Stub, events, pod, slices};
 
-#[derive(Default)]
-struct State {
-    answers: BTreeMap<String, (u16, String)>,
-    requests: Vec<Request>,
-}
+/// For what happens soon on a machine that has time.
+const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The stub: answers by path, everything else is 404, and remembers what was asked.
-#[derive(Clone)]
-pub(crate) struct Stub {
-    state: Arc<Mutex<State>>,
-    pub(crate) base: String,
-    pub(crate) ca: String,
-    folder: PathBuf,
-}
-
-pub(crate) const PODS: &str = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode-1";
-pub(crate) const NODE: &str = "/api/v1/nodes/node-1";
-
-/// The path of a Service's endpoints.
-pub(crate) fn slices(namespace: &str, name: &str) -> String {
-    format!(
-        "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{name}"
-    )
-}
-
-impl Stub {
-    pub(crate) fn start(folder: &Path) -> Self {
-        let signed = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![signed.cert.der().clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stub = Self {
-            state: Arc::default(),
-            base: format!("https://{}", listener.local_addr().unwrap()),
-            ca: signed.cert.pem(),
-            folder: folder.to_path_buf(),
-        };
-        std::fs::write(folder.join("token"), "secret-token\n").unwrap();
-        let (server, config) = (stub.clone(), Arc::new(config));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (server, config, stream) =
-                    (server.clone(), Arc::clone(&config), stream.unwrap());
-                std::thread::spawn(move || {
-                    let connection = rustls::ServerConnection::new(config).unwrap();
-                    // A client that does not trust the stub ends the connection.
-                    let _ =
-                        server.serve(BufReader::new(rustls::StreamOwned::new(connection, stream)));
-                });
-            }
-        });
-        stub
-    }
-
-    /// Answers `path` with `body` from now on.
-    pub(crate) fn answer(&self, path: &str, body: &Value) {
-        self.answer_with(path, 200, body.to_string());
-    }
-
-    fn answer_with(&self, path: &str, status: u16, body: String) {
-        self.state
-            .lock()
-            .unwrap()
-            .answers
-            .insert(path.to_owned(), (status, body));
-    }
-
-    /// The requests so far, which are forgotten.
-    pub(crate) fn requests(&self) -> Vec<Request> {
-        std::mem::take(&mut self.state.lock().unwrap().requests)
-    }
-
-    pub(crate) fn client(&self) -> ApiServer {
-        ApiServer::new(
-            self.base.clone(),
-            self.ca.as_bytes(),
-            self.folder.join("token"),
-            "node-1".to_owned(),
-        )
-        .unwrap()
-    }
-
-    fn serve(
-        &self,
-        mut stream: BufReader<rustls::StreamOwned<rustls::ServerConnection, std::net::TcpStream>>,
-    ) -> std::io::Result<()> {
-        loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            let mut words = line.split(' ');
-            let (verb, path) = (
-                words.next().unwrap().to_owned(),
-                words.next().unwrap().to_owned(),
-            );
-            let mut headers = BTreeMap::new();
-            loop {
-                let mut line = String::new();
-                stream.read_line(&mut line)?;
-                let Some((name, value)) = line.trim_end().split_once(':') else {
-                    break;
-                };
-                headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-            }
-            let mut body = vec![
-                0;
-                headers
-                    .get("content-length")
-                    .map_or(0, |length| length.parse().unwrap())
-            ];
-            stream.read_exact(&mut body)?;
-            let header = |name: &str| headers.get(name).cloned().unwrap_or_default();
-            let request = Request {
-                verb,
-                path: path.clone(),
-                authorization: header("authorization"),
-                content_type: header("content-type"),
-                body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-            };
-            let (status, text) = {
-                let mut state = self.state.lock().unwrap();
-                state.requests.push(request);
-                state
-                    .answers
-                    .get(&path)
-                    .cloned()
-                    .unwrap_or((404, "{}".to_owned()))
-            };
-            let answer = format!(
-                "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
-                text.len()
-            );
-            stream.get_mut().write_all(answer.as_bytes())?;
-        }
+/// Waits until it is so.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// A pod as the API server lists it.
-pub(crate) fn pod(
-    namespace: &str,
-    name: &str,
-    service_account: &str,
-    labels: &Value,
-    host_network: bool,
-) -> Value {
-    json!({
-        "metadata": {"namespace": namespace, "name": name, "labels": labels, "uid": "u"},
-        "spec": {"serviceAccountName": service_account, "hostNetwork": host_network, "nodeName": "node-1"},
-        "status": {"phase": "Running"}
-    })
+fn names(client: &ApiServer) -> Result<Vec<String>, ClusterError> {
+    let mut names: Vec<String> = client.pods()?.into_iter().map(|pod| pod.name).collect();
+    names.sort_unstable();
+    Ok(names)
 }
 
-/// A list as the API server sends it.
-pub(crate) fn list(items: &[Value]) -> Value {
-    json!({"kind": "List", "metadata": {"resourceVersion": "77"}, "items": items})
+fn plain(name: &str) -> Value {
+    pod("app", name, "default", &json!({}), false)
+}
+
+fn paths(requests: &[Request]) -> Vec<(&str, &str, bool)> {
+    requests
+        .iter()
+        .map(|request| {
+            (
+                request.verb.as_str(),
+                request.path.as_str(),
+                request.is_watch(),
+            )
+        })
+        .collect()
+}
+
+struct Bed {
+    _folder: tempfile::TempDir,
+    stub: Stub,
+    client: ApiServer,
+    doorbell: Receiver<()>,
+}
+
+fn bed() -> Bed {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path());
+    let (client, doorbell) = stub.client();
+    Bed {
+        _folder: folder,
+        stub,
+        client,
+        doorbell,
+    }
 }
 
 #[test]
-fn requests_have_the_right_verb_path_and_body() {
-    let folder = tempfile::tempdir().unwrap();
-    let stub = Stub::start(folder.path());
-    let client = stub.client();
-    stub.answer(
-        PODS,
-        &list(&[
-            pod("app", "a", "default", &json!({"app": "x"}), false),
-            pod("kube-system", "host", "default", &json!({}), true),
-        ]),
-    );
+fn pods_and_endpoints_are_those_that_matter() {
+    let bed = bed();
+    let (stub, client) = (&bed.stub, &bed.client);
+    let labels = json!({"app": "chrony"});
+    let mut unlabelled = plain("bare");
+    unlabelled["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("labels");
+    unlabelled["spec"]
+        .as_object_mut()
+        .unwrap()
+        .remove("hostNetwork");
+    // More than fit a page.
+    stub.set_pods(&[
+        pod("app", "a", "sa-a", &labels, false),
+        pod("app", "host", "sa-h", &json!({}), true),
+        plain("b"),
+        plain("c"),
+        unlabelled,
+    ]);
     let pods = client.pods().unwrap();
+    assert_eq!(names(client).unwrap(), ["a", "b", "bare", "c"]);
+    let a = pods.iter().find(|pod| pod.name == "a").unwrap();
+    assert_eq!(a.namespace, "app");
     assert_eq!(
-        pods.len(),
-        1,
-        "host-network pods have no interface to guard"
+        (a.identity.service_account.as_str(), a.identity.uid.as_str()),
+        ("sa-a", "u")
     );
-    assert_eq!(
-        (
-            pods[0].namespace.as_str(),
-            pods[0].identity.service_account.as_str()
-        ),
-        ("app", "default")
-    );
-    assert_eq!(pods[0].identity.labels["app"], "x");
+    assert_eq!(json!(a.identity.labels), labels);
+    let asked = stub.requests();
+    let pages: Vec<_> = asked.iter().filter(|request| !request.is_watch()).collect();
+    assert_eq!(pages.len(), 3);
+    assert!(asked.iter().all(|request| {
+        request.path == PODS
+            && request.query["fieldSelector"] == "spec.nodeName=node-1"
+            && request.authorization == "Bearer secret-token"
+    }));
 
-    let service = ServiceName::try_from("istio-egress/gw".to_owned()).unwrap();
-    stub.answer(&slices("istio-egress", "gw"), &list(&[json!({
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": ["10.244.1.7"], "conditions": {"ready": true}}, {"addresses": ["10.244.1.8"], "conditions": {"ready": false}}],
-        "ports": [{"name": "tls", "port": 8443, "protocol": "TCP"}, {"name": "any", "protocol": "TCP"}]
-    }), json!({"addressType": "FQDN", "endpoints": [{"addresses": ["gw.example"]}], "ports": [{"port": 1}]}), json!({"endpoints": null, "ports": null})]));
-    let endpoints = client.endpoints(&service).unwrap();
-    let text: Vec<String> = endpoints
-        .iter()
-        .map(|endpoint| format!("{}:{}", endpoint.address, endpoint.port))
-        .collect();
-    assert_eq!(text, ["10.244.1.7:8443", "10.244.1.8:8443"]);
-    let requests = stub.requests();
-    let seen: Vec<(&str, &str)> = requests
-        .iter()
-        .map(|request| (request.verb.as_str(), request.path.as_str()))
-        .collect();
-    assert_eq!(
-        seen,
-        [
-            ("GET", PODS),
-            ("GET", slices("istio-egress", "gw").as_str())
-        ]
+    let service: ServiceName = serde_json::from_value(json!("istio-egress/gw")).unwrap();
+    assert!(
+        client.endpoints(&service).unwrap().is_empty(),
+        "a Service that is not there"
+    );
+    stub.set_slices("istio-egress", "other", &[json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 1}]})]);
+    stub.set_slices("istio-egress", "gw", &[
+        json!({
+            "metadata": {"name": "one"}, "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.244.1.7"], "conditions": {"ready": true}}, {"addresses": ["10.244.1.8"], "conditions": {"ready": false}}],
+            "ports": [{"name": "https", "port": 8443, "protocol": "TCP"}, {"name": "any", "protocol": "TCP"}]
+        }),
+        json!({"metadata": {"name": "names"}, "addressType": "FQDN", "endpoints": [{"addresses": ["gw.example"]}], "ports": [{"port": 1}]}),
+        json!({"metadata": {"name": "empty"}, "addressType": "IPv4", "endpoints": null, "ports": null}),
+        json!({"metadata": {"name": "six"}, "addressType": "IPv6", "endpoints": [{"addresses": ["fd00::7"]}], "ports": [{"port": 53, "protocol": "UDP"}]}),
+    ]);
+    let seen = || {
+        let mut text: Vec<String> = client
+            .endpoints(&service)
+            .unwrap()
+            .iter()
+            .map(|endpoint| {
+                format!(
+                    "{} {}:{}",
+                    endpoint.protocol.nft(),
+                    endpoint.address,
+                    endpoint.port
+                )
+            })
+            .collect();
+        text.sort_unstable();
+        text
+    };
+    eventually("endpoints by watch", || {
+        seen()
+            == [
+                "tcp 10.244.1.7:8443",
+                "tcp 10.244.1.8:8443",
+                "udp fd00::7:53",
+            ]
+    });
+    assert!(
+        stub.requests()
+            .iter()
+            .all(|request| request.path == slices("istio-egress") || request.path == PODS)
+    );
+
+    // What cannot be read is not passed over: the kernel would not know a gateway's address.
+    for port in [
+        json!({"port": 70_000}),
+        json!({"port": 1, "protocol": "QUIC"}),
+    ] {
+        stub.set_slices("istio-egress", "gw", &[json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.244.1.7"]}], "ports": [port]})]);
+        eventually("an error", || client.endpoints(&service).is_err());
+    }
+}
+
+#[test]
+fn changes_come_by_the_watch_and_nothing_is_listed_again() {
+    let bed = bed();
+    let (stub, client, doorbell) = (&bed.stub, &bed.client, &bed.doorbell);
+    stub.set_pods(&[plain("a")]);
+    assert_eq!(names(client).unwrap(), ["a"]);
+    doorbell.recv_timeout(PATIENCE).unwrap();
+    let mut all = vec![plain("a")];
+    for name in ["b", "c", "d"] {
+        all.push(plain(name));
+        stub.set_pods(&all);
+        doorbell.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(names(client).unwrap().last().unwrap(), name);
+        // After its time a watch is taken up again where it was.
+        stub.end_watches();
+    }
+    stub.set_pods(&[pod("app", "d", "another", &json!({"x": "y"}), false)]);
+    eventually("changed and deleted", || {
+        let pods = client.pods().unwrap();
+        pods.len() == 1 && pods[0].identity.service_account == "another"
+    });
+    let asked = stub.requests();
+    let lists: Vec<_> = asked.iter().filter(|request| !request.is_watch()).collect();
+    assert_eq!(lists.len(), 1, "{asked:#?}");
+    let watches: Vec<_> = asked.iter().filter(|request| request.is_watch()).collect();
+    let version = |request: &Request| request.query["resourceVersion"].parse::<u64>().unwrap();
+    assert!(
+        watches.len() >= 4 && watches.is_sorted_by_key(|request| version(request)),
+        "{watches:#?}"
     );
     assert!(
-        requests
+        watches
             .iter()
-            .all(|request| request.authorization == "Bearer secret-token")
+            .all(|request| request.query["allowWatchBookmarks"] == "true"
+                && request.query["timeoutSeconds"] == "60")
     );
 
-    // The token is read anew: it rotates.
-    std::fs::write(folder.path().join("token"), "next-token").unwrap();
-    client.pods().unwrap();
-    assert_eq!(stub.requests()[0].authorization, "Bearer next-token");
+    // The agent has ended: so does the watch.
+    let Bed {
+        _folder,
+        stub,
+        client: _client,
+        doorbell,
+    } = bed;
+    drop(doorbell);
+    stub.set_pods(&[]);
+    eventually("no more watches", || {
+        stub.end_watches();
+        std::thread::sleep(Duration::from_millis(500));
+        stub.requests().is_empty()
+    });
+}
 
-    assert_eq!(pods[0].identity.uid, "u");
-    let mut attempt = AttemptEvent {
-        namespace: "app".to_owned(),
-        pod: "a".to_owned(),
-        uid: pods[0].identity.uid.clone(),
-        message: "udp to 203.0.113.1 port 443 refused".to_owned(),
+/// Whatever happens, what is known stays known meanwhile, and afterwards it is what is there.
+#[test]
+fn every_outage_is_survived_and_mended() {
+    type Outage = fn(&Stub);
+    let outages: [(&str, Outage); 12] = [
+        ("the server is restarted", Stub::disconnect),
+        ("watches end", Stub::end_watches),
+        ("the server is restarted and has forgotten", |stub| {
+            stub.fail(PODS, Fault::Status(503));
+            stub.disconnect();
+            stub.compact();
+        }),
+        ("watches say that they are too old", |stub| {
+            stub.fail(PODS, Fault::WatchError(410));
+            stub.end_watches();
+        }),
+        ("watches end in errors", |stub| {
+            stub.fail(PODS, Fault::WatchError(500));
+            stub.end_watches();
+        }),
+        ("watches are refused as too old", |stub| {
+            stub.fail(PODS, Fault::Status(410));
+            stub.end_watches();
+        }),
+        ("pages are gone", |stub| {
+            stub.fail(PODS, Fault::PagesExpire);
+            stub.disconnect();
+            stub.compact();
+        }),
+        ("answers are cut off", |stub| {
+            stub.fail(PODS, Fault::Half);
+            stub.disconnect();
+        }),
+        ("answers are no JSON", |stub| {
+            stub.fail(PODS, Fault::Text("<html>"));
+            stub.disconnect();
+        }),
+        ("watches end at once", |stub| {
+            stub.fail(PODS, Fault::WatchEnds);
+            stub.end_watches();
+        }),
+        ("watches end within a line", |stub| {
+            stub.fail(PODS, Fault::HalfLine);
+            stub.end_watches();
+        }),
+        ("answers are late", |stub| {
+            stub.fail(PODS, Fault::Late(Duration::from_secs(1)));
+            stub.disconnect();
+        }),
+    ];
+    // All at once: most of the time is spent in pauses.
+    std::thread::scope(|scope| {
+        for (what, outage) in outages {
+            scope.spawn(move || {
+                let bed = bed();
+                let (stub, client, doorbell) = (&bed.stub, &bed.client, &bed.doorbell);
+                let before: Vec<_> = ["a", "b", "c"].map(plain).to_vec();
+                stub.set_pods(&before);
+                assert_eq!(names(client).unwrap(), ["a", "b", "c"], "{what}");
+                eventually("a watch", || stub.requests().iter().any(Request::is_watch));
+                outage(stub);
+                stub.set_pods(&["b", "c", "d", "e"].map(plain));
+                for _ in 0..20 {
+                    if let Ok(names) = names(client) {
+                        let stayed = |name: &str| names.iter().any(|known| known == name);
+                        assert!(stayed("b") && stayed("c"), "{what}: {names:?}");
+                    }
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                stub.heal();
+                eventually(what, || {
+                    names(client).is_ok_and(|names| names == ["b", "c", "d", "e"])
+                });
+                assert!(doorbell.try_iter().count() > 1, "{what}: it was told");
+                // And it goes on.
+                stub.set_pods(&[]);
+                eventually(what, || names(client).is_ok_and(|names| names.is_empty()));
+            });
+        }
+    });
+}
+
+#[test]
+fn what_has_been_out_of_date_for_long_is_an_error() {
+    std::thread::scope(|scope| {
+        for (fault, expected) in [
+            (Fault::Status(500), "status 500"),
+            (Fault::Half, "pods of node-1: "),
+            (Fault::WatchEnds, "pods of node-1: watches end at once"),
+        ] {
+            scope.spawn(move || {
+                let bed = bed();
+                let (stub, client) = (&bed.stub, &bed.client);
+                stub.set_pods(&[plain("a")]);
+                assert_eq!(names(client).unwrap(), ["a"]);
+                let begun = Instant::now();
+                stub.fail(PODS, fault);
+                stub.disconnect();
+                stub.requests();
+                eventually("an error", || client.pods().is_err());
+                let asked = stub.requests().len();
+                let most = usize::try_from(begun.elapsed().as_secs()).unwrap() * 3;
+                assert!(
+                    asked <= most,
+                    "{asked} requests: a server in trouble is spared"
+                );
+                assert!(
+                    begun.elapsed() >= Duration::from_secs(10),
+                    "a moment is nothing"
+                );
+                let error = client.pods().unwrap_err().to_string();
+                assert!(error.contains(expected), "{error}");
+                stub.heal();
+                // Nothing has changed, so the watch alone says that all is well.
+                eventually("mended", || client.pods().is_ok());
+            });
+        }
+        scope.spawn(|| {
+            let bed = bed();
+            let (stub, client) = (&bed.stub, &bed.client);
+            stub.fail("", Fault::Silence);
+            let begun = Instant::now();
+            assert!(client.pods().is_err());
+            assert!(client.set_tainted(false).is_err());
+            assert!(
+                begun.elapsed() < Duration::from_mins(1),
+                "nobody waits for ever"
+            );
+            stub.heal();
+            stub.disconnect();
+            eventually("mended", || {
+                client.pods().is_ok() && client.set_tainted(false).is_ok()
+            });
+        });
+    });
+}
+
+#[test]
+fn answers_that_are_none_are_errors() {
+    for (fault, expected) in [
+        (
+            Fault::Status(403),
+            "pods of node-1: status 403: the stub says 403",
+        ),
+        (Fault::Status(404), "status 404"),
+        (Fault::Status(301), "301"),
+        (Fault::Text("{\"items\": 1}"), "pods of node-1: "),
+        (
+            Fault::Text(
+                "{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{},\"items\":[]}",
+            ),
+            "resourceVersion",
+        ),
+        (Fault::Text(""), "pods of node-1: "),
+        (Fault::Half, "pods of node-1: "),
+    ] {
+        let bed = bed();
+        let (stub, client) = (&bed.stub, &bed.client);
+        stub.fail(PODS, fault.clone());
+        let begun = Instant::now();
+        let error = client.pods().unwrap_err().to_string();
+        assert!(error.contains(expected), "{fault:?}: {error}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(9),
+            "{fault:?}: said at once"
+        );
+    }
+    let bed = bed();
+    let (stub, client) = (&bed.stub, &bed.client);
+    for fault in [
+        Fault::Status(403),
+        Fault::Status(301),
+        Fault::Text(""),
+        Fault::Text("{\"spec\": 1}"),
+        Fault::Half,
+    ] {
+        stub.fail(NODE, fault.clone());
+        assert!(client.set_tainted(true).is_err(), "{fault:?}");
+        assert!(client.set_tainted(false).is_err(), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_token_that_is_refused_is_replaced_by_the_next_one() {
+    let bed = bed();
+    let (stub, client) = (&bed.stub, &bed.client);
+    stub.set_pods(&[plain("a")]);
+    assert_eq!(names(client).unwrap(), ["a"]);
+    stub.requests();
+    stub.want_token("next-token");
+    stub.disconnect();
+    let error = client.set_tainted(true).unwrap_err().to_string();
+    assert!(error.contains("status 401"), "{error}");
+    eventually("a watch that is refused", || {
+        stub.requests()
+            .iter()
+            .any(|request| request.is_watch() && request.authorization == "Bearer secret-token")
+    });
+    stub.set_pods(&[plain("b")]);
+    assert_eq!(names(client).unwrap(), ["a"]);
+    // The next request of any kind has it.
+    stub.give_token("next-token\n");
+    client.set_tainted(true).unwrap();
+    eventually("the watch goes on", || {
+        names(client).is_ok_and(|names| names == ["b"])
+    });
+    let last = stub.requests().pop().unwrap();
+    assert_eq!(last.authorization, "Bearer next-token");
+}
+
+#[test]
+fn a_new_authority_is_trusted_and_the_old_one_no_longer() {
+    let bed = bed();
+    let (stub, client) = (&bed.stub, &bed.client);
+    stub.set_pods(&[plain("a")]);
+    assert_eq!(names(client).unwrap(), ["a"]);
+    let ca = stub.rotate_certificate();
+    stub.disconnect();
+    let error = client.set_tainted(true).unwrap_err().to_string();
+    assert!(error.contains("certificate"), "{error}");
+    stub.set_pods(&[plain("b")]);
+    // A file that cannot be used replaces nothing.
+    for unusable in [
+        "",
+        "no certificate",
+        "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+    ] {
+        stub.give_authorities(unusable);
+        assert!(client.set_tainted(true).is_err());
+    }
+    stub.requests();
+    stub.give_authorities(&ca);
+    client.set_tainted(true).unwrap();
+    eventually("the watch goes on", || {
+        names(client).is_ok_and(|names| names == ["b"])
+    });
+
+    stub.give_authorities(&stub.rotate_certificate().replace("CERTIFICATE", "NOTHING"));
+    stub.disconnect();
+    assert!(client.set_tainted(false).is_err());
+}
+
+#[test]
+fn only_the_clusters_own_certificate_authority_is_trusted() {
+    let (one, other) = (bed(), bed());
+    let access = one.stub.access();
+    let reach = |server: &str, ca_file: &std::path::Path| {
+        let mut access = access.clone();
+        server.clone_into(&mut access.server);
+        access.ca_file = ca_file.to_path_buf();
+        Stub::try_client(access).and_then(|(client, _)| client.pods())
     };
+    assert!(reach(&one.stub.base, &access.ca_file).is_ok());
+    let error = reach(&one.stub.base, &other.stub.access().ca_file)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("certificate"), "{error}");
+    let error = reach(&one.stub.base.replace("https", "http"), &access.ca_file)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("TLS only"), "{error}");
+    assert!(reach("kubernetes", &access.ca_file).is_err());
+    assert!(
+        reach(&one.stub.base, &access.token_file).is_err(),
+        "no certificate"
+    );
+    assert!(reach(&one.stub.base, &access.ca_file.with_file_name("gone")).is_err());
+    // Without a token nothing is asked.
+    one.stub.requests();
+    let mut access = one.stub.access();
+    access.token_file = access.token_file.with_file_name("gone");
+    let (client, _doorbell) = Stub::try_client(access).unwrap();
     assert!(
         client
-            .report(&attempt)
+            .set_tainted(true)
             .unwrap_err()
             .to_string()
-            .contains("status 404")
+            .contains("gone")
     );
-    stub.answer("/api/v1/namespaces/app/events", &json!({}));
-    client.report(&attempt).unwrap();
-    let event = stub.requests().pop().unwrap();
-    assert_eq!(
-        (event.verb.as_str(), event.content_type.as_str()),
-        ("POST", "application/json")
-    );
-    assert_eq!(
-        event.body["involvedObject"],
-        json!({"apiVersion": "v1", "kind": "Pod", "namespace": "app", "name": "a", "uid": "u"}),
-        "by the UID `kubectl describe pod` finds it"
-    );
-    assert_eq!(event.body["message"], attempt.message);
-    attempt.uid.clear();
-    client.report(&attempt).unwrap();
-    assert_eq!(
-        stub.requests().pop().unwrap().body["involvedObject"],
-        json!({"apiVersion": "v1", "kind": "Pod", "namespace": "app", "name": "a"}),
-        "what is not known is left out"
-    );
+    assert!(one.stub.requests().is_empty());
 }
 
 #[test]
 fn the_taint_comes_and_goes_without_touching_others() {
-    let folder = tempfile::tempdir().unwrap();
-    let stub = Stub::start(folder.path());
-    let client = stub.client();
+    let bed = bed();
+    let (stub, client) = (&bed.stub, &bed.client);
     let other = json!({"key": "dedicated", "value": "x", "effect": "NoExecute"});
     let ours = json!({"key": TAINT, "effect": "NoSchedule"});
-    let node = |taints: Value| json!({"metadata": {"name": "node-1", "resourceVersion": "41"}, "spec": {"taints": taints}});
     for (present, wanted, patched) in [
         (json!([other, ours]), false, Some(json!([other]))),
         (json!([other]), true, Some(json!([other, ours]))),
         (json!([]), true, Some(json!([ours]))),
+        (Value::Null, true, Some(json!([ours]))),
+        (Value::Null, false, None),
         (json!([other]), false, None),
         (json!([ours]), true, None),
     ] {
-        stub.answer(NODE, &node(present.clone()));
+        stub.set_taints(&present, "41");
+        stub.requests();
         client.set_tainted(wanted).unwrap();
         let requests = stub.requests();
         match patched {
-            None => assert_eq!(requests.len(), 1, "{present} needs no write"),
+            None => assert_eq!(
+                paths(&requests),
+                [("GET", NODE, false)],
+                "{present} needs no write"
+            ),
             Some(taints) => {
                 assert_eq!(
-                    (requests[1].verb.as_str(), requests[1].path.as_str()),
-                    ("PATCH", NODE)
+                    paths(&requests),
+                    [("GET", NODE, false), ("PATCH", NODE, false)]
                 );
                 assert_eq!(requests[1].content_type, "application/merge-patch+json");
                 assert_eq!(
                     requests[1].body,
                     json!({"metadata": {"resourceVersion": "41"}, "spec": {"taints": taints}})
                 );
+                assert_eq!(stub.taints(), taints);
             }
         }
     }
-    // A node without the field at all.
-    stub.answer(NODE, &json!({"metadata": {"name": "node-1"}, "spec": {}}));
-    client.set_tainted(false).unwrap();
 }
 
 #[test]
-fn a_watch_rings_for_the_list_and_for_every_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let stub = Stub::start(folder.path());
-    stub.answer(PODS, &list(&[]));
-    let watch_path = format!("{PODS}&watch=true&resourceVersion=77&timeoutSeconds=240");
-    stub.answer_with(
-        &watch_path,
-        200,
-        "{\"type\":\"ADDED\"}\n{\"type\":\"MODIFIED\"}\n".to_owned(),
-    );
-    let (bell, doorbell) = channel();
-    stub.client().watch(&Watch::Pods, &bell).unwrap();
-    assert_eq!(doorbell.try_iter().count(), 3);
-    stub.answer_with(&watch_path, 410, String::new());
-    assert!(
-        stub.client()
-            .watch(&Watch::Pods, &bell)
-            .unwrap_err()
-            .to_string()
-            .contains("410")
-    );
-}
-
-#[test]
-fn only_the_clusters_own_certificate_authority_is_trusted() {
-    let folder = tempfile::tempdir().unwrap();
-    let (stub, other) = (Stub::start(folder.path()), Stub::start(folder.path()));
-    stub.answer(PODS, &list(&[]));
-    let client = |base: &str, ca: &str| {
-        ApiServer::new(
-            base.to_owned(),
-            ca.as_bytes(),
-            folder.path().join("token"),
-            "node-1".to_owned(),
-        )
+fn an_attempt_is_an_event_with_a_time_and_a_reporter() {
+    let bed = bed();
+    let (stub, client) = (&bed.stub, &bed.client);
+    let mut attempt = AttemptEvent {
+        namespace: "app".to_owned(),
+        pod: "a".to_owned(),
+        uid: "u".to_owned(),
+        message: "udp to 203.0.113.1 port 443 refused".to_owned(),
     };
-    assert!(client(&stub.base, &stub.ca).unwrap().pods().is_ok());
-    assert!(client(&stub.base, &other.ca).unwrap().pods().is_err());
-    assert!(
-        client(&stub.base.replace("https", "http"), &stub.ca)
-            .unwrap()
-            .pods()
-            .is_err(),
-        "never in the clear"
+    client.report(&attempt).unwrap();
+    let event = stub.requests().pop().unwrap();
+    assert_eq!((event.verb.as_str(), event.path), ("POST", events("app")));
+    assert_eq!(
+        event.body["regarding"],
+        json!({"apiVersion": "v1", "kind": "Pod", "namespace": "app", "name": "a", "uid": "u"}),
+        "by the UID `kubectl describe pod` finds it"
     );
-    assert!(client(&stub.base, "no certificate").is_err());
-    stub.requests();
-    for (status, body) in [(403, "{}"), (301, "{}"), (200, "{\"items\": 1}"), (200, "")] {
-        stub.answer_with(PODS, status, body.to_owned());
-        assert!(stub.client().pods().is_err(), "{status} {body}");
+    for (field, value) in [
+        ("note", attempt.message.as_str()),
+        ("reason", "EgressBypassDropped"),
+        ("action", "Drop"),
+        ("type", "Warning"),
+        ("reportingController", "egress-warden.io/cni-agent"),
+        ("reportingInstance", "node-1"),
+    ] {
+        assert_eq!(event.body[field], value, "{field}");
     }
+    assert!(
+        event.body["eventTime"].is_string(),
+        "else kubectl prints <unknown>"
+    );
+
+    // Another attempt of the same pod is told as it was, and one of a pod with the longest name.
+    attempt.uid.clear();
+    attempt.pod = "p".repeat(253);
+    attempt.message = "tcp to 203.0.113.2 port 22 refused".to_owned();
+    client.report(&attempt).unwrap();
+    let event = stub.requests().pop().unwrap();
+    assert_eq!(
+        (event.verb.as_str(), &event.body["note"]),
+        ("POST", &json!(attempt.message))
+    );
+    assert_eq!(
+        event.body["regarding"],
+        json!({"apiVersion": "v1", "kind": "Pod", "namespace": "app", "name": attempt.pod}),
+        "what is not known is left out"
+    );
+    stub.fail(&events("app"), Fault::Status(403));
+    let error = client.report(&attempt).unwrap_err().to_string();
+    assert!(error.contains("status 403"), "{error}");
 }

@@ -18,6 +18,7 @@
 
 mod agent;
 mod api;
+mod api_server;
 mod attack;
 mod cnitool;
 mod cost;

@@ -7,13 +7,12 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::agent::{node, ptp};
+use crate::api_server::events;
 use crate::attack::as_1337;
 use crate::packet::{Shape, Transport, build};
 use crate::probe::{Capture, DEADLINE, send};
 use crate::sandbox::{sandboxed, sh};
 use crate::world::{Main, Pod, World, nft};
-
-const EVENTS: &str = "/api/v1/namespaces/app1-ns/events";
 
 /// Whether a datagram from `from` to the router outside gets there by the pod's own routes.
 fn gets_out(outside: &mut Capture, pod: &Pod, from: &str, to: &str, token: u64) -> bool {
@@ -68,9 +67,6 @@ fn what_lies_beyond_the_guard_is_taken_away() {
         world.write_config();
         let [pod, exempt, rolling] = &pods;
         let mut node = node(&world, &ptp());
-        node.stub.answer(EVENTS, &json!({}));
-        node.stub
-            .answer("/api/v1/namespaces/rolling-out/events", &json!({}));
         assert_eq!(node.pass(), "");
         let mut outside = Capture::start("outside");
         assert!(!gets_out(
@@ -112,15 +108,15 @@ fn what_lies_beyond_the_guard_is_taken_away() {
             40
         ));
         assert!(!gets_out(&mut outside, pod, "172.31.7.1", "172.31.7.9", 50));
-        let events: Vec<String> = node
+        let told: Vec<String> = node
             .stub
             .requests()
             .iter()
-            .filter(|request| request.verb == "POST" && request.path == EVENTS)
-            .map(|request| request.body["message"].as_str().unwrap().to_owned())
+            .filter(|request| request.verb == "POST" && request.path == events("app1-ns"))
+            .map(|request| request.body["note"].as_str().unwrap().to_owned())
             .collect();
         assert_eq!(
-            events,
+            told,
             ["interface mv0 (macvlan) is beyond the egress guard: removed"],
             "one event a minute and pod"
         );
