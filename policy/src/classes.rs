@@ -191,7 +191,15 @@ impl Classes {
     /// # Errors
     /// If they are more than [`MAX_CLASSES`].
     pub fn of(policies: &[Policy]) -> Result<Vec<AddressClass>, TooManyClasses> {
-        of::classes(policies, MAX_CLASSES)
+        Self::within(policies, MAX_CLASSES)
+    }
+
+    /// As [`Classes::of`], with another limit.
+    ///
+    /// # Errors
+    /// If they are more than that.
+    pub fn within(policies: &[Policy], most: usize) -> Result<Vec<AddressClass>, TooManyClasses> {
+        of::classes(policies, most)
     }
 }
 

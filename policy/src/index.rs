@@ -6,6 +6,7 @@
 
 mod build;
 mod candidates;
+mod held;
 #[cfg(test)]
 pub(crate) mod mutations;
 mod names;
@@ -22,6 +23,8 @@ pub(crate) use rules::{Actions, MAX_DEVICES};
 pub(crate) use truth::Truth;
 pub(crate) use walk::{Extent, Outcome, View, listed};
 
+use held::Runs;
+use ipnet::IpNet;
 use postings::Postings;
 use rules::{Store, Tier};
 
@@ -38,11 +41,18 @@ pub(crate) struct Index {
 struct Tables {
     store: Store,
     postings: Postings,
+    runs: Runs,
 }
 
 impl Index {
     /// Whether lifting the shadow could change anything.
     pub(crate) const fn has_shadows(&self) -> bool {
         self.shadows
+    }
+
+    /// The networks that a verdict's key means by so many rules of a run.
+    pub(crate) fn held(&self, run: u32, count: u32, into: &mut Vec<IpNet>) {
+        let Tables { store, runs, .. } = &self.tables;
+        runs.networks(store, run, count, into);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::address::Ranges;
 use crate::facts::Protocol;
 use crate::name::{Name, NamePattern};
 use crate::path::PathPattern;
@@ -303,6 +304,14 @@ impl Networks {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|net| net.contains(&address))
             && !self.except.iter().any(|net| net.contains(&address))
+    }
+
+    /// The same set without exceptions: the fewest networks that make it up.
+    #[must_use]
+    pub fn spread(&self) -> Vec<IpNet> {
+        let except: Ranges = self.except.iter().collect();
+        let networks: Ranges = self.networks.iter().collect();
+        networks.without(&except).networks()
     }
 }
 

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::classes::{AddressClass, Addresses, ClassKey};
+use crate::classes::{AddressClass, Addresses, ClassKey, Held};
 use crate::decode::suggestion;
 use crate::defect::{At, Defect, DefectKind, Defects};
-use crate::facts::Facts;
+use crate::facts::{Fact, Facts};
 use crate::index::{
     Actions, Extent, Full, Index, IndexBuilder, MAX_DEVICES, Outcome, Truth, View, listed,
 };
 use crate::model::{From, Head, Mode, Policy, Rule, RuleAction, TierDefault};
 use crate::read::{RuleSink, read_policy};
-use crate::settings::Settings;
+use crate::settings::{AddressCheck, Settings};
 use crate::tree::Node;
 use crate::verdict::{Action, Basis, Code, Evaluation, Ruling, Verdict};
 
@@ -51,22 +51,50 @@ impl PolicySet {
     /// Judges what is known.
     #[must_use]
     pub fn evaluate(&self, facts: &Facts<'_>) -> Evaluation<'_> {
-        let Composed::Final(enforced) = self.compose(facts, View::Enforced) else {
+        let (enforced, all) = self.compose(facts, View::Enforced);
+        let Composed::Final(enforced) = enforced else {
             return Evaluation::Undecided;
+        };
+        let addresses = match enforced.action {
+            Action::Deny => Addresses::NotNamed,
+            Action::Inspect(_) | Action::Accept => self.addresses(facts, &all),
         };
         let shadows = self
             .policies
             .iter()
             .any(|(head, index)| index.has_shadows() || !head.shadow_workloads.is_empty());
-        let would_be = match shadows.then(|| self.compose(facts, View::ShadowLifted)) {
+        let would_be = match shadows.then(|| self.compose(facts, View::ShadowLifted).0) {
             Some(Composed::Final(ruling)) if ruling.action != enforced.action => Some(ruling),
             Some(Composed::Final(_) | Composed::Undecided) | None => None,
         };
         Evaluation::Final(Verdict {
             enforced,
             would_be,
-            addresses: Addresses::NotNamed,
+            addresses,
         })
+    }
+
+    /// The class of what opens.
+    fn addresses(&self, facts: &Facts<'_>, all: &Together<'_>) -> Addresses {
+        let named = matches!(facts.destination.name, Fact::Known(Some(_)));
+        let resolved = matches!(facts.destination.address, Fact::Known(_));
+        if self.settings.address_check != AddressCheck::Classes || !named || resolved {
+            return Addresses::NotNamed;
+        }
+        let mut key = ClassKey {
+            allow_private: all.outcomes.iter().all(|outcome| outcome.allow_private),
+            ..ClassKey::default()
+        };
+        for outcome in &all.outcomes {
+            let held = outcome.held.iter().filter(|(_, count)| *count > 0);
+            key.held.extend(held.map(|(run, count)| Held {
+                policy: outcome.policy,
+                run: *run,
+                count: *count,
+            }));
+        }
+        key.held.sort_unstable();
+        Addresses::Class(key)
     }
 
     /// What holds where the address behind a name is all that is still to come, unless it denies:
@@ -120,7 +148,14 @@ impl PolicySet {
     /// What a key of one of its verdicts stands for.
     #[must_use]
     pub fn class(&self, key: &ClassKey) -> AddressClass {
-        AddressClass::new(key.allow_private, [])
+        let mut networks = Vec::new();
+        for held in &key.held {
+            let policy = usize::try_from(held.policy).ok();
+            if let Some((_, index)) = policy.and_then(|place| self.policies.get(place)) {
+                index.held(held.run, held.count, &mut networks);
+            }
+        }
+        AddressClass::new(key.allow_private, &networks)
     }
 
     /// The labels that some rule selects by, sorted: what an adapter has to read.
@@ -135,21 +170,23 @@ impl PolicySet {
         self.rules
     }
 
-    fn compose(&self, facts: &Facts<'_>, view: View) -> Composed<'_> {
+    fn compose(&self, facts: &Facts<'_>, view: View) -> (Composed<'_>, Together<'_>) {
+        let refusal = |code| (Composed::Final(Ruling::refusal(code)), Together::default());
         if let Some(code) = facts.refused {
-            return Composed::Final(Ruling::refusal(code));
+            return refusal(code);
         }
         if self.policies.is_empty() {
-            return Composed::Final(Ruling::refusal(Code::NoPolicy));
+            return refusal(Code::NoPolicy);
         }
-        self.together(&self.outcomes(facts, (view, Extent::Settled)))
+        let all = self.outcomes(facts, (view, Extent::Settled));
+        (self.together(&all), all)
     }
 
     /// What each policy that is consulted can come to. Once in the module.
     #[inline(never)]
     fn outcomes(&self, facts: &Facts<'_>, (view, extent): (View, Extent)) -> Together<'_> {
         let mut all = Together::default();
-        for (head, index) in &self.policies {
+        for (place, (head, index)) in self.policies.iter().enumerate() {
             let applies = head
                 .applies_to
                 .as_ref()
@@ -158,6 +195,7 @@ impl PolicySet {
                 continue;
             }
             let mut outcome = index.walk(head, self.settings, facts, (view, extent));
+            outcome.policy = u32::try_from(place).unwrap_or(u32::MAX);
             if applies != Truth::True {
                 // Not consulted is the same as accepting: the other policies decide.
                 outcome.possible = outcome.possible.with(Actions::ACCEPT);

@@ -6,6 +6,8 @@ mod walk;
 
 use std::cmp::min;
 
+use ipnet::IpNet;
+
 pub use conditions::{Checked, Condition, Truth};
 pub use walk::{Considered, Step};
 
@@ -15,6 +17,7 @@ use crate::model::{Policy, Workloads};
 use crate::settings::Settings;
 use crate::verdict::{Action, Basis, Code, Evaluation, Ruling, Verdict};
 
+use conditions::Ground;
 use walk::{Outcome, View, walk};
 
 /// What the walk over one policy looked at, in order.
@@ -35,18 +38,30 @@ pub fn evaluate<'p>(
     settings: Settings,
     facts: &Facts<'_>,
 ) -> Evaluation<'p, AddressClass> {
-    let enforced = compose(policies, settings, facts, View::Enforced);
+    let outcomes = outcomes(policies, settings, facts, View::Enforced);
+    let enforced = compose(policies, facts, &outcomes);
     let Composed::Final(enforced) = enforced else {
         return Evaluation::Undecided;
     };
-    let would_be = match compose(policies, settings, facts, View::ShadowLifted) {
+    let opens = enforced.action != Action::Deny;
+    let ground = Ground {
+        settings,
+        in_shadow: Truth::False,
+    };
+    let addresses = if opens && ground.is_unresolved(facts) {
+        Addresses::Class(class(&outcomes))
+    } else {
+        Addresses::NotNamed
+    };
+    let lifted = self::outcomes(policies, settings, facts, View::ShadowLifted);
+    let would_be = match compose(policies, facts, &lifted) {
         Composed::Final(ruling) if ruling.action != enforced.action => Some(ruling),
         Composed::Final(_) | Composed::Undecided => None,
     };
     Evaluation::Final(Verdict {
         enforced,
         would_be,
-        addresses: Addresses::NotNamed,
+        addresses,
     })
 }
 
@@ -76,16 +91,13 @@ enum Composed<'p> {
     Undecided,
 }
 
-/// "Each is evaluated on its own over the same facts; the result is the most restrictive."
-fn compose<'p>(
+/// What each policy that is consulted can come to.
+fn outcomes<'p>(
     policies: &'p [Policy],
     settings: Settings,
     facts: &Facts<'_>,
     view: View,
-) -> Composed<'p> {
-    if let Some(code) = facts.refused {
-        return Composed::Final(Ruling::refusal(code));
-    }
+) -> Vec<Outcome<'p>> {
     let mut outcomes: Vec<Outcome<'p>> = Vec::with_capacity(policies.len());
     for policy in policies {
         match applies(policy, facts) {
@@ -100,6 +112,23 @@ fn compose<'p>(
                 outcomes.push(outcome);
             }
         }
+    }
+    outcomes
+}
+
+/// What an answer for the name must not lead to: the networks that stood on the way in any policy;
+/// private addresses, unless every policy lets them through.
+fn class(outcomes: &[Outcome<'_>]) -> AddressClass {
+    let held = outcomes.iter().flat_map(|outcome| &outcome.held);
+    let networks: Vec<IpNet> = held.flat_map(|networks| networks.spread()).collect();
+    let allow_private = outcomes.iter().all(|outcome| outcome.allow_private);
+    AddressClass::new(allow_private, &networks)
+}
+
+/// "Each is evaluated on its own over the same facts; the result is the most restrictive."
+fn compose<'p>(policies: &[Policy], facts: &Facts<'_>, outcomes: &[Outcome<'p>]) -> Composed<'p> {
+    if let Some(code) = facts.refused {
+        return Composed::Final(Ruling::refusal(code));
     }
     if policies.is_empty() {
         return Composed::Final(Ruling::refusal(Code::NoPolicy));

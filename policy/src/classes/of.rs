@@ -23,12 +23,7 @@ pub(super) fn classes(
         for to in &rule.to {
             match &to.place {
                 Place::Networks(networks) if rule.action == RuleAction::Deny => {
-                    let networks: Ranges = networks
-                        .networks
-                        .iter()
-                        .collect::<Ranges>()
-                        .without(&networks.except.iter().collect());
-                    let rules = refused.entry(networks.networks()).or_default();
+                    let rules = refused.entry(networks.spread()).or_default();
                     rules.insert(placed.basis().to_string());
                 }
                 _ if to.allow_private && rule.action != RuleAction::Deny => {

@@ -115,7 +115,10 @@ fn other_settings_are_compiled_apart() {
     let digest = canonical::digest(carried.as_bytes());
     let embedded = Embedded::new(Some(carried.as_bytes()));
     let checked = Config::read_beside(&named(&digest), &embedded).unwrap();
-    let unchecked = named(&digest).replace(r#""upstream","ports""#, r#""none","ports""#);
+    let unchecked = named(&digest).replace(
+        r#""classes", "addressClasses": [],"ports""#,
+        r#""none","ports""#,
+    );
     let unchecked = Config::read_beside(&unchecked, &embedded).unwrap();
     assert!(!Rc::ptr_eq(&checked.policies, &unchecked.policies));
 }

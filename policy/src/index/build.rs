@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 
+use super::held::RunsBuilder;
 use super::names::ClassId;
 use super::pool::{Distinct, Numbers, Pool, Slice};
 use super::postings::{
@@ -28,6 +29,7 @@ pub(crate) struct IndexBuilder {
     store: Store,
     postings: PostingsBuilder,
     families: Families,
+    runs: RunsBuilder,
     tiers: Vec<Tier>,
     classes: u32,
     path_ids: HashMap<String, u32>,
@@ -69,6 +71,7 @@ impl IndexBuilder {
             tables: Tables {
                 store: self.store,
                 postings,
+                runs: self.runs.finish(),
             },
             tiers: self.tiers,
             shadows: self.shadows,
@@ -118,8 +121,43 @@ impl IndexBuilder {
             },
         };
         self.post(number, &compiled, &sources, &tos)?;
+        self.note_networks(number, &compiled, &sources, &tos)?;
         self.store.rules.push(compiled);
         self.tiers.last_mut()?.end = number + 1;
+        Some(())
+    }
+}
+
+impl IndexBuilder {
+    /// Notes what a Deny rule keeps names from. What is in shadow keeps nobody from anything.
+    fn note_networks(
+        &mut self,
+        number: u32,
+        rule: &Rule,
+        sources: &[Source],
+        tos: &[To],
+    ) -> Option<()> {
+        let tier = self.tiers.last()?;
+        if rule.term.effect != Effect::Deny || rule.term.shadow || tier.shadow {
+            return Some(());
+        }
+        let tier = u32::try_from(self.tiers.len()).ok()?;
+        let networks = tos
+            .iter()
+            .filter(|to| matches!(to.place, Place::Networks(..)));
+        for to in networks {
+            let claimed = sources.iter().any(|source| source.claimed.is_some());
+            let proven = if claimed {
+                match self.families.unclaimed(sources)? {
+                    FromFamily::Unclaimed(proven) => Some(proven),
+                    FromFamily::Exact(_) => None,
+                }
+            } else {
+                None
+            };
+            self.runs
+                .note((tier, rule.from, to.narrowing), proven, number)?;
+        }
         Some(())
     }
 }

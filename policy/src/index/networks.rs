@@ -1,6 +1,6 @@
 //! From an address to the networks that hold it: one look-up per prefix length in use.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
@@ -46,6 +46,19 @@ impl NetworkIndex {
             IpNet::V6(v6) => self.v6.insert((v6.network().to_bits(), length), class),
         };
         Some(class)
+    }
+
+    /// Every network with its class.
+    pub(super) fn all(&self) -> impl Iterator<Item = (ClassId, IpNet)> {
+        let v4 = self.v4.iter().filter_map(|((bits, length), class)| {
+            let net = IpNet::new(IpAddr::V4(Ipv4Addr::from_bits(*bits)), *length);
+            Some((*class, net.ok()?))
+        });
+        let v6 = self.v6.iter().filter_map(|((bits, length), class)| {
+            let net = IpNet::new(IpAddr::V6(Ipv6Addr::from_bits(*bits)), *length);
+            Some((*class, net.ok()?))
+        });
+        v4.chain(v6)
     }
 
     /// Calls `found` with the class of every network that holds the address.

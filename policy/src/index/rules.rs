@@ -11,11 +11,11 @@ use super::networks::NetworkIndex;
 use super::pool::{Distinct, Numbers, Pool, Slice};
 use super::strings::{StrId, Strings};
 use super::truth::Truth;
-use crate::address::Nat64Prefixes;
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{Mode, TierDefault};
 use crate::name::canonical;
 use crate::path::{PathPattern, RequestPath};
+use crate::settings::{AddressCheck, Settings};
 
 /// A set of actions, and one action as a set of one: bit 0 is Deny, bit 1 Accept, the bits above
 /// the inspection clusters in the order of their names.
@@ -227,6 +227,10 @@ pub(super) struct Seen<'f> {
     pub(super) caller: Fact<Option<CallerIds>>,
     pub(super) claims: Fact<ClaimIds>,
     pub(super) address: Fact<IpAddr>,
+    /// A name's answers are held against a class of addresses.
+    pub(super) by_classes: bool,
+    /// The caller is in `shadowWorkloads`, and this view regards it.
+    pub(super) in_shadow: Truth,
     /// Classes that the name and the address are in.
     pub(super) classes: InClasses,
     /// The IPv4 addresses behind a form of IPv6 with their classes, which only a Deny looks at.
@@ -234,6 +238,18 @@ pub(super) struct Seen<'f> {
     method: Fact<StrId>,
     is_connect: Fact<bool>,
     upgrade: Fact<Option<StrId>>,
+}
+
+impl Seen<'_> {
+    /// A name whose answers are held against a class of addresses.
+    pub(super) const fn is_classed(&self) -> bool {
+        self.by_classes && matches!(self.facts.destination.name, Fact::Known(Some(_)))
+    }
+
+    /// The same, and where it leads is not known.
+    pub(super) const fn is_unresolved(&self) -> bool {
+        self.is_classed() && !matches!(self.address, Fact::Known(_))
+    }
 }
 
 impl Store {
@@ -259,7 +275,12 @@ impl Store {
     }
 
     /// Looks the facts up.
-    pub(super) fn see<'f>(&self, facts: &'f Facts<'f>, nat64: Nat64Prefixes) -> Seen<'f> {
+    pub(super) fn see<'f>(
+        &self,
+        facts: &'f Facts<'f>,
+        settings: Settings,
+        in_shadow: Truth,
+    ) -> Seen<'f> {
         let strings = &self.strings;
         let caller = facts.caller.map(|caller: Caller<'_>| {
             caller.workload().map(|id| CallerIds {
@@ -285,7 +306,7 @@ impl Store {
         let mut translated = SmallVec::new();
         if let Some(address) = address.known() {
             self.networks.matches(address, |class| classes.push(class));
-            for v4 in nat64.behind(address).into_iter().map(IpAddr::V4) {
+            for v4 in settings.nat64.behind(address).into_iter().map(IpAddr::V4) {
                 let mut within = InClasses::new();
                 self.networks.matches(v4, |class| within.push(class));
                 translated.push((v4, within));
@@ -302,6 +323,8 @@ impl Store {
             caller,
             claims,
             address,
+            by_classes: settings.address_check == AddressCheck::Classes,
+            in_shadow,
             classes,
             translated,
             method: method.map(|method| strings.known(method)),
@@ -443,22 +466,66 @@ impl Store {
                 name.is_some() && self.in_one_of(classes, &seen.classes)
             }),
             Place::Networks(classes, except) => {
-                let nameless = if denies {
-                    Truth::True
+                if denies {
+                    self.denied_holds(classes, except, seen)
                 } else {
-                    Truth::on(name, |name| name.is_none())
-                };
-                let inside = Truth::on(seen.address, |address| {
-                    self.within(classes, except, address, &seen.classes)
-                        || denies
-                            && seen
-                                .translated
-                                .iter()
-                                .any(|(v4, within)| self.within(classes, except, *v4, within))
-                });
-                nameless.and(inside)
+                    let nameless = Truth::on(name, |name| name.is_none());
+                    nameless.and(Truth::on(seen.address, |address| {
+                        self.within(classes, except, address, &seen.classes)
+                    }))
+                }
             }
         }
+    }
+
+    /// The networks of a Deny. Where a name leads does not decide but is left out of its answers,
+    /// and a workload in shadow is not held by it.
+    fn denied_holds(
+        &self,
+        classes: Slice<ClassId>,
+        except: Slice<IpNet>,
+        seen: &Seen<'_>,
+    ) -> Truth {
+        let name = seen.facts.destination.name;
+        let classed = seen.is_classed();
+        match seen.address {
+            Fact::Known(address) => {
+                let mut translated = seen.translated.iter();
+                let inside = self.within(classes, except, address, &seen.classes)
+                    || translated.any(|(v4, within)| self.within(classes, except, *v4, within));
+                let inside = Truth::of(inside);
+                if classed {
+                    inside.and(seen.in_shadow.not())
+                } else {
+                    inside
+                }
+            }
+            Fact::Pending | Fact::Missing if classed => Truth::False,
+            Fact::Pending => Truth::Open,
+            Fact::Missing if seen.by_classes && name == Fact::Pending => Truth::Open,
+            Fact::Missing => Truth::Lost,
+        }
+    }
+
+    /// Whether an element of a Deny with networks would hold for some address. What is not known
+    /// counts as matching, a path that must not be compared too.
+    pub(super) fn holds_somewhere(&self, to: &To, seen: &Seen<'_>) -> bool {
+        let Some(narrowing) = self.narrowings.get(to.narrowing) else {
+            return true;
+        };
+        if narrowing.protocols & protocol_bit(seen.facts.protocol) == 0 {
+            return false;
+        }
+        let base = self
+            .port_holds(narrowing.ports, seen)
+            .and(self.request_holds(narrowing, true, seen));
+        let path = narrowing.paths.is_empty()
+            || match seen.facts.request.path {
+                Fact::Known(RequestPath::Clean(path)) => self.path_matches(narrowing.paths, path),
+                Fact::Known(RequestPath::Absent) => false,
+                Fact::Known(RequestPath::Malformed) | Fact::Pending | Fact::Missing => true,
+            };
+        base != Truth::False && path
     }
 
     /// In the networks, and in none of their exceptions. Once in the module.

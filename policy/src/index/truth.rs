@@ -35,6 +35,14 @@ impl Truth {
         }
     }
 
+    pub(crate) const fn not(self) -> Self {
+        match self {
+            Self::True => Self::False,
+            Self::False => Self::True,
+            Self::Open | Self::Lost => self,
+        }
+    }
+
     pub(crate) const fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::True, _) | (_, Self::True) => Self::True,

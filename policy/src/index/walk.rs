@@ -1,7 +1,10 @@
 //! The walk over the candidates of one policy.
 
+use smallvec::SmallVec;
+
 use super::candidates::Candidates;
-use super::rules::{Actions, Effect, Rule, Seen, Store, ToTruth};
+use super::held::Runs;
+use super::rules::{Actions, Effect, Place, Rule, Seen, Store, ToTruth};
 use super::truth::Truth;
 use super::{Index, Tables};
 use crate::facts::{Caller, Fact, Facts, Protocol};
@@ -41,6 +44,13 @@ pub(crate) struct Outcome<'p> {
     pub(crate) end: (Actions, Code, Basis<'p>),
     /// The first rule or default that a missing fact left unknown.
     pub(crate) missing: Option<Basis<'p>>,
+    /// What a name must not lead to: runs, and how many of their rules stood on the way. Complete
+    /// if something opens for certain.
+    pub(crate) held: SmallVec<[(u32, u32); 3]>,
+    /// Every end that can open says `allowPrivate`.
+    pub(crate) allow_private: bool,
+    /// The policy's place, which whoever walks several of them fills in.
+    pub(crate) policy: u32,
 }
 
 /// Whether a point of the walk can still lead to something that opens.
@@ -60,14 +70,18 @@ struct Ending {
     last: (Actions, Code),
     /// The choice waits for a fact that may still come.
     pending: bool,
+    /// Where it opens, `allowPrivate` holds for sure.
+    allow_private: bool,
 }
 
 impl Ending {
+    /// One that opens without `allowPrivate`, or denies.
     const fn only(action: Actions, code: Code) -> Self {
         Self {
             actions: action,
             last: (action, code),
             pending: false,
+            allow_private: !action.has_opening(),
         }
     }
 
@@ -83,6 +97,7 @@ impl Ending {
                 actions: if_true.actions.with(if_false.actions),
                 last: if_false.last,
                 pending: truth == Truth::Open || if_true.pending || if_false.pending,
+                allow_private: if_true.allow_private && if_false.allow_private,
             },
         }
     }
@@ -94,10 +109,12 @@ impl Ending {
 
 struct Walk<'p, 's> {
     store: &'p Store,
+    runs: &'p Runs,
     head: &'p Head,
     settings: Settings,
     seen: &'s Seen<'s>,
-    in_shadow: Truth,
+    /// Where the address decides nothing, runs whose networks stood on the way in this tier.
+    passed: Option<SmallVec<[u32; 4]>>,
     outcome: Outcome<'p>,
     /// The chance over all tiers before this one.
     so_far: Chance,
@@ -119,24 +136,36 @@ impl Index {
         (view, extent): (View, Extent),
     ) -> Outcome<'p> {
         let Self {
-            tables: Tables { store, .. },
+            tables: Tables { store, runs, .. },
             tiers,
             ..
         } = self;
-        let seen = store.see(facts, settings.nat64);
+        let in_shadow = match view {
+            View::Enforced => in_shadow(head, facts),
+            View::ShadowLifted => Truth::False,
+        };
+        let seen = store.see(facts, settings, in_shadow);
+        let collects = view == View::Enforced
+            && seen.is_unresolved()
+            && in_shadow != Truth::True
+            && matches!(seen.caller, Fact::Known(_));
         let nothing = (Actions::DENY, Code::EngineError, Basis::None);
         let mut walk = Walk {
             store,
+            runs,
             head,
             settings,
             seen: &seen,
-            in_shadow: Truth::False,
+            passed: collects.then(SmallVec::new),
             outcome: Outcome {
                 possible: Actions::NONE,
                 pending: false,
                 may_accept: false,
                 end: nothing,
                 missing: None,
+                held: SmallVec::new(),
+                allow_private: true,
+                policy: 0,
             },
             so_far: Chance::AsNext,
             extent,
@@ -149,12 +178,9 @@ impl Index {
             walk.outcome.end = (Actions::DENY, code, Basis::Policy { policy: &head.name });
             return walk.outcome;
         }
-        if view == View::Enforced {
-            walk.in_shadow = in_shadow(head, facts);
-        }
         walk.unread();
         let mut candidates = Candidates::of(&self.tables, &seen);
-        for tier in tiers {
+        for (place, tier) in tiers.iter().enumerate() {
             if view == View::Enforced && tier.shadow {
                 candidates.skip_to(tier.end);
                 continue;
@@ -165,6 +191,7 @@ impl Index {
             };
             let mut goes_on = false;
             let mut ended = false;
+            let mut end = tier.end;
             while let Some(number) = candidates.next_below(tier.end) {
                 let Some(rule) = store.rule(number) else {
                     continue;
@@ -177,7 +204,7 @@ impl Index {
                     tier: &tier.name,
                     rule: store.strings.get(rule.name),
                 };
-                match walk.rule(rule, basis) {
+                match walk.rule(rule, place, basis) {
                     Next::Rule => {}
                     Next::RuleOrTier => goes_on = true,
                     Next::Tier => {
@@ -191,9 +218,11 @@ impl Index {
                     return walk.outcome;
                 }
                 if ended {
+                    end = number;
                     break;
                 }
             }
+            walk.leave_behind(end);
             if !ended {
                 match tier.default {
                     TierDefault::Pass => {
@@ -272,7 +301,7 @@ impl<'p> Walk<'p, '_> {
         self.next_tier();
     }
 
-    fn rule(&mut self, rule: &Rule, basis: Basis<'p>) -> Next {
+    fn rule(&mut self, rule: &Rule, tier: usize, basis: Basis<'p>) -> Next {
         let in_force = rule
             .term
             .expires
@@ -294,6 +323,7 @@ impl<'p> Walk<'p, '_> {
         if who == Truth::False {
             return Next::Rule;
         }
+        self.pass_networks(rule, tier);
         let to = self.elements(rule);
         let (truth, malformed) = (who.and(to.holds), who.and(to.malformed));
         let action = match rule.term.effect {
@@ -327,6 +357,37 @@ impl<'p> Walk<'p, '_> {
         }
     }
 
+    /// Notes the runs of a Deny's networks, which stand on the way of a name.
+    fn pass_networks(&mut self, rule: &Rule, tier: usize) {
+        let Some(passed) = &mut self.passed else {
+            return;
+        };
+        if rule.term.effect != Effect::Deny {
+            return;
+        }
+        let tier = u32::try_from(tier.saturating_add(1)).unwrap_or(u32::MAX);
+        let claims_known = matches!(self.seen.claims, Fact::Known(_));
+        for id in rule.to.get(&self.store.numbers) {
+            let to = self.store.tos.get(*id);
+            let Some(to) = to.filter(|to| matches!(to.place, Place::Networks(..))) else {
+                continue;
+            };
+            if self.store.holds_somewhere(to, self.seen)
+                && let Some(run) = self.runs.run((tier, rule.from, to.narrowing), claims_known)
+                && !passed.contains(&run)
+            {
+                passed.push(run);
+            }
+        }
+    }
+
+    /// The walk leaves a tier before this rule.
+    fn leave_behind(&mut self, end: u32) {
+        for run in self.passed.iter_mut().flat_map(|passed| passed.drain(..)) {
+            self.outcome.held.push((run, self.runs.before(run, end)));
+        }
+    }
+
     fn elements(&self, rule: &Rule) -> ToTruth {
         let denies = rule.term.effect == Effect::Deny;
         let numbers = rule.to.get(&self.store.numbers);
@@ -343,6 +404,7 @@ impl<'p> Walk<'p, '_> {
         }
         self.outcome.possible = self.outcome.possible.with(ending.actions);
         self.outcome.pending |= ending.pending || truth == Truth::Open;
+        self.outcome.allow_private &= ending.allow_private;
         let opens = ending.opens();
         match truth {
             Truth::True => {
@@ -420,26 +482,35 @@ impl<'p> Walk<'p, '_> {
     /// An end that opens, under the guard over the addresses that names lead to.
     fn open(&self, action: Actions, code: Code, exempt: Truth) -> Ending {
         match self.seen.facts.destination.name {
-            // Where nobody says what becomes of resolved addresses, `allowPrivate` does not help either.
-            Fact::Known(Some(_)) if self.settings.address_check == AddressCheck::Unstated => {
-                Ending::deny(Code::AddressUnchecked)
-            }
-            Fact::Known(Some(_)) => {
-                Ending::either(exempt, Ending::only(action, code), self.guard(action, code))
-            }
+            Fact::Known(Some(_)) => Ending::either(
+                exempt,
+                self.guard(action, code, true),
+                self.guard(action, code, false),
+            ),
             // A literal is the policy's own business; an unread name is refused before.
             Fact::Known(None) | Fact::Pending | Fact::Missing => Ending::only(action, code),
         }
     }
 
-    fn guard(&self, action: Actions, code: Code) -> Ending {
-        match (self.settings.address_check, self.seen.address) {
-            (AddressCheck::None, _) => Ending::only(action, code),
-            (AddressCheck::Unstated, _) | (AddressCheck::Classes, Fact::Missing) => {
-                Ending::deny(Code::AddressUnchecked)
-            }
-            (AddressCheck::Classes, Fact::Known(_) | Fact::Pending) => {
-                self.unless_special(action, code)
+    fn guard(&self, action: Actions, code: Code, exempt: bool) -> Ending {
+        let mut opened = Ending::only(action, code);
+        opened.allow_private |= exempt;
+        // The address as it came: a mapped form is special as such.
+        match (
+            self.settings.address_check,
+            self.seen.facts.destination.address,
+        ) {
+            (AddressCheck::None, _) => opened,
+            (AddressCheck::Unstated, _) => Ending::deny(Code::AddressUnchecked),
+            // Its class leaves the rest out of the answer.
+            (AddressCheck::Classes, Fact::Pending | Fact::Missing) => opened,
+            (AddressCheck::Classes, Fact::Known(address)) => {
+                match self.settings.nat64.special(address) {
+                    Some(kind) if !(exempt && kind.opened_by_allow_private()) => {
+                        Ending::deny(Code::PrivateAddress)
+                    }
+                    Some(_) | None => opened,
+                }
             }
         }
     }
@@ -457,13 +528,13 @@ impl<'p> Walk<'p, '_> {
 
     /// A denial by the policy, which a workload in shadow is only told about.
     fn deny(&self, code: Code) -> Ending {
-        Ending::either(self.in_shadow, self.reported(), Ending::deny(code))
+        Ending::either(self.seen.in_shadow, self.reported(), Ending::deny(code))
     }
 
     /// What a workload in shadow may do beyond its rules: everything but inside addresses.
     fn reported(&self) -> Ending {
         match (self.seen.facts.destination.name, self.seen.address) {
-            (Fact::Known(Some(_)), _) => self.guard(Actions::ACCEPT, Code::Default),
+            (Fact::Known(Some(_)), _) => self.guard(Actions::ACCEPT, Code::Default, false),
             (Fact::Known(None), Fact::Missing) => Ending::deny(Code::AddressUnchecked),
             (Fact::Known(None), _) => self.unless_special(Actions::ACCEPT, Code::Default),
             (Fact::Pending | Fact::Missing, _) => Ending::only(Actions::ACCEPT, Code::Default),

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::address::Nat64Prefixes;
 use crate::facts::{Caller, Fact, Facts, Protocol};
-use crate::model::{From, LabelOperator, Place, Rule, RuleAction, Source, To};
+use crate::model::{From, LabelOperator, Networks, Place, Rule, RuleAction, Source, To};
 use crate::name::canonical;
 use crate::path::RequestPath;
+use crate::settings::{AddressCheck, Settings};
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,17 @@ impl Truth {
             (Self::Unknown { pending: a }, Self::Unknown { pending: b }) => {
                 Self::Unknown { pending: a || b }
             }
+        }
+    }
+
+    /// It does not hold.
+    #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "beside `and` and `or`")]
+    pub const fn not(self) -> Self {
+        match self {
+            Self::True => Self::False,
+            Self::False => Self::True,
+            Self::Unknown { pending } => Self::Unknown { pending },
         }
     }
 
@@ -116,6 +127,27 @@ pub struct Checked {
     pub condition: Condition,
     /// Whether.
     pub truth: Truth,
+}
+
+/// What conditions depend on beside the facts.
+#[derive(Clone, Copy)]
+pub(super) struct Ground {
+    pub(super) settings: Settings,
+    /// Whether the caller is in `shadowWorkloads`, and this view regards it.
+    pub(super) in_shadow: Truth,
+}
+
+impl Ground {
+    /// A name whose answers are held against a class of addresses.
+    pub(super) fn is_classed(self, facts: &Facts<'_>) -> bool {
+        self.settings.address_check == AddressCheck::Classes
+            && matches!(facts.destination.name, Fact::Known(Some(_)))
+    }
+
+    /// The same, and where it leads is not known.
+    pub(super) fn is_unresolved(self, facts: &Facts<'_>) -> bool {
+        self.is_classed(facts) && !matches!(facts.destination.address, Fact::Known(_))
+    }
 }
 
 /// A condition on one fact.
@@ -221,11 +253,7 @@ fn on_source(source: &Source, facts: &Facts<'_>) -> Vec<Checked> {
 }
 
 /// The alternatives of `to`, each as its conditions but for `paths`, and the paths beside them.
-pub(super) fn to(
-    rule: &Rule,
-    facts: &Facts<'_>,
-    nat64: Nat64Prefixes,
-) -> Vec<(Vec<Checked>, Paths)> {
+pub(super) fn to(rule: &Rule, facts: &Facts<'_>, ground: Ground) -> Vec<(Vec<Checked>, Paths)> {
     let deny = rule.action == RuleAction::Deny;
     if rule.to.is_empty() {
         let anywhere = To {
@@ -240,17 +268,17 @@ pub(super) fn to(
             tls: None,
         };
         return vec![(
-            on_to(&anywhere, facts, deny, nat64),
+            on_to(&anywhere, facts, deny, ground),
             Paths::of(&anywhere, facts),
         )];
     }
     rule.to
         .iter()
-        .map(|to| (on_to(to, facts, deny, nat64), Paths::of(to, facts)))
+        .map(|to| (on_to(to, facts, deny, ground), Paths::of(to, facts)))
         .collect()
 }
 
-fn on_to(to: &To, facts: &Facts<'_>, deny: bool, nat64: Nat64Prefixes) -> Vec<Checked> {
+fn on_to(to: &To, facts: &Facts<'_>, deny: bool, ground: Ground) -> Vec<Checked> {
     let mut checked = Vec::new();
     let mut check = |condition, truth| checked.push(Checked { condition, truth });
     let http_only = !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty());
@@ -272,23 +300,17 @@ fn on_to(to: &To, facts: &Facts<'_>, deny: bool, nat64: Nat64Prefixes) -> Vec<Ch
             }),
         ),
         Place::Networks(networks) => {
-            // "In Accept, Inspect and Pass rules `networks` matches only a destination that has
-            // no name; in Deny rules it matches the address of every destination."
-            let nameless = if deny {
-                Truth::True
+            let truth = if deny {
+                denied_address(networks, facts, ground)
             } else {
-                on_fact(name, |name| name.is_none())
+                // "In Accept, Inspect and Pass rules `networks` matches only a destination that
+                // has no name."
+                let nameless = on_fact(name, |name| name.is_none());
+                nameless.and(on_fact(facts.destination.address, |ip| {
+                    networks.contains(canonical(ip))
+                }))
             };
-            let inside = on_fact(facts.destination.address, |ip| {
-                let ip = canonical(ip);
-                networks.contains(ip)
-                    || deny
-                        && nat64
-                            .behind(ip)
-                            .into_iter()
-                            .any(|v4| networks.contains(IpAddr::V4(v4)))
-            });
-            check(Condition::Address, nameless.and(inside));
+            check(Condition::Address, truth);
         }
     }
     if !to.ports.is_any() {
@@ -326,6 +348,30 @@ fn on_to(to: &To, facts: &Facts<'_>, deny: bool, nat64: Nat64Prefixes) -> Vec<Ch
         }
     }
     checked
+}
+
+/// `networks` of a Deny rule: about the address of every destination. Where a name leads is not a
+/// question of its verdict but of its class, which leaves these networks out of the answer; and a
+/// workload in `shadowWorkloads` is not held by them.
+fn denied_address(networks: &Networks, facts: &Facts<'_>, ground: Ground) -> Truth {
+    let inside = |ip| {
+        let ip = canonical(ip);
+        let mut behind = ground.settings.nat64.behind(ip).into_iter();
+        networks.contains(ip) || behind.any(|v4| networks.contains(IpAddr::V4(v4)))
+    };
+    let may_be_named = ground.settings.address_check == AddressCheck::Classes
+        && facts.destination.name == Fact::Pending;
+    match facts.destination.address {
+        Fact::Known(ip) if ground.is_classed(facts) => {
+            Truth::from(inside(ip)).and(ground.in_shadow.not())
+        }
+        Fact::Known(ip) => inside(ip).into(),
+        Fact::Pending | Fact::Missing if ground.is_classed(facts) => Truth::False,
+        Fact::Pending => Truth::Unknown { pending: true },
+        Fact::Missing => Truth::Unknown {
+            pending: may_be_named,
+        },
+    }
 }
 
 /// What `paths` says about the request's path.

@@ -4,10 +4,12 @@
 //! with its own truth. Two readings of that list give the outcome: which actions are possible, and
 //! whether one that opens still is.
 
-use super::conditions::{Checked, Condition, Truth, all, from, not_expired, on_fact, to};
+use super::conditions::{Checked, Condition, Ground, Truth, all, from, not_expired, on_fact, to};
 use super::listed;
 use crate::facts::{Caller, Fact, Facts, Protocol};
-use crate::model::{DefaultAction, Mode, Policy, Rule, RuleAction, Tier, TierDefault};
+use crate::model::{
+    DefaultAction, Mode, Networks, Place, Policy, Rule, RuleAction, Tier, TierDefault,
+};
 use crate::settings::{AddressCheck, Settings};
 use crate::verdict::{Action, Basis, Code, Ruling};
 
@@ -31,6 +33,8 @@ pub struct Considered<'p> {
     pub shadow: bool,
     /// Whether it matched.
     pub truth: Truth,
+    /// Where the name leads is still to come, and these networks are left out of the answer.
+    pub held: Vec<&'p Networks>,
     /// What it looked at.
     pub step: Step,
 }
@@ -63,6 +67,10 @@ pub(super) struct Outcome<'p> {
     pub(super) end: Ruling<'p>,
     /// The first rule or default that a missing fact left unknown.
     pub(super) missing: Option<Basis<'p>>,
+    /// Deny networks on the way, which a name must not lead to.
+    pub(super) held: Vec<&'p Networks>,
+    /// Every end that can open says `allowPrivate`.
+    pub(super) allow_private: bool,
 }
 
 impl<'p> Outcome<'p> {
@@ -100,13 +108,17 @@ struct Ending<'p> {
     rulings: Vec<(Action<'p>, Code)>,
     /// The choice waits for a fact that may still come.
     pending: bool,
+    /// Where it opens, `allowPrivate` holds for sure.
+    allow_private: bool,
 }
 
 impl<'p> Ending<'p> {
+    /// One that opens without `allowPrivate`, or denies.
     fn only(action: Action<'p>, code: Code) -> Self {
         Self {
             rulings: vec![(action, code)],
             pending: false,
+            allow_private: action == Action::Deny,
         }
     }
 
@@ -118,6 +130,7 @@ impl<'p> Ending<'p> {
             Truth::Unknown { pending } => Self {
                 rulings: [if_true.rulings, if_false.rulings].concat(),
                 pending: pending || if_true.pending || if_false.pending,
+                allow_private: if_true.allow_private && if_false.allow_private,
             },
         }
     }
@@ -133,6 +146,8 @@ struct Event<'p> {
     truth: Truth,
     effect: Effect<'p>,
     basis: Basis<'p>,
+    /// Networks that a name must not lead to once the walk came here.
+    held: Vec<&'p Networks>,
 }
 
 /// Walks one policy.
@@ -175,10 +190,13 @@ fn possible<'p>(tiers: &[Vec<Event<'p>>]) -> Outcome<'p> {
             basis: Basis::None,
         },
         missing: None,
+        held: Vec::new(),
+        allow_private: true,
     };
     for tier in tiers {
         let mut goes_on = false;
         for event in tier {
+            outcome.held.extend(&event.held);
             match event.truth {
                 Truth::False => continue,
                 Truth::True => {}
@@ -191,6 +209,7 @@ fn possible<'p>(tiers: &[Vec<Event<'p>>]) -> Outcome<'p> {
                 Effect::Pass => goes_on = true,
                 Effect::End(ending) => {
                     outcome.pending |= ending.pending;
+                    outcome.allow_private &= ending.allow_private;
                     ending
                         .rulings
                         .iter()
@@ -262,6 +281,7 @@ impl<'p> Layout<'p, '_> {
             truth,
             effect: Effect::End(Ending::only(Action::Deny, code)),
             basis,
+            held: Vec::new(),
         };
         let on_caller = |holds: &dyn Fn(Caller<'_>) -> bool| match self.facts.caller {
             Fact::Known(caller) => holds(caller).into(),
@@ -296,6 +316,7 @@ impl<'p> Layout<'p, '_> {
                 truth: Truth::True,
                 effect: Effect::Pass,
                 basis,
+                held: Vec::new(),
             },
         ]
     }
@@ -326,12 +347,14 @@ impl<'p> Layout<'p, '_> {
             action,
             shadow,
             truth: Truth::True,
+            held: Vec::new(),
             step: Step::Default,
         });
         events.push(Event {
             truth: Truth::True,
             effect,
             basis,
+            held: Vec::new(),
         });
         events
     }
@@ -352,12 +375,14 @@ impl<'p> Layout<'p, '_> {
             action,
             shadow: false,
             truth: Truth::True,
+            held: Vec::new(),
             step: Step::Default,
         });
         vec![Event {
             truth: Truth::True,
             effect: Effect::End(ending),
             basis,
+            held: Vec::new(),
         }]
     }
 
@@ -370,7 +395,8 @@ impl<'p> Layout<'p, '_> {
     ) {
         let expiry = not_expired(rule, self.facts);
         let from = from(rule, self.facts);
-        let to = to(rule, self.facts, self.settings.nat64);
+        let ground = self.ground();
+        let to = to(rule, self.facts, ground);
         let who = expiry
             .map_or(Truth::True, |checked| checked.truth)
             .and(any(from.iter().map(|one| all(one))));
@@ -380,6 +406,24 @@ impl<'p> Layout<'p, '_> {
             .map(|(truth, paths)| truth.and(paths.matched))));
         // A path that servers read differently denies where a rule would have compared it.
         let malformed = who.and(any(places.map(|(truth, paths)| truth.and(paths.malformed))));
+        let mut held = Vec::new();
+        if rule.action == RuleAction::Deny
+            && ground.is_unresolved(self.facts)
+            && ground.in_shadow != Truth::True
+        {
+            for (element, (checked, paths)) in rule.to.iter().zip(&to) {
+                let rest = checked
+                    .iter()
+                    .filter(|one| one.condition != Condition::Address);
+                let rest = rest.fold(who, |truth, one| truth.and(one.truth));
+                // What is not known counts as matching, a path that must not be compared too.
+                if let Place::Networks(networks) = &element.place
+                    && rest.and(paths.matched.or(paths.malformed)) != Truth::False
+                {
+                    held.push(&**networks);
+                }
+            }
+        }
         let basis = Basis::Rule {
             policy: self.policy_name(),
             tier: &tier.name,
@@ -399,12 +443,14 @@ impl<'p> Layout<'p, '_> {
             truth,
             effect,
             basis,
+            held: held.clone(),
         });
         let refused = Ending::only(Action::Deny, Code::PathMalformed);
         events.push(Event {
             truth: malformed,
             effect: Effect::End(refused),
             basis,
+            held: Vec::new(),
         });
         let shadow = rule.mode == Mode::Shadow || tier.mode == Mode::Shadow;
         let to = to
@@ -423,43 +469,51 @@ impl<'p> Layout<'p, '_> {
             action,
             shadow,
             truth,
+            held,
             step: Step::Rule { expiry, from, to },
         });
     }
 
     /// An end that opens, under the guard over the addresses that names lead to.
     fn open(&self, action: Action<'p>, code: Code, exempt: Truth) -> Ending<'p> {
-        let opened = Ending::only(action, code);
         match self.facts.destination.name {
-            // "Names are denied": where nobody says what becomes of resolved addresses, `allowPrivate`
-            // does not help either.
-            Fact::Known(Some(_)) if self.settings.address_check == AddressCheck::Unstated => {
-                self.guard(action, code)
-            }
-            Fact::Known(Some(_)) => {
-                let guarded = self.guard(action, code);
-                Ending::either(exempt, opened, guarded)
-            }
+            Fact::Known(Some(_)) => Ending::either(
+                exempt,
+                self.guard(action, code, true),
+                self.guard(action, code, false),
+            ),
             // A literal is the policy's own business; an unread name is refused before.
-            Fact::Known(None) | Fact::Pending | Fact::Missing => opened,
+            Fact::Known(None) | Fact::Pending | Fact::Missing => Ending::only(action, code),
         }
     }
 
-    fn guard(&self, action: Action<'p>, code: Code) -> Ending<'p> {
-        let denied = |code| Ending::only(Action::Deny, code);
-        match self.settings.address_check {
-            AddressCheck::None => Ending::only(action, code),
-            AddressCheck::Unstated => denied(Code::AddressUnchecked),
-            AddressCheck::Classes => match self.facts.destination.address {
-                Fact::Missing => denied(Code::AddressUnchecked),
-                address => Ending::either(
-                    on_fact(address, |address| {
-                        self.settings.nat64.special(address).is_some()
-                    }),
-                    denied(Code::PrivateAddress),
-                    Ending::only(action, code),
-                ),
-            },
+    /// "Names are denied" where nobody says what becomes of their addresses, and then
+    /// `allowPrivate` does not help either.
+    fn guard(&self, action: Action<'p>, code: Code, exempt: bool) -> Ending<'p> {
+        let opened = Ending {
+            allow_private: exempt || action == Action::Deny,
+            ..Ending::only(action, code)
+        };
+        match (self.settings.address_check, self.facts.destination.address) {
+            (AddressCheck::None, _) => opened,
+            (AddressCheck::Unstated, _) => Ending::only(Action::Deny, Code::AddressUnchecked),
+            // Its class leaves the rest out of the answer.
+            (AddressCheck::Classes, Fact::Pending | Fact::Missing) => opened,
+            (AddressCheck::Classes, Fact::Known(address)) => {
+                match self.settings.nat64.special(address) {
+                    Some(kind) if !(exempt && kind.opened_by_allow_private()) => {
+                        Ending::only(Action::Deny, Code::PrivateAddress)
+                    }
+                    Some(_) | None => opened,
+                }
+            }
+        }
+    }
+
+    fn ground(&self) -> Ground {
+        Ground {
+            settings: self.settings,
+            in_shadow: self.in_shadow(),
         }
     }
 
@@ -487,7 +541,7 @@ impl<'p> Layout<'p, '_> {
                 Ending::only(Action::Deny, Code::PrivateAddress),
                 through,
             ),
-            (Fact::Known(Some(_)), _) => self.guard(Action::Accept, Code::Default),
+            (Fact::Known(Some(_)), _) => self.guard(Action::Accept, Code::Default, false),
             (Fact::Pending | Fact::Missing, _) => through,
         }
     }

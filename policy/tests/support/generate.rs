@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+use egress_policy::address::Nat64Prefixes;
 use egress_policy::facts::{Caller, Claims, Destination, Fact, Facts, Protocol, Request, SpiffeId};
 use egress_policy::model::{
     DefaultAction, From, Head, LabelExpression, LabelOperator, Mode, Networks, Place, Policy, Rule,
@@ -108,7 +109,7 @@ const PATTERNS: [&str; 26] = [
     "*.*.*.e.com",
 ];
 
-const NETWORKS: [&str; 16] = [
+const NETWORKS: [&str; 19] = [
     "0.0.0.0/0",
     "::/0",
     "203.0.113.0/24",
@@ -125,9 +126,12 @@ const NETWORKS: [&str; 16] = [
     "128.0.0.0/1",
     "fc00::/7",
     "192.0.2.0/24",
+    "100.64.0.0/10",
+    "2001:db8:64::/48",
+    "8.8.0.0/16",
 ];
 
-static ADDRESSES: LazyLock<Vec<IpAddr>> = LazyLock::new(|| {
+pub(crate) static ADDRESSES: LazyLock<Vec<IpAddr>> = LazyLock::new(|| {
     [
         "203.0.113.7",
         "203.0.113.9",
@@ -148,10 +152,29 @@ static ADDRESSES: LazyLock<Vec<IpAddr>> = LazyLock::new(|| {
         "::ffff:203.0.113.7",
         "fd00::1",
         "255.255.255.255",
+        "100.64.0.1",
+        "100.100.100.200",
+        "198.18.0.1",
+        "2002:cb00:7107::1",
+        "2002:a01:203::1",
+        "::203.0.113.7",
+        "::ffff:0:203.0.113.7",
+        "2001:0:1::1",
+        "64:ff9b:1::cb00:7107",
+        "fd00:ec2::254",
+        "2001:db8:64::a01:203",
+        "2001:db8:64::cb00:7107",
+        "2001:db8:64::808:808",
     ]
     .iter()
     .map(|text| text.parse().expect("an address"))
     .collect()
+});
+
+/// A network-specific prefix (RFC 6052) that addresses above lie behind.
+static NAT64: LazyLock<Nat64Prefixes> = LazyLock::new(|| {
+    let prefix = "2001:db8:64::/96".parse().expect("a network");
+    Nat64Prefixes::NONE.with(prefix).expect("a prefix")
 });
 
 const PATHS: [&str; 7] = ["/", "/a", "/a/*", "/a/**", "/*/b", "/**/b", "/{a,b}/c"];
@@ -236,7 +259,14 @@ impl World {
         };
         Self {
             policies: (0..count).map(|i| policy(rng, i)).collect(),
-            settings: Settings::new(address_check),
+            settings: Settings {
+                address_check,
+                nat64: if rng.chance(20) {
+                    *NAT64
+                } else {
+                    Nat64Prefixes::NONE
+                },
+            },
         }
     }
 
