@@ -10,6 +10,7 @@
 
 mod read;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -104,6 +105,9 @@ pub struct Step {
     pub limit: bool,
     /// What must follow.
     pub expect: Expected,
+    /// Where the target has answers: the addresses of them that may be connected to, ascending.
+    /// Whatever else an answer has, no connection may go there.
+    pub connects: Option<Vec<IpAddr>>,
 }
 
 /// What is known at one moment.
@@ -202,8 +206,13 @@ pub struct Target {
     pub dialled: Option<Vec<u8>>,
     /// TLS: the ClientHello.
     pub hello: Fact<HelloSeen>,
-    /// Where the gateway connects for a name.
+    /// Where the gateway connects for a name, if that is one known address.
     pub address: Fact<IpAddr>,
+    /// What DNS answers for the name, one answer after the other; `address` is then pending. The
+    /// verdict is one for all of them, and connections go to what it leaves of each.
+    pub answers: Vec<Vec<IpAddr>>,
+    /// The names of the CNAMEs through which the answers come. Nothing is judged by them.
+    pub chain: Vec<String>,
     /// HTTP: the method.
     pub method: Fact<String>,
     /// HTTP: the path, as Envoy normalised it; `Known(None)` without one.
@@ -223,6 +232,8 @@ impl Default for Target {
             dialled: None,
             hello: Fact::Pending,
             address: Fact::Known(DEFAULT_ADDRESS),
+            answers: Vec::new(),
+            chain: Vec::new(),
             method: Fact::Known("GET".to_owned()),
             path: Fact::Known(Some(b"/".to_vec())),
             upgrade: Fact::Known(None),
@@ -350,6 +361,71 @@ impl Situation {
     }
 }
 
+impl Situation {
+    /// The addresses of the answers that what opens may connect to, ascending; `None` where the
+    /// target has no answers. An address is left if the verdict for it alone opens as well.
+    pub fn left<'p, C, D>(
+        &self,
+        gateway: &Gateway,
+        evaluation: &Evaluation<'p, C>,
+        mut evaluate: impl FnMut(&Facts<'_>) -> Evaluation<'p, D>,
+    ) -> Option<Vec<IpAddr>> {
+        if self.to.answers.is_empty() {
+            return None;
+        }
+        let Evaluation::Final(verdict) = evaluation else {
+            return Some(Vec::new());
+        };
+        let opens = verdict.enforced.action;
+        let mut left = Vec::new();
+        if opens != Action::Deny {
+            let mut alone = self.clone();
+            let addresses: BTreeSet<IpAddr> = self.to.answers.iter().flatten().copied().collect();
+            for address in addresses {
+                alone.to.address = Fact::Known(address);
+                let answer = alone.with_facts(gateway, &mut evaluate);
+                if matches!(answer, Evaluation::Final(one) if one.enforced.action == opens) {
+                    left.push(address);
+                }
+            }
+        }
+        Some(left)
+    }
+}
+
+/// What a caller sees: a name is refused where none of its addresses is left.
+fn seen<C>(evaluation: &Evaluation<'_, C>, left: Option<&[IpAddr]>) -> Expected {
+    let seen = Expected::from(evaluation);
+    match (seen, left) {
+        (Expected::Final { enforced, .. }, Some([])) if enforced.verdict != "Deny" => {
+            Expected::Final {
+                enforced: ExpectedRuling {
+                    verdict: Action::Deny.as_str(),
+                    inspection: None,
+                    code: Code::PrivateAddress,
+                    rule: enforced.rule,
+                },
+                would_be: None,
+            }
+        }
+        (seen, _) => seen,
+    }
+}
+
+struct Listed<'a>(&'a [IpAddr]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("nothing");
+        }
+        for (i, address) in self.0.iter().enumerate() {
+            write!(f, "{}{address}", if i == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
 fn unnamed(port: u16) -> Destination<'static> {
     Destination {
         name: Fact::Pending,
@@ -448,6 +524,8 @@ pub struct Mismatch {
     pub expected: Expected,
     /// What came.
     pub seen: Expected,
+    /// The addresses that may be connected to, where the case says which: expected, and left.
+    pub connects: Option<(Vec<IpAddr>, Vec<IpAddr>)>,
 }
 
 impl fmt::Display for Mismatch {
@@ -456,9 +534,19 @@ impl fmt::Display for Mismatch {
             step,
             expected,
             seen,
+            connects,
         } = self;
         let step = step + 1;
-        write!(f, "step {step}: expected {expected}; got {seen}")
+        write!(f, "step {step}: expected {expected}; got {seen}")?;
+        if let Some((expected, left)) = connects.as_ref().filter(|(a, b)| a != b) {
+            write!(
+                f,
+                "; connections to {}, not to {}",
+                Listed(left),
+                Listed(expected)
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -481,12 +569,15 @@ impl Case {
             if step.limit {
                 evaluation = Evaluation::Final(evaluation.at_limit());
             }
-            let seen = Expected::from(&evaluation);
-            if seen != step.expect {
+            let left = step.situation.left(gateway, &evaluation, &mut evaluate);
+            let seen = seen(&evaluation, left.as_deref());
+            let connects = step.connects.clone().zip(left);
+            if seen != step.expect || connects.as_ref().is_some_and(|(a, b)| a != b) {
                 mismatches.push(Mismatch {
                     step: i,
                     expected: step.expect.clone(),
                     seen,
+                    connects,
                 });
             }
         }

@@ -18,6 +18,7 @@ use crate::read::object_name;
 use crate::settings::{AddressCheck, Settings};
 use crate::tree::{Json, Node, Shape};
 
+pub(crate) use addresses::read_nat64;
 pub use gate::Gate;
 pub(crate) use route::read_route;
 

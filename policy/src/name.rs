@@ -9,6 +9,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
+
 use crate::verdict::Code;
 
 /// Longest name, in octets, without the trailing dot (RFC 1035 §2.3.4).
@@ -147,6 +149,10 @@ impl Authority {
     }
 }
 
+/// Teredo hides the IPv4 address that it leads to (RFC 4380 section 4), so no network condition is
+/// about it, and it is refused whole.
+const TEREDO: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32);
+
 fn parse_bracketed(rest: &[u8]) -> Result<Authority, Code> {
     let end = rest
         .iter()
@@ -167,6 +173,9 @@ fn parse_bracketed(rest: &[u8]) -> Result<Authority, Code> {
             Code::NameMalformed
         }
     })?;
+    if TEREDO.contains(&address) {
+        return Err(Code::AddressForm);
+    }
     Ok(Authority {
         host: Host::Address(canonical(IpAddr::V6(address))),
         port,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::config::{read_inspection, read_route};
+use crate::config::{read_inspection, read_nat64, read_route};
 use crate::decode::{Fields, boolean, each, list, shape, text, word};
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::facts::{Fact, Protocol, SpiffeId};
@@ -88,6 +88,10 @@ fn read_settings<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Optio
             ("unstated", AddressCheck::Unstated),
         ];
         gateway.settings.address_check = word(&node, &at.field("addressCheck"), defects, &words)?;
+    }
+    if let Some(node) = fields.take("nat64Prefixes") {
+        let at = at.field("nat64Prefixes");
+        gateway.settings.nat64 = read_nat64(&node, &at, defects);
     }
     if let Some(node) = fields.take("refuseEch") {
         gateway.refuse_ech = boolean(&node, &at.field("refuseEch"), defects)?;
@@ -179,11 +183,13 @@ fn read_step<N: Node>(
     }
     let limit = take(fields, "limit", at, defects, boolean).unwrap_or(false);
     let expect = fields.require("expect", at, defects)?;
-    let expect = read_expect(&expect, &at.field("expect"), defects)?;
+    let (expect, connects) = read_expect(&expect, &at.field("expect"), defects)?;
+    check_connects(&situation.to, &expect, connects.as_deref(), at, defects);
     Some(Step {
         situation,
         limit,
         expect,
+        connects,
     })
 }
 
@@ -378,7 +384,28 @@ fn read_to<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, to: &mut Targe
         && let Some(address) = or_word(&node, &at, defects, read_address)
     {
         to.address = address;
+        to.answers = Vec::new();
     }
+    let answer =
+        |node: &N, at: &At<'_>, defects: &mut Defects| Some(list(node, at, defects, read_exactly));
+    let once = fact("addresses");
+    let changes = fact("changes");
+    if once.is_some() && changes.is_some() {
+        let message = "`addresses` is one answer, `changes` are several";
+        defects.add(DefectKind::Conflict, at, message, None);
+    }
+    if let Some((node, at)) = fact("chain") {
+        to.chain = list(&node, &at, defects, text);
+    }
+    if let Some((node, at)) = once {
+        to.answers = answer(&node, &at, defects).into_iter().collect();
+        to.address = Fact::Pending;
+    }
+    if let Some((node, at)) = changes {
+        to.answers = list(&node, &at, defects, answer);
+        to.address = Fact::Pending;
+    }
+    let mut fact = |name| fields.take(name).map(|node| (node, at.field(name)));
     if let Some((node, at)) = fact("method")
         && let Some(method) = or_word(&node, &at, defects, text)
     {
@@ -496,13 +523,67 @@ fn read_address<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option
     address
 }
 
+/// An address as it stands in an answer: a mapped form is not the IPv4 address.
+fn read_exactly<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<IpAddr> {
+    let value = text(node, at, defects)?;
+    let address = value.parse().ok();
+    if address.is_none() {
+        let message = format!("`{value}` is not an address");
+        defects.add(DefectKind::BadValue, at, message, None);
+    }
+    address
+}
+
 fn read_code<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Code> {
     let words = Code::ALL.map(|code| (code.as_str(), code));
     word(node, at, defects, &words)
 }
 
-fn read_expect<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Expected> {
+/// Where something opens the case says which of the answers' addresses may be connected to, and
+/// they are the answers'.
+fn check_connects(
+    to: &Target,
+    expect: &Expected,
+    connects: Option<&[IpAddr]>,
+    at: &At<'_>,
+    defects: &mut Defects,
+) {
+    let opens = matches!(expect, Expected::Final { enforced, .. } if enforced.verdict != "Deny");
+    let mut conflict = |message: &str| {
+        defects.add(DefectKind::Conflict, at, message, None);
+    };
+    match connects {
+        None if opens && !to.answers.is_empty() => {
+            conflict("`connects` says which of the addresses may be connected to");
+        }
+        Some(_) if !opens || to.answers.is_empty() => {
+            conflict("`connects` goes with `addresses` or `changes`, and with what opens");
+        }
+        Some(connects) => {
+            let mut answers = to.answers.iter().flatten();
+            if !connects
+                .iter()
+                .all(|one| answers.clone().any(|address| address == one))
+            {
+                conflict("`connects` has an address that no answer has");
+            }
+            if answers.next().is_none() {
+                conflict("an answer without addresses is no address to connect to");
+            }
+        }
+        None => {}
+    }
+}
+
+type Expectation = (Expected, Option<Vec<IpAddr>>);
+
+fn read_expect<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Expectation> {
     let mut fields = Fields::of(node, at, defects)?;
+    let connects = take(&mut fields, "connects", at, defects, |node, at, defects| {
+        let mut connects = list(node, at, defects, read_exactly);
+        connects.sort_unstable();
+        Some(connects)
+    });
     let expected = take_ruling(&mut fields, at, defects);
     let lifted = take(&mut fields, "wouldBe", at, defects, |node, at, defects| {
         let mut fields = Fields::of(node, at, defects)?;
@@ -512,7 +593,7 @@ fn read_expect<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<
     });
     fields.finish(at, defects);
     match (expected?, lifted) {
-        (expected, None) => Some(expected),
+        (expected, None) => Some((expected, connects)),
         (
             Expected::Final { enforced, .. },
             Some(Expected::Final {
@@ -520,7 +601,7 @@ fn read_expect<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<
             }),
         ) => {
             let would_be = Some(lifted);
-            Some(Expected::Final { enforced, would_be })
+            Some((Expected::Final { enforced, would_be }, connects))
         }
         (_, Some(_)) => {
             let message = "`wouldBe` is a final verdict beside a final verdict";
