@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustls::pki_types::pem::PemObject;
@@ -80,6 +81,43 @@ pub fn drain(stream: &mut impl Read) -> Result<Vec<u8>> {
         bytes.extend(more);
     }
     Ok(bytes)
+}
+
+/// How a connection ended that was read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In order.
+    Clean,
+    /// By a reset, or by TLS that was not closed.
+    Cut,
+}
+
+/// Reads as an application that has other things to do: a little at a time, with a pause of three
+/// seconds after the first megabyte. How many bytes came, and how it ended.
+///
+/// # Errors
+/// If it does not end.
+pub fn drain_slowly(stream: &mut impl Read) -> Result<(usize, End)> {
+    const PIECE: Duration = Duration::from_millis(5);
+    /// Longer than Envoy waits by default when it closes a connection.
+    const PAUSE: Duration = Duration::from_secs(3);
+    let mut buffer = vec![0; 65536];
+    let (mut came, mut paused) = (0, false);
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok((came, End::Clean)),
+            Ok(length) => came += length,
+            Err(error) if gone(error.kind()) => return Ok((came, End::Cut)),
+            Err(error) => return Err(error.into()),
+        }
+        let pause = if came > 1 << 20 && !paused {
+            paused = true;
+            PAUSE
+        } else {
+            PIECE
+        };
+        std::thread::sleep(pause);
+    }
 }
 
 fn gone(kind: ErrorKind) -> bool {

@@ -60,6 +60,7 @@ pub fn all() -> Vec<Attempt> {
         requests::addresses(claim),
         requests::headers(claim),
         tunnels::tunnels(claim),
+        tunnels::over_http1(claim),
         tunnels::hellos(claim),
         framings::framings(claim),
     ]
@@ -87,6 +88,18 @@ pub fn controls() -> Vec<Attempt> {
             CONNECT,
             http2(&ssh, true),
             data(b"hello\r\n"),
+        ),
+        two(
+            "control: a tunnel over HTTP/1.1",
+            CONNECT,
+            http1(
+                b"CONNECT 203.0.113.7:22",
+                &[
+                    (b"Host", b"203.0.113.7:22"),
+                    (b"x-envoy-peer-metadata", claim),
+                ],
+            ),
+            b"hello\r\n".to_vec(),
         ),
         two(
             "control: TLS in a tunnel",

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use rustls::pki_types::pem::PemObject;
@@ -26,6 +28,15 @@ pub enum Speech {
     Banner(&'static str),
     /// Waits for the client and echoes.
     Echo,
+    /// Sends so many bytes at once and closes, as a download does that ends with its connection.
+    /// What the client sends meanwhile is read.
+    Download(usize),
+    /// The same, but only its own direction ends; it goes on reading until the client's does.
+    Linger(usize),
+    /// Reads until the client's direction ends, and then sends so many bytes.
+    Late(usize),
+    /// Sends little by little until it is told to close.
+    Until(Arc<AtomicBool>),
 }
 
 /// What a server saw of one connection.
@@ -41,7 +52,9 @@ pub struct Seen {
     pub client_certificate: Option<Vec<u8>>,
     /// Whether HTTP/2 was spoken.
     pub http2: bool,
-    /// Whether the client has gone.
+    /// Downloads only: how many bytes the kernel has taken from the server.
+    pub sent: usize,
+    /// Whether the client has gone, or the server has closed.
     pub closed: bool,
 }
 
@@ -68,7 +81,7 @@ impl Outside {
         let listener = TcpListener::bind((address, port))?;
         let tls = match speech {
             Speech::Https(name) => Some(Arc::new(tls(authority, name)?)),
-            Speech::Http(_) | Speech::Banner(_) | Speech::Echo => None,
+            _ => None,
         };
         let (record, speech) = (Arc::clone(&self.record), speech.clone());
         std::thread::spawn(move || {
@@ -83,6 +96,13 @@ impl Outside {
                         (None, Speech::Http(name)) if begins_http2(&stream) => {
                             talk_http2(stream, name, &note)
                         }
+                        (
+                            None,
+                            Speech::Download(_)
+                            | Speech::Linger(_)
+                            | Speech::Late(_)
+                            | Speech::Until(_),
+                        ) => talk_at_length(stream, &speech, &note),
                         (None, _) => talk(stream, &speech, &note),
                     };
                     note.change(|seen| seen.closed = true);
@@ -250,12 +270,63 @@ fn talk(mut stream: impl Read + Write + Close, speech: &Speech, note: &Note) -> 
                     )?;
                 }
             }
-            Speech::Http(_) | Speech::Https(_) | Speech::Banner(_) | Speech::Echo => {
-                stream.write_all(bytes)?;
-            }
+            _ => stream.write_all(bytes)?,
         }
         stream.flush()?;
     }
+}
+
+/// A server whose direction ends before or after the client's.
+fn talk_at_length(mut stream: TcpStream, speech: &Speech, note: &Note) -> Result<()> {
+    let mut reader = stream.try_clone()?;
+    let mut read = || -> Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = reader.read(&mut buffer)?;
+            let bytes = buffer.get(..length).unwrap_or_default();
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            note.change(|seen| seen.bytes.extend_from_slice(bytes));
+        }
+    };
+    if let Speech::Late(size) = speech {
+        read()?;
+        return send(&mut stream, *size, note);
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(&mut read);
+        let sent = match speech {
+            Speech::Download(size) | Speech::Linger(size) => send(&mut stream, *size, note),
+            Speech::Until(told) => {
+                let mut all = Ok(());
+                while all.is_ok() && !told.load(Ordering::Relaxed) {
+                    all = send(&mut stream, 32 * 1024, note);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                all
+            }
+            _ => Ok(()),
+        };
+        let which = match speech {
+            Speech::Linger(_) => Shutdown::Write,
+            _ => Shutdown::Both,
+        };
+        let closed = stream.shutdown(which);
+        sent.and(closed.map_err(Into::into))
+    })
+}
+
+fn send(stream: &mut TcpStream, size: usize, note: &Note) -> Result<()> {
+    let piece = [b'.'; 65536];
+    let mut left = size;
+    while left > 0 {
+        let next = piece.get(..left.min(piece.len())).unwrap_or(&piece);
+        let length = stream.write(next)?;
+        left -= length;
+        note.change(|seen| seen.sent += length);
+    }
+    Ok(())
 }
 
 /// After this an upgraded server echoes; what it echoes is no frame, which nobody here reads.

@@ -46,6 +46,8 @@ mod ready;
 mod registry;
 #[path = "istio/streams.rs"]
 mod streams;
+#[path = "istio/tunnel.rs"]
+mod tunnel;
 #[path = "istio/updates.rs"]
 mod updates;
 
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         .chain(image::CASES)
         .chain(registry::CASES)
         .chain(streams::CASES)
+        .chain(tunnel::CASES)
         .chain(gateway_api::CASES)
         .chain(chart::CASES)
         .chain(carries::CASES)

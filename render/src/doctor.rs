@@ -156,7 +156,18 @@ pub fn mesh(config: &Value, needs: &Needs) -> Vec<Finding> {
     let headers = text("/defaultConfig/proxyHeaders/metadataExchangeHeaders/mode");
     let dns = text("/defaultConfig/proxyMetadata/ISTIO_META_DNS_CAPTURE");
     let mode = text("/outboundTrafficPolicy/mode");
-    vec![
+    let flags = FLAGS.iter().map(|(flag, setting, wanted)| {
+        let found = runtime_value(config, flag);
+        Finding {
+            setting,
+            wanted: (*wanted).to_owned(),
+            health: health(found.as_deref().is_none_or(|found| found == *wanted)),
+            found,
+            why: "otherwise what a tunnel loses when the server closes first looks like all there \
+                  is: a short file without an error, where the default is a reset",
+        }
+    });
+    let mut findings = vec![
         Finding {
             setting: "trustDomain",
             wanted: trust_domains.join(" or "),
@@ -191,7 +202,43 @@ pub fn mesh(config: &Value, needs: &Needs) -> Vec<Finding> {
             why: "applications must resolve names before the sidecar sees the connection; with \
                   capture they ask the sidecar",
         },
-    ]
+    ];
+    findings.extend(flags);
+    findings
+}
+
+/// Envoy's runtime flags that turn a cut download into one that looks whole (`docs/envoy.md`), how
+/// they are set for all proxies, and their defaults, which are as they have to be.
+const FLAGS: [(&str, &str, &str); 3] = [
+    (
+        "envoy.reloadable_features.allow_multiplexed_upstream_half_close",
+        "defaultConfig.runtimeValues[envoy.reloadable_features.allow_multiplexed_upstream_half_close]",
+        "false",
+    ),
+    (
+        "envoy.reloadable_features.map_http_stream_reset_to_tcp_rst",
+        "defaultConfig.runtimeValues[envoy.reloadable_features.map_http_stream_reset_to_tcp_rst]",
+        "true",
+    ),
+    (
+        "envoy.reloadable_features.propagate_upstream_rst_through_tunneled_tcp_proxy",
+        "defaultConfig.runtimeValues[envoy.reloadable_features.propagate_upstream_rst_through_tunneled_tcp_proxy]",
+        "true",
+    ),
+];
+
+/// What a mesh configuration sets a runtime flag to, in Envoy's words: `ProxyConfig.runtimeValues`.
+fn runtime_value(config: &Value, flag: &str) -> Option<String> {
+    let value = config.pointer("/defaultConfig/runtimeValues")?.get(flag)?;
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
+    // As Envoy reads it.
+    Some(match text.trim().to_ascii_lowercase().as_str() {
+        "1" => "true".to_owned(),
+        "0" => "false".to_owned(),
+        other => other.to_owned(),
+    })
 }
 
 fn health(good: bool) -> Health {

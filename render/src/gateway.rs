@@ -10,6 +10,7 @@ use crate::module::{Module, Place};
 use crate::object::{Object, Stage, set};
 use crate::outside;
 use crate::traffic::Traffic;
+use crate::tunnel;
 
 pub(crate) use kubernetes::POD_LABEL;
 
@@ -134,23 +135,27 @@ fn closed_route(install: &Install) -> Object {
 }
 
 fn mutual_tls(install: &Install) -> Object {
+    let mut spec = json!({
+        "host": install.gateway_host(),
+        "trafficPolicy": {
+            "tls": {"mode": "ISTIO_MUTUAL"},
+            "portLevelSettings": [{
+                "port": {"number": install.spec.gateway.ports.http},
+                "connectionPool": {"http": {"useClientProtocol": true}},
+                "tls": {"mode": "ISTIO_MUTUAL"},
+            }],
+        },
+    });
+    if let Some(subsets) = tunnel::subsets(install) {
+        set(&mut spec, "subsets", subsets);
+    }
     Object::new(
         Stage::Gateway,
         "Sidecars speak the mesh's mTLS to the gateway, check who it is, and keep the
          application's HTTP version: gRPC stays HTTP/2.",
         (NETWORKING, "DestinationRule"),
         metadata(install, NAME),
-        json!({"spec": {
-            "host": install.gateway_host(),
-            "trafficPolicy": {
-                "tls": {"mode": "ISTIO_MUTUAL"},
-                "portLevelSettings": [{
-                    "port": {"number": install.spec.gateway.ports.http},
-                    "connectionPool": {"http": {"useClientProtocol": true}},
-                    "tls": {"mode": "ISTIO_MUTUAL"},
-                }],
-            },
-        }}),
+        json!({"spec": spec}),
     )
 }
 

@@ -4,6 +4,7 @@ mod check;
 mod cluster;
 mod gateway;
 mod networks;
+mod tunnel;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use crate::problem::Problem;
 pub use cluster::{AdminApi, AdminPolicies, Cluster, Dns, Family};
 pub use gateway::{Deployment, Gateway, GatewayApi, GatewayPorts};
 pub use networks::{Networks, PodNetworks};
+pub use tunnel::{Exception, Framing, Ports, Tunnel};
 
 /// The `apiVersion` of install settings.
 pub const API_VERSION: &str = "warden.egress/v1alpha1";
@@ -53,6 +55,9 @@ pub struct Spec {
     /// How the gateway resolves names.
     #[serde(default)]
     pub dns: Dns,
+    /// How sidecars ask the gateway for tunnels.
+    #[serde(default)]
+    pub tunnel: Tunnel,
     /// What the network policies have to know about the cluster.
     #[serde(default)]
     pub cluster: Cluster,

@@ -29,6 +29,7 @@ mod origination;
 mod outside;
 mod problem;
 pub mod traffic;
+mod tunnel;
 mod workloads;
 
 use egress_policy::model::Policy;

@@ -36,6 +36,13 @@ pub(crate) const GATE: &str = "egress-warden.ready";
 const HTTP_WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 const NETWORK_WASM: &str = "envoy.extensions.filters.network.wasm.v3.Wasm";
 
+/// As the kernel counts them (tcp(7), include/uapi/linux/tcp.h).
+const IPPROTO_TCP: u32 = 6;
+const TCP_USER_TIMEOUT: u32 = 18;
+/// How long a sidecar may take nothing of what its tunnels hold before the connection ends: as long
+/// as Linux sends the same again to a host that is gone.
+const STANDSTILL_MILLISECONDS: u32 = 15 * 60 * 1000;
+
 /// How long any stream may run, as a protobuf duration.
 fn longest_stream(install: &Install) -> String {
     format!("{}s", install.spec.gateway.max_stream_seconds)
@@ -132,6 +139,7 @@ fn filters(install: &Install) -> Vec<Value> {
         "portNumber": install.spec.gateway.ports.tunnel,
         "filterChain": {"filter": {"name": CONNECTION_MANAGER}},
     }});
+    let port = json!({"listener": {"portNumber": install.spec.gateway.ports.tunnel}});
     let before = |value| patch(install, "HTTP_FILTER", &router, "INSERT_BEFORE", value);
     let tell = (!install.spec.inspection.is_empty()).then(inspection::tell_by_request);
     let mut patches = vec![
@@ -177,8 +185,24 @@ fn filters(install: &Install) -> Vec<Value> {
                 json!({
                     "http2_protocol_options": {"allow_connect": true},
                     "upgrade_configs": [{"upgrade_type": "CONNECT"}],
+                    // What has come from the server is delivered however slowly the sidecar
+                    // takes it: Envoy would cut an HTTP/1.1 tunnel after a second of standstill.
+                    "delayed_close_timeout": "0s",
                 }),
             ),
+        ),
+        patch(
+            install,
+            "LISTENER",
+            &port,
+            "MERGE",
+            json!({"socket_options": [{
+                "description": "TCP_USER_TIMEOUT: a closing tunnel that nobody reads does not stay",
+                "level": IPPROTO_TCP,
+                "name": TCP_USER_TIMEOUT,
+                "int_value": STANDSTILL_MILLISECONDS,
+                "state": "STATE_PREBIND",
+            }]}),
         ),
     ]);
     patches

@@ -7,6 +7,7 @@ use crate::install::Install;
 use crate::object::{Object, Stage};
 use crate::outside;
 use crate::traffic::Traffic;
+use crate::tunnel;
 
 /// The tunnel's headers: what the caller's sidecar says of it, a claim like peer metadata. A
 /// sidecar cannot write Istio's own header where it makes the request itself.
@@ -20,7 +21,7 @@ pub(crate) fn objects(install: &Install, traffic: &Traffic) -> Vec<Object> {
     let both = |namespace: &String| {
         [
             sidecar(install, namespace),
-            tunnel(install, traffic, namespace),
+            through_tunnel(install, traffic, namespace),
         ]
     };
     namespaces.iter().flat_map(both).collect()
@@ -46,14 +47,13 @@ fn sidecar(install: &Install, namespace: &str) -> Object {
     )
 }
 
-fn tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Object {
+fn through_tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Object {
     let tcp_proxy = "envoy.filters.network.tcp_proxy";
-    let port = install.spec.gateway.ports.tunnel;
     let value = json!({
         "name": tcp_proxy,
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-            "cluster": format!("outbound|{port}||{}", install.gateway_host()),
+            "cluster": tunnel::cluster(install, install.spec.tunnel.framing),
             "tunneling_config": {
                 "hostname": "%DOWNSTREAM_LOCAL_ADDRESS%",
                 "headers_to_add": headers(traffic),
@@ -61,23 +61,32 @@ fn tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Object {
         },
     });
     // These two chains, and no other, are where Istio sends what the mesh does not know.
-    let patches: Vec<_> = ["virtualOutbound-catchall-tcp", "PassthroughFilterChain"]
-        .into_iter()
-        .map(|chain| {
-            json!({
-                "applyTo": "NETWORK_FILTER",
-                "match": {
-                    "context": "SIDECAR_OUTBOUND",
-                    "proxy": {"proxyVersion": outside::proxy_version(install)},
-                    "listener": {"filterChain": {
-                        "name": chain,
-                        "filter": {"name": tcp_proxy},
-                    }},
-                },
-                "patch": {"operation": "MERGE", "value": value},
-            })
+    let chains = ["virtualOutbound-catchall-tcp", "PassthroughFilterChain"];
+    let patch = |chain: &str, operation: &str, value: &Value| {
+        json!({
+            "applyTo": "NETWORK_FILTER",
+            "match": {
+                "context": "SIDECAR_OUTBOUND",
+                "proxy": {"proxyVersion": outside::proxy_version(install)},
+                "listener": {"filterChain": {
+                    "name": chain,
+                    "filter": {"name": tcp_proxy},
+                }},
+            },
+            "patch": {"operation": operation, "value": value},
         })
+    };
+    let mut patches: Vec<_> = chains
+        .iter()
+        .map(|chain| patch(chain, "MERGE", &value))
         .collect();
+    if let Some(choice) = tunnel::choice(install) {
+        let before = chains
+            .iter()
+            .map(|chain| patch(chain, "INSERT_BEFORE", &choice));
+        patches.extend(before);
+    }
+    patches.extend(tunnel::cluster_patches(install));
     Object::new(
         Stage::Workloads,
         "Outside TCP goes through a tunnel that names the dialled address and says the caller's

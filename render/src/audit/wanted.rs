@@ -159,8 +159,9 @@ impl Wanted {
             (Some("HTTP_FILTER"), Some("INSERT_BEFORE"), Some("envoy.filters.http.router")) => {
                 self.last.push(value);
             }
-            // The manager is compared as a whole, and of plain TCP nothing may be there at all.
-            (Some("NETWORK_FILTER"), Some("MERGE" | "REPLACE"), None) => {}
+            // Manager and port are compared as a whole, and of plain TCP nothing may be there at all.
+            (Some("NETWORK_FILTER"), Some("MERGE" | "REPLACE"), None)
+            | (Some("LISTENER"), Some("MERGE"), None) => {}
             _ => {
                 let message = "a rendered patch of a kind that cannot be looked for";
                 return Err(Problem::new("EnvoyFilter", message));

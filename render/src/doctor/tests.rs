@@ -63,6 +63,36 @@ fn a_trust_domain_that_no_policy_names_is_bad() {
     );
 }
 
+/// The flags that make a cut download look whole (`docs/envoy.md`).
+#[test]
+fn flags_that_hide_a_loss_are_bad() {
+    const HALF_CLOSE: &str = "envoy.reloadable_features.allow_multiplexed_upstream_half_close";
+    const RESET: &str = "envoy.reloadable_features.map_http_stream_reset_to_tcp_rst";
+    const TUNNELLED: &str =
+        "envoy.reloadable_features.propagate_upstream_rst_through_tunneled_tcp_proxy";
+    for (flag, value, is_bad) in [
+        (HALF_CLOSE, json!("true"), true),
+        (HALF_CLOSE, json!(true), true),
+        (HALF_CLOSE, json!("1"), true),
+        (HALF_CLOSE, json!("false"), false),
+        (RESET, json!("false"), true),
+        (RESET, json!("False"), true),
+        (RESET, json!("true"), false),
+        (TUNNELLED, json!("false"), true),
+        (TUNNELLED, json!("0"), true),
+        (TUNNELLED, json!("true"), false),
+        ("envoy.reloadable_features.other", json!("false"), false),
+    ] {
+        let found = mesh(
+            &json!({"defaultConfig": {"runtimeValues": {flag: value}}}),
+            &needs(),
+        );
+        let bad = bad(&found);
+        assert_eq!(bad.len(), usize::from(is_bad), "{flag} {value}: {bad:?}");
+        assert!(bad.iter().all(|setting| setting.contains(flag)), "{bad:?}");
+    }
+}
+
 /// What the kernel opens is for the pods of the mesh that the settings name.
 #[test]
 fn with_udp_rules_the_mesh_has_to_be_the_one_of_the_settings() {

@@ -9,6 +9,7 @@ use super::gateway::LONGEST_STREAM;
 use super::networks;
 use super::{API_VERSION, Install, KIND, PolicyPlace};
 use crate::problem::Problem;
+use crate::tunnel;
 
 /// The first minor version whose proxies are known to send what is inspected to the device and
 /// nowhere else (Envoy 1.40: `default_proxy_address`, routes that match filter state).
@@ -145,6 +146,7 @@ impl Install {
             None => problems.push(Problem::new(networks::PLACE, networks::MISSING)),
         }
         self.check_inspection(&mut problems);
+        tunnel::check(&spec.tunnel, &mut problems);
         for (name, value) in self.names() {
             if !is_dns_label(value) {
                 problems.push(Problem::new(
