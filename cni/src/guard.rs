@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::attachment::{Attachment, AttachmentId, Treatment};
 use crate::config::NodeConfig;
 use crate::nft::{Nft, NftError};
-use crate::rules::{self, Counted, Element, Family, Followed, Limit, TABLE};
+use crate::rules::{self, Counted, Element, Family, Followed, TABLE};
 use crate::store::{Locked, Record, Store, StoreError, link_key};
 
 /// Why an operation failed. The kernel then holds what it held before.
@@ -113,10 +113,9 @@ impl Guard {
 
     fn forget(&self, locked: &Locked, record: &Record) -> Result<(), GuardError> {
         let mut script = String::new();
-        rules::delete(
-            &mut script,
-            &self.unshared(record, possible(&record.attachment))?,
-        );
+        let mut gone = possible(&record.attachment);
+        gone.extend(rules::counted(&record.attachment));
+        rules::delete(&mut script, &self.unshared(record, gone)?);
         if !record.grants.is_empty() {
             self.replace_grants(&mut script, Some(&record.attachment.id))?;
         }
@@ -207,8 +206,8 @@ impl Guard {
     }
 
     /// Rewrites rules and destinations, pods and their counters untouched. Other limits than the
-    /// kernel's replace everything: a set's definition cannot be changed, and the kernel says
-    /// nothing when a transaction defines one anew.
+    /// kernel's replace everything: elements keep the limit that they were made with, and the
+    /// kernel says nothing when a transaction defines a set anew.
     ///
     /// # Errors
     /// [`GuardError`]; [`NftError::Refused`] also when an older version's sets are in the
@@ -228,23 +227,26 @@ impl Guard {
         self.remember_rules(locked)
     }
 
-    /// Whether the kernel has limit sets, and of another definition than `config` asks for.
+    /// Whether the kernel limits, and not as `config` says.
     fn other_limits(&self, config: &NodeConfig) -> Result<bool, NftError> {
         let limits = config.gateway_limits();
-        for (family, set, limit) in rules::LIMIT_SETS {
-            let wanted = match limit {
-                Limit::Rate => (limits.new_connections_per_second, limits.burst),
-                Limit::Open => (limits.connections, 0),
-            };
-            let listed = self
-                .nft
-                .read(&["-j", "-t", "list", "set", family.keyword(), TABLE, set]);
-            match listed {
-                Ok(text) => match rules::parse_limit(&text) {
+        let count = rules::count_over(limits);
+        let counting = ["list", "chain", "inet", TABLE, "workload_common"];
+        match self.nft.read(&counting) {
+            Ok(text) if text.contains(&format!("{count} }}")) => {}
+            Ok(_) => return Ok(true),
+            // What is not there yet is made as it should be.
+            Err(NftError::Missing(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let wanted = (limits.new_connections_per_second, limits.burst);
+        for (family, set) in rules::RATE_SETS {
+            let set = ["-j", "-t", "list", "set", family.keyword(), TABLE, set];
+            match self.nft.read(&set) {
+                Ok(text) => match rules::parse_rate(&text) {
                     Ok(found) if found == Some(wanted) => {}
                     Ok(_) | Err(_) => return Ok(true),
                 },
-                // What is not there yet is made as it should be.
                 Err(NftError::Missing(_)) => {}
                 Err(error) => return Err(error),
             }

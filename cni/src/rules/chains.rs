@@ -32,25 +32,22 @@ fn neighbour_on_link() -> Vec<String> {
         .into()
 }
 
-/// The sets whose elements limit one pod's new connections to the gateway, and those that
-/// limit how many stand. A look-up in them matches what is *over* the limit.
+/// The sets whose elements limit one pod's new connections to the gateway. A look-up in them
+/// matches what is *over* the limit.
 ///
 /// Between ports of one bridge there is no connection tracking, so only the rate is limited.
-pub(crate) const LIMIT_SETS: [(Family, &str, Limit); 5] = [
-    (Family::Inet, "gateway_new4", Limit::Rate),
-    (Family::Inet, "gateway_new6", Limit::Rate),
-    (Family::Inet, "gateway_open4", Limit::Open),
-    (Family::Inet, "gateway_open6", Limit::Open),
-    (Family::Bridge, "gateway_new_if", Limit::Rate),
+pub(crate) const RATE_SETS: [(Family, &str); 3] = [
+    (Family::Inet, "gateway_new4"),
+    (Family::Inet, "gateway_new6"),
+    (Family::Bridge, "gateway_new_if"),
 ];
 
-/// What an element of a limit set counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Limit {
-    /// New connections in a second.
-    Rate,
-    /// Connections that stand.
-    Open,
+/// The most addresses whose connections are counted; nftables wants a bound.
+const MOST_COUNTED: u32 = 65_535;
+
+/// What counts the connections that stand, and matches what is over the limit.
+pub(crate) fn count_over(limits: GatewayLimits) -> String {
+    format!("ct count over {}", limits.connections)
 }
 
 /// Sets of a family: name and definition.
@@ -99,24 +96,28 @@ fn sets(family: Family, limits: GatewayLimits) -> Vec<(String, String)> {
             ));
         }
     }
-    for (_, name, limit) in LIMIT_SETS.iter().filter(|(of, ..)| *of == family) {
+    for (_, name) in RATE_SETS.iter().filter(|(of, _)| *of == family) {
         let key = match name {
             name if name.ends_with('4') => "ipv4_addr",
             name if name.ends_with('6') => "ipv6_addr",
             _ => "ifname",
         };
-        let over = match limit {
-            Limit::Rate => format!(
-                "limit rate over {}/second burst {} packets",
-                limits.new_connections_per_second, limits.burst
-            ),
-            Limit::Open => format!("ct count over {}", limits.connections),
-        };
+        let over = format!(
+            "limit rate over {}/second burst {} packets",
+            limits.new_connections_per_second, limits.burst
+        );
         all.push(((*name).to_owned(), format!("type {key}; {over};")));
     }
     if family == Family::Inet {
         for (v, address) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
             all.push((format!("limited{v}"), format!("type {address}; counter;")));
+            // Filled by the rule itself. A set that is *defined* with `ct count` gives up the
+            // kernel's hold on connection tracking once too often when it goes (Linux 6.18), and
+            // every rule of this node that asks for a connection's state is then without it.
+            all.push((
+                format!("gateway_open{v}"),
+                format!("type {address}; size {MOST_COUNTED}; flags dynamic;"),
+            ));
         }
     }
     if family == Family::Bridge {
@@ -201,7 +202,7 @@ pub(super) fn declare(text: &mut String, limits: GatewayLimits) {
 }
 
 /// Writes the rules into the (empty) chains.
-pub(super) fn rules(text: &mut String, mode: Mode) {
+pub(super) fn rules(text: &mut String, mode: Mode, limits: GatewayLimits) {
     let (last, unreachable, pass_by) = match mode {
         Mode::Enforce => ("drop", "reject", "drop"),
         Mode::Count => ("accept", "accept", "continue"),
@@ -212,7 +213,7 @@ pub(super) fn rules(text: &mut String, mode: Mode) {
         ("refuse_service", refuse_pod(unreachable)),
         ("refuse_limit", refuse_limited(last)),
         ("source", source()),
-        ("workload_common", workload_common()),
+        ("workload_common", workload_common(limits)),
         ("workload_forward", workload_forward()),
         ("workload_node", node("workload_common")),
         ("gateway_common", gateway_common()),
@@ -374,15 +375,18 @@ fn dispatch(workload: &str, gateway: &str) -> Vec<String> {
     rules
 }
 
-fn workload_common() -> Vec<String> {
+fn workload_common(limits: GatewayLimits) -> Vec<String> {
     let mut rules = replies();
     rules.extend(both("IP daddr @metadata~ goto refuse"));
     // The rate first: what it refuses need not be counted as standing.
-    for limit in ["new", "open"] {
-        rules.extend(both(&format!(
-            "ct state new meta l4proto tcp IP daddr @gateway~ IP saddr @gateway_{limit}~ goto refuse_limit"
-        )));
-    }
+    let new = "ct state new meta l4proto tcp IP daddr @gateway~";
+    rules.extend(both(&format!(
+        "{new} IP saddr @gateway_new~ goto refuse_limit"
+    )));
+    rules.extend(both(&format!(
+        "{new} add @gateway_open~ {{ IP saddr {} }} goto refuse_limit",
+        count_over(limits)
+    )));
     rules.extend(both("IP daddr . meta l4proto . th dport @reach~ accept"));
     rules.extend(both(
         "meta l4proto udp IP saddr . IP daddr . udp dport @udp~ accept",

@@ -63,6 +63,18 @@ fn by_family(address: IpAddr, v4: &'static str, v6: &'static str) -> &'static st
     if address.is_ipv4() { v4 } else { v6 }
 }
 
+/// The elements that the rules themselves make of a pod interface when it first connects to the
+/// gateway. They are only ever deleted here.
+#[must_use]
+pub fn counted(attachment: &Attachment) -> Vec<Element> {
+    let element = |address: &IpAddr| Element {
+        family: Family::Inet,
+        set: by_family(*address, "gateway_open4", "gateway_open6"),
+        key: address.to_string(),
+    };
+    attachment.addresses.iter().map(element).collect()
+}
+
 /// All elements of a pod interface but its UDP grants; none for an exempt one.
 #[must_use]
 pub fn elements(attachment: &Attachment, treatment: &Treatment) -> Vec<Element> {
@@ -110,11 +122,7 @@ pub fn elements(attachment: &Attachment, treatment: &Treatment) -> Vec<Element> 
         };
         push(Family::Inet, class, &key);
         if !gateway {
-            for (v4, v6) in [
-                ("gateway_new4", "gateway_new6"),
-                ("gateway_open4", "gateway_open6"),
-                ("limited4", "limited6"),
-            ] {
+            for (v4, v6) in [("gateway_new4", "gateway_new6"), ("limited4", "limited6")] {
                 push(Family::Inet, by_family(*address, v4, v6), &key);
             }
         }

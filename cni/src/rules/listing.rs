@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::{Element, Family};
 
 /// The sets whose elements stand for pods.
-const POD_SETS: [&str; 26] = [
+const POD_SETS: [&str; 24] = [
     "guarded_if",
     "gateway_if",
     "dropped_if",
@@ -27,8 +27,6 @@ const POD_SETS: [&str; 26] = [
     "gateway_new4",
     "gateway_new6",
     "gateway_new_if",
-    "gateway_open4",
-    "gateway_open6",
     "limited4",
     "limited6",
     "limited_if",
@@ -75,8 +73,6 @@ struct Set {
 #[derive(Deserialize)]
 struct Statement {
     limit: Option<Rate>,
-    #[serde(rename = "ct count")]
-    count: Option<Count>,
 }
 
 #[derive(Deserialize)]
@@ -89,11 +85,6 @@ struct Rate {
 /// `nft` leaves its default out.
 fn usual_burst() -> u32 {
     5
-}
-
-#[derive(Deserialize)]
-struct Count {
-    val: u32,
 }
 
 /// The elements of pods in the listing of one table.
@@ -148,24 +139,18 @@ pub fn parse_counters(
     Ok(all)
 }
 
-/// The limit that one set's elements carry, from the set's own listing: what a second it lets
-/// pass and at once, or how many may stand and 0. `None` if it carries none.
+/// How many new connections a second, and at once, one set's elements let pass, from the set's own
+/// listing. `None` if they limit nothing.
 ///
 /// # Errors
 /// If the text is not what `nft -j` prints.
-pub(crate) fn parse_limit(text: &str) -> Result<Option<(u32, u32)>, serde_json::Error> {
+pub(crate) fn parse_rate(text: &str) -> Result<Option<(u32, u32)>, serde_json::Error> {
     let listing: Listing = serde_json::from_str(text)?;
     let sets = listing.nftables.into_iter().filter_map(|object| object.set);
-    let mut statements = sets.flat_map(|set| set.stmt);
-    Ok(statements.find_map(|statement| match statement {
-        Statement {
-            limit: Some(limit), ..
-        } => Some((limit.rate, limit.burst)),
-        Statement {
-            count: Some(count), ..
-        } => Some((count.val, 0)),
-        Statement { .. } => None,
-    }))
+    let mut rates = sets
+        .flat_map(|set| set.stmt)
+        .filter_map(|statement| statement.limit);
+    Ok(rates.next().map(|rate| (rate.rate, rate.burst)))
 }
 
 /// The key of an element in the form in which it is written.

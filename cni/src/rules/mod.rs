@@ -27,10 +27,10 @@ use std::net::IpAddr;
 use crate::attachment::{Attachment, Treatment, UdpGrant};
 use crate::config::NodeConfig;
 
-pub(crate) use chains::{LIMIT_SETS, Limit, OVERLAY_PORTS};
+pub(crate) use chains::{OVERLAY_PORTS, RATE_SETS, count_over};
 pub use destinations::{Endpoint, Followed};
-pub use elements::{Element, Family, elements, raw};
-pub(crate) use listing::parse_limit;
+pub use elements::{Element, Family, counted, elements, raw};
+pub(crate) use listing::parse_rate;
 pub use listing::{Counted, parse_counters, parse_listing};
 
 /// The name of both tables.
@@ -55,7 +55,7 @@ pub fn refresh(config: &NodeConfig, followed: &Followed) -> String {
     for family in Family::ALL {
         let _ = writeln!(text, "flush table {family} {TABLE}");
     }
-    chains::rules(&mut text, config.mode);
+    chains::rules(&mut text, config.mode, config.gateway_limits());
     destinations::fill(&mut text, config, followed);
     text
 }
@@ -75,7 +75,7 @@ pub fn rebuild(config: &NodeConfig, followed: &Followed, pods: &[Treated<'_>]) -
         );
     }
     chains::declare(&mut text, config.gateway_limits());
-    chains::rules(&mut text, config.mode);
+    chains::rules(&mut text, config.mode, config.gateway_limits());
     destinations::fill(&mut text, config, followed);
     for (attachment, treatment) in pods {
         add(&mut text, &elements(attachment, treatment));

@@ -112,6 +112,16 @@ fn connections_that_stand(main: Main) {
         }
         assert!(!opens(&greedy, gateway, &mut flows), "{gateway}: again");
     }
+    // Nothing is left of a pod that is gone.
+    let counted = || {
+        ["gateway_open4", "gateway_open6"]
+            .map(|set| nft(&format!("list set inet egress_warden {set}")))
+            .concat()
+    };
+    assert!(world.verb("DEL", &greedy).is_ok());
+    for address in [greedy.v4, greedy.v6] {
+        assert!(!counted().contains(&format!("{address} ")), "{}", counted());
+    }
 }
 
 /// Sends `count` SYNs to the gateway at once; how many arrived, and the seconds it took.
