@@ -3,6 +3,7 @@
 
 use egress_policy::model::Workloads;
 use egress_policy::read::API_VERSION;
+use egress_render::install::PortProtocols;
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::document;
@@ -17,6 +18,7 @@ pub(crate) struct Install {
     unit: Unit,
     policies: Vec<Grant>,
     inspection: Option<Vec<String>>,
+    protocols: PortProtocols,
 }
 
 /// One policy's place in the order and what is granted to it.
@@ -34,12 +36,13 @@ pub(crate) fn is_install(root: document::Place<'_>) -> bool {
 }
 
 impl Install {
-    /// Reads `spec.policies` and `spec.inspection`; everything else there is for the renderer.
+    /// Reads `spec.policies`, `spec.inspection` and `spec.gateway.protocols`; everything else there is for the renderer.
     pub(crate) fn read(unit: &Unit, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut install = Self {
             unit: unit.clone(),
             policies: Vec::new(),
             inspection: None,
+            protocols: PortProtocols::default(),
         };
         let Some(spec) = unit.root().field("spec") else {
             let message = "`spec` is missing".to_owned();
@@ -74,12 +77,25 @@ impl Install {
                 .map(str::to_owned)
                 .collect()
         });
+        let stated = spec.field("gateway").and_then(|at| at.field("protocols"));
+        let ports = |word: &str| -> Vec<u16> {
+            let list = stated.and_then(|stated| stated.field(word)).into_iter();
+            list.flat_map(document::Place::items)
+                .filter_map(|port| document::to_json(&port).ok()?.parse().ok())
+                .collect()
+        };
+        install.protocols = PortProtocols {
+            http: ports("http"),
+            tls: ports("tls"),
+            tcp: ports("tcp"),
+        };
         install
     }
 
     /// Puts the policies in their order and holds them to what is granted.
     pub(crate) fn apply(&self, layers: &mut Layers, diagnostics: &mut Vec<Diagnostic>) {
         layers.inspection = Some(self.inspection.clone().unwrap_or_default());
+        layers.protocols.clone_from(&self.protocols);
         if self.policies.is_empty() {
             return;
         }

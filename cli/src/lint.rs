@@ -33,7 +33,7 @@ pub(crate) struct Surroundings {
 pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnostic> {
     let mut found = Findings::default();
     // What a port carries the policies say together.
-    let opaque = traffic::opaque_names(&layers.policies);
+    let opaque = traffic::opaque_names(&layers.policies, &layers.protocols);
     let in_tls = traffic::inspected_in_tls(&layers.policies);
     let udp = udp_inexpressible(&layers.policies);
     for (p, (policy, unit)) in layers.policies.iter().zip(&layers.units).enumerate() {
@@ -60,6 +60,33 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
         list_dates(unit, surroundings.now, &mut found);
     }
     found.diagnostics
+}
+
+/// Rules of later policies that would change what a port carries for everybody.
+pub(crate) fn port_conflicts(layers: &Layers) -> Vec<Diagnostic> {
+    let conflicts = traffic::port_conflicts(&layers.policies, &layers.protocols);
+    let conflicts = conflicts.into_iter().filter(|_| !layers.rendered);
+    let conflicts = conflicts.filter_map(|conflict| {
+        let unit = layers.units.get(conflict.policy)?;
+        let root = At::root();
+        let spec = root.field("spec");
+        let tiers = spec.field("tiers");
+        let tier = tiers.index(conflict.tier);
+        let rules = tier.field("rules");
+        let rule = rules.index(conflict.rule);
+        let path = rule.field("to").index(conflict.to).path();
+        let (source, span) = unit.root().resolve(&path, Target::Value);
+        let source = std::sync::Arc::clone(source);
+        let mut diagnostic = Diagnostic::error(
+            "port_protocol",
+            Place { source, span },
+            conflict.message(),
+            Some(traffic::PORTS_HINT),
+        );
+        diagnostic.path = path.to_string();
+        Some(diagnostic)
+    });
+    conflicts.collect()
 }
 
 /// What rendering would refuse of UDP rules, each with the policy that it is in. The cluster is not

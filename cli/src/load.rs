@@ -13,6 +13,8 @@ use egress_policy::model::{Policy, RuleAction};
 use egress_policy::read::{API_VERSION, KIND};
 use egress_policy::settings::{AddressCheck, Settings};
 
+use egress_render::install::PortProtocols;
+
 use crate::Console;
 use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::document::{self, Documents, Source};
@@ -45,6 +47,10 @@ pub struct Layers {
     pub inspection: Option<Vec<String>>,
     /// What the gateway's configuration says beside the policies.
     pub settings: Settings,
+    /// What the install settings say that ports carry.
+    pub protocols: PortProtocols,
+    /// Whether a render has read these policies already: then nothing here says all that it knew.
+    pub rendered: bool,
 }
 
 /// The document that a policy was read from.
@@ -85,6 +91,8 @@ impl Layers {
             units: Vec::new(),
             inspection: None,
             settings: Settings::new(AddressCheck::Classes),
+            protocols: PortProtocols::default(),
+            rendered: false,
         }
     }
 
@@ -311,14 +319,53 @@ fn carrier(root: document::Place<'_>) -> Carrier<'_> {
         (Some(version), Some(kind))
             if kind != KIND && version.contains('/') && !version.starts_with("warden.") =>
         {
-            let config = root
-                .field("spec")
-                .and_then(|spec| spec.field("pluginConfig"))
-                .filter(|config| kind == "WasmPlugin" && config.field("policies").is_some());
+            let config = plugin(root, kind)
+                .and_then(|plugin| plugin.field("pluginConfig"))
+                .filter(|config| config.field("policies").is_some());
             config.map_or(Carrier::Foreign, Carrier::Configuration)
         }
         (Some("v1"), Some(_)) => Carrier::Foreign,
         _ => Carrier::Policy,
+    }
+}
+
+/// Where an object of these kinds says what module it loads, and how.
+fn plugin<'d>(root: document::Place<'d>, kind: &str) -> Option<document::Place<'d>> {
+    let spec = root.field("spec")?;
+    match kind {
+        "WasmPlugin" => Some(spec),
+        "TrafficExtension" => spec.field("wasm"),
+        _ => None,
+    }
+}
+
+/// An object with the module that does not say that it closes where the module is missing.
+fn fails_open(root: document::Place<'_>) -> Option<Diagnostic> {
+    let kind = root.field("kind").and_then(document::Place::text)?;
+    let plugin = plugin(root, kind)?;
+    let strategy = plugin.field("failStrategy");
+    let (at, message) = match strategy.and_then(document::Place::text) {
+        Some("FAIL_RELOAD" | "FAIL_CLOSE") => return None,
+        Some(word) => (
+            strategy.unwrap_or(plugin),
+            format!("`{word}`: where the module is missing or fails, everything would pass"),
+        ),
+        None => (
+            plugin,
+            "`failStrategy` is missing: nothing here says that it closes without the module"
+                .to_owned(),
+        ),
+    };
+    let hint = "write `failStrategy: FAIL_RELOAD`, as `warden render` does";
+    Some(Diagnostic::error("fail_open", at, message, Some(hint)))
+}
+
+/// The objects of a document: a `List`, as `kubectl get` prints several, is its items.
+fn objects<'d>(root: document::Place<'d>) -> Vec<document::Place<'d>> {
+    let text = |name: &str| root.field(name).and_then(document::Place::text);
+    match (text("kind"), root.field("items")) {
+        (Some("List"), Some(items)) => items.items().collect(),
+        _ => vec![root],
     }
 }
 
@@ -378,7 +425,7 @@ fn read_source(
     };
     let mut lists = expand(&mut documents, folder, &mut loaded.diagnostics);
     let documents = Arc::new(documents);
-    for root in documents.roots() {
+    for root in documents.roots().flat_map(objects) {
         let unit = |lists| Unit::new(&documents, root.id(), lists);
         match carrier(root) {
             Carrier::Policy => {
@@ -387,6 +434,8 @@ fn read_source(
             }
             Carrier::Configuration(config) => {
                 let mut layers = Layers::new(source.name());
+                layers.rendered = true;
+                loaded.diagnostics.extend(fails_open(root));
                 read_configuration(&documents, config, &mut layers, loaded)?;
                 loaded.layers.push(layers);
             }

@@ -46,6 +46,8 @@ mod ready;
 mod registry;
 #[path = "istio/streams.rs"]
 mod streams;
+#[path = "istio/tenants.rs"]
+mod tenants;
 #[path = "istio/tunnel.rs"]
 mod tunnel;
 #[path = "istio/updates.rs"]
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         .chain(carries::CASES)
         .chain(inspect::CASES)
         .chain(updates::CASES)
+        .chain(tenants::CASES)
         .chain(memory::CASES);
     for program in Program::ALL {
         let skipped: Vec<_> = cases

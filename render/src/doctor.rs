@@ -27,13 +27,13 @@ impl Needs {
     pub fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<Problem>> {
         let mut problems = install.check();
         let mut policies = Vec::new();
-        for document in documents {
+        for document in &crate::in_order(install, documents, &mut problems) {
             match module::policy(document) {
                 Ok(policy) => policies.push(policy),
                 Err(found) => problems.extend(found),
             }
         }
-        let traffic = Traffic::of(&policies, &mut problems);
+        let traffic = Traffic::of(&policies, &install.spec.gateway.protocols, &mut problems);
         let mut trust_domains: Vec<_> = policies
             .iter()
             .flat_map(|policy| policy.head.trust_domains.clone())

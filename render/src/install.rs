@@ -4,6 +4,7 @@ mod check;
 mod cluster;
 mod gateway;
 mod networks;
+mod scope;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use crate::problem::Problem;
 
 pub use cluster::{AdminApi, AdminPolicies, Cluster, Dns, Family};
-pub use gateway::{Deployment, Gateway, GatewayApi, GatewayPorts};
+pub use gateway::{Deployment, Gateway, GatewayApi, GatewayPorts, PortProtocols};
 pub use networks::{Networks, PodNetworks};
 pub use tunnel::{Exception, Framing, Ports, Tunnel};
 
@@ -118,6 +119,14 @@ impl ModuleImage {
 pub struct Workloads {
     /// Their namespaces. Roll-out goes namespace by namespace.
     pub namespaces: Vec<String>,
+    /// What their sidecars see of the mesh beside their own namespace, the gateway's, istiod's and
+    /// the cluster's DNS: `NAMESPACE`, or `NAMESPACE/HOST`. Left out: the enforced namespaces and
+    /// those of `guardrails.namingNamespaces`.
+    pub mesh_hosts: Option<Vec<String>>,
+    /// The same for one namespace, in the place of `mesh_hosts`. `./HOST` narrows what is seen of the
+    /// namespace itself.
+    #[serde(default)]
+    pub scopes: BTreeMap<String, Vec<String>>,
 }
 
 /// A policy's place in the order, and what it may speak for.
@@ -181,6 +190,26 @@ pub struct Guardrails {
     /// the sidecars of guarded ones.
     #[serde(default)]
     pub naming_namespaces: Vec<String>,
+    /// Namespaces that may be called like a top-level domain.
+    #[serde(default)]
+    pub top_level_namespaces: Vec<String>,
+    /// Enforced namespaces that may have extensions of their sidecars (`EnvoyFilter`, `WasmPlugin`,
+    /// `TrafficExtension`), which connect past the gateway.
+    #[serde(default)]
+    pub extension_namespaces: Vec<String>,
+    /// Users, beside the cluster's controllers and the accounts of `naming_namespaces`, that may write
+    /// endpoints which guarded sidecars see.
+    #[serde(default)]
+    pub endpoint_writers: Vec<String>,
+    /// CSI drivers that pods may mount inline.
+    #[serde(default)]
+    pub csi_drivers: Vec<String>,
+    /// Registries, or folders in them, that images of enforced namespaces come from; any if empty.
+    #[serde(default)]
+    pub image_registries: Vec<String>,
+    /// Addresses that a `RequestAuthentication` may have istiod fetch keys from.
+    #[serde(default)]
+    pub jwks_uris: Vec<String>,
     /// Whether the mesh redirects by Istio's CNI plugin, which passes over pods that have a
     /// container named `istio-init`.
     #[serde(default)]
@@ -193,6 +222,12 @@ impl Default for Guardrails {
             exempt_namespaces: Vec::new(),
             proxy_images: proxy_images(),
             naming_namespaces: Vec::new(),
+            top_level_namespaces: Vec::new(),
+            extension_namespaces: Vec::new(),
+            endpoint_writers: Vec::new(),
+            csi_drivers: Vec::new(),
+            image_registries: Vec::new(),
+            jwks_uris: Vec::new(),
             istio_cni: false,
         }
     }

@@ -37,6 +37,7 @@ use serde_json::Value;
 
 pub use carried::Carried;
 pub use deployment::memory::machines;
+pub use guardrails::admission::refusals;
 pub use install::Install;
 pub use object::{Object, Rendered};
 pub use origination::{Origination, originations};
@@ -66,7 +67,7 @@ pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Pr
     }
     objects.extend(workloads::objects(install, &traffic));
     objects.extend(network::objects(install, &policies, &mut problems));
-    objects.extend(guardrails::objects(install));
+    objects.extend(guardrails::objects(install, &traffic));
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -90,10 +91,12 @@ pub fn udp_exceptions(install: &Install, documents: &[Value]) -> Result<Vec<Valu
 /// What is carried out as it is written and probably not meant.
 #[must_use]
 pub fn warnings(install: &Install, documents: &[Value]) -> Vec<Problem> {
-    let policies = read(documents, &mut Vec::new());
+    let documents = in_order(install, documents, &mut Vec::new());
+    let policies = read(&documents, &mut Vec::new());
     let networks = install.spec.cluster.networks.iter();
     let wide = networks.flat_map(install::Networks::warnings);
-    let opaque = traffic::opaque_names(&policies).into_iter();
+    let settings = &install.spec.gateway.protocols;
+    let opaque = traffic::opaque_names(&policies, settings).into_iter();
     let opaque = opaque.map(|found| (found.message(), found.id, traffic::HINT));
     let in_tls = traffic::inspected_in_tls(&policies).into_iter();
     let in_tls = in_tls.map(|found| (found.message(), found.id, traffic::IN_TLS_HINT));
@@ -116,7 +119,8 @@ impl Enforced {
         let documents = in_order(install, documents, &mut problems);
         let policies = read(&documents, &mut problems);
         install.check_grants(&policies, &mut problems);
-        let traffic = Traffic::of(&policies, &mut problems);
+        let settings = &install.spec.gateway.protocols;
+        let traffic = Traffic::of(&policies, settings, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }

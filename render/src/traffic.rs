@@ -1,21 +1,26 @@
 //! What the policies mean for ports: which carry HTTP, which carry TLS.
 //!
 //! A port's protocol comes from the policy, never from the bytes. 80 is HTTP and 443 is TLS; a
-//! rule says what any other port carries. Everything that is neither is tunnelled as opaque TCP.
+//! rule of the first policy, or the install settings, say what any other port carries. Everything
+//! that is neither is tunnelled as opaque TCP. A port carries the same for every workload, so a later
+//! policy cannot say it: its rule would change other teams' traffic, even as a Deny or in Shadow.
 
 mod in_tls;
 mod opaque;
+mod ports;
 
 use std::collections::BTreeSet;
 
 use egress_policy::facts::Protocol;
 use egress_policy::model::{Policy, RuleAction, To};
 
+use crate::install::PortProtocols;
 use crate::origination::{self, Origination};
 use crate::problem::Problem;
 
 pub use in_tls::{IN_TLS_HINT, InTls, inspected_in_tls};
 pub use opaque::{HINT, OpaqueNames, opaque_names};
+pub use ports::{PORTS_HINT, PortConflict, port_conflicts};
 
 /// Most ports that one rule may single out for HTTP or TLS: each needs a route of its own.
 const MOST_PORTS: usize = 64;
@@ -27,6 +32,9 @@ pub struct Traffic {
     pub http: BTreeSet<u16>,
     /// Ports inside whose tunnels a ClientHello must come first.
     pub tls: BTreeSet<u16>,
+    /// Ports that rules of the first policy, or the install settings, name for opaque TCP and for
+    /// nothing else.
+    pub opaque: BTreeSet<u16>,
     /// The labels that rules select by.
     pub labels: BTreeSet<String>,
     /// Where the gateway speaks TLS itself.
@@ -34,24 +42,28 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Reads it off the policies. What cannot be rendered is among the problems and not in it.
-    pub fn of(policies: &[Policy], problems: &mut Vec<Problem>) -> Self {
-        let mut traffic = Self {
-            http: BTreeSet::from([80]),
-            tls: BTreeSet::from([443]),
-            labels: BTreeSet::new(),
-            originations: origination::read(policies, problems),
-        };
+    /// Reads it off the policies and the settings. What cannot be rendered is among the problems and
+    /// not in it.
+    pub fn of(policies: &[Policy], settings: &PortProtocols, problems: &mut Vec<Problem>) -> Self {
+        let mut traffic = Self::stated(policies, settings, problems);
+        traffic.originations = origination::read(policies, problems);
         // 443 is not among them: there the application's own TLS comes.
         let entries = traffic.originations.iter().map(Origination::entry);
         traffic.http.extend(entries.collect::<BTreeSet<_>>());
+        let routed = |port: &u16| traffic.http.contains(port) || traffic.tls.contains(port);
+        for port in settings.tcp.iter().filter(|port| routed(port)) {
+            let message =
+                format!("port {port} is to stay opaque TCP, and the first policy routes it");
+            problems.push(Problem::new("spec.gateway.protocols.tcp", message));
+        }
+        let opaque = traffic.opaque.iter().copied();
+        traffic.opaque = opaque.filter(|port| !routed(port)).collect();
         for placed in policies.iter().flat_map(Policy::rules) {
-            let (_, rule) = placed.rule;
-            let place = placed.basis().to_string();
-            for to in &rule.to {
-                traffic.take_ports(to, &rule.action, &place, problems);
-            }
-            traffic.take_labels(rule);
+            traffic.take_labels(placed.rule.1);
+        }
+        for conflict in ports::conflicts(&traffic, policies) {
+            let message = format!("{}; {PORTS_HINT}", conflict.message());
+            problems.push(Problem::new(conflict.id, message));
         }
         for port in traffic.http.intersection(&traffic.tls) {
             let message = format!(
@@ -62,41 +74,52 @@ impl Traffic {
         traffic
     }
 
-    fn take_ports(
-        &mut self,
-        to: &To,
-        action: &RuleAction,
-        place: &str,
-        problems: &mut Vec<Problem>,
-    ) {
-        let only = |protocol| to.protocols == [protocol];
-        // These have routes by name.
-        if to.tls.is_some() {
-            return;
-        }
-        // A Deny by method or path at 443 is about requests to such names, and needs no route.
-        let denies = matches!(action, RuleAction::Deny);
-        let (known, word) = if is_http(to) {
-            (&mut self.http, "HTTP")
-        } else if only(Protocol::Tls) {
-            (&mut self.tls, "TLS")
-        } else {
-            return;
+    /// What the first policy and the settings say.
+    fn stated(policies: &[Policy], settings: &PortProtocols, problems: &mut Vec<Problem>) -> Self {
+        let mut traffic = Self {
+            http: BTreeSet::from([80]),
+            tls: BTreeSet::from([443]),
+            ..Self::default()
         };
-        if to.ports.is_any() {
-            return;
+        for placed in policies.iter().take(1).flat_map(Policy::rules) {
+            let (_, rule) = placed.rule;
+            for to in &rule.to {
+                match Carries::of(to, &rule.action) {
+                    Carries::Ports(protocol, ports) => {
+                        let known = match protocol {
+                            Protocol::Http => &mut traffic.http,
+                            Protocol::Tls => &mut traffic.tls,
+                            _ => &mut traffic.opaque,
+                        };
+                        known.extend(ports);
+                    }
+                    Carries::TooMany(count, protocol) => {
+                        let message = format!(
+                            "{count} {} ports: each needs a route of its own, and at most \
+                             {MOST_PORTS} are rendered for one destination",
+                            protocol.as_str()
+                        );
+                        problems.push(Problem::new(placed.basis().to_string(), message));
+                    }
+                    Carries::Nothing => {}
+                }
+            }
         }
-        let count: usize = to.ports.ranges().map(|range| range.len()).sum();
-        if count > MOST_PORTS {
-            let message = format!(
-                "{count} {word} ports: each needs a route of its own, and at most {MOST_PORTS} \
-                 are rendered for one destination"
-            );
-            problems.push(Problem::new(place, message));
-            return;
+        traffic.http.extend(&settings.http);
+        traffic.tls.extend(&settings.tls);
+        traffic.opaque.extend(&settings.tcp);
+        traffic
+    }
+
+    /// What a port carries.
+    fn carried(&self, port: u16) -> Protocol {
+        if self.http.contains(&port) {
+            Protocol::Http
+        } else if self.tls.contains(&port) {
+            Protocol::Tls
+        } else {
+            Protocol::Tcp
         }
-        let ports = to.ports.ranges().flatten();
-        known.extend(ports.filter(|port| !(denies && *port == 443)));
     }
 
     fn take_labels(&mut self, rule: &egress_policy::model::Rule) {
@@ -108,6 +131,48 @@ impl Traffic {
             let expressions = source.match_expressions.iter().map(|one| &one.key);
             self.labels.extend(keys.chain(expressions).cloned());
         }
+    }
+}
+
+/// What an element says of ports.
+enum Carries {
+    /// These ports carry this.
+    Ports(Protocol, BTreeSet<u16>),
+    /// So many ports carry this.
+    TooMany(usize, Protocol),
+    /// Nothing.
+    Nothing,
+}
+
+impl Carries {
+    fn of(to: &To, action: &RuleAction) -> Self {
+        let protocol = if is_http(to) {
+            Protocol::Http
+        } else {
+            match to.protocols[..] {
+                [only @ (Protocol::Tls | Protocol::Tcp)] => only,
+                _ => return Self::Nothing,
+            }
+        };
+        // Destinations with `tls` have routes by name.
+        if to.tls.is_some() || to.ports.is_any() {
+            return Self::Nothing;
+        }
+        let count: usize = to.ports.ranges().map(|range| range.len()).sum();
+        if count > MOST_PORTS {
+            // What is opaque needs no route.
+            return match protocol {
+                Protocol::Tcp => Self::Nothing,
+                protocol => Self::TooMany(count, protocol),
+            };
+        }
+        // A Deny by method or path at 443 is about requests to such names, and needs no route.
+        let denies = matches!(action, RuleAction::Deny);
+        let ports = to.ports.ranges().flatten();
+        Self::Ports(
+            protocol,
+            ports.filter(|port| !(denies && *port == 443)).collect(),
+        )
     }
 }
 

@@ -31,11 +31,12 @@ fn sidecar(install: &Install, namespace: &str) -> Object {
     Object::new(
         Stage::Workloads,
         "Everything that is not in the mesh goes to the gateway, never straight out: also what no
-         rule names, so that it is refused with a reason and Shadow can see it.",
+         rule names, so that it is refused with a reason and Shadow can see it. Of the mesh these
+         sidecars see the listed namespaces, so that no other one can give them names or addresses.",
         ("networking.istio.io/v1", "Sidecar"),
         json!({"name": NAME, "namespace": namespace}),
         json!({"spec": {
-            "egress": [{"hosts": ["*/*"]}],
+            "egress": [{"hosts": install.sidecar_hosts(namespace)}],
             "outboundTrafficPolicy": {
                 "mode": "ALLOW_ANY",
                 "egressProxy": {

@@ -3,6 +3,7 @@
 mod build;
 mod dependencies;
 mod envoy;
+mod kinds;
 mod run;
 mod sbom;
 mod test;
@@ -62,6 +63,9 @@ enum Command {
     },
     /// Write the list of crates that the module is linked from, for its bill of materials.
     Sbom,
+    /// Write the lists of kinds and fields that the admission policies have verdicts about, off the
+    /// pinned Istio, Gateway API and Kubernetes (Go's module proxy).
+    Kinds,
     /// Install Envoy under `target/`, unless the variable ENVOY names one, and print its path.
     Envoy,
 }
@@ -84,6 +88,7 @@ fn main() -> Result<ExitCode> {
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
         Command::Bench { arguments } => build::bench(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Sbom => sbom::write().map(|()| ExitCode::SUCCESS),
+        Command::Kinds => kinds::write().map(|()| ExitCode::SUCCESS),
         Command::Envoy => {
             run::say(&envoy::install()?.display().to_string());
             Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::Console;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::exit::{Exit, Failure};
-use crate::lint::{ERRORS, Lint, Surroundings, lint};
+use crate::lint::{ERRORS, Lint, Surroundings, lint, port_conflicts};
 use crate::load::{Inputs, Layers, Loaded, load};
 use crate::progress::Progress;
 use crate::report::{self, Output};
@@ -78,6 +78,9 @@ impl Check {
                     && let Err(found) = layers.compile()
                 {
                     loaded.diagnostics.extend(found);
+                }
+                if !self.each {
+                    loaded.diagnostics.extend(port_conflicts(layers));
                 }
                 clock.report(console, "policies compiled");
                 loaded.diagnostics.extend(lint(layers, &surroundings));

@@ -1,7 +1,7 @@
 //! The lints, their codes, and what `--explain` says about them.
 
 /// The codes of errors, and what `--explain` says about them.
-pub(crate) const ERRORS: [(&str, &str); 14] = [
+pub(crate) const ERRORS: [(&str, &str); 16] = [
     (
         "syntax",
         "The text is neither YAML 1.2 nor JSON, or does what a policy may not: tags, keys that are\nlists, aliases that lead nowhere or multiply, nesting without end.",
@@ -46,6 +46,14 @@ pub(crate) const ERRORS: [(&str, &str); 14] = [
     (
         "install",
         "The policies are not those that the install settings list, or one speaks for a namespace\nthat is not granted to it.",
+    ),
+    (
+        "port_protocol",
+        "A rule of a later policy says that a port carries HTTP or TLS which carries something else.\nSidecars and gateway tell ports apart for every workload at once, so the rule would change other\nteams' traffic, even as a Deny or in Shadow. The first policy says what ports carry, or\n`gateway.protocols` of the install settings.",
+    ),
+    (
+        "fail_open",
+        "A WasmPlugin or TrafficExtension with the module lets traffic pass, or waits without an end,\nwhere the module is missing or fails: `failStrategy` must be `FAIL_RELOAD` or `FAIL_CLOSE`.",
     ),
     (
         "list_changed",

@@ -376,26 +376,26 @@ fn json_has_places_too() {
 fn a_manifest_is_read_in_place() {
     let config = "{context: http, labels: none, addressCheck: classes, addressClasses: [], ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}";
     let manifest = format!(
-        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nspec:\n  pluginConfig: {config}\n"
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nspec:\n  failStrategy: FAIL_RELOAD\n  pluginConfig: {config}\n"
     );
     let ran = Folder::with(&[]).warden_with("check -", &manifest);
     assert_snapshot!(ran.stdout, @"
     error[missing_field]: `apiVersion` is missing
-     --> <stdin>:4:119
+     --> <stdin>:5:138
       |
-    4 | ...tream, ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}
+    5 | ...s: [], ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}
       |                                                           ^^^^^^^^^^^^^^^^^^^^
 
     error[missing_field]: `metadata` is missing
-     --> <stdin>:4:119
+     --> <stdin>:5:138
       |
-    4 | ...tream, ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}
+    5 | ...s: [], ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}
       |                                                           ^^^^^^^^^^^^^^^^^^^^
 
     error[missing_field]: `spec` is missing
-     --> <stdin>:4:119
+     --> <stdin>:5:138
       |
-    4 | ...tream, ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}
+    5 | ...s: [], ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}
       |                                                           ^^^^^^^^^^^^^^^^^^^^
 
     1 file, 0 policies, 0 rules: 3 errors, 0 warnings

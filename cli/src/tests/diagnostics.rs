@@ -94,7 +94,13 @@ fn every_page_is_drawn_as_it_stands() {
 fn every_code_has_its_page() {
     let drawn: String = pages().into_iter().map(|page| page.output).collect();
     let errors = DefectKind::ALL.into_iter().map(DefectKind::as_str);
-    let own = ["install", "list_changed", "list_unreadable"];
+    let own = [
+        "install",
+        "port_protocol",
+        "fail_open",
+        "list_changed",
+        "list_unreadable",
+    ];
     let codes: Vec<&str> = errors.clone().chain(own).collect();
     let explained: Vec<&str> = ERRORS.iter().map(|(code, _)| *code).collect();
     assert_eq!(explained, codes);

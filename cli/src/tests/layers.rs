@@ -164,7 +164,7 @@ fn two_manifests_are_not_one_side() {
     let manifest = |text: &str| {
         let inner = text.trim_end().replace('\n', "\n      ");
         format!(
-            "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: w}}\nspec:\n  pluginConfig:\n    context: http\n    labels: none\n    addressCheck: classes\n    addressClasses: []\n    ports: [{{port: 443, protocol: TLS}}]\n    policies:\n    - {inner}\n"
+            "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: w}}\nspec:\n  failStrategy: FAIL_RELOAD\n  pluginConfig:\n    context: http\n    labels: none\n    addressCheck: classes\n    addressClasses: []\n    ports: [{{port: 443, protocol: TLS}}]\n    policies:\n    - {inner}\n"
         )
     };
     let other = REFERENCE.replace("203.0.113.7/32", "203.0.113.8/32");

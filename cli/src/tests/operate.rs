@@ -293,7 +293,7 @@ kind: List
 items:
 - {kind: Namespace, metadata: {name: app1-ns, labels: {istio.io/dataplane-mode: ambient}}}
 - {kind: Namespace, metadata: {name: app2-ns, labels: {istio-injection: enabled}}}
-- {kind: Namespace, metadata: {name: elsewhere, labels: {istio.io/dataplane-mode: ambient}}}
+- {kind: Namespace, metadata: {name: elsewhere}}
 ";
     const PODS: &str = r#"{"apiVersion": "v1", "kind": "List", "items": [
 {"kind": "Pod", "metadata": {"namespace": "app2-ns", "name": "bare"}, "spec": {"containers": [{"name": "app"}]}},

@@ -109,7 +109,7 @@ impl<'p> Plan<'p> {
         given: Vec<Name>,
     ) -> Self {
         // What cannot be rendered can still be tried.
-        let traffic = Traffic::of(&layers.policies, &mut Vec::new());
+        let traffic = Traffic::of(&layers.policies, &layers.protocols, &mut Vec::new());
         let elsewhere =
             ordinary_address(&layers.policies).unwrap_or(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
         Self {

@@ -460,13 +460,14 @@ fn feed(folder: &Path, plan: &Plan) -> Result<ControlPlane> {
     let mut istio = Vec::new();
     let mut cluster = vec![cluster_of(folder, plan)?];
     for (name, text) in [("manifests", &plan.manifests), ("others", &plan.others)] {
-        // Istio reads the Gateway API's objects from Kubernetes, not from its own store.
-        let (gateway_api, own): (Vec<_>, Vec<_>) = text
+        // Istio reads Kubernetes' objects and the Gateway API's from Kubernetes, not from its own
+        // store.
+        let (kubernetes, own): (Vec<_>, Vec<_>) = text
             .split("---\n")
-            .partition(|object| is_gateway_api(object));
+            .partition(|object| is_gateway_api(object) || is_kubernetes(object));
         for (suffix, objects, list) in [
             ("", own, &mut istio),
-            ("-gateway-api", gateway_api, &mut cluster),
+            ("-kubernetes", kubernetes, &mut cluster),
         ] {
             if objects.iter().any(|object| !object.trim().is_empty()) {
                 let file = folder.join(format!("{name}{suffix}.yaml"));
@@ -491,6 +492,13 @@ fn feed(folder: &Path, plan: &Plan) -> Result<ControlPlane> {
 
 fn is_gateway_api(object: &str) -> bool {
     object.contains("apiVersion: gateway.networking.k8s.io/")
+}
+
+/// Kinds of Kubernetes' own that a tenant may write.
+fn is_kubernetes(object: &str) -> bool {
+    ["apiVersion: v1\n", "apiVersion: discovery.k8s.io/v1\n"]
+        .iter()
+        .any(|version| object.contains(version))
 }
 
 /// The label by which policies find the pods of a Gateway of the Gateway API.

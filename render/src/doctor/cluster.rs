@@ -59,11 +59,15 @@ pub enum Code {
     InitBeforeSidecar,
     /// A pod that the rendered admission policy refuses.
     Refused,
+    /// A namespace of the mesh that the sidecars of enforced ones would not see any more.
+    OutOfScope,
+    /// A namespace whose Services have outside names.
+    LikeADomain,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Ambient,
         Self::NoNamespace,
         Self::NotInjected,
@@ -71,6 +75,8 @@ impl Code {
         Self::NoSidecar,
         Self::InitBeforeSidecar,
         Self::Refused,
+        Self::OutOfScope,
+        Self::LikeADomain,
     ];
 
     /// The word.
@@ -84,6 +90,8 @@ impl Code {
             Self::NoSidecar => "no_sidecar",
             Self::InitBeforeSidecar => "init_before_sidecar",
             Self::Refused => "refused",
+            Self::OutOfScope => "out_of_scope",
+            Self::LikeADomain => "like_a_domain",
         }
     }
 }
@@ -97,7 +105,7 @@ pub struct Looked {
     pub troubles: Vec<Trouble>,
 }
 
-/// Checks the enforced namespaces among these objects. Webhook configurations that stand beside
+/// Checks the enforced namespaces among these objects, and what others would be to them. Webhook configurations that stand beside
 /// them say which revision a tag is of.
 #[must_use]
 pub fn namespaces(install: &Install, objects: &[Value]) -> Looked {

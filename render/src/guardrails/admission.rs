@@ -7,10 +7,77 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use cel::extractors::This;
 use cel::{Context, Env, Program, extensions};
 use serde_json::Value;
 
+use crate::object::Rendered;
 use crate::problem::Problem;
+
+/// What the rendered admission policies would say to somebody who makes this object, where their
+/// bindings hold for it. Nothing is asked of an API server.
+///
+/// # Errors
+/// If a rendered expression is none.
+pub fn refusals(rendered: &Rendered, object: &Value, user: &str) -> Result<Vec<String>, Problem> {
+    let text = |value: &Value, pointer: &str| {
+        let found = value.pointer(pointer).and_then(Value::as_str);
+        found.unwrap_or_default().to_owned()
+    };
+    let request = serde_json::json!({"userInfo": {"username": user}});
+    let mut all = Vec::new();
+    for binding in rendered.objects().iter().map(crate::Object::manifest) {
+        if text(binding, "/kind") != "ValidatingAdmissionPolicyBinding" {
+            continue;
+        }
+        let namespace = text(object, "/metadata/namespace");
+        let selector = binding.pointer("/spec/matchResources/namespaceSelector/matchExpressions/0");
+        let holds = selector.is_none_or(|selector| {
+            let values = selector.get("values").and_then(Value::as_array);
+            let listed = values.is_some_and(|values| values.contains(&Value::from(&*namespace)));
+            listed == (text(selector, "/operator") == "In")
+        });
+        let policies = rendered.objects().iter().map(crate::Object::manifest);
+        let mut policies = policies.filter(|policy| {
+            text(policy, "/kind") == "ValidatingAdmissionPolicy"
+                && text(policy, "/metadata/name") == text(binding, "/spec/policyName")
+                && concerns(policy, object)
+        });
+        if let Some(policy) = policies.next().filter(|_| holds) {
+            let refused = Admission::new(policy)?.judge(object, &Value::Null, &request);
+            all.extend(refused.into_iter().map(|(_, message)| message));
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a policy has a rule for objects of this kind.
+fn concerns(policy: &Value, object: &Value) -> bool {
+    let text = |field: &str| {
+        object
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (group, _) = text("apiVersion").split_once('/').unwrap_or(("", ""));
+    let kind = text("kind").to_lowercase();
+    // As Kubernetes forms them; `endpoints` has its plural already.
+    let resource = match (kind.strip_suffix('y'), kind.ends_with('s')) {
+        (Some(stem), _) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        (_, true) if kind == "endpoints" => kind,
+        (_, true) => format!("{kind}es"),
+        _ => format!("{kind}s"),
+    };
+    let rules = policy.pointer("/spec/matchConstraints/resourceRules");
+    let mut rules = rules.and_then(Value::as_array).into_iter().flatten();
+    rules.any(|rule| {
+        let has = |list: &str, word: &str| {
+            let list = rule.get(list).and_then(Value::as_array);
+            list.is_some_and(|list| list.contains(&Value::from(word)))
+        };
+        has("apiGroups", group) && has("resources", &resource)
+    })
+}
 
 /// A policy, ready to be asked.
 pub(crate) struct Admission {
@@ -86,6 +153,9 @@ impl Admission {
         ] {
             context.add_variable_from_value(name, value(json));
         }
+        if authorizer(&mut context, request).is_err() {
+            return vec![(usize::MAX, "cannot be evaluated: authorizer".to_owned())];
+        }
         let conditions = self.conditions.iter();
         let conditions: Vec<_> = conditions
             .map(|(program, name)| (truth(program, &context), name))
@@ -116,6 +186,28 @@ impl Admission {
             )
             .collect()
     }
+}
+
+/// Kubernetes' `authorizer`, as far as the policies ask it: what the requester may do beside the
+/// request is listed in the request's `may`, as `GROUP/RESOURCE/VERB`.
+fn authorizer(context: &mut Context<'_, '_>, request: &Value) -> Result<(), cel::DeclarationError> {
+    let may = request.get("may").and_then(Value::as_array);
+    let may: Vec<String> = may
+        .into_iter()
+        .flatten()
+        .filter_map(|right| right.as_str().map(str::to_owned))
+        .collect();
+    context.add_variable_from_value("authorizer", "");
+    let further = |This(at): This<Arc<String>>, name: Arc<String>| match at.as_str() {
+        "" => name.to_string(),
+        at => format!("{at}/{name}"),
+    };
+    context.add_function("group", further)?;
+    context.add_function("resource", further)?;
+    context.add_function("check", further)?;
+    context.add_function("allowed", move |This(at): This<Arc<String>>| {
+        may.contains(&at)
+    })
 }
 
 fn truth(program: &Program, context: &Context<'_, '_>) -> Option<bool> {

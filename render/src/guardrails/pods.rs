@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Check, SPEC_CHANGED, check};
+use super::{Check, SPEC_CHANGED, check, quoted};
 use crate::install::Guardrails;
 
 pub(super) fn variables() -> Value {
@@ -56,10 +56,9 @@ const CAPTURE: [(&str, &str); 9] = [
 ];
 
 /// Fields of `proxy.istio.io/config`, in both spellings that Istio reads, by which a pod leaves
-/// the mesh's control plane, its redirection or its Envoy.
-const PROXY_CONFIG: [&str; 13] = [
-    "discoveryAddress",
-    "discovery_address",
+/// the mesh's control plane, its redirection or its Envoy, or has its sidecar connect to a collector
+/// of its own. Every field for one has `address` in its name, but for the last ones.
+const PROXY_CONFIG: [&str; 19] = [
     "interceptionMode",
     "interception_mode",
     "DISABLE_ENVOY",
@@ -71,6 +70,14 @@ const PROXY_CONFIG: [&str; 13] = [
     "custom_config_file",
     "proxyBootstrapTemplatePath",
     "proxy_bootstrap_template_path",
+    "address",
+    "Address",
+    "datadog",
+    "lightstep",
+    "openCensusAgent",
+    "readinessProbe",
+    "readiness_probe",
+    "stackdriver",
 ];
 
 const PROXY: &str = "proxy.istio.io/config";
@@ -106,6 +113,96 @@ pub(super) fn checks(guardrails: &Guardrails) -> Vec<Check> {
     checks.extend(pod());
     checks.extend(istios_own(guardrails));
     checks.extend(containers());
+    checks.extend(by_the_node(guardrails));
+    checks
+}
+
+/// Volumes whose server the node's kernel, a driver or kubelet connects to.
+const FAR_VOLUMES: [&str; 19] = [
+    "awsElasticBlockStore",
+    "azureDisk",
+    "azureFile",
+    "cephfs",
+    "cinder",
+    "fc",
+    "flexVolume",
+    "flocker",
+    "gcePersistentDisk",
+    "gitRepo",
+    "glusterfs",
+    "iscsi",
+    "nfs",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "quobyte",
+    "rbd",
+    "scaleIO",
+    "storageos",
+];
+
+/// What kubelet and the node's kernel would connect to for the pod. No guard stands there.
+fn by_the_node(guardrails: &Guardrails) -> Vec<Check> {
+    let action = |at: &str| {
+        format!(
+            "(!has({at}.httpGet) || !has({at}.httpGet.host) || {at}.httpGet.host == '') && \
+             (!has({at}.tcpSocket) || !has({at}.tcpSocket.host) || {at}.tcpSocket.host == '')"
+        )
+    };
+    let probes = ["startupProbe", "livenessProbe", "readinessProbe"]
+        .map(|probe| format!("(!has(c.{probe}) || ({}))", action(&format!("c.{probe}"))));
+    let hooks = ["postStart", "preStop"].map(|hook| {
+        let at = format!("c.lifecycle.{hook}");
+        format!("(!has({at}) || ({}))", action(&at))
+    });
+    let far = FAR_VOLUMES.iter().chain(&["vsphereVolume"]);
+    let far: Vec<_> = far.map(|kind| format!("!has(v.{kind})")).collect();
+    let mut checks = vec![
+        check(
+            format!(
+                "variables.containers.all(c, {} && (!has(c.lifecycle) || ({})))",
+                probes.join(" && "),
+                hooks.join(" && ")
+            ),
+            "kubelet connects to the host of a probe or hook, past every guard: leave it out, then it \
+             is the pod itself",
+        ),
+        check(
+            format!("variables.volumes.all(v, {})", far.join(" && ")),
+            "the node connects to the server of such a volume, past every guard: use a \
+             PersistentVolumeClaim",
+        ),
+        check(
+            format!(
+                "variables.volumes.all(v, !has(v.csi) || v.csi.driver in {})",
+                quoted(&guardrails.csi_drivers)
+            ),
+            "a CSI driver connects to where the pod says, past every guard: the platform lists drivers \
+             that pods may use inline (guardrails.csiDrivers)",
+        ),
+    ];
+    if !guardrails.image_registries.is_empty() {
+        let from = |image: &str| {
+            let registries = guardrails.image_registries.iter();
+            let own = guardrails.proxy_images.iter();
+            let own = own.flat_map(|image| [format!("{image}:"), format!("{image}@")]);
+            let prefixes: Vec<_> = registries
+                .map(|registry| format!("{registry}/"))
+                .chain(own)
+                .map(|prefix| format!("{image}.startsWith('{prefix}')"))
+                .collect();
+            prefixes.join(" || ")
+        };
+        checks.push(check(
+            format!(
+                "variables.containers.all(c, !has(c.image) || {}) && variables.volumes.all(v, \
+                 !has(v.image) || !has(v.image.reference) || {})",
+                from("c.image"),
+                from("v.image.reference")
+            ),
+            "the node pulls images from where the pod says, past every guard: the platform lists \
+             registries (guardrails.imageRegistries)",
+        ));
+    }
     checks
 }
 

@@ -63,6 +63,21 @@ impl Install {
                 "HTTP, tunnels and the probe need a port each",
             );
         }
+        let protocols = &spec.gateway.protocols;
+        let stated = [&protocols.http, &protocols.tls, &protocols.tcp].into_iter();
+        let mut once = BTreeSet::new();
+        if !stated
+            .flatten()
+            .all(|port| *port != 0 && once.insert(*port))
+            || protocols.tls.contains(&80)
+            || protocols.http.contains(&443)
+            || protocols.tcp.iter().any(|port| [80, 443].contains(port))
+        {
+            wrong(
+                "spec.gateway.protocols",
+                "expected ports from 1 to 65535, each once: 80 is HTTP and 443 is TLS",
+            );
+        }
         let ports = &spec.cluster.api_server_ports;
         if ports.is_empty() || ports.contains(&0) {
             wrong(
@@ -147,6 +162,8 @@ impl Install {
         }
         self.check_inspection(&mut problems);
         tunnel::check(&spec.tunnel, &mut problems);
+        self.check_scopes(&mut problems);
+        self.check_lists(&mut problems);
         for (name, value) in self.names() {
             if !is_dns_label(value) {
                 problems.push(Problem::new(
@@ -191,6 +208,43 @@ impl Install {
         }
     }
 
+    /// Lists whose entries go into expressions.
+    fn check_lists(&self, problems: &mut Vec<Problem>) {
+        let guardrails = &self.spec.guardrails;
+        for (place, list) in [
+            (
+                "spec.guardrails.endpointWriters",
+                &guardrails.endpoint_writers,
+            ),
+            ("spec.guardrails.csiDrivers", &guardrails.csi_drivers),
+            (
+                "spec.guardrails.imageRegistries",
+                &guardrails.image_registries,
+            ),
+            ("spec.guardrails.jwksUris", &guardrails.jwks_uris),
+        ] {
+            for entry in list {
+                let plain = |byte: u8| byte.is_ascii_graphic() && !b"'\"\\".contains(&byte);
+                if entry.is_empty() || entry.ends_with('/') || !entry.bytes().all(plain) {
+                    let message =
+                        format!("`{entry}` is none: letters, digits and signs, no quotes");
+                    problems.push(Problem::new(place, message));
+                }
+            }
+        }
+        let registries = guardrails.image_registries.iter();
+        for entry in registries.filter(|entry| !entry.contains(['.', ':', '/'])) {
+            let message = format!("`{entry}` is no registry: state its host name");
+            problems.push(Problem::new("spec.guardrails.imageRegistries", message));
+        }
+        for entry in &guardrails.jwks_uris {
+            if !entry.starts_with("https://") {
+                let message = format!("`{entry}` is no https address");
+                problems.push(Problem::new("spec.guardrails.jwksUris", message));
+            }
+        }
+    }
+
     /// Names that go into generated text, such as host names and regular expressions.
     fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let spec = &self.spec;
@@ -209,6 +263,14 @@ impl Install {
             (
                 "spec.guardrails.namingNamespaces",
                 &spec.guardrails.naming_namespaces,
+            ),
+            (
+                "spec.guardrails.topLevelNamespaces",
+                &spec.guardrails.top_level_namespaces,
+            ),
+            (
+                "spec.guardrails.extensionNamespaces",
+                &spec.guardrails.extension_namespaces,
             ),
             ("spec.workloads.namespaces", &spec.workloads.namespaces),
         ];
@@ -261,7 +323,7 @@ fn is_trust_domain(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(inner)
 }
 
-fn is_dns_label(text: &str) -> bool {
+pub(super) fn is_dns_label(text: &str) -> bool {
     let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     (1..=63).contains(&text.len())
         && text.bytes().all(inner)

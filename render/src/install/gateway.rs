@@ -24,6 +24,9 @@ pub struct Gateway {
     /// Its ports.
     #[serde(default)]
     pub ports: GatewayPorts,
+    /// What ports carry, beside what the first policy says of them.
+    #[serde(default)]
+    pub protocols: PortProtocols,
     /// The folder of the gateway's pods where the secrets of destinations with `tls` are mounted,
     /// each in a folder of its own name.
     #[serde(default = "secrets")]
@@ -43,6 +46,18 @@ pub struct Gateway {
     pub recheck_on_update: Option<bool>,
     /// One accepted verdict in this many is logged; 0 is none, and every one if not said.
     pub log_accepts: Option<u32>,
+}
+
+/// What ports carry in the mesh, for every workload. Later policies cannot change it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct PortProtocols {
+    /// Ports that carry HTTP, beside 80.
+    pub http: Vec<u16>,
+    /// Ports that carry TLS of the application's own, beside 443.
+    pub tls: Vec<u16>,
+    /// Ports that carry opaque TCP, which a rule of the first policy may not change either.
+    pub tcp: Vec<u16>,
 }
 
 /// The two APIs for gateways.

@@ -13,6 +13,7 @@ use egress_policy::name::NamePattern;
 use egress_policy::port::PortSet;
 
 use super::Traffic;
+use crate::install::PortProtocols;
 
 /// What to write instead.
 pub const HINT: &str = "name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the \
@@ -60,8 +61,8 @@ impl OpaqueNames {
 
 /// Every such element of these policies, which are all of one gateway.
 #[must_use]
-pub fn opaque_names(policies: &[Policy]) -> Vec<OpaqueNames> {
-    let traffic = Traffic::of(policies, &mut Vec::new());
+pub fn opaque_names(policies: &[Policy], settings: &PortProtocols) -> Vec<OpaqueNames> {
+    let traffic = Traffic::of(policies, settings, &mut Vec::new());
     let mut found = Vec::new();
     for (p, policy) in policies.iter().enumerate() {
         for placed in policy.rules() {
@@ -71,7 +72,7 @@ pub fn opaque_names(policies: &[Policy]) -> Vec<OpaqueNames> {
             }
             let elements = rule.to.iter();
             found.extend(elements.filter_map(|to| {
-                let (names, ports) = traffic.opaque(to)?;
+                let (names, ports) = traffic.over_opaque(to)?;
                 Some(OpaqueNames {
                     policy: p,
                     tier: placed.tier.0,
@@ -90,7 +91,7 @@ pub fn opaque_names(policies: &[Policy]) -> Vec<OpaqueNames> {
 impl Traffic {
     /// The names of an element and those of its ports where nothing but opaque TCP could carry
     /// them, if there are any.
-    fn opaque<'t>(&self, to: &'t To) -> Option<(&'t [NamePattern], PortSet)> {
+    fn over_opaque<'t>(&self, to: &'t To) -> Option<(&'t [NamePattern], PortSet)> {
         let Place::Names(names) = &to.place else {
             return None;
         };

@@ -54,7 +54,7 @@ fn names_over_opaque_tcp_are_warned_of_and_no_others() {
         let policy = sample::policy("p", &json!({"name": "t", "rules": rules}));
         let read = crate::module::policy(&policy);
         assert!(read.is_ok(), "{read:?}");
-        let warnings = warnings(&crate::sample::install(""), &[policy]);
+        let warnings = warnings(&sample::install(""), &[policy]);
         let found: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         let wanted =
             ports.map(|ports| format!("p/t/r: `a.example` and 1 more over opaque TCP ({ports}): "));
@@ -80,7 +80,8 @@ spec:
         );
         let policy = serde_saphyr::from_str(&policy).unwrap();
         let policy = crate::module::policy(&policy).unwrap();
-        let traffic = super::Traffic::of(&[policy], &mut Vec::new());
+        let none = crate::install::PortProtocols::default();
+        let traffic = super::Traffic::of(&[policy], &none, &mut Vec::new());
         assert!(traffic.http.contains(&8080), "{condition}");
     }
 }
@@ -90,7 +91,7 @@ spec:
 fn origination_is_no_opaque_tcp() {
     let policy = include_str!("../../../cases/policies/origination.yaml");
     let policy = serde_saphyr::from_str(policy).unwrap();
-    assert_eq!(warnings(&crate::sample::install(""), &[policy]), []);
+    assert_eq!(warnings(&sample::install(""), &[policy]), []);
 }
 
 /// `from` and `to` of an Inspect rule before and behind the one that accepts with `tls`, for app1-ns
@@ -100,6 +101,7 @@ fn origination_is_no_opaque_tcp() {
 fn what_is_inspected_in_front_of_tls_is_warned_of() {
     let (before, never) = ([true, false, true], [false; 3]);
     let app1 = json!({"namespaces": ["app1-ns"]});
+    let install = sample::install("policies: [{name: q}, {name: p}]");
     for (from, to, expected) in [
         (
             &app1,
@@ -175,11 +177,145 @@ fn what_is_inspected_in_front_of_tls_is_warned_of() {
             for policy in &policies {
                 crate::module::policy(policy).unwrap();
             }
-            let warnings = warnings(&crate::sample::install(""), &policies);
+            let warnings = warnings(&install, &policies);
             let mut warnings = warnings.iter().map(ToString::to_string);
             warnings
                 .any(|text| text.starts_with("p/t/watch: it takes requests to `api.pay.example`"))
         });
         assert_eq!(found, expected, "{from} {to}");
+    }
+}
+
+/// An element of a later policy, and what of the ports that the first one and the settings state it
+/// would change: the port, what it carries and what it would carry.
+#[test]
+fn later_policies_change_no_port() {
+    let first = sample::policy(
+        "first",
+        &json!({"name": "t", "rules": [
+            {"name": "ssh", "action": "Accept",
+             "to": [{"networks": ["203.0.113.7/32"], "ports": [22], "protocols": ["TCP"]}]},
+            {"name": "no", "action": "Deny",
+             "to": [{"domainNames": ["a.example"], "ports": [9090], "protocols": ["HTTP"]}]},
+            {"name": "https", "action": "Accept",
+             "to": [{"domainNames": ["b.example"], "ports": [7443], "tls": {"originate": true}}]},
+        ]}),
+    );
+    let install =
+        sample::install("policies: [{name: first}, {name: later, namespaces: [app1-ns]}]");
+    let settings =
+        |text: &str| -> crate::install::PortProtocols { serde_saphyr::from_str(text).unwrap() };
+    let settings = settings("{http: [8080], tls: [8443], tcp: [5432]}");
+    for (element, conflict) in [
+        (
+            json!({"ports": [80, 8080, 9090, 7443], "protocols": ["HTTP"]}),
+            None,
+        ),
+        (json!({"ports": [443, 8443], "protocols": ["TLS"]}), None),
+        (json!({"ports": [22, 80, 443]}), None),
+        (
+            json!({"ports": [22, 5432, 6000], "protocols": ["TCP"]}),
+            None,
+        ),
+        (json!({"ports": [443], "protocols": ["TCP"]}), None),
+        (json!({"ports": ["1-65535"], "protocols": ["TCP"]}), None),
+        (json!({"protocols": ["TLS"]}), None),
+        (json!({"ports": [22], "protocols": ["TCP", "TLS"]}), None),
+        (
+            json!({"ports": [22], "protocols": ["TLS"]}),
+            Some("22 TCP TLS"),
+        ),
+        (
+            json!({"ports": [443, 22], "protocols": ["TLS"]}),
+            Some("22 TCP TLS"),
+        ),
+        (
+            json!({"ports": [5432], "protocols": ["TLS"]}),
+            Some("5432 TCP TLS"),
+        ),
+        (
+            json!({"ports": [8080], "protocols": ["TLS"]}),
+            Some("8080 HTTP TLS"),
+        ),
+        (
+            json!({"ports": [8443], "protocols": ["HTTP"]}),
+            Some("8443 TLS HTTP"),
+        ),
+        (
+            json!({"ports": [3000], "protocols": ["HTTP"], "methods": ["GET"]}),
+            Some("3000 TCP HTTP"),
+        ),
+        (
+            json!({"ports": [3000], "protocols": ["HTTP"], "paths": ["/a"]}),
+            Some("3000 TCP HTTP"),
+        ),
+        (
+            json!({"ports": ["3000-4000"], "protocols": ["HTTP"]}),
+            Some("3000 TCP HTTP"),
+        ),
+    ] {
+        let mut to = element.clone();
+        to["domainNames"] = json!(["c.example"]);
+        for (action, mode) in [
+            ("Accept", "Enforce"),
+            ("Deny", "Enforce"),
+            ("Accept", "Shadow"),
+        ] {
+            let rule = json!({
+                "name": "r", "mode": mode, "from": [{"namespaces": ["app1-ns"]}],
+                "to": [{"domainNames": ["d.example"], "ports": [80]}, to], "action": action,
+            });
+            let mut later = sample::policy("later", &json!({"name": "t", "rules": [rule]}));
+            later["spec"]["appliesTo"] = json!({"namespaces": ["app1-ns"]});
+            let both = [&first, &later].map(|policy| crate::module::policy(policy).unwrap());
+            let found = super::port_conflicts(&both, &settings);
+            let words: Vec<_> = found
+                .iter()
+                .map(|one| {
+                    assert_eq!((one.policy, one.tier, one.rule, one.to), (1, 0, 0, 1));
+                    let (carried, wanted) = (one.carried.as_str(), one.wanted.as_str());
+                    format!("{} {carried} {wanted}", one.port)
+                })
+                .collect();
+            let wanted: Vec<_> = conflict.iter().map(|&one| one.to_owned()).collect();
+            assert_eq!(words, wanted, "{element} {action} {mode}");
+
+            let mut install = install.clone();
+            install.spec.gateway.protocols = settings.clone();
+            let rendered = crate::render(&install, &[first.clone(), later.clone()]);
+            let said = rendered.err().unwrap_or_default();
+            let said = said
+                .iter()
+                .filter(|problem| problem.to_string().starts_with("later/t/r: "));
+            assert_eq!(said.count(), wanted.len(), "{element} {action} {mode}");
+        }
+    }
+}
+
+/// What the settings say of ports by themselves, and against the first policy.
+#[test]
+fn settings_and_the_first_policy_agree_about_ports() {
+    let policy = sample::policy(
+        "p",
+        &json!({"name": "t", "rules": [{"name": "r", "action": "Accept",
+            "to": [{"domainNames": ["a.example"], "ports": [8080], "protocols": ["HTTP"]}]}]}),
+    );
+    for (protocols, sound) in [
+        ("{}", true),
+        ("{http: [8080, 9000], tls: [993], tcp: [22]}", true),
+        ("{tls: [8080]}", false),
+        ("{tcp: [8080]}", false),
+        ("{http: [993], tls: [993]}", false),
+        ("{http: [0]}", false),
+        ("{http: [443]}", false),
+        ("{tls: [80]}", false),
+        ("{tcp: [80]}", false),
+        ("{tcp: [443]}", false),
+        ("{tcp: [22, 22]}", false),
+    ] {
+        let mut install = sample::install("");
+        install.spec.gateway.protocols = serde_saphyr::from_str(protocols).unwrap();
+        let rendered = crate::render(&install, std::slice::from_ref(&policy));
+        assert_eq!(rendered.is_ok(), sound, "{protocols}: {:?}", rendered.err());
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{AMBIENT, Code, Looked, NO_AMBIENT, Trouble, entry, text};
+use crate::guardrails::namespaces::is_like_a_domain;
 use crate::install::Install;
 
 pub(super) fn look(install: &Install, objects: &[Value]) -> Looked {
@@ -39,8 +40,65 @@ pub(super) fn look(install: &Install, objects: &[Value]) -> Looked {
             ))),
         }
     }
+    let all = objects
+        .iter()
+        .filter(|one| text(one, "/kind") == "Namespace");
+    looked
+        .troubles
+        .extend(all.flat_map(|one| others(install, one)));
     looked.troubles.sort();
     looked
+}
+
+/// What a namespace, enforced or not, would be to the sidecars of enforced ones.
+fn others(install: &Install, namespace: &Value) -> Vec<Trouble> {
+    let spec = &install.spec;
+    let name = text(namespace, "/metadata/name");
+    let trouble = |code, message: String, remedy| Trouble {
+        kind: "Namespace",
+        namespace: String::new(),
+        name: name.to_owned(),
+        code,
+        message,
+        remedy,
+    };
+    let mut found = Vec::new();
+    let allowed = &spec.guardrails.top_level_namespaces;
+    if is_like_a_domain(name) && !allowed.iter().any(|one| one == name) {
+        found.push(trouble(
+            Code::LikeADomain,
+            format!(
+                "it is called like a top-level domain: its Service `web` answers for `web.{name}` in \
+                 the cluster's DNS, and in sidecars that see it"
+            ),
+            "call it otherwise, or list it in guardrails.topLevelNamespaces",
+        ));
+    }
+    let system = [
+        &spec.gateway.namespace,
+        &spec.cluster.istio_namespace,
+        &spec.cluster.dns_namespace,
+    ];
+    let label = |key| entry(namespace, "labels", key);
+    let in_mesh = label("istio-injection") == Some("enabled")
+        || (label("istio-injection").is_none() && label("istio.io/rev").is_some())
+        || label("istio.io/dataplane-mode") == Some("ambient");
+    // Where the settings list what is seen, what they leave out is meant.
+    let unmeant = spec.workloads.mesh_hosts.is_none();
+    if unmeant
+        && in_mesh
+        && !system.into_iter().any(|one| one == name)
+        && !install.visible().contains(name)
+    {
+        found.push(trouble(
+            Code::OutOfScope,
+            "its Services are in the mesh, and sidecars of enforced namespaces would not see them: \
+             their calls there lose mTLS or go to the gateway, and are refused"
+                .to_owned(),
+            "list it in workloads.meshHosts with the others, or list those without it",
+        ));
+    }
+    found
 }
 
 fn judge(

@@ -93,13 +93,61 @@ metadata: {name: another}
 }
 
 #[test]
-fn only_enforced_namespaces_are_looked_at_and_all_of_them() {
-    let other = objects(
-        "kind: Namespace\nmetadata: {name: other, labels: {istio.io/dataplane-mode: ambient}}\n",
-    );
+fn every_enforced_namespace_is_looked_at() {
+    let other = objects("kind: Namespace\nmetadata: {name: other}\n");
     let looked = namespaces(&install(None), &other);
     assert_eq!((words(&looked), looked.count), (vec!["no_namespace"], 0));
     assert_eq!(looked.troubles[0].object(), "Namespace app1-ns");
+}
+
+/// A namespace beside the enforced one, its labels, the settings, what is found of it.
+#[test]
+fn namespaces_beside_the_enforced_ones_are_seen_or_named_as_lost() {
+    let injected = "istio-injection: enabled";
+    let (out, like) = (vec!["out_of_scope"], vec!["like_a_domain"]);
+    let default = "{}";
+    for (name, labels, settings, wanted) in [
+        ("sales", injected, default, out.clone()),
+        ("sales", "istio.io/rev: canary", default, out.clone()),
+        ("sales", "istio.io/dataplane-mode: ambient", default, out),
+        (
+            "sales",
+            "istio-injection: disabled, istio.io/rev: canary",
+            default,
+            vec![],
+        ),
+        ("sales", "", default, vec![]),
+        ("sales", injected, "{meshHosts: [sales]}", vec![]),
+        (
+            "sales",
+            injected,
+            "{meshHosts: [sales/orders.sales.svc.cluster.local]}",
+            vec![],
+        ),
+        // What a stated list leaves out is meant.
+        ("sales", injected, "{meshHosts: []}", vec![]),
+        ("istio-egress", injected, default, vec![]),
+        ("istio-system", injected, default, vec![]),
+        ("kube-system", injected, default, vec![]),
+        ("dev", "", default, like.clone()),
+        ("io", injected, "{meshHosts: []}", like.clone()),
+        ("xn--p1ai", "", default, like),
+        ("bank", "", default, vec![]),
+    ] {
+        let mut install = install(None);
+        install.spec.guardrails.top_level_namespaces = vec!["bank".to_owned()];
+        let settings: Value = serde_saphyr::from_str(settings).unwrap();
+        install.spec.workloads.mesh_hosts = settings
+            .get("meshHosts")
+            .map(|hosts| serde_json::from_value(hosts.clone()).unwrap());
+        let text = format!(
+            "kind: Namespace\nmetadata: {{name: app1-ns, labels: {{{injected}}}}}\n---\n\
+             kind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n"
+        );
+        let looked = namespaces(&install, &objects(&text));
+        assert_eq!(words(&looked), wanted, "{name} {labels}");
+        assert!(looked.troubles.iter().all(|one| one.name == name), "{name}");
+    }
 }
 
 /// A pod's metadata beside its name, its specification, what is found.
