@@ -8,7 +8,7 @@ use egress_policy::verdict::Code;
 use crate::gathered::Gathered;
 use crate::host::Host;
 use crate::network::SNI;
-use crate::state::{self, Mark};
+use crate::state;
 
 /// A connection whose TLS the application began for a name, and this gateway ended.
 #[derive(Debug)]
@@ -27,13 +27,8 @@ impl Ended {
         };
         let tunnel = match state::carried_inward(host) {
             Ok(None) => Ok(None),
-            Ok(Some(entry)) => Some(entry)
-                .filter(|entry| entry.is(Mark::Forward))
-                .and_then(|entry| Gathered::from_wire(entry.facts()))
-                .filter(|facts| facts.protocol == Protocol::Http)
-                .map(|facts| Some(Box::new(facts)))
-                .ok_or(Code::EngineError),
-            Err(_) => Err(Code::EngineError),
+            Ok(Some(facts)) if facts.protocol == Protocol::Http => Ok(Some(Box::new(facts))),
+            Ok(Some(_)) | Err(_) => Err(Code::EngineError),
         };
         Self {
             server_name,

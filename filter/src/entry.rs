@@ -14,7 +14,6 @@ use crate::network::Network;
 use crate::plugin::Plugin;
 use crate::ready::Ready;
 use crate::role::{Role, accept_configuration};
-use crate::upstream::Upstream;
 
 proxy_wasm::main! {{
     // Only the panic hook is wanted of it: what a trap was about is then in Envoy's log.
@@ -86,10 +85,7 @@ impl RootContext for Root {
             Role::Policies(plugin) => Rc::clone(plugin),
             Role::Gate(gate) => return Some(Box::new(Probe(Rc::clone(gate)))),
         };
-        Some(match plugin.config.context {
-            Place::Upstream => Box::new(Last(Upstream::new(plugin))),
-            Place::Http | Place::Network => Box::new(First(Http::new(plugin))),
-        })
+        Some(Box::new(Request(Http::new(plugin))))
     }
 
     fn create_stream_context(&self, id: u32) -> Option<Box<dyn StreamContext>> {
@@ -98,11 +94,11 @@ impl RootContext for Root {
     }
 }
 
-struct First(Http<EnvoyHost>);
+struct Request(Http<EnvoyHost>);
 
-impl Context for First {}
+impl Context for Request {}
 
-impl HttpContext for First {
+impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
         action(self.0.on_request_headers())
     }
@@ -125,16 +121,6 @@ impl HttpContext for First {
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
         action(self.0.on_more())
-    }
-}
-
-struct Last(Upstream<EnvoyHost>);
-
-impl Context for Last {}
-
-impl HttpContext for Last {
-    fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
-        action(self.0.on_request_headers())
     }
 }
 

@@ -85,6 +85,12 @@ impl Fake {
         self
     }
 
+    /// Before the next request.
+    pub(crate) fn forget_headers(self) -> Self {
+        self.0.headers.borrow_mut().clear();
+        self
+    }
+
     /// A GET request by this cluster.
     pub(crate) fn get(self, authority: impl AsRef<[u8]>, cluster: &str) -> Self {
         self.header(":method", "GET")
@@ -138,8 +144,8 @@ impl Fake {
         Some(entry.split(' ').next().unwrap_or_default().to_owned())
     }
 
-    /// The facts handed on behind the verdict, if any were.
-    pub(crate) fn handed_on(&self) -> Option<String> {
+    /// The facts sent inward behind the verdict, if any were.
+    pub(crate) fn carried(&self) -> Option<String> {
         let entry = self.state("warden_verdict")?;
         let (_, facts) = entry.split_once(' ')?;
         (!facts.is_empty()).then(|| facts.to_owned())
@@ -371,7 +377,7 @@ pub(crate) fn configuration(context: &str, ports: &Value) -> Value {
         "context": context,
         "labels": "filterState",
         "addressCheck": "classes",
-        "addressClasses": [],
+        "addressClasses": [{"name": "plain", "allowPrivate": false, "refused": []}],
         "ports": ports,
         "policies": [policy()],
     })
@@ -385,6 +391,8 @@ pub(crate) fn http_configuration() -> Value {
             {"cluster": "warden-http", "protocol": "HTTP", "port": 80},
             {"cluster": "warden-tcp", "protocol": "TCP"},
             {"cluster": "warden-tls-inner", "protocol": "TLS"},
+            {"cluster": "static", "protocol": "HTTP", "port": 80, "host": "api.github.com"},
+            {"cluster": "static-address", "protocol": "HTTP", "port": 80, "host": "203.0.113.9"},
             {"port": 80, "protocol": "HTTP"},
         ]),
     )

@@ -1,5 +1,4 @@
-//! Facts as an adapter holds them: owned, and able to travel to the context that ends the
-//! judgement.
+//! Facts as an adapter holds them: owned, and able to travel inward with a tunnel.
 
 use std::net::IpAddr;
 
@@ -100,6 +99,13 @@ impl Place {
         destination.map_or_else(Self::Refused, Self::Judged)
     }
 
+    /// Whether it is a name.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        let agreed = self.agreed();
+        agreed.is_some_and(|agreed| matches!(agreed.host, Target::Name(_)))
+    }
+
     /// What is known of host and port.
     #[must_use]
     pub const fn agreed(&self) -> Option<&Agreed> {
@@ -121,8 +127,6 @@ pub struct Gathered {
     pub claims: Fact<OwnedClaims>,
     /// Where to.
     pub place: Place,
-    /// Where the gateway connects, as far as it is not the destination itself.
-    pub address: Fact<IpAddr>,
     /// The request line.
     pub request: RequestLine,
     /// Seconds since the Unix epoch.
@@ -138,7 +142,6 @@ impl Gathered {
             identity: Fact::Missing,
             claims: Fact::Missing,
             place: Place::Refused(code),
-            address: Fact::Missing,
             request: RequestLine::none(),
             now: Fact::Missing,
         }
@@ -173,7 +176,7 @@ impl Gathered {
 
     fn destination(&self) -> Destination<'_> {
         match &self.place {
-            Place::Judged(agreed) => agreed.facts(self.address),
+            Place::Judged(agreed) => agreed.facts(Fact::Missing),
             Place::Dialled(agreed) => Destination {
                 name: Fact::Pending,
                 address: Fact::Pending,
@@ -192,7 +195,8 @@ impl Gathered {
         }
     }
 
-    /// The form in which facts travel in filter state, where no client can write.
+    /// The form in which the facts of a tunnel travel inward in filter state, where no client can
+    /// write: who calls, and what was dialled.
     #[must_use]
     pub fn to_wire(&self) -> Option<Vec<u8>> {
         let agreed = self.place.agreed()?;
@@ -215,22 +219,12 @@ impl Gathered {
                 Target::Address(v4) => v4.to_string(),
             },
             port: agreed.port,
-            method: known(&self.request.method).cloned(),
-            path: match &self.request.path {
-                OwnedPath::Clean(path) => WirePath::Clean(path.clone()),
-                OwnedPath::Malformed => WirePath::Malformed,
-                OwnedPath::Absent => WirePath::Absent,
-                OwnedPath::Pending => WirePath::Pending,
-            },
-            upgrade: known(&self.request.upgrade).map(|upgrade| match upgrade {
-                None => WireUpgrade::No,
-                Some(token) => WireUpgrade::To(token.clone()),
-            }),
         };
         serde_json::to_vec(&wire).ok()
     }
 
-    /// Reads what [`Gathered::to_wire`] wrote. The address and the time are the reader's business.
+    /// Reads what [`Gathered::to_wire`] wrote. The time is the reader's business, and what is inside
+    /// the tunnel.
     #[must_use]
     pub fn from_wire(bytes: &[u8]) -> Option<Self> {
         let wire: Wire = serde_json::from_slice(bytes).ok()?;
@@ -256,21 +250,7 @@ impl Gathered {
                 host,
                 port: wire.port,
             }),
-            address: Fact::Missing,
-            request: RequestLine {
-                method: wire.method.map_or(Fact::Missing, Fact::Known),
-                path: match wire.path {
-                    WirePath::Clean(path) => OwnedPath::parse(Some(path.as_bytes())),
-                    WirePath::Malformed => OwnedPath::Malformed,
-                    WirePath::Absent => OwnedPath::Absent,
-                    WirePath::Pending => OwnedPath::Pending,
-                },
-                upgrade: match wire.upgrade {
-                    None => Fact::Missing,
-                    Some(WireUpgrade::No) => Fact::Known(None),
-                    Some(WireUpgrade::To(token)) => Fact::Known(Some(token)),
-                },
-            },
+            request: RequestLine::none(),
             now: Fact::Missing,
         })
     }
@@ -288,15 +268,6 @@ struct Wire {
     claims: Option<WireClaims>,
     host: String,
     port: u16,
-    method: Option<String>,
-    path: WirePath,
-    upgrade: Option<WireUpgrade>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum WireUpgrade {
-    No,
-    To(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -313,14 +284,6 @@ struct WireClaims {
     namespace: String,
     cluster: Option<String>,
     labels: Vec<(String, String)>,
-}
-
-#[derive(Serialize, Deserialize)]
-enum WirePath {
-    Clean(String),
-    Malformed,
-    Absent,
-    Pending,
 }
 
 #[cfg(test)]

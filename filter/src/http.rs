@@ -1,8 +1,9 @@
-//! The downstream HTTP filter: requests and CONNECT tunnels.
+//! The HTTP filter: requests and CONNECT tunnels.
 //!
-//! Gathers, asks, acts. What only the resolved address can still change goes on to the upstream
-//! filter; TLS inside a tunnel goes inward, where its server name is known.
+//! Gathers, asks, acts. Its verdict is the last word, and says by which address class the request
+//! goes out; only TLS inside a tunnel goes inward first, where its server name is known.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -10,7 +11,6 @@ use egress_policy::config::ServerName;
 use egress_policy::destination::{Route, RouteHost, of_request, of_tunnel};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::Host as Target;
-use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Code, Evaluation, Ruling, Verdict};
 
 use crate::caller::identity;
@@ -34,15 +34,13 @@ pub struct Http<H: Host> {
     ended: Cell<bool>,
 }
 
-/// Where an undenied request goes.
+/// Where an undenied request goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// Straight out: this verdict is the last.
-    Out,
-    /// Out by a cluster whose upstream filter checks the address and ends the judgement.
-    Checked,
+enum NextHop {
+    /// Out: this verdict is the last.
+    Upstream,
     /// To the internal listener that reads the server name and ends the judgement.
-    Inward,
+    InternalListener,
 }
 
 /// How the route's cluster connects.
@@ -50,6 +48,8 @@ enum Way {
 struct Connects {
     /// To the host that the verdict names.
     dynamic: bool,
+    /// There is one for each address class.
+    by_class: bool,
     /// To any such host, with what the client sends and nothing more: a device could as well. A
     /// cluster for certain names may speak TLS to them.
     inspectable: bool,
@@ -61,8 +61,6 @@ struct Towards<'a> {
     route: &'a Route,
     /// It leads to where the TLS inside a tunnel ends.
     ends_tls: bool,
-    /// The module stands in it too, for tunnels.
-    checks_tunnels: bool,
     /// The application's TLS, if it ended at this listener.
     ended: Option<&'a Ended>,
 }
@@ -111,95 +109,68 @@ impl<H: Host> Http<H> {
             headers: &headers,
             seen: Seen::of(&headers),
         };
-        let (gathered, way, route) = self.gather(&asked.seen);
+        let (gathered, hop, connects) = self.gather(&asked.seen);
         self.protocol.set(gathered.protocol);
-        let dynamic = route.dynamic;
-        let evaluation = self.plugin.evaluate(&gathered);
-        let done = match (&evaluation, way) {
-            (Evaluation::Final(verdict), way) => match (verdict.enforced.action, way) {
-                (Action::Deny, _) => return self.deny(&asked.seen, &gathered, verdict),
-                (Action::Inspect(device), Way::Out | Way::Checked)
-                    if gathered.protocol == Protocol::Tcp =>
-                {
-                    self.through_device(&asked, &gathered, device, &verdict.enforced)
-                }
-                (Action::Inspect(device), Way::Checked) if route.inspectable => {
-                    self.to_device(&asked, &gathered, device, &verdict.enforced)
-                }
-                // Nobody looks up where it leads, or the gateway would have begun TLS of its own.
-                (Action::Inspect(_), Way::Out | Way::Checked) => {
-                    let verdict = Verdict::refusal(Code::RouteMismatch);
-                    return self.deny(&asked.seen, &gathered, &verdict);
-                }
-                (Action::Accept, Way::Out | Way::Checked)
-                | (Action::Accept | Action::Inspect(_), Way::Inward) => {
-                    self.open(&asked, &gathered, way, dynamic)
-                }
-            },
-            (Evaluation::Undecided, Way::Checked) => {
-                match self.plugin.device_unless_denied(&gathered) {
-                    Some((device, rule)) if route.inspectable => {
-                        self.to_device(&asked, &gathered, device, &rule)
-                    }
-                    // The upstream filter does not let out what is to be inspected.
-                    Some(_) | None => self.open(&asked, &gathered, way, dynamic),
-                }
+        let verdict = match (self.plugin.evaluate(&gathered), hop) {
+            (Evaluation::Final(verdict), _) => verdict,
+            (Evaluation::Undecided, NextHop::InternalListener) => {
+                return match state::forward(host, &gathered) {
+                    Ok(()) => Flow::Continue,
+                    Err(HostError) => self.refuse(&asked.seen, &gathered, Code::EngineError),
+                };
             }
-            (Evaluation::Undecided, Way::Inward) => self.open(&asked, &gathered, way, dynamic),
-            (Evaluation::Undecided, Way::Out) => {
-                let verdict = Verdict::refusal(Code::AddressUnchecked);
-                return self.deny(&asked.seen, &gathered, &verdict);
+            // Nothing more comes.
+            (Evaluation::Undecided, NextHop::Upstream) => Verdict::refusal(Code::FactsMissing),
+        };
+        let done = match (verdict.enforced.action, hop) {
+            (Action::Deny, _) => return self.deny(&asked.seen, &gathered, &verdict),
+            (Action::Accept | Action::Inspect(_), NextHop::InternalListener) => {
+                state::forward(host, &gathered).map_err(|HostError| Code::EngineError)
+            }
+            (Action::Accept | Action::Inspect(_), NextHop::Upstream) => {
+                self.let_out(&asked, &gathered, connects, &verdict)
             }
         };
-        match (done, evaluation) {
-            (Err(HostError), _) => {
-                let verdict = Verdict::refusal(Code::EngineError);
-                self.deny(&asked.seen, &gathered, &verdict)
-            }
-            (Ok(()), Evaluation::Final(verdict)) if is_last(&verdict, &gathered, way) => {
+        match (done, hop) {
+            (Err(code), _) => self.refuse(&asked.seen, &gathered, code),
+            (Ok(()), NextHop::InternalListener) => Flow::Continue,
+            (Ok(()), NextHop::Upstream) => {
                 self.plugin.note(&gathered, &verdict);
                 Flow::Continue
             }
-            (Ok(()), _) => Flow::Continue,
         }
     }
 
-    fn gather(&self, seen: &Seen<'_>) -> (Gathered, Way, Connects) {
+    fn gather(&self, seen: &Seen<'_>) -> (Gathered, NextHop, Connects) {
         let host = &self.plugin.host;
         let ended =
             (self.plugin.config.server_name == ServerName::Application).then(|| Ended::of(host));
-        let looked_at_again =
-            self.plugin.config.address_check == AddressCheck::Classes && !seen.is_connect();
-        let position = if looked_at_again {
-            Position::noted(host)
-        } else {
-            Position::now(host)
-        };
+        let position = Position::noted(host);
         let mut gathered = self.caller(seen, position.connection, ended.as_ref());
         let cluster = position.cluster.as_deref().unwrap_or_default();
         let routes = &self.plugin.config.routes;
-        let (way, connects) = match routes.resolve(cluster) {
+        let (hop, connects) = match routes.resolve(cluster) {
             Err(code) => {
                 gathered.place = Place::Refused(code);
-                (Way::Out, Connects::default())
+                (NextHop::Upstream, Connects::default())
             }
             Ok(route) => {
                 let towards = Towards {
                     route: &route,
                     ends_tls: routes.ends_tls(cluster),
-                    checks_tunnels: routes.checks_tunnels(cluster),
                     ended: ended.as_ref(),
                 };
-                let way = self.place(seen, towards, &mut gathered);
-                let plain = matches!(route.host, RouteHost::Dynamic | RouteHost::AnyBut(_));
+                let hop = self.place(seen, towards, &mut gathered);
                 let connects = Connects {
-                    dynamic: route.host.is_dynamic() && way != Way::Inward,
-                    inspectable: plain && gathered.protocol == Protocol::Http,
+                    dynamic: route.host.is_dynamic(),
+                    // Istio's own wildcard clusters resolve without a class.
+                    by_class: route.host.is_dynamic() && matches!(route, Cow::Borrowed(_)),
+                    inspectable: matches!(route.host, RouteHost::Dynamic | RouteHost::AnyBut(_)),
                 };
-                (way, connects)
+                (hop, connects)
             }
         };
-        (gathered, way, connects)
+        (gathered, hop, connects)
     }
 
     /// Who asks, and for what: by the connection, or by the tunnel that it came through.
@@ -218,119 +189,93 @@ impl<H: Host> Http<H> {
             identity,
             claims,
             place: Place::Unknown,
-            address: Fact::Pending,
             request: seen.line.clone(),
             now: self.plugin.now(),
         }
     }
 
     /// Where the request leads, by what its route carries.
-    fn place(&self, seen: &Seen<'_>, towards: Towards<'_>, gathered: &mut Gathered) -> Way {
+    fn place(&self, seen: &Seen<'_>, towards: Towards<'_>, gathered: &mut Gathered) -> NextHop {
         let authority = seen.authority.unwrap_or_default();
         let route = towards.route;
         match (route.protocol, seen.is_connect()) {
             (Protocol::Http, true) if towards.ends_tls => {
                 gathered.place = dialled(authority, route);
                 gathered.request = RequestLine::pending();
-                Way::Inward
+                NextHop::InternalListener
             }
             (Protocol::Http, _) if !towards.ends_tls => {
                 gathered.place = Place::judged(match towards.ended {
                     None => of_request(authority, route, None),
                     Some(ended) => ended.destination(authority, route),
                 });
-                if self.plugin.config.address_check == AddressCheck::Classes {
-                    return Way::Checked;
-                }
-                gathered.address = Fact::Missing;
-                Way::Out
+                NextHop::Upstream
             }
             (Protocol::Tcp, true) => {
                 gathered.place = Place::judged(of_tunnel(authority, route));
                 gathered.protocol = Protocol::Tcp;
                 gathered.request = RequestLine::none();
-                if towards.checks_tunnels {
-                    return Way::Checked;
-                }
-                // Nothing reads the resolved address in time.
-                gathered.address = Fact::Missing;
-                Way::Out
+                NextHop::Upstream
             }
             (Protocol::Tls, true) => {
                 gathered.place = dialled(authority, route);
                 gathered.protocol = Protocol::Tls;
                 gathered.request = RequestLine::none();
-                Way::Inward
+                NextHop::InternalListener
             }
             (Protocol::Http | Protocol::Tcp | Protocol::Tls | Protocol::Udp, _) => {
                 gathered.place = Place::Refused(Code::RouteMismatch);
-                Way::Out
+                NextHop::Upstream
             }
         }
     }
 
-    /// The verdict comes last: whatever fails before leaves the lock closed.
+    /// Lets it out, straight or by way of a device, by its address class: the mark chooses the
+    /// class's route, whose lock opens for this mark alone. The mark comes last: whatever fails
+    /// before leaves the lock closed.
+    fn let_out(
+        &self,
+        asked: &Asked<'_>,
+        gathered: &Gathered,
+        connects: Connects,
+        verdict: &Verdict<'_>,
+    ) -> Result<(), Code> {
+        let class = self.plugin.class_of(gathered, verdict, connects.by_class)?;
+        let mark = match verdict.enforced.action {
+            Action::Accept => Mark::Accept(&class),
+            Action::Inspect(device) if connects.inspectable => Mark::Inspect(device, &class),
+            // The gateway would have begun TLS of its own, or connects as its configuration says.
+            Action::Inspect(_) | Action::Deny => return Err(Code::RouteMismatch),
+        };
+        self.open(asked, gathered, connects, mark, &verdict.enforced)
+            .map_err(|HostError| Code::EngineError)
+    }
+
     fn open(
         &self,
         asked: &Asked<'_>,
         gathered: &Gathered,
-        way: Way,
-        dynamic: bool,
-    ) -> Result<(), HostError> {
-        let host = &self.plugin.host;
-        // The headers of a tunnel end here.
-        if gathered.protocol == Protocol::Http {
-            self.strip(asked)?;
-        }
-        if let (true, Some(agreed)) = (dynamic, gathered.place.agreed()) {
-            state::connect_to(host, agreed)?;
-        }
-        match way {
-            Way::Out => state::mark(host, Mark::Accept),
-            Way::Checked => state::hand_on(host, Mark::Accept, &wire(gathered)?),
-            Way::Inward => state::hand_on(host, Mark::Forward, &wire(gathered)?),
-        }
-    }
-
-    /// Sends the request by way of a device. The mark chooses the route, whose lock and upstream
-    /// filter let nothing else through, as those of every other route do not let this.
-    fn to_device(
-        &self,
-        asked: &Asked<'_>,
-        gathered: &Gathered,
-        device: &str,
-        rule: &Ruling<'_>,
+        connects: Connects,
+        mark: Mark<'_>,
+        ruling: &Ruling<'_>,
     ) -> Result<(), HostError> {
         let host = &self.plugin.host;
         self.strip(asked)?;
-        state::connect_to(host, gathered.place.agreed().ok_or(HostError)?)?;
-        state::tell_device(host, device, rule, gathered)?;
-        host.clear_route_cache()?;
-        state::hand_on(host, Mark::Inspect(device), &wire(gathered)?)
+        if connects.dynamic {
+            state::connect_to(host, gathered.place.agreed().ok_or(HostError)?)?;
+        }
+        if let Mark::Inspect(device, _) = mark {
+            state::tell_device(host, device, ruling, gathered)?;
+        }
+        state::mark(host, mark)
     }
 
-    /// Sends a tunnel of opaque bytes to a device, which is asked to go on to the dialled address.
-    /// The lock of every other route stays closed for it.
-    fn through_device(
-        &self,
-        asked: &Asked<'_>,
-        gathered: &Gathered,
-        device: &str,
-        rule: &Ruling<'_>,
-    ) -> Result<(), HostError> {
-        let host = &self.plugin.host;
-        self.strip(asked)?;
-        state::tell_device(host, device, rule, gathered)?;
-        host.clear_route_cache()?;
-        state::mark(host, Mark::Inspect(device))
-    }
-
-    /// Removes the mesh's own words. Envoy then chooses the route anew, and does not tell; so the
-    /// upstream filter compares the cluster that carries the request with the one judged here.
+    /// Removes the mesh's own words, and has Envoy choose the route anew when it is next asked for
+    /// one. A change of headers does that by itself (`docs/envoy.md`).
     fn strip(&self, asked: &Asked<'_>) -> Result<(), HostError> {
         let host = &self.plugin.host;
         match asked.seen.inward.as_slice() {
-            [] => Ok(()),
+            [] => host.clear_route_cache(),
             [one] => host.remove_request_header(one),
             // In one call, however many they are.
             several => {
@@ -345,6 +290,10 @@ impl<H: Host> Http<H> {
                 host.set_request_headers(&headers)
             }
         }
+    }
+
+    fn refuse(&self, seen: &Seen<'_>, gathered: &Gathered, code: Code) -> Flow {
+        self.deny(seen, gathered, &Verdict::refusal(code))
     }
 
     fn deny(&self, seen: &Seen<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {
@@ -380,16 +329,6 @@ fn dialled(authority: &[u8], route: &Route) -> Place {
         Ok(agreed) if matches!(agreed.host, Target::Address(_)) => Place::Dialled(agreed),
         agreed => Place::judged(agreed),
     }
-}
-
-/// Whether no other context has a say after this one.
-fn is_last(verdict: &Verdict<'_>, gathered: &Gathered, way: Way) -> bool {
-    let inspected = matches!(verdict.enforced.action, Action::Inspect(_));
-    way == Way::Out || (inspected && gathered.protocol == Protocol::Tcp)
-}
-
-fn wire(gathered: &Gathered) -> Result<Vec<u8>, HostError> {
-    gathered.to_wire().ok_or(HostError)
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! The egress-warden proxy-wasm module: Envoy's callbacks become facts, the engine's verdict
 //! becomes what Envoy does. No policy is decided here.
 //!
-//! One module, three contexts, told apart by configuration:
+//! One module, two contexts, told apart by configuration:
 //! - [`http`]: requests and CONNECT tunnels, before anything is connected;
-//! - [`upstream`]: the same request where its resolved address is known;
 //! - [`network`]: connections of an internal listener, or of a chain per destination.
 //!
-//! A fourth, [`ready`], judges nothing: it tells a probe whether these have their configuration.
+//! A third, [`ready`], judges nothing: it tells a probe whether these have their configuration.
 //!
 //! Everything but [`host`]'s implementation over the real host calls is plain Rust over a trait,
 //! tested natively with a fake host.
@@ -35,4 +34,3 @@ pub mod record;
 pub mod request;
 pub mod role;
 pub mod state;
-pub mod upstream;

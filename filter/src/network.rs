@@ -8,13 +8,12 @@
 //! connection, which is a mismatch of routes and closes it.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::rc::Rc;
 
+use egress_policy::contract::{CLUSTER_TLS, class_cluster};
 use egress_policy::destination::{Agreed, Hello, Route, of_chain, of_tls, of_tunnel};
 use egress_policy::facts::{Fact, Protocol};
-use egress_policy::name::Host as Target;
-use egress_policy::verdict::{Action, Code, Evaluation, Ruling, Verdict};
+use egress_policy::verdict::{Action, Code, Evaluation, Verdict};
 
 use crate::caller::{identity, identity_so_far};
 use crate::denial::written;
@@ -25,7 +24,6 @@ use crate::plugin::Plugin;
 use crate::position::CLUSTER;
 use crate::recheck::Began;
 use crate::state::{self, Mark};
-use crate::upstream;
 
 /// Most bytes of the server that pass before the verdict: a banner, not a document.
 pub const MAX_SERVER_BYTES: usize = 4_096;
@@ -50,8 +48,19 @@ pub struct Network<H: Host> {
     hello: Reader,
     server_bytes: usize,
     phase: Phase,
-    /// The inspection cluster that Envoy was told to connect to.
-    device: Option<String>,
+    /// The way that Envoy was told to take, if it was told one.
+    chosen: Option<Way>,
+}
+
+/// A way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Way {
+    /// The mark that opens it.
+    word: String,
+    /// Its address class.
+    class: Rc<str>,
+    /// The cluster that it goes by; `None` where that is the chain's.
+    cluster: Option<String>,
 }
 
 /// Where the connection comes from.
@@ -92,79 +101,106 @@ impl<H: Host> Network<H> {
             hello: Reader::default(),
             server_bytes: 0,
             phase: Phase::Undecided,
-            device: None,
+            chosen: None,
         }
     }
 
     /// Judges by what is known at accept.
     pub fn on_new_connection(&mut self) -> Flow {
-        let host = &self.plugin.host;
-        match state::carried_inward(host) {
-            Ok(Some(entry)) if !entry.is(Mark::Forward) => return self.fail(),
-            Ok(Some(entry)) => match Gathered::from_wire(entry.facts()) {
-                Some(facts) => self.origin = Origin::Tunnel(Box::new(facts)),
-                None => return self.fail(),
-            },
+        match state::carried_inward(&self.plugin.host) {
+            Ok(Some(facts)) => self.origin = Origin::Tunnel(Box::new(facts)),
             Ok(None) => {}
             Err(HostError) => return self.fail(),
         }
         let gathered = self.gather(&Moment::Accept);
         let plugin = Rc::clone(&self.plugin);
-        let evaluation = plugin.evaluate(&gathered);
-        let device = match &evaluation {
-            Evaluation::Final(verdict) => match verdict.enforced.action {
-                Action::Inspect(device) => Some((device, verdict.enforced)),
-                Action::Accept | Action::Deny => None,
-            },
-            Evaluation::Undecided => plugin.device_unless_denied(&gathered),
+        let verdict = match (plugin.evaluate(&gathered), &self.origin) {
+            (Evaluation::Final(verdict), _) => verdict,
+            (Evaluation::Undecided, Origin::Chain) => return self.wait(gathered),
+            // Nothing more comes of who calls and where to; and only now can the way be chosen.
+            (Evaluation::Undecided, Origin::Tunnel(_)) => Verdict::refusal(Code::FactsMissing),
         };
-        if let Some((device, rule)) = device
-            && self.choose_device(device, &rule, &gathered).is_err()
-        {
-            return self.fail();
+        if verdict.enforced.action == Action::Deny {
+            return self.finish(&gathered, &verdict);
         }
-        match evaluation {
-            // TLS is opened only when its ClientHello has been read.
-            Evaluation::Final(verdict) if self.opens(&verdict, &gathered) => self.wait(gathered),
-            Evaluation::Final(verdict) => self.finish(&gathered, &verdict),
-            Evaluation::Undecided => self.wait(gathered),
-        }
-    }
-
-    /// Makes Envoy connect by way of a device. Only here: `tcp_proxy` chooses its cluster right
-    /// after this. What comes over the wire, on a chain of its own, cannot go by way of one: its
-    /// caller is not known yet.
-    fn choose_device(
-        &mut self,
-        device: &str,
-        rule: &Ruling<'_>,
-        gathered: &Gathered,
-    ) -> Result<(), HostError> {
-        if matches!(self.origin, Origin::Chain) {
-            return Ok(());
-        }
-        let host = &self.plugin.host;
-        let cluster = self.plugin.device_cluster(device).ok_or(HostError)?;
-        state::tell_device(host, device, rule, gathered)?;
-        state::connect_by(host, cluster)?;
-        self.device = Some(device.to_owned());
-        Ok(())
-    }
-
-    /// Whether a verdict opens, but not before the ClientHello has been read.
-    fn opens(&self, verdict: &Verdict<'_>, gathered: &Gathered) -> bool {
-        gathered.protocol != Protocol::Tcp && self.mark_of(verdict).is_some()
-    }
-
-    /// The mark of a verdict that opens the way that Envoy has taken.
-    fn mark_of<'v>(&self, verdict: &Verdict<'v>) -> Option<Mark<'v>> {
-        match (verdict.enforced.action, self.device.as_deref()) {
-            (Action::Accept, None) => Some(Mark::Accept),
-            (Action::Inspect(chosen), Some(device)) if chosen == device => {
-                Some(Mark::Inspect(chosen))
+        let way = match self.way_of(&gathered, &verdict) {
+            Ok(way) => way,
+            Err(code) => return self.finish(&gathered, &Verdict::refusal(code)),
+        };
+        if let Origin::Tunnel(_) = self.origin {
+            if self.choose(&way, &gathered, &verdict).is_err() {
+                return self.fail();
             }
-            (Action::Accept | Action::Inspect(_) | Action::Deny, _) => None,
+            self.chosen = Some(way);
+        } else if gathered.protocol == Protocol::Tcp {
+            return self.finish(&gathered, &verdict);
         }
+        // TLS is opened only when its ClientHello has been read.
+        self.wait(gathered)
+    }
+
+    /// The way that a verdict opens: out of a tunnel by the clusters of its address class, on a
+    /// chain of its own by the chain's, which knows no class. What comes over the wire cannot go by
+    /// way of a device: at accept, when Envoy chooses, its caller is not known yet.
+    fn way_of(&self, gathered: &Gathered, verdict: &Verdict<'_>) -> Result<Way, Code> {
+        let by_class = matches!(self.origin, Origin::Tunnel(_));
+        let class = self.plugin.class_of(gathered, verdict, by_class)?;
+        let (mark, base) = match (verdict.enforced.action, by_class) {
+            (Action::Accept, true) => (Mark::Accept(&class), Some(self.base(gathered)?)),
+            (Action::Accept, false) => (Mark::Accept(&class), None),
+            (Action::Inspect(device), true) => {
+                let base = self.plugin.device_cluster(device);
+                let base = base.ok_or(Code::EngineError)?;
+                (Mark::Inspect(device, &class), Some(base))
+            }
+            (Action::Inspect(_), false) | (Action::Deny, _) => return Err(Code::RouteMismatch),
+        };
+        Ok(Way {
+            word: mark.word(),
+            class: Rc::clone(&class),
+            cluster: base.map(|base| class_cluster(base, &class)),
+        })
+    }
+
+    /// The cluster for TLS, of which there is one for each class, if it may carry TLS to this name
+    /// and port.
+    fn base(&self, gathered: &Gathered) -> Result<&'static str, Code> {
+        let judged = gathered.place.agreed().ok_or(Code::RouteMismatch)?;
+        let route = self.plugin.config.routes.resolve(CLUSTER_TLS.as_bytes())?;
+        of_tunnel(written(judged).as_bytes(), &route)?;
+        let carries = route.protocol == Protocol::Tls && route.host.is_dynamic();
+        carries.then_some(CLUSTER_TLS).ok_or(Code::RouteMismatch)
+    }
+
+    /// Makes Envoy take the way. Only at accept: `tcp_proxy` chooses its cluster right after it.
+    fn choose(
+        &self,
+        way: &Way,
+        gathered: &Gathered,
+        verdict: &Verdict<'_>,
+    ) -> Result<(), HostError> {
+        let host = &self.plugin.host;
+        if let Action::Inspect(device) = verdict.enforced.action {
+            state::tell_device(host, device, &verdict.enforced, gathered)?;
+        }
+        let judged = gathered.place.agreed().ok_or(HostError)?;
+        state::connect_tls_to(host, judged, &way.class)?;
+        state::connect_by(host, way.cluster.as_deref().ok_or(HostError)?)
+    }
+
+    /// Whether a verdict opens the way that Envoy has taken.
+    fn opens(&self, gathered: &Gathered, verdict: &Verdict<'_>) -> Result<Way, Code> {
+        let way = self.way_of(gathered, verdict)?;
+        let taken = match (&self.chosen, &way.cluster) {
+            (Some(chosen), Some(cluster)) => {
+                let taken = self.plugin.host.property(CLUSTER).ok().flatten();
+                *chosen == way && taken.as_deref() == Some(cluster.as_bytes())
+            }
+            // On a chain of its own the destination was read of the cluster.
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        taken.then_some(way).ok_or(Code::RouteMismatch)
     }
 
     /// Holds client bytes until the verdict.
@@ -199,7 +235,11 @@ impl<H: Host> Network<H> {
         let gathered = self.gather(&Moment::Server);
         let plugin = Rc::clone(&self.plugin);
         match plugin.evaluate(&gathered) {
-            Evaluation::Final(verdict) if !self.opens(&verdict, &gathered) => {
+            // TLS is opened only when its ClientHello has been read.
+            Evaluation::Final(verdict)
+                if gathered.protocol == Protocol::Tcp
+                    || self.opens(&gathered, &verdict).is_err() =>
+            {
                 self.finish(&gathered, &verdict)
             }
             Evaluation::Final(_) | Evaluation::Undecided => {
@@ -267,14 +307,7 @@ impl<H: Host> Network<H> {
             Some(dialled) if facts.protocol == Protocol::Tls => self.inner_name(dialled, moment),
             Some(_) | None => Err(Code::RouteMismatch),
         };
-        let judged = judged.and_then(|judged| self.leads_to(&judged, moment).map(|()| judged));
-        match judged.and_then(|judged| Ok((judged, self.address(moment)?))) {
-            Ok((judged, address)) => {
-                gathered.place = Place::Judged(judged);
-                gathered.address = address;
-            }
-            Err(code) => gathered.place = Place::Refused(code),
-        }
+        gathered.place = Place::judged(judged);
         gathered
     }
 
@@ -306,26 +339,6 @@ impl<H: Host> Network<H> {
         of_tls(dialled, Hello::Name { sni: &sni, ech }, refuse_ech)
     }
 
-    /// Whether Envoy's cluster is the device's that it was told, or one that may carry TLS to this
-    /// name and port.
-    fn leads_to(&self, judged: &Agreed, moment: &Moment) -> Result<(), Code> {
-        if let Some(device) = &self.device {
-            let cluster = self.plugin.host.property(CLUSTER).ok().flatten();
-            let chosen = cluster.and_then(|cluster| self.plugin.device_of(&cluster));
-            return (chosen == Some(device))
-                .then_some(())
-                .ok_or(Code::RouteMismatch);
-        }
-        match (self.route(), moment) {
-            (Ok(route), _) if route.protocol == Protocol::Tls => {
-                of_tunnel(written(judged).as_bytes(), &route).map(|_| ())
-            }
-            // Envoy has not chosen yet.
-            (Err(_), Moment::Accept) => Ok(()),
-            (Ok(_) | Err(_), _) => Err(Code::RouteMismatch),
-        }
-    }
-
     /// A connection on a chain of its own: the chain's cluster is its destination.
     fn on_chain(&self, moment: &Moment) -> Gathered {
         let route = self.route();
@@ -339,33 +352,19 @@ impl<H: Host> Network<H> {
                 .plugin
                 .claims_so_far(matches!(moment, Moment::Client(_))),
             place: Place::Unknown,
-            address: Fact::Missing,
             request: RequestLine::none(),
             now: Fact::Missing,
         };
-        gathered.place = match (route, self.address(moment)) {
-            (Ok(route), Ok(address)) => {
-                gathered.address = address;
-                Place::judged(self.chain_place(&route, address, moment))
-            }
-            (Err(_), Ok(_)) if matches!(moment, Moment::Accept) => Place::Unknown,
-            (Err(code), _) | (Ok(_), Err(code)) => Place::Refused(code),
+        gathered.place = match route {
+            Ok(route) => Place::judged(self.chain_place(&route, moment)),
+            Err(_) if matches!(moment, Moment::Accept) => Place::Unknown,
+            Err(code) => Place::Refused(code),
         };
         gathered
     }
 
-    fn chain_place(
-        &self,
-        route: &Route,
-        connected: Fact<IpAddr>,
-        moment: &Moment,
-    ) -> Result<Agreed, Code> {
+    fn chain_place(&self, route: &Route, moment: &Moment) -> Result<Agreed, Code> {
         let chain = of_chain(route)?;
-        if let (Target::Address(judged), Fact::Known(connected)) = (&chain.host, connected)
-            && *judged != connected
-        {
-            return Err(Code::RouteMismatch);
-        }
         match (route.protocol, moment) {
             (Protocol::Tcp, _) | (Protocol::Tls, Moment::Accept | Moment::Server) => Ok(chain),
             (Protocol::Tls, Moment::Client(reading)) => {
@@ -388,23 +387,8 @@ impl<H: Host> Network<H> {
         }
     }
 
-    /// Where Envoy has connected, or would have without a device.
-    fn address(&self, moment: &Moment) -> Result<Fact<IpAddr>, Code> {
-        match (upstream::address(&self.plugin.host), moment) {
-            (Ok(Some(address)), _) => Ok(Fact::Known(address)),
-            (Ok(None), Moment::Accept) => Ok(Fact::Pending),
-            (Ok(None), Moment::Server | Moment::Client(_)) => Ok(Fact::Missing),
-            (Err(HostError), _) => Err(Code::FactsMissing),
-        }
-    }
-
     /// Goes on without a verdict, for a while.
     fn wait(&mut self, gathered: Gathered) -> Flow {
-        if let (Origin::Tunnel(_), Some(agreed)) = (&self.origin, gathered.place.agreed())
-            && state::connect_tls_to(&self.plugin.host, agreed).is_err()
-        {
-            return self.fail();
-        }
         if self.plugin.wait(self.id, gathered) {
             Flow::Continue
         } else {
@@ -414,17 +398,22 @@ impl<H: Host> Network<H> {
 
     fn finish(&mut self, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {
         self.plugin.forget(self.id);
-        let refused = Verdict::refusal(Code::RouteMismatch);
-        let verdict = match self.mark_of(verdict) {
-            Some(mark) if state::mark(&self.plugin.host, mark).is_ok() => {
-                self.phase = Phase::Open;
-                self.plugin.note(gathered, verdict);
-                return Flow::Continue;
-            }
-            Some(_) => return self.fail(),
-            None if verdict.enforced.action == Action::Deny => verdict,
-            // It opens another way than the one that Envoy has taken.
-            None => &refused,
+        let refused;
+        let verdict = match verdict.enforced.action {
+            Action::Deny => verdict,
+            Action::Accept | Action::Inspect(_) => match self.opens(gathered, verdict) {
+                Ok(way) if state::mark_word(&self.plugin.host, &way.word).is_ok() => {
+                    self.phase = Phase::Open;
+                    self.plugin.note(gathered, verdict);
+                    return Flow::Continue;
+                }
+                Ok(_) => return self.fail(),
+                // It opens another way than the one that Envoy has taken.
+                Err(code) => {
+                    refused = Verdict::refusal(code);
+                    &refused
+                }
+            },
         };
         state::mark_denied(&self.plugin.host, &verdict.enforced);
         self.plugin.note(gathered, verdict);

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use egress_policy::canonical::short;
+use egress_policy::classes::Addresses;
 use egress_policy::config::{Config, Context, LabelSource};
+use egress_policy::contract::{LITERAL, UNCHECKED};
 use egress_policy::defect::{Defect, DefectKind, FieldPath};
 use egress_policy::facts::{Fact, Protocol};
-use egress_policy::verdict::{Action, Code, Evaluation, Ruling, Verdict};
+use egress_policy::settings::AddressCheck;
+use egress_policy::verdict::{Code, Evaluation, Verdict};
 
 use crate::caller::{Identity, identity};
 use crate::claims::{self, ClaimHeaders, OwnedClaims};
@@ -55,6 +58,16 @@ impl<H: Host> Plugin<H> {
     /// # Errors
     /// If the host lacks what it needs.
     pub fn configure(host: H, config: Config, place: &str) -> Result<Self, Vec<Defect>> {
+        if config.context == Context::Upstream {
+            return Err(vec![Defect {
+                kind: DefectKind::BadValue,
+                path: FieldPath::default(),
+                message: "there is no place upstream any more: addresses are kept out of names by \
+                          the DNS caches of address classes"
+                    .to_owned(),
+                hint: None,
+            }]);
+        }
         let hash = short(&config.policy_hash);
         let ticking = host.set_tick_period(TICK_MILLISECONDS);
         let recheck =
@@ -254,16 +267,29 @@ impl<H: Host> Plugin<H> {
         gathered.lend(|facts| self.config.policies.evaluate(facts))
     }
 
-    /// The inspection cluster that holds if the address is all that is still to come and does not
-    /// deny, and the rule that chose it.
-    pub fn device_unless_denied(&self, gathered: &Gathered) -> Option<(&str, Ruling<'_>)> {
-        if self.config.inspection.is_empty() {
-            return None;
-        }
-        let ruling = gathered.lend(|facts| self.config.policies.unless_address_denies(facts))?;
-        match ruling.action {
-            Action::Inspect(device) => Some((device, ruling)),
-            Action::Accept | Action::Deny => None,
+    /// The name of the address class that a verdict opens; `by_class`: whether its cluster comes
+    /// once for each class.
+    ///
+    /// # Errors
+    /// [`Code::AddressUnchecked`] for a name where the cluster resolves by itself,
+    /// [`Code::RouteMismatch`] for a class that the gateway does not have, or not yet.
+    pub fn class_of(
+        &self,
+        gathered: &Gathered,
+        verdict: &Verdict<'_>,
+        by_class: bool,
+    ) -> Result<Rc<str>, Code> {
+        let config = &self.config;
+        match (&verdict.addresses, gathered.place.is_named()) {
+            (Addresses::Class(key), true) if by_class => {
+                let name = config.classes.name(&config.policies, key);
+                name.ok_or(Code::RouteMismatch)
+            }
+            (Addresses::NotNamed, true) if config.address_check == AddressCheck::None => {
+                Ok(Rc::from(UNCHECKED))
+            }
+            (Addresses::Class(_) | Addresses::NotNamed, true) => Err(Code::AddressUnchecked),
+            (Addresses::Class(_) | Addresses::NotNamed, false) => Ok(Rc::from(LITERAL)),
         }
     }
 
@@ -271,12 +297,6 @@ impl<H: Host> Plugin<H> {
     pub fn device_cluster(&self, device: &str) -> Option<&str> {
         let mut known = self.config.inspection.iter();
         known.find_map(|(name, cluster)| (name == device).then_some(cluster.as_str()))
-    }
-
-    /// The inspection cluster that Envoy's cluster leads to, if it is one's.
-    pub fn device_of(&self, cluster: &[u8]) -> Option<&str> {
-        let mut known = self.config.inspection.iter();
-        known.find_map(|(name, known)| (known.as_bytes() == cluster).then_some(name.as_str()))
     }
 
     /// Asks the engine where no further fact can come.

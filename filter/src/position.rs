@@ -1,13 +1,14 @@
 //! Where a request stands: which connection it came by, and which cluster Envoy would send it to.
 
+use egress_policy::contract::POSITION;
+
 use crate::host::Host;
 
 /// The cluster that Envoy has chosen.
 pub const CLUSTER: &[&str] = &["xds", "cluster_name"];
 const CONNECTION_ID: &[&str] = &["connection", "id"];
-/// Filter state that the gateway's configuration fills with both, as
-/// `%CONNECTION_ID% %UPSTREAM_CLUSTER_RAW%`: one host call instead of two.
-const BOTH: &[&str] = &["filter_state", "warden.position"];
+/// Both in one, as the gateway's configuration writes them down: one host call instead of two.
+const BOTH: &[&str] = &["filter_state", POSITION];
 
 /// Where a request stands, as far as Envoy says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,9 +29,8 @@ impl Position {
         }
     }
 
-    /// As the gateway's configuration wrote it down ahead of this filter, or as Envoy has it now
-    /// if nothing legible is there. Only for requests whose cluster is looked at again by the
-    /// upstream filter: a filter in between can have changed the route.
+    /// As the gateway's configuration wrote it down right ahead of this filter, or as Envoy has it
+    /// now if nothing legible is there.
     pub fn noted(host: &impl Host) -> Self {
         let noted = host.property(BOTH).ok().flatten();
         noted

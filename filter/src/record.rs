@@ -165,8 +165,6 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
@@ -206,7 +204,6 @@ fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Str
         },
         host: agreed.map(|agreed| agreed.host.to_string()),
         port: agreed.map(|agreed| agreed.port),
-        address: gathered.address.known().map(|address| address.to_string()),
         method: match &gathered.request.method {
             Fact::Known(method) => Some(method),
             Fact::Pending | Fact::Missing => None,

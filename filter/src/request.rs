@@ -1,28 +1,13 @@
 //! One pass over the request's headers: the request line, and what else this filter looks at.
 
+use egress_policy::contract::{
+    LABELS_HEADER, MESH_HEADERS, NAMESPACE_HEADER, PEER_METADATA_HEADER,
+};
 use egress_policy::facts::Fact;
 
 use crate::claims::ClaimHeaders;
 use crate::gathered::{OwnedPath, RequestLine};
 use crate::host::Headers;
-
-const PEER_METADATA: &str = "x-envoy-peer-metadata";
-const CLAIMED_NAMESPACE: &str = "x-egress-warden-namespace";
-const CLAIMED_LABELS: &str = "x-egress-warden-labels";
-
-/// The mesh's own words, which never leave it, and ours.
-///
-/// The last two are what an inspection device is told; a client has no say in that.
-const INWARD: [&str; 8] = [
-    PEER_METADATA,
-    "x-envoy-peer-metadata-id",
-    CLAIMED_NAMESPACE,
-    CLAIMED_LABELS,
-    "x-forwarded-client-cert",
-    "x-envoy-original-dst-host",
-    "x-egress-warden-rule",
-    "x-egress-warden-workload",
-];
 
 /// Longest method and upgrade token. Longer ones match no rule.
 const MAX_TOKEN: usize = 64;
@@ -69,12 +54,12 @@ impl<'h> Seen<'h> {
             authority: one(":authority").known().flatten(),
             line,
             claims: ClaimHeaders {
-                peer_metadata: one(PEER_METADATA),
-                namespace: one(CLAIMED_NAMESPACE),
-                labels: one(CLAIMED_LABELS),
+                peer_metadata: one(PEER_METADATA_HEADER),
+                namespace: one(NAMESPACE_HEADER),
+                labels: one(LABELS_HEADER),
             },
             wants_json: all("accept").any(names_json),
-            inward: INWARD
+            inward: MESH_HEADERS
                 .into_iter()
                 .filter(|name| all(name).next().is_some())
                 .collect(),

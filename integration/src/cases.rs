@@ -87,12 +87,15 @@ fn load(path: &PathBuf) -> Result<Loaded> {
     })
 }
 
-/// Cases that one gateway can play: within a round no name has two addresses, because Envoy
-/// remembers the first.
+/// What a name server says of a name: its answers, one after the other, and the aliases before them.
+pub type Answers = (Vec<Vec<IpAddr>>, Vec<String>);
+
+/// Cases that one gateway can play: within a round no name has other answers than before, because
+/// Envoy remembers the first.
 #[derive(Default)]
 pub struct Round {
-    /// Names and their addresses.
-    pub names: BTreeMap<String, IpAddr>,
+    /// Names and their answers.
+    pub names: BTreeMap<String, Answers>,
     /// Position in the file, and what to try.
     pub attempts: Vec<(usize, Attempt)>,
 }
@@ -109,9 +112,10 @@ pub fn rounds(loaded: &Loaded) -> (Vec<Round>, Vec<LeftOut>) {
                 continue;
             }
         };
+        let answers = (attempt.answers.clone(), attempt.chain.clone());
         let fits = |round: &Round| {
             let known = attempt.name.as_ref().and_then(|name| round.names.get(name));
-            known.is_none_or(|address| *address == attempt.address)
+            known.is_none_or(|known| *known == answers)
         };
         let at = rounds.iter().position(fits).unwrap_or_else(|| {
             rounds.push(Round::default());
@@ -119,7 +123,7 @@ pub fn rounds(loaded: &Loaded) -> (Vec<Round>, Vec<LeftOut>) {
         });
         if let Some(round) = rounds.get_mut(at) {
             if let Some(name) = &attempt.name {
-                round.names.insert(name.clone(), attempt.address);
+                round.names.insert(name.clone(), answers);
             }
             round.attempts.push((index, attempt));
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::mesh::{APP1, APP2, APP3, Mesh, Plan, Workload};
 use crate::peer::Peer;
-use crate::policy;
+use crate::{classes, policy};
 
 pub use report::{json, table};
 pub use rows::{Expect, Row, rows};
@@ -63,9 +63,13 @@ pub struct Outcome {
 /// # Errors
 /// If a part does not start.
 pub fn start(change: fn(&mut Value)) -> Result<Mesh> {
+    let policies = [policy::demo()?];
     Mesh::start(&Plan {
-        extensions: &policy::everywhere(&[policy::demo()?]),
+        extensions: &policy::everywhere(&policies),
         workloads: &[APP1, APP2, APP3, UNLABELLED, FORGER],
+        classes: &classes::of(&policies),
+        workers: 1,
+        discovered: false,
         change: &change,
     })
 }

@@ -19,6 +19,8 @@ pub struct Tunnel {
     pub rule: Option<String>,
     /// `x-egress-warden-workload`.
     pub workload: Option<String>,
+    /// `x-egress-warden-address`, which requests have inside the tunnel.
+    pub address: Option<String>,
     /// Every header's name, in lower case.
     pub headers: Vec<String>,
     /// Bytes of the client that have passed.
@@ -151,6 +153,7 @@ fn ask(reader: &mut impl BufRead) -> Result<(Tunnel, SocketAddrV4)> {
         match name.as_str() {
             "x-egress-warden-rule" => asked.rule = Some(value),
             "x-egress-warden-workload" => asked.workload = Some(value),
+            "x-egress-warden-address" => asked.address = Some(value),
             _ => {}
         }
         asked.headers.push(name);

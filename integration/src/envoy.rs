@@ -98,12 +98,20 @@ impl Envoy {
     /// # Errors
     /// If it does not start.
     pub fn start(config: &Path, admin: Ipv4Addr, log: PathBuf) -> Result<Self> {
+        Self::start_with(config, admin, log, 1)
+    }
+
+    /// The same with so many workers.
+    ///
+    /// # Errors
+    /// As [`Envoy::start`].
+    pub fn start_with(config: &Path, admin: Ipv4Addr, log: PathBuf, workers: u8) -> Result<Self> {
         let output = File::create(&log)?;
         let process = Command::new(binary()?)
             .args([
                 "--use-dynamic-base-id",
                 "--concurrency",
-                "1",
+                &workers.to_string(),
                 "-l",
                 "info",
                 "-c",

@@ -12,7 +12,7 @@ use crate::workspace;
 /// Where in a filter chain the module stands; Envoy has one message for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chain {
-    /// HTTP filters, downstream and upstream.
+    /// HTTP filters.
     Http,
     /// Network filters.
     Network,
@@ -79,10 +79,9 @@ impl Extension {
     /// The name under which Envoy counts its updates.
     #[must_use]
     pub fn statistics(&self) -> String {
-        let kind = match (self.chain, self.name) {
-            (Chain::Http, "warden-upstream") => "upstream_http_filter",
-            (Chain::Http, _) => "http_filter",
-            (Chain::Network, _) => "network_filter",
+        let kind = match self.chain {
+            Chain::Http => "http_filter",
+            Chain::Network => "network_filter",
         };
         format!("extension_config_discovery.{kind}.{}", self.name)
     }

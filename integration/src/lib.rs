@@ -14,6 +14,7 @@
 
 pub mod cases;
 pub mod certificates;
+pub mod classes;
 pub mod client;
 pub mod corpus;
 pub mod demo;

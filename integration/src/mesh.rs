@@ -8,9 +8,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::certificates::{Authority, Leaf};
+use crate::classes::Class;
 use crate::client::{self, Tls};
 use crate::device::Device;
-use crate::dns::Dns;
+use crate::dns::{Answer, Dns};
 use crate::envoy::{Envoy, eventually};
 use crate::extension::Extension;
 use crate::outside::{Outside, Speech};
@@ -19,6 +20,8 @@ use crate::{sandbox, template, workspace};
 
 /// Where the gateway listens.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Where its admin listener is: on loopback alone.
+pub const ADMIN: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// The name in its certificate.
 pub const GATEWAY_NAME: &str = "egress-gateway.istio-egress.svc.cluster.local";
 /// Where the gateway asks for names.
@@ -53,6 +56,18 @@ pub const HOSTS: &[(&str, Ipv4Addr)] = &[
     ("inside.payments.example", Ipv4Addr::new(10, 0, 0, 6)),
     // A public name that leads into the private network.
     ("rebind.github.com", Ipv4Addr::new(10, 0, 0, 5)),
+];
+
+/// Where nobody is.
+pub const NOBODY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 29);
+
+/// Names with two addresses: nobody and somebody inside; somebody inside and a public host.
+pub const SEVERAL: &[(&str, [Ipv4Addr; 2])] = &[
+    ("half.github.com", [NOBODY, Ipv4Addr::new(10, 0, 0, 5)]),
+    (
+        "both.github.com",
+        [Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(140, 82, 112, 5)],
+    ),
 ];
 
 /// What SSH servers say first.
@@ -128,6 +143,12 @@ pub struct Plan<'a> {
     pub extensions: &'a [Extension],
     /// The workloads.
     pub workloads: &'a [Workload],
+    /// The address classes that the gateway knows.
+    pub classes: &'a [Class],
+    /// How many workers the gateway has.
+    pub workers: u8,
+    /// Whether the gateway reads listeners and clusters from files, so that they can change.
+    pub discovered: bool,
     /// Changes to the gateway's bootstrap.
     pub change: &'a dyn Fn(&mut Value),
 }
@@ -167,7 +188,10 @@ impl Mesh {
         let names = HOSTS
             .iter()
             .map(|(name, address)| ((*name).to_owned(), IpAddr::V4(*address)));
-        let dns = Dns::start(DNS, names.collect())?;
+        let dns = Dns::start(DNS, names)?;
+        for (name, addresses) in SEVERAL {
+            dns.add(name, Answer::of(&addresses.map(IpAddr::V4)));
+        }
         let outside = world(&outside_authority)?;
         let device = Device::start(DEVICE, DEVICE_PORT)?;
         write_certificates(files.path(), &mesh_authority, plan.workloads)?;
@@ -175,8 +199,14 @@ impl Mesh {
         for extension in plan.extensions {
             extension.write(files.path())?;
         }
-        let config = gateway_config(files.path(), plan.change)?;
-        let mut gateway = Envoy::start(&config, GATEWAY, files.path().join("gateway.log"))?;
+        let folder = files.path();
+        let config = if plan.discovered {
+            discovered_config(folder, plan.classes, plan.change)?
+        } else {
+            gateway_config(folder, plan.classes, plan.change)?
+        };
+        let log = files.path().join("gateway.log");
+        let mut gateway = Envoy::start_with(&config, ADMIN, log, plan.workers)?;
         let mut sidecars = Vec::new();
         for workload in plan.workloads {
             let config = sidecar_config(files.path(), workload)?;
@@ -215,6 +245,15 @@ impl Mesh {
             accepted || count("update_rejected").is_ok_and(|now| now > refused)
         })?;
         Ok(accepted)
+    }
+
+    /// Gives a gateway that reads listeners and clusters from files those of other classes. The
+    /// bootstrap does not change.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn reconfigure(&self, classes: &[Class], change: &dyn Fn(&mut Value)) -> Result<()> {
+        discovered_config(self.files.path(), classes, change).map(drop)
     }
 
     /// Dials `destination` through a workload's sidecar.
@@ -299,7 +338,8 @@ pub fn write_outside_certificates(
     let client = outside.server("egress-gateway.customer.example")?;
     client.write(directory, "payments-client")?;
     // For both names, so that a client may put both on one HTTP/2 connection.
-    let ended = ending.server_of(&["api.github.com", "codeload.github.com"])?;
+    let names = ["api.github.com", "codeload.github.com", "*.web.example"];
+    let ended = ending.server_of(&names)?;
     ended.write(directory, "ended")
 }
 
@@ -324,7 +364,11 @@ pub fn write_certificates(directory: &Path, authority: &Authority, all: &[Worklo
 ///
 /// # Errors
 /// If the template cannot be read or is no YAML.
-pub fn gateway_config(directory: &Path, change: &dyn Fn(&mut Value)) -> Result<PathBuf> {
+pub fn gateway_config(
+    directory: &Path,
+    classes: &[Class],
+    change: &dyn Fn(&mut Value),
+) -> Result<PathBuf> {
     let folder = directory.to_string_lossy();
     let fixture = workspace::wasm("fixture_peer_metadata");
     workspace::built(&fixture)?;
@@ -333,10 +377,27 @@ pub fn gateway_config(directory: &Path, change: &dyn Fn(&mut Value)) -> Result<P
         ("POLICY", &*folder),
         ("PEER_METADATA_WASM", &*fixture.to_string_lossy()),
         ("GATEWAY", &GATEWAY.to_string()),
-        ("DNS", &DNS.to_string()),
         ("DEVICE", &DEVICE.to_string()),
     ];
-    write_config("gateway", directory, "gateway", &values, change)
+    let classes: Vec<_> = classes
+        .iter()
+        .chain([&Class::literal()])
+        .map(|class| class.values(DNS, classes.len() + 1))
+        .collect();
+    write_config(("gateway", &classes), directory, "gateway", &values, change)
+}
+
+/// The same with listeners and clusters in files of their own.
+fn discovered_config(
+    directory: &Path,
+    classes: &[Class],
+    change: &dyn Fn(&mut Value),
+) -> Result<PathBuf> {
+    let path = gateway_config(directory, classes, change)?;
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    template::discovered(&mut config, directory)?;
+    std::fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
+    Ok(path)
 }
 
 /// Fills in a sidecar's bootstrap and writes it as JSON.
@@ -355,11 +416,11 @@ pub fn sidecar_config(directory: &Path, workload: &Workload) -> Result<PathBuf> 
         ("GATEWAY", &GATEWAY.to_string()),
         ("SIDECAR", &workload.sidecar.to_string()),
     ];
-    write_config("sidecar", directory, workload.name, &values, &|_| {})
+    write_config(("sidecar", &[]), directory, workload.name, &values, &|_| {})
 }
 
 fn write_config(
-    template: &str,
+    (template, classes): (&str, &[Vec<(&str, String)>]),
     directory: &Path,
     name: &str,
     values: &[(&str, &str)],
@@ -367,6 +428,7 @@ fn write_config(
 ) -> Result<PathBuf> {
     let path = workspace::root().join(format!("envoy-config/{template}.yaml"));
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let text = template::repeat(&text, classes)?;
     let mut config = template::parse(&template::fill(&text, values)?)?;
     change(&mut config);
     let path = directory.join(format!("{name}.json"));

@@ -1,7 +1,7 @@
 //! Servers of the outside world, which write down every connection and every byte.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub enum Speech {
     Http(&'static str),
     /// The same inside TLS.
     Https(&'static str),
+    /// The same with a certificate for all of these names; it says the first.
+    HttpsOf(&'static [&'static str]),
     /// Sends this line first and then echoes (SSH and SMTP begin like that).
     Banner(&'static str),
     /// Waits for the client and echoes.
@@ -37,13 +39,15 @@ pub enum Speech {
     Late(usize),
     /// Sends little by little until it is told to close.
     Until(Arc<AtomicBool>),
+    /// HTTP/1.1 where the client speaks it, else an echo.
+    HttpOrEcho(&'static str),
 }
 
 /// What a server saw of one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// The server's address.
-    pub address: Option<(Ipv4Addr, u16)>,
+    /// Where it arrived: the server's address and port.
+    pub address: Option<(IpAddr, u16)>,
     /// Bytes from the client; inside TLS those of the application.
     pub bytes: Vec<u8>,
     /// TLS only: the name the client asked for, if the handshake was completed.
@@ -67,26 +71,49 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Starts one server.
+    /// Starts one server. At the unspecified address it listens at every address.
     ///
     /// # Errors
     /// If the port is taken or no certificate can be made.
     pub fn serve(
         &self,
         authority: &Authority,
-        address: Ipv4Addr,
+        address: impl Into<IpAddr>,
         port: u16,
         speech: &Speech,
     ) -> Result<()> {
-        let listener = TcpListener::bind((address, port))?;
         let tls = match speech {
-            Speech::Https(name) => Some(Arc::new(tls(authority, name)?)),
+            Speech::Https(name) => Some(tls(authority, &[name])?),
+            Speech::HttpsOf(names) => Some(tls(authority, names)?),
             _ => None,
         };
+        let speech = match speech {
+            Speech::HttpsOf(names) => Speech::Https(names.first().copied().unwrap_or_default()),
+            other => other.clone(),
+        };
+        self.listen((address.into(), port), &speech, tls.map(Arc::new))
+    }
+
+    /// Starts a server at a port of every address: HTTP/1.1 where the client speaks it, else echo.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub fn serve_everywhere(&self, port: u16) -> Result<()> {
+        let everywhere = (Ipv6Addr::UNSPECIFIED.into(), port);
+        self.listen(everywhere, &Speech::HttpOrEcho("outside"), None)
+    }
+
+    fn listen(
+        &self,
+        address: (IpAddr, u16),
+        speech: &Speech,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Result<()> {
+        let listener = TcpListener::bind(address)?;
         let (record, speech) = (Arc::clone(&self.record), speech.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let index = begin(&record, (address, port));
+                let index = begin(&record, &stream);
                 let (record, speech, tls) = (Arc::clone(&record), speech.clone(), tls.clone());
                 std::thread::spawn(move || {
                     let note = Note { record, index };
@@ -103,39 +130,11 @@ impl Outside {
                             | Speech::Late(_)
                             | Speech::Until(_),
                         ) => talk_at_length(stream, &speech, &note),
+                        (None, Speech::HttpOrEcho(name)) if begins_http1(&stream) => {
+                            talk(stream, &Speech::Http(name), &note)
+                        }
                         (None, _) => talk(stream, &speech, &note),
                     };
-                    note.change(|seen| seen.closed = true);
-                });
-            }
-        });
-        Ok(())
-    }
-
-    /// Starts a server at a port of every address: HTTP/1.1 where the client speaks it, else echo.
-    ///
-    /// # Errors
-    /// If the port is taken.
-    pub fn serve_everywhere(&self, port: u16) -> Result<()> {
-        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?;
-        let record = Arc::clone(&self.record);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let index = begin(&record, (Ipv4Addr::UNSPECIFIED, port));
-                let note = Note {
-                    record: Arc::clone(&record),
-                    index,
-                };
-                std::thread::spawn(move || {
-                    let mut first = [0; 1];
-                    let speaks_http =
-                        stream.peek(&mut first).is_ok() && first[0].is_ascii_uppercase();
-                    let speech = if speaks_http {
-                        Speech::Http("outside")
-                    } else {
-                        Speech::Echo
-                    };
-                    let _ = talk(stream, &speech, &note);
                     note.change(|seen| seen.closed = true);
                 });
             }
@@ -154,9 +153,10 @@ impl Outside {
 
     /// What one server has seen so far.
     #[must_use]
-    pub fn seen_at(&self, address: Ipv4Addr, port: u16) -> Vec<Seen> {
+    pub fn seen_at(&self, address: impl Into<IpAddr>, port: u16) -> Vec<Seen> {
         let mut seen = self.seen();
-        seen.retain(|seen| seen.address == Some((address, port)));
+        let at = Some((address.into(), port));
+        seen.retain(|seen| seen.address == at);
         seen
     }
 }
@@ -175,18 +175,20 @@ impl Note {
     }
 }
 
-fn begin(record: &Record, address: (Ipv4Addr, u16)) -> usize {
+fn begin(record: &Record, stream: &TcpStream) -> usize {
+    let arrived = stream.local_addr().ok();
     let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
     record.push(Seen {
-        address: Some(address),
+        // An IPv4 client of an IPv6 socket came to the IPv4 address.
+        address: arrived.map(|at| (at.ip().to_canonical(), at.port())),
         ..Seen::default()
     });
     record.len() - 1
 }
 
 /// A server that speaks both versions of HTTP and looks at a client's certificate if it shows one.
-fn tls(authority: &Authority, name: &str) -> Result<ServerConfig> {
-    let leaf = authority.server(name)?;
+fn tls(authority: &Authority, names: &[&str]) -> Result<ServerConfig> {
+    let leaf = authority.server_of(names)?;
     let certificate = CertificateDer::from_pem_slice(leaf.certificate.as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes())?;
     let mut roots = RootCertStore::empty();
@@ -337,6 +339,12 @@ const SWITCHED: &[u8] =
 fn asks_for_websocket(head: &[u8]) -> bool {
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     head.lines().any(|line| line == "upgrade: websocket")
+}
+
+/// Whether the client's first byte may be that of a request.
+fn begins_http1(stream: &TcpStream) -> bool {
+    let mut first = [0; 1];
+    stream.peek(&mut first).is_ok() && first[0].is_ascii_uppercase()
 }
 
 /// Whether the client's first bytes are those of HTTP/2's preface (RFC 9113 §3.4).

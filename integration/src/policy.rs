@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::extension::{Chain, Extension};
-use crate::{template, workspace};
+use crate::{classes, template, workspace};
 
 /// Reads one policy file.
 ///
@@ -59,7 +59,6 @@ pub fn everywhere(policies: &[Value]) -> Vec<Extension> {
     [
         "warden-http",
         "warden-connect",
-        "warden-upstream",
         "warden-tls",
         "warden-direct",
         "warden-ended",
@@ -78,7 +77,7 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
             "http",
             "filterState",
             json!([
-                {"cluster": "warden-tcp", "protocol": "TCP", "addressCheck": "upstream"},
+                {"cluster": "warden-tcp", "protocol": "TCP"},
                 {"cluster": "warden-tls-inner", "protocol": "TLS"},
                 {"cluster": "warden-ended-inner", "protocol": "HTTPS", "port": 9443},
             ]),
@@ -108,13 +107,9 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
             "none",
             json!([{"cluster": "warden-ended-out", "protocol": "HTTP", "port": 9443}]),
         ),
-        place => (
+        _ => (
             Chain::Http,
-            if place == "warden-upstream" {
-                "upstream"
-            } else {
-                "http"
-            },
+            "http",
             "filterState",
             json!([
                 {"cluster": "warden-http", "protocol": "HTTP", "port": 80},
@@ -124,8 +119,6 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
                     "port": 443,
                     "hosts": ["*.payments.example"],
                 },
-                {"cluster": "warden-ended-out", "protocol": "HTTP", "port": 9443},
-                {"cluster": "warden-tcp", "protocol": "TCP", "addressCheck": "upstream"},
             ]),
         ),
     };
@@ -133,7 +126,7 @@ pub fn at(name: &'static str, policies: &[Value]) -> Extension {
         "context": context,
         "labels": labels,
         "addressCheck": "classes",
-        "addressClasses": [],
+        "addressClasses": classes::listed(&classes::of(policies)),
         "ports": ports,
         "inspection": [{"name": "dlp", "cluster": "warden-inspect-dlp"}],
         "policies": policies,

@@ -10,7 +10,9 @@ import sys
 
 RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, NLMSG_ERROR = 16, 20, 24, 2
 REQUEST, ACK, CREATE = 0x1, 0x4, 0x400
-LOOPBACK, UP, HOST_PREFIX = 1, 1, 32
+LOOPBACK, UP = 1, 1
+# Of duplicate addresses, which would keep an IPv6 address from use for a second.
+NO_DETECTION = 2
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_OIF, TABLE_MAIN, PROTOCOL_BOOT, SCOPE_HOST, TYPE_LOCAL = 4, 254, 3, 254, 2
 
@@ -34,11 +36,13 @@ def main():
             send(kernel, RTM_NEWROUTE, CREATE, route + struct.pack("=HHI", 8, RTA_OIF, LOOPBACK))
         return
     for text in sys.argv[1:]:
-        address = socket.inet_aton(text)
+        family = socket.AF_INET6 if ":" in text else socket.AF_INET
+        address = socket.inet_pton(family, text)
         attributes = b"".join(
-            struct.pack("=HH", 8, kind) + address for kind in (IFA_LOCAL, IFA_ADDRESS)
+            struct.pack("=HH", 4 + len(address), kind) + address for kind in (IFA_LOCAL, IFA_ADDRESS)
         )
-        header = struct.pack("=BBBBI", socket.AF_INET, HOST_PREFIX, 0, 0, LOOPBACK)
+        prefix = 8 * len(address)
+        header = struct.pack("=BBBBI", family, prefix, NO_DETECTION, 0, LOOPBACK)
         send(kernel, RTM_NEWADDR, CREATE, header + attributes)
 
 

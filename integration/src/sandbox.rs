@@ -7,7 +7,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -124,6 +124,54 @@ fn flags() -> Result<&'static [&'static str]> {
 /// If this process is not inside, or the kernel refuses.
 pub fn assign(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Result<()> {
     set_up(addresses.into_iter().map(|address| address.to_string()))
+}
+
+/// Gives the loopback device this address too, of either family.
+///
+/// # Errors
+/// As [`assign`].
+pub fn assign_also(address: IpAddr) -> Result<()> {
+    set_up([address.to_string()])
+}
+
+/// Has nothing that begins a connection to these addresses arrive, until [`open`] is called: a
+/// client hears neither yes nor no.
+///
+/// # Errors
+/// If this process is not inside, or the kernel refuses.
+pub fn black_hole(addresses: &[IpAddr]) -> Result<()> {
+    let mut rules = String::from(
+        "add table inet holes\n\
+         add chain inet holes out { type filter hook output priority 0; policy accept; }\n",
+    );
+    for address in addresses {
+        let family = if address.is_ipv4() { "ip" } else { "ip6" };
+        rules += &format!("add rule inet holes out {family} daddr {address} tcp flags syn drop\n");
+    }
+    nft(&rules)
+}
+
+/// Fills every black hole.
+///
+/// # Errors
+/// As [`black_hole`].
+pub fn open() -> Result<()> {
+    nft("delete table inet holes\n")
+}
+
+fn nft(rules: &str) -> Result<()> {
+    ensure!(
+        inside(),
+        "not in a sandbox: the host's network stays as it is"
+    );
+    let output = Command::new("nft").arg(rules).output();
+    let output = output.context("nft is needed")?;
+    ensure!(
+        output.status.success(),
+        "nft: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 /// Brings the loopback device up and makes every address, of both families, lead to it.

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::envoy::{Envoy, eventually_within};
 
+/// Envoy's word in the access log for a name all of whose addresses its DNS cache leaves out.
+const ADDRESS_DENIED: &str = "address_denied";
+
 /// One verdict, as the gateway's log has it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +59,24 @@ pub fn last_since(envoy: &Envoy, start: usize) -> Option<Line> {
         last.is_some()
     });
     last
+}
+
+/// The last verdict after the log's first `start` bytes, and whether Envoy had no address left for
+/// what it was about. Of TLS whose name has none left there is no verdict: Envoy closes it before the
+/// ClientHello is looked at.
+#[must_use]
+pub fn told_since(envoy: &Envoy, start: usize) -> (Option<Line>, bool) {
+    let mut told = (None, false);
+    let _ = eventually_within(Duration::from_secs(5), "a verdict", || {
+        let log = envoy.log().unwrap_or_default();
+        let new = log.get(start..).unwrap_or_default();
+        // Of TLS the line has no details.
+        let of_tls = |line: &str| line.contains("chain=tls-inner ") && line.contains(" flags=UH ");
+        let no_address_left = |line: &str| line.contains(ADDRESS_DENIED) || of_tls(line);
+        told = (read(new).pop(), new.lines().any(no_address_left));
+        told.0.is_some() || told.1
+    });
+    told
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! Everything is real but the application and the Kubernetes around it: Envoys in network
 //! namespaces of their own, the CNI plugin through its own protocol, nftables, conntrack.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
@@ -29,7 +28,7 @@ use crate::dns::Dns;
 use crate::envoy::Envoy;
 use crate::mesh::{self, APP1, HOSTS, SSH_BANNER, Workload, address_of};
 use crate::outside::{Outside, Speech};
-use crate::{policy, sandbox, verify};
+use crate::{classes, policy, sandbox, verify};
 
 /// The pod's address.
 pub const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
@@ -274,9 +273,7 @@ pub fn start(change: &dyn Fn(&mut Value)) -> Result<Way> {
     let names = HOSTS
         .iter()
         .map(|(name, address)| ((*name).to_owned(), IpAddr::V4(*address)));
-    inside("cluster", || {
-        Dns::start(RESOLVER, names.collect()).map(drop)
-    })?;
+    inside("cluster", || Dns::start(RESOLVER, names).map(drop))?;
     sandbox::resolve_with(RESOLVER, &files.path().join("resolv.conf"))?;
     let outside = Outside::default();
     for (name, address) in HOSTS {
@@ -292,7 +289,7 @@ pub fn start(change: &dyn Fn(&mut Value)) -> Result<Way> {
         }
     }
     inside("outside", || {
-        Dns::start(FOREIGN_RESOLVER, BTreeMap::new()).map(drop)
+        Dns::start::<IpAddr>(FOREIGN_RESOLVER, []).map(drop)
     })?;
     let workload = Workload {
         sidecar: POD,
@@ -304,15 +301,16 @@ pub fn start(change: &dyn Fn(&mut Value)) -> Result<Way> {
         std::slice::from_ref(&workload),
     )?;
     mesh::write_outside_certificates(files.path(), &outside_authority, &mesh_authority)?;
-    for extension in policy::everywhere(&[policy::reference()?]) {
+    let policies = [policy::reference()?];
+    for extension in policy::everywhere(&policies) {
         extension.write(files.path())?;
     }
-    let config = mesh::gateway_config(files.path(), &|config| {
+    let config = mesh::gateway_config(files.path(), &classes::of(&policies), &|config| {
         readdress(config);
         change(config);
     })?;
     let log = |name: &str| files.path().join(format!("{name}.log"));
-    let gateway = Resident::start("gateway", GATEWAY, config, log("gateway"))?;
+    let gateway = Resident::start("gateway", mesh::ADMIN, config, log("gateway"))?;
     let config = mesh::sidecar_config(files.path(), &workload)?;
     let mut text: Value = serde_json::from_slice(&std::fs::read(&config)?)?;
     readdress(&mut text);

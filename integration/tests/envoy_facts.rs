@@ -6,6 +6,7 @@ use std::net::SocketAddrV4;
 
 use anyhow::{Context, Result};
 use integration::certificates::Authority;
+use integration::classes::Class;
 use integration::client::{Heard, Response, hear, request};
 use integration::envoy::{eventually, validate};
 use integration::extension::{Chain, Extension};
@@ -16,12 +17,12 @@ use integration::mesh::{
 use integration::{sandboxed, template, workspace};
 use serde_json::Value;
 
-const HTTP: &str = "context=http verdict=accept facts=hello host=authority port=80";
-const CONNECT: &str = "context=http verdict=accept host=authority-host port=authority-port";
-const FORWARD: &str = "context=http verdict=forward\u{1}wörld";
-const UPSTREAM: &str = "context=upstream";
-const TLS: &str = "context=network verdict=accept host=sni port=443";
-const DIRECT: &str = "context=network at=data verdict=accept";
+const HTTP: &str = "context=http verdict=accept:open host=authority port=80 reroute=yes";
+const CONNECT: &str =
+    "context=http verdict=accept:literal host=authority-host port=authority-port reroute=yes";
+const FORWARD: &str = "context=http verdict=forward rest=\u{1}wörld";
+const TLS: &str = "context=network verdict=accept:open cluster=warden-tls-open class=open port=443";
+const DIRECT: &str = "context=network at=data verdict=accept:literal";
 
 /// The probe at one of the gateway's places.
 fn probe(name: &'static str, settings: &str) -> Extension {
@@ -41,7 +42,6 @@ fn probes() -> Vec<Extension> {
     vec![
         probe("warden-http", HTTP),
         probe("warden-connect", CONNECT),
-        probe("warden-upstream", UPSTREAM),
         probe("warden-tls", TLS),
         probe("warden-direct", DIRECT),
         probe("warden-ended", HTTP),
@@ -52,8 +52,19 @@ fn start(extensions: &[Extension], change: fn(&mut Value)) -> Result<Mesh> {
     Mesh::start(&Plan {
         extensions,
         workloads: &[APP1],
+        classes: &classes(),
+        workers: 1,
+        discovered: false,
         change: &change,
     })
+}
+
+/// One that refuses nothing public, and one that refuses most.
+fn classes() -> [Class; 2] {
+    [
+        Class::named("open", &["10.0.0.0/8", "169.254.0.0/16"]),
+        Class::named("shut", &["10.0.0.0/8", "140.0.0.0/8", "198.51.100.0/24"]),
+    ]
 }
 
 fn unchanged(_: &mut Value) {}
@@ -113,35 +124,85 @@ sandboxed! {
             " xds.cluster_name=warden-http", " xds.route_name=http",
             " xds.listener_metadata.filter_metadata.warden.role=http",
         ]);
-        assert!(!seen.contains("upstream.address"));
         Ok(())
     }
 
-    fn the_upstream_filter_reads_what_the_downstream_filter_wrote() -> Result<()> {
+    fn a_verdict_chooses_its_class_and_a_class_that_is_not_there_none() -> Result<()> {
         let mesh = start(&probes(), unchanged)?;
-        assert_eq!(get(&mesh, "api.github.com")?.status, 200);
-        let api = address_of("api.github.com")?;
-        assert_has(&line(&mesh, "warden-upstream", "headers")?, &[
-            PRINCIPAL, LABEL,
-            " request.host=api.github.com", " xds.cluster_name=warden-http",
-            &format!(" upstream.address={api}:80"),
-            " filter_state.wasm.warden_verdict=accept", " filter_state.wasm.warden_facts=hello",
-        ]);
-
-        // It can still refuse: the server sees a connection and not a byte.
-        assert!(mesh.update(&probe("warden-upstream", "context=upstream verdict=deny deny=headers"))?);
-        let before = mesh.outside.seen_at(address_of("codeload.github.com")?, 80).len();
-        let answer = get(&mesh, "codeload.github.com")?;
-        assert_eq!((answer.status, answer.body.as_str()), (403, "denied by probe"));
-        let seen = mesh.outside.seen_at(address_of("codeload.github.com")?, 80);
-        assert!(seen[before..].iter().all(|seen| seen.bytes.is_empty()), "{seen:?}");
-
-        // What it writes is what the access log prints.
+        let with = |settings: &str| probe("warden-http", &HTTP.replace("verdict=accept:open", settings));
+        let rows = [
+            ("verdict=accept:open", 200),
+            // All of its addresses are refused.
+            ("verdict=accept:shut", 403),
+            // No name resolves where addresses are dialled by number.
+            ("verdict=accept:literal", 503),
+            // Not there (yet), or no whole word.
+            ("verdict=accept:3f9a1c2e", 403), ("verdict=accept:ope", 403), ("verdict=accept:open2", 403),
+            ("verdict=accept", 403), ("verdict=forward", 403), ("verdict=deny", 403),
+            ("verdict=inspect:dlp:3f9a1c2e", 403), ("verdict=inspect:ids:open", 403),
+        ];
+        for (settings, expected) in rows {
+            assert!(mesh.update(&with(settings))?);
+            let arrived = mesh.outside.seen().len();
+            assert_eq!(get(&mesh, "api.github.com")?.status, expected, "{settings}");
+            assert_eq!(mesh.outside.seen().len() > arrived, expected == 200, "{settings}");
+        }
+        // What the module writes is what the access log prints, with what was connected to.
+        let address = address_of("api.github.com")?;
         eventually("the access log", || {
             let log = mesh.gateway.log().unwrap_or_default();
-            log.lines().any(|line| line.contains("authority=codeload.github.com")
-                && line.contains("status=403") && line.ends_with("verdict=deny"))
+            log.lines().any(|line| line.contains(&format!("upstream={address}:80"))
+                && line.ends_with("verdict=accept:open "))
         })
+    }
+
+    fn a_changed_header_has_the_route_chosen_anew_and_so_does_asking_for_it() -> Result<()> {
+        let mesh = start(&probes(), unchanged)?;
+        let settings = |reroute: &str| probe("warden-http", &HTTP.replace("reroute=yes", reroute));
+        for (reroute, expected) in [
+            ("reroute=yes", 200), ("reroute=no", 403), ("removes=user-agent", 200),
+        ] {
+            assert!(mesh.update(&settings(reroute))?);
+            let mut stream = mesh.dial(&APP1, SocketAddrV4::new(address_of("github.com")?, 80))?;
+            let headers = [("Host", &b"api.github.com"[..]), ("User-Agent", b"x")];
+            let answer = request(&mut stream, "GET", "/", &headers)?.context("closed")?;
+            assert_eq!(answer.status, expected, "{reroute}");
+        }
+        Ok(())
+    }
+
+    fn a_refused_name_is_answered_like_a_denial_and_a_name_that_is_not_there_is_not() -> Result<()> {
+        let mut extensions = probes();
+        extensions[1] = probe("warden-connect", &CONNECT.replace("literal", "open"));
+        let mesh = start(&extensions, template::any_http_version)?;
+        let ask = |host: &str, accept: &[u8]| -> Result<Response> {
+            let mut stream = mesh.dial(&APP1, SocketAddrV4::new(address_of("github.com")?, 80))?;
+            let headers = [("Host", host.as_bytes()), ("Accept", accept)];
+            request(&mut stream, "GET", "/", &headers)?.context("closed")
+        };
+        let denied = ask("rebind.github.com", b"*/*")?;
+        let words = "egress denied: the name resolves to an address inside the network\n\
+            workload: spiffe://cluster.local/ns/app1-ns/sa/app1\ndestination: rebind.github.com\n\
+            rule: default\ncode: private_address\n";
+        assert_eq!(denied.status, 403);
+        assert!(denied.body.starts_with(words), "{denied:?}");
+        let head = denied.head.to_lowercase();
+        assert!(head.contains("content-type: text/plain; charset=utf-8"), "{head}");
+        assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+        let denied = ask("rebind.github.com", b"application/json")?;
+        let body: Value = serde_json::from_str(&denied.body)?;
+        assert_eq!((denied.status, &body["code"]), (403, &"private_address".into()));
+        assert_eq!(ask("nowhere.github.com", b"*/*")?.status, 503);
+        // The same for a tunnel.
+        let leaf = mesh.mesh_authority.workload(APP1.identity)?;
+        for (authority, expected) in [("rebind.github.com:22", 403), ("nowhere.github.com:22", 503)] {
+            let mut session = mesh.gateway_tls(15008, Some(&leaf))?.context("refused")?;
+            let headers = [("Host", authority.as_bytes())];
+            let answer = request(&mut session, "CONNECT", authority, &headers)?.context("closed")?;
+            assert_eq!(answer.status, expected, "{authority}");
+        }
+        assert!(mesh.outside.seen().is_empty());
+        Ok(())
     }
 
     fn a_tunnel_shows_the_dialled_address_and_connects_there_without_dns() -> Result<()> {
@@ -170,13 +231,11 @@ sandboxed! {
             " filter_state.warden.dialled=140.82.112.3:443",
             &format!(" filter_state.warden.peer={}", APP1.peer.header()),
             // Whatever the outer context wrote comes in byte for byte.
-            " filter_state.warden.facts=forward\u{1}wörld",
+            " filter_state.warden.facts=forward \u{1}wörld",
             " xds.listener_metadata.filter_metadata.warden.role=tls-inner",
         ]);
         assert!(!seen.contains("xds.cluster_name"), "not known at accept");
-        assert!(!seen.contains("upstream.address"), "not known at accept");
-        let address = format!(" upstream.address={}:443", address_of("api.github.com")?);
-        assert_has(&line(&mesh, "warden-tls", "data")?, &[" xds.cluster_name=warden-tls", &address]);
+        assert_has(&line(&mesh, "warden-tls", "data")?, &[" xds.cluster_name=warden-tls-open"]);
 
         // Closed at accept, the name is not even resolved.
         assert!(mesh.update(&probe("warden-tls", "context=network deny=new"))?);
@@ -200,7 +259,7 @@ sandboxed! {
 
     fn the_verdict_chooses_host_and_port_and_a_port_in_the_host_wins() -> Result<()> {
         let mut extensions = probes();
-        extensions[0] = probe("warden-http", "context=http verdict=accept host=api.github.com port=80");
+        extensions[0] = probe("warden-http", &HTTP.replace("host=authority", "host=api.github.com"));
         let mesh = start(&extensions, unchanged)?;
         // Whatever Host says, the judged name and port are what is connected to.
         assert_eq!(get(&mesh, "evilgithub.com:22")?.body, "api.github.com\n");
@@ -208,7 +267,7 @@ sandboxed! {
         // A trap for the filter: a port in dynamic_host beats dynamic_port.
         assert!(mesh.update(&probe(
             "warden-http",
-            "context=http verdict=accept host=api.github.com:23 port=80"
+            &HTTP.replace("host=authority", "host=api.github.com:23")
         ))?);
         let _ = get(&mesh, "api.github.com");
         assert_eq!(mesh.outside.seen_at(address_of("api.github.com")?, 23).len(), 1);
@@ -225,49 +284,49 @@ sandboxed! {
         Ok(())
     }
 
-    fn a_verdict_chooses_the_device_and_the_address_is_still_the_name_s() -> Result<()> {
+    fn a_verdict_chooses_the_device_which_hears_only_of_names_that_have_an_address_left() -> Result<()> {
         let to_device = |verdict: &str| {
             let mut probe = probe("warden-http", HTTP);
             probe.configuration = format!(
-                "name=warden-http\ncontext=http\nverdict={verdict} facts\nhost=authority\nport=80\n\
-                 device=dlp\nrule=p/t/r\nworkload=somebody\ndestination=api.github.com:80"
+                "name=warden-http\ncontext=http\nverdict={verdict}\nrest=facts\nhost=authority\nport=80\n\
+                 device=dlp\nrule=p/t/r\nworkload=somebody\ndestination=api.github.com:80\nreroute=yes"
             );
             probe
         };
         let mut extensions = probes();
-        extensions[0] = to_device("inspect:dlp");
+        extensions[0] = to_device("inspect:dlp:open");
         let mesh = start(&extensions, unchanged)?;
         assert_eq!(get(&mesh, "api.github.com")?.body, "api.github.com\n");
-        assert_has(&line(&mesh, "warden-upstream", "headers")?, &[
-            " xds.cluster_name=warden-inspect-dlp",
-            &format!(" upstream.address={}:80", address_of("api.github.com")?),
-        ]);
         let tunnels = mesh.device.seen();
         assert_eq!(tunnels.len(), 1, "{tunnels:?}");
         assert_eq!(tunnels[0].destination, "api.github.com:80");
         assert_eq!(tunnels[0].rule.as_deref(), Some("p/t/r"));
         assert_eq!(tunnels[0].workload.as_deref(), Some("somebody"));
+        let request = String::from_utf8_lossy(&tunnels[0].bytes).to_lowercase();
+        let address = address_of("api.github.com")?;
+        assert!(request.contains(&format!("x-egress-warden-address: {address}:80\r\n")), "{request}");
 
-        // What the upstream filter denies the device does not hear of.
-        assert!(mesh.update(&probe("warden-upstream", "context=upstream deny=headers"))?);
+        // No address is left of the one, none at all is of the other.
+        assert_eq!(get(&mesh, "rebind.github.com")?.status, 403);
+        assert_eq!(get(&mesh, "nowhere.github.com")?.status, 503);
+        assert!(mesh.update(&to_device("inspect:dlp:shut"))?);
         assert_eq!(get(&mesh, "api.github.com")?.status, 403);
         assert_eq!(mesh.device.seen().len(), 1);
-        assert!(mesh.update(&probe("warden-upstream", UPSTREAM))?);
 
         // Accepted goes straight, for another device nowhere, and a client's word is none.
-        assert!(mesh.update(&to_device("accept"))?);
+        assert!(mesh.update(&to_device("accept:open"))?);
         assert_eq!(get(&mesh, "api.github.com")?.status, 200);
-        for verdict in ["inspect:ids", "inspect:dlp2", "inspect:"] {
+        for verdict in ["inspect:ids:open", "inspect:dlp2:open", "inspect:dlp", "inspect:"] {
             assert!(mesh.update(&to_device(verdict))?);
             assert_eq!(get(&mesh, "api.github.com")?.status, 403, "{verdict}");
         }
         assert_eq!(mesh.device.seen().len(), 1);
 
         // A device that is down closes.
-        assert!(mesh.update(&to_device("inspect:dlp"))?);
+        assert!(mesh.update(&to_device("inspect:dlp:open"))?);
         mesh.device.stop()?;
         let arrived = mesh.outside.seen().len();
-        let mut other = to_device("inspect:dlp");
+        let mut other = to_device("inspect:dlp:open");
         other.configuration = other.configuration.replace("p/t/r", "p/t/other");
         assert!(mesh.update(&other)?);
         assert_eq!(get(&mesh, "api.github.com")?.status, 503);
@@ -276,7 +335,7 @@ sandboxed! {
     }
 
     fn with_the_lock_alone_nothing_gets_out() -> Result<()> {
-        let mesh = start(&[probe("warden-upstream", UPSTREAM)], |config| {
+        let mesh = start(&[], |config| {
             template::remove_filters(
                 config,
                 &["warden-http", "warden-connect", "warden-tls", "warden-direct", "warden-ended"],
@@ -292,12 +351,24 @@ sandboxed! {
         Ok(())
     }
 
-    fn the_network_lock_stops_bytes_but_not_the_connection() -> Result<()> {
+    fn without_its_filter_the_inner_listener_leads_nowhere() -> Result<()> {
         let mut extensions = probes();
         extensions[1] = probe("warden-connect", FORWARD);
         let mesh = start(&extensions, |config| {
-            template::remove_filters(config, &["warden-tls"]);
+            template::remove_filters(config, &["warden-tls", "lock"]);
         })?;
+        assert!(!tls_works(&mesh, "api.github.com")?);
+        assert!(mesh.outside.seen().is_empty());
+        assert!(mesh.dns.asked().is_empty());
+        Ok(())
+    }
+
+    fn the_network_lock_stops_bytes_but_not_the_connection() -> Result<()> {
+        let mut extensions = probes();
+        extensions[1] = probe("warden-connect", FORWARD);
+        // It chooses a way and opens none.
+        extensions[2] = probe("warden-tls", &TLS.replace("accept:open", "deny"));
+        let mesh = start(&extensions, unchanged)?;
         assert!(!tls_works(&mesh, "api.github.com")?);
         let seen = mesh.outside.seen_at(address_of("api.github.com")?, 443);
         assert!(seen.iter().all(|seen| seen.server_name.is_none() && seen.bytes.is_empty()));
@@ -313,8 +384,7 @@ sandboxed! {
         assert!(!at_accept.contains("uri_san"));
         let at_banner = line(&mesh, "warden-direct", "upstream")?;
         assert_has(&at_banner, &[
-            PRINCIPAL, " connection.mtls=1", " upstream.address=203.0.113.7:22",
-            " xds.cluster_name=outbound|22||partner.example",
+            PRINCIPAL, " connection.mtls=1", " xds.cluster_name=outbound|22||partner.example",
         ]);
         assert!(!at_banner.contains("downstream_peer"));
 
@@ -381,6 +451,6 @@ fn the_bootstraps_are_valid_as_they_are() -> Result<()> {
     for extension in probes() {
         extension.write(files.path())?;
     }
-    validate(&gateway_config(files.path(), &unchanged)?)?;
+    validate(&gateway_config(files.path(), &classes(), &unchanged)?)?;
     validate(&sidecar_config(files.path(), &APP1)?)
 }

@@ -10,7 +10,7 @@ use integration::client::{self, Heard, connect, hear, request};
 use integration::demo;
 use integration::envoy::eventually;
 use integration::mesh::{APP1, APP2, HOSTS, Mesh, Plan, SSH_BANNER, Workload, address_of};
-use integration::{http2, policy, sandboxed, verdicts};
+use integration::{classes, http2, policy, sandboxed, verdicts};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
@@ -110,10 +110,8 @@ sandboxed! {
                     } else {
                         (&open, 200)
                     };
-                    for place in ["warden-http", "warden-upstream"] {
-                        let update = policy::at(place, std::slice::from_ref(policies));
-                        ensure!(mesh.update(&update)?, "refused");
-                    }
+                    let update = policy::at("warden-http", std::slice::from_ref(policies));
+                    ensure!(mesh.update(&update)?, "refused");
                     // The main thread has it; the worker follows.
                     eventually("the new policy", || {
                         status(&mesh, &APP1, "api.github.com").is_ok_and(|seen| seen == expected)
@@ -149,6 +147,9 @@ sandboxed! {
         let mesh = Mesh::start(&Plan {
             extensions: &policy::everywhere(&[json!({"kind": "EgressPolicy"})]),
             workloads: &[APP1],
+            classes: &[],
+            workers: 1,
+            discovered: false,
             change: &|_| {},
         })?;
         assert!(status(&mesh, &APP1, "api.github.com")? >= 400);
@@ -291,7 +292,8 @@ sandboxed! {
             assert_eq!(try_host(host)?, 503, "{host}");
             assert_eq!(bytes_at(&mesh, address_of(host)?, 443), b"", "{host}");
         }
-        let count = |what: &str| mesh.gateway.stat(&format!("cluster.warden-originate.ssl.{what}"));
+        let class = classes::of(&[policy::demo()?]).pop().context("no class")?.name;
+        let count = |what: &str| mesh.gateway.stat(&format!("cluster.warden-originate-{class}.ssl.{what}"));
         assert_eq!((count("fail_verify_san")?, count("fail_verify_error")?), (1, 1));
         // What never went out in the clear.
         for (name, address) in HOSTS.iter().filter(|(name, _)| name.ends_with("payments.example")) {

@@ -36,10 +36,7 @@ sandboxed! {
     }
 
     fn without_module_and_lock_most_denied_rows_are_reached() -> Result<()> {
-        let mesh = demo::start(|config| {
-            template::remove_filters(config, &MODULE);
-            template::remove_filters(config, &["lock", "warden-upstream"]);
-        })?;
+        let mesh = demo::start(template::open_wide)?;
         let outcomes = demo::run(&mesh, Module::Absent, |_| {})?;
         let opened = outcomes.iter().filter(|outcome| {
             outcome.expected.starts_with("denied") && outcome.seen == "reached"

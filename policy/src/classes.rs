@@ -5,7 +5,6 @@
 //! to, and the gateway's configuration has a cache for every class that a verdict can have.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -130,9 +129,11 @@ pub enum Addresses<C = ClassKey> {
 /// The names that a gateway's configuration gives to classes.
 #[derive(Debug, Default)]
 pub struct ClassNames {
-    names: BTreeMap<AddressClass, Rc<str>>,
-    /// What keys of verdicts stand for, as far as it was asked. They are few in practice.
-    known: RefCell<BTreeMap<ClassKey, Option<Rc<str>>>>,
+    /// In the classes' order. They are few.
+    names: Vec<(AddressClass, Rc<str>)>,
+    /// What keys of verdicts stand for, as far as it was asked, in the keys' order. They are few in
+    /// practice.
+    known: RefCell<Vec<(ClassKey, Option<Rc<str>>)>>,
 }
 
 /// Most keys whose names are remembered.
@@ -141,10 +142,12 @@ const MAX_KNOWN: usize = 4_096;
 impl ClassNames {
     /// Names a class. False if the class or the name is there already.
     pub fn add(&mut self, name: &str, class: AddressClass) -> bool {
-        if self.names.contains_key(&class) || self.names.values().any(|known| **known == *name) {
+        let place = self.names.partition_point(|(known, _)| *known < class);
+        let mut all = self.names.iter();
+        if all.any(|(known, called)| *known == class || **called == *name) {
             return false;
         }
-        self.names.insert(class, name.into());
+        self.names.insert(place, (class, name.into()));
         true
     }
 
@@ -152,17 +155,16 @@ impl ClassNames {
     /// does not list it, and then nothing opens. Asked with another policy set it is wrong.
     pub fn name(&self, policies: &PolicySet, key: &ClassKey) -> Option<Rc<str>> {
         // Unnamed classes are remembered too. Nothing else borrows while this runs.
-        if let Ok(known) = self.known.try_borrow()
-            && let Some(name) = known.get(key)
-        {
+        let mut known = self.known.try_borrow_mut().ok()?;
+        let place = known.partition_point(|(known, _)| known < key);
+        if let Some((_, name)) = known.get(place).filter(|(known, _)| known == key) {
             return name.clone();
         }
-        let name = self.names.get(&policies.class(key)).cloned();
-        if let Ok(mut known) = self.known.try_borrow_mut() {
-            if known.len() >= MAX_KNOWN {
-                known.clear();
-            }
-            known.insert(key.clone(), name.clone());
+        let class = policies.class(key);
+        let named = self.names.iter().find(|(known, _)| *known == class);
+        let name = named.map(|(_, name)| Rc::clone(name));
+        if known.len() < MAX_KNOWN {
+            known.insert(place, (key.clone(), name.clone()));
         }
         name
     }

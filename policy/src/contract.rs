@@ -26,6 +26,8 @@ pub const POSITION: &str = "warden.position";
 pub const PRINCIPAL: &str = "warden.principal";
 /// Filter state with Istio's peer metadata.
 pub const DOWNSTREAM_PEER: &str = "downstream_peer";
+/// Property with the judged name of TLS, which `tcp_proxy` connects to.
+pub const HOST: &str = "warden_host";
 /// Filter state with the host that Envoy's dynamic forward proxy connects to.
 pub const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
 /// Filter state with its port.
@@ -36,6 +38,8 @@ pub const TCP_CLUSTER: &str = "envoy.tcp_proxy.cluster";
 /// The class of what is dialled by its number. Its DNS cache refuses nothing, and its resolvers
 /// cannot answer, so that no name resolves there. No class of the policies may be named so.
 pub const LITERAL: &str = "literal";
+/// The class of names where the configuration says that no address is checked.
+pub const UNCHECKED: &str = "unchecked";
 /// The verdict's word for a tunnel that another listener ends.
 pub const FORWARD: &str = "forward";
 /// The verdict's word for a denial.
@@ -87,10 +91,24 @@ pub fn originate_cluster(port: u16, place: usize) -> String {
     format!("warden-originate-{port}-{place}")
 }
 
+/// Property with the judged name of TLS for the class that resolves it. `tcp_proxy` does not wait for
+/// a name to be resolved, so that a filter of the class does it ahead; for the other classes there is
+/// none, and nothing is asked.
+#[must_use]
+pub fn resolve_property(class: &str) -> String {
+    format!("warden_resolve_{class}")
+}
+
 /// The cluster by way of an inspection device.
 #[must_use]
 pub fn inspect_cluster(device: &str) -> String {
     format!("warden-inspect-{device}")
+}
+
+/// The cluster by which tunnels of opaque bytes go on to an inspection device.
+#[must_use]
+pub fn tunnel_cluster(device: &str) -> String {
+    format!("warden-tunnel-{device}")
 }
 
 /// The cluster of a class.
@@ -110,9 +128,13 @@ pub const RULE_HEADER: &str = "x-egress-warden-rule";
 /// What an inspection device is told: the workload.
 pub const WORKLOAD_HEADER: &str = "x-egress-warden-workload";
 
+/// What an inspection device is told of requests and of tunnels of opaque bytes: an address of the
+/// name that is not refused, and the port.
+pub const ADDRESS_HEADER: &str = "x-egress-warden-address";
+
 /// Headers that stay in the mesh: the mesh's own words and ours. A client has no say in the last
-/// two.
-pub const MESH_HEADERS: [&str; 8] = [
+/// three.
+pub const MESH_HEADERS: [&str; 9] = [
     PEER_METADATA_HEADER,
     "x-envoy-peer-metadata-id",
     NAMESPACE_HEADER,
@@ -121,6 +143,7 @@ pub const MESH_HEADERS: [&str; 8] = [
     "x-envoy-original-dst-host",
     RULE_HEADER,
     WORKLOAD_HEADER,
+    ADDRESS_HEADER,
 ];
 
 /// Whether a text can name a class: `[a-z0-9-]{1,32}`, and not [`LITERAL`].
@@ -128,6 +151,7 @@ pub const MESH_HEADERS: [&str; 8] = [
 pub fn is_class_name(text: &str) -> bool {
     (1..=32).contains(&text.len())
         && text != LITERAL
+        && text != UNCHECKED
         && text
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))

@@ -31,13 +31,13 @@ fn carried(caller: Fake, authority: &str) -> Vec<u8> {
     let flow = Http::new(fake.plugin(&tunnels())).on_request_headers();
     assert_eq!(flow, Flow::Continue, "{authority}");
     assert_eq!(fake.mark().as_deref(), Some("forward"));
-    fake.handed_on().expect("facts").into_bytes()
+    fake.carried().expect("facts").into_bytes()
 }
 
 /// The code of what became of a request, or where it is let go to.
 fn judged(fake: &Fake) -> String {
     let flow = Http::new(fake.plugin(&inner())).on_request_headers();
-    let opened = fake.mark().as_deref() == Some("accept");
+    let opened = fake.mark().as_deref() == Some("accept:plain");
     assert_eq!(flow == Flow::Continue, opened);
     if opened {
         return fake.dynamic_host().unwrap_or_default();
@@ -168,7 +168,7 @@ fn the_port_is_the_one_that_was_dialled() {
     let fake = Fake::app1().connect("140.82.112.5:80", "inward");
     let plugin = fake.plugin(&configuration("http", &ports));
     assert_eq!(Http::new(plugin).on_request_headers(), Flow::Continue);
-    let facts = fake.handed_on().expect("facts");
+    let facts = fake.carried().expect("facts");
     let fake = request(Some("api.github.com"), "api.github.com").carrying(facts.as_bytes());
     assert_eq!(judged(&fake), "route_mismatch");
 }

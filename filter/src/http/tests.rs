@@ -6,14 +6,12 @@ use crate::fake::{Fails, Fake, http_configuration};
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// On to the upstream filter, connecting to this host if the cluster is dynamic.
-    Checked(Option<String>),
-    /// Straight out.
-    Out(Option<String>),
+    /// Out by this class, connecting to this host if the cluster is dynamic.
+    Out(String, Option<String>),
     /// To the internal listener.
     Inward,
-    /// To this device, with or without facts for an upstream filter.
-    Device(String, bool),
+    /// To this device, in this class.
+    Device(String, String),
     /// 403 with this code and rule.
     Denied(String, String),
 }
@@ -25,19 +23,23 @@ fn judge(fake: &Fake, configuration: &Value) -> Outcome {
 
 fn outcome(fake: &Fake, flow: Flow) -> Outcome {
     let mark = fake.mark();
-    match (flow, mark.as_deref()) {
-        (Flow::Continue, Some("accept")) if fake.handed_on().is_some() => {
-            Outcome::Checked(fake.dynamic_host())
+    let words: Vec<&str> = mark.as_deref().unwrap_or_default().split(':').collect();
+    match (flow, words.as_slice()) {
+        (Flow::Continue, ["accept", class]) => {
+            assert_eq!(fake.carried(), None);
+            Outcome::Out((*class).to_owned(), fake.dynamic_host())
         }
-        (Flow::Continue, Some("accept")) => Outcome::Out(fake.dynamic_host()),
-        (Flow::Continue, Some("forward")) => Outcome::Inward,
-        (Flow::Continue, Some(mark)) if mark.starts_with("inspect:") => {
-            let device = fake.state("warden_device").expect("the device is named");
-            assert_eq!(mark, format!("inspect:{device}"));
-            Outcome::Device(device, fake.handed_on().is_some())
+        (Flow::Continue, ["forward"]) => Outcome::Inward,
+        (Flow::Continue, ["inspect", device, class]) => {
+            assert_eq!(fake.state("warden_device").as_deref(), Some(*device));
+            Outcome::Device((*device).to_owned(), (*class).to_owned())
         }
-        (Flow::Stop, mark) => {
-            assert_ne!(mark, Some("accept"), "stopped, yet the lock is open");
+        (Flow::Stop, words) => {
+            assert_ne!(
+                words.first(),
+                Some(&"accept"),
+                "stopped, yet a lock is open"
+            );
             let line = fake.verdict().expect("every denial is logged");
             assert_eq!(fake.response().map(|response| response.status), Some(403));
             Outcome::Denied(
@@ -49,8 +51,14 @@ fn outcome(fake: &Fake, flow: Flow) -> Outcome {
     }
 }
 
-fn checked(host: &str) -> Outcome {
-    Outcome::Checked(Some(host.to_owned()))
+/// Out to a name.
+fn out(host: &str) -> Outcome {
+    Outcome::Out("plain".to_owned(), Some(host.to_owned()))
+}
+
+/// Out to what was dialled by its number.
+fn literal(host: &str) -> Outcome {
+    Outcome::Out("literal".to_owned(), Some(host.to_owned()))
 }
 
 fn denied(code: &str, rule: &str) -> Outcome {
@@ -67,17 +75,17 @@ fn a_request_is_judged_by_what_it_asks_for() {
         (
             "an allowed name",
             app1_to("api.github.com"),
-            checked("api.github.com:80"),
+            out("api.github.com:80"),
         ),
         (
             "its other spellings",
             app1_to("API.GitHub.com."),
-            checked("api.github.com:80"),
+            out("api.github.com:80"),
         ),
         (
             "with the judged port",
             app1_to("api.github.com:80"),
-            checked("api.github.com:80"),
+            out("api.github.com:80"),
         ),
         (
             "with another port",
@@ -108,12 +116,12 @@ fn a_request_is_judged_by_what_it_asks_for() {
         (
             "an allowed address",
             app1_to("203.0.113.9"),
-            checked("203.0.113.9:80"),
+            literal("203.0.113.9:80"),
         ),
         (
             "in IPv6",
             app1_to("[2001:db8::9]"),
-            checked("[2001:db8::9]:80"),
+            literal("[2001:db8::9]:80"),
         ),
         (
             "another address",
@@ -128,12 +136,32 @@ fn a_request_is_judged_by_what_it_asks_for() {
         (
             "a rule in time",
             app1_to("until.example"),
-            checked("until.example:80"),
+            out("until.example:80"),
         ),
         (
             "Istio's cluster of that name",
             Fake::app1().get("api.github.com", "outbound|80||api.github.com"),
-            Outcome::Checked(None),
+            denied("address_unchecked", ""),
+        ),
+        (
+            "Istio's cluster of names below one",
+            Fake::app1().get("api.github.com", "outbound|80||*.github.com"),
+            denied("address_unchecked", ""),
+        ),
+        (
+            "a cluster of its own with one name",
+            Fake::app1().get("api.github.com", "static"),
+            denied("address_unchecked", ""),
+        ),
+        (
+            "a cluster of its own with one address",
+            Fake::app1().get("203.0.113.9", "static-address"),
+            Outcome::Out("literal".to_owned(), None),
+        ),
+        (
+            "Istio's cluster of one address",
+            Fake::app1().get("203.0.113.9", "outbound|80||203.0.113.9"),
+            Outcome::Out("literal".to_owned(), None),
         ),
         (
             "Istio's cluster of another name",
@@ -167,7 +195,7 @@ fn a_tunnel_is_judged_by_what_was_dialled() {
     let rows = [
         (
             tunnel("203.0.113.7:22", "warden-tcp"),
-            Outcome::Out(Some("203.0.113.7:22".to_owned())),
+            literal("203.0.113.7:22"),
         ),
         (
             tunnel("203.0.113.7:23", "warden-tcp"),
@@ -177,10 +205,14 @@ fn a_tunnel_is_judged_by_what_was_dialled() {
             tunnel("203.0.113.7", "warden-tcp"),
             denied("name_malformed", ""),
         ),
-        // Behind opaque bytes nobody would check where the name leads.
+        // A name is judged whole here, whatever the bytes are.
         (
             tunnel("api.github.com:443", "warden-tcp"),
-            denied("address_unchecked", "seed/apps/app1-github"),
+            out("api.github.com:443"),
+        ),
+        (
+            tunnel("api.github.com:22", "warden-tcp"),
+            denied("default", "seed"),
         ),
         (
             tunnel("140.82.112.5:443", "warden-tls-inner"),
@@ -225,7 +257,7 @@ fn the_request_line_counts_where_a_rule_says_so() {
     let rows = [
         (
             request(b"GET", b"/v1/users?x=%2f", "api.example", &[]),
-            checked("api.example:80"),
+            out("api.example:80"),
         ),
         (
             request(b"POST", b"/v1/users", "api.example", &[]),
@@ -249,7 +281,7 @@ fn the_request_line_counts_where_a_rule_says_so() {
         ),
         (
             request(b"GET", b"/", "ws.example", &[b"WebSocket"]),
-            checked("ws.example:80"),
+            out("ws.example:80"),
         ),
         (
             request(b"GET", b"/", "ws.example", &[b"h2c"]),
@@ -286,11 +318,11 @@ fn the_caller_is_who_the_certificate_says() {
     let to_github = || app1_to("api.github.com");
     let two = format!("{0},{0}", crate::fake::APP1);
     let rows: Vec<(&str, Fake, Outcome)> = vec![
-        ("app1", to_github(), checked("api.github.com:80")),
+        ("app1", to_github(), out("api.github.com:80")),
         (
             "all its SANs given, and there is one",
             to_github().with(ALL, crate::fake::APP1).without(SAN),
-            checked("api.github.com:80"),
+            out("api.github.com:80"),
         ),
         (
             "a second SAN",
@@ -385,7 +417,7 @@ fn claims_count_where_the_certificate_bears_them_out() {
                 .without(label)
                 .with(&["downstream_peer", "namespace"], "app1-ns")
                 .with(&["downstream_peer", "labels", "egress-ruleset"], "app1"),
-            checked("api.github.com:80"),
+            out("api.github.com:80"),
         ),
     ];
     for (what, fake, expected) in rows {
@@ -410,7 +442,7 @@ fn claims_in_headers_count_where_the_configuration_says_so() {
     let rows = [
         (
             text("app1-ns", "team=pay,egress-ruleset=app1"),
-            checked("api.github.com:80"),
+            out("api.github.com:80"),
         ),
         (
             text("app1-ns", "team=pay,egress-ruleset=app2"),
@@ -466,6 +498,7 @@ fn words_of_the_mesh_do_not_leave_it() {
         "x-egress-warden-labels",
         "x-egress-warden-rule",
         "x-egress-warden-workload",
+        "x-egress-warden-address",
     ];
     let fake = names
         .into_iter()
@@ -475,7 +508,7 @@ fn words_of_the_mesh_do_not_leave_it() {
         .header("x-other", "stays");
     assert_eq!(
         judge(&fake, &http_configuration()),
-        checked("api.github.com:80")
+        out("api.github.com:80")
     );
     for name in names {
         assert!(fake.request_header(name).is_empty(), "{name}");
@@ -483,43 +516,180 @@ fn words_of_the_mesh_do_not_leave_it() {
     assert_eq!(fake.request_header("x-other").len(), 1);
 }
 
-/// Without the guard, and without a rule that would have to know addresses.
-fn unchecked_configuration() -> Value {
-    let mut configuration = http_configuration();
-    configuration["addressCheck"] = json!("none");
-    let tiers = &mut configuration["policies"][0]["spec"]["tiers"];
-    tiers.as_array_mut().unwrap().remove(0);
-    configuration
-}
-
 #[test]
 fn names_are_let_out_unchecked_only_in_writing() {
-    let mut unchecked = unchecked_configuration();
+    let mut unchecked = http_configuration();
+    unchecked["addressCheck"] = json!("none");
+    unchecked.as_object_mut().unwrap().remove("addressClasses");
+    let tiers = &mut unchecked["policies"][0]["spec"]["tiers"];
+    tiers.as_array_mut().unwrap().remove(0);
     let fake = app1_to("api.github.com");
-    let expected = Outcome::Out(Some("api.github.com:80".to_owned()));
+    let host = Some("api.github.com:80".to_owned());
+    let expected = Outcome::Out("unchecked".to_owned(), host);
     assert_eq!(judge(&fake, &unchecked), expected);
     assert_eq!(
         fake.metric("warden_verdicts.accept.rule.seed/apps/app1-github"),
         Some(1)
     );
+    // Then Istio's clusters may lead to names too.
+    let fake = Fake::app1().get("api.github.com", "outbound|80||api.github.com");
+    let expected = Outcome::Out("unchecked".to_owned(), None);
+    assert_eq!(judge(&fake, &unchecked), expected);
 
     unchecked.as_object_mut().unwrap().remove("addressCheck");
     let expected = denied("address_unchecked", "seed/apps/app1-github");
     assert_eq!(judge(&app1_to("api.github.com"), &unchecked), expected);
 }
 
+/// A private name of app1's, and networks that app1 alone may not reach by `partner.example`.
+fn with_classes() -> Value {
+    let mut configuration = http_configuration();
+    let app1 = json!([{"namespaces": ["app1-ns"]}]);
+    let rule = |name: &str, to: Value, action: &str| json!({"name": name, "from": app1, "to": [to], "action": action});
+    let rules = &mut configuration["policies"][0]["spec"]["tiers"][1]["rules"];
+    rules.as_array_mut().unwrap().extend([
+        rule(
+            "vault",
+            json!({"domainNames": ["vault.example"], "ports": [80], "allowPrivate": true}),
+            "Accept",
+        ),
+        rule(
+            "no-test-net",
+            json!({"networks": ["198.51.100.0/24"], "ports": [80]}),
+            "Deny",
+        ),
+        rule(
+            "partner",
+            json!({"domainNames": ["partner.example"], "ports": [80, 22]}),
+            "Accept",
+        ),
+    ]);
+    configuration["addressClasses"] = json!([
+        {"name": "plain", "allowPrivate": false, "refused": []},
+        {"name": "inside", "allowPrivate": true, "refused": []},
+        {"name": "less", "allowPrivate": false, "refused": ["198.51.100.0/24"]},
+    ]);
+    configuration
+}
+
 #[test]
-fn a_tunnel_on_a_warm_connection_takes_at_most_eight_host_calls() {
+fn a_verdict_names_its_class() {
+    let rows = [
+        ("api.github.com", "plain"),
+        ("vault.example", "inside"),
+        ("partner.example", "less"),
+    ];
+    let configuration = with_classes();
+    let fake = Fake::app1();
+    let plugin = fake.plugin(&configuration);
+    for round in 0..2 {
+        for (name, class) in rows {
+            let fake = fake.clone().forget_headers().get(name, "warden-http");
+            let flow = Http::new(Rc::clone(&plugin)).on_request_headers();
+            let expected = Outcome::Out(class.to_owned(), Some(format!("{name}:80")));
+            assert_eq!(outcome(&fake, flow), expected, "round {round}");
+        }
+    }
+    // On another port the Deny is none, and the class another.
+    let fake = Fake::app1().connect("partner.example:22", "warden-tcp");
+    assert_eq!(judge(&fake, &configuration), out("partner.example:22"));
+}
+
+#[test]
+fn a_class_that_the_gateway_does_not_have_is_closed() {
+    for (class, name) in [
+        ("inside", "vault.example"),
+        ("less", "partner.example"),
+        ("plain", "api.github.com"),
+    ] {
+        let mut configuration = with_classes();
+        let classes = configuration["addressClasses"].as_array_mut().unwrap();
+        classes.retain(|one| one["name"] != class);
+        let denied = denied("route_mismatch", "");
+        assert_eq!(judge(&app1_to(name), &configuration), denied, "{name}");
+    }
+}
+
+#[test]
+fn the_route_is_chosen_anew_exactly_once() {
     for (what, fake) in [
+        ("nothing to remove", app1_to("api.github.com")),
+        (
+            "one header",
+            app1_to("api.github.com").header("x-envoy-peer-metadata", "CgA="),
+        ),
+        (
+            "two headers",
+            app1_to("api.github.com")
+                .header("x-envoy-peer-metadata", "CgA=")
+                .header("x-forwarded-client-cert", "x"),
+        ),
+        (
+            "a tunnel",
+            Fake::app1().connect("203.0.113.7:22", "warden-tcp"),
+        ),
+    ] {
+        judge(&fake, &http_configuration());
+        let calls = fake.calls();
+        let reroutes = |call: &&String| {
+            call.starts_with("remove ") || *call == "set headers" || *call == "clear route cache"
+        };
+        assert_eq!(
+            calls.iter().filter(reroutes).count(),
+            1,
+            "{what}: {calls:?}"
+        );
+    }
+}
+
+#[test]
+fn an_accepted_request_on_a_warm_connection_takes_at_most_five_host_calls() {
+    for (what, sidecars_headers) in [
+        ("nothing to remove", &[][..]),
+        ("one header", &["x-envoy-peer-metadata"]),
+        (
+            "two headers",
+            &["x-envoy-peer-metadata", "x-envoy-peer-metadata-id"],
+        ),
+    ] {
+        let fake =
+            app1_to("api.github.com").with(&["filter_state", "warden.position"], "7 warden-http");
+        let mut configuration = http_configuration();
+        configuration["logAccepts"] = json!(0);
+        let plugin = fake.plugin(&configuration);
+        for warm in [false, true] {
+            for name in sidecars_headers {
+                fake.clone().header(name, "CgA=");
+            }
+            fake.forget_calls();
+            let flow = Http::new(Rc::clone(&plugin)).on_request_headers();
+            assert_eq!(flow, Flow::Continue, "{what}");
+            let calls = fake.calls();
+            assert!(!warm || calls.len() <= 5, "{what}: {calls:#?}");
+        }
+        // Both are counted, the second at the next tick.
+        let counter = "warden_verdicts.accept.rule.seed/apps/app1-github";
+        assert_eq!(fake.metric(counter), Some(1));
+        plugin.tick();
+        assert_eq!(fake.metric(counter), Some(2));
+    }
+}
+
+#[test]
+fn a_tunnel_on_a_warm_connection_takes_at_most_six_host_calls() {
+    for (what, fake, position) in [
         (
             "opaque",
             Fake::app1().connect("203.0.113.7:22", "warden-tcp"),
+            "7 warden-tcp",
         ),
         (
             "inward",
             Fake::app1().connect("140.82.112.5:443", "warden-tls-inner"),
+            "7 warden-tls-inner",
         ),
     ] {
+        let fake = fake.with(&["filter_state", "warden.position"], position);
         let mut configuration = http_configuration();
         configuration["logAccepts"] = json!(0);
         let plugin = fake.plugin(&configuration);
@@ -546,7 +716,7 @@ fn is_bookkeeping(call: &str) -> bool {
 fn whichever_host_call_fails_nothing_is_let_out_that_is_not_known() {
     type Request = fn() -> Fake;
     let requests: [(&str, Request); 4] = [
-        ("checked upstream", || app1_to("until.example")),
+        ("a name", || app1_to("until.example")),
         ("an address", || app1_to("203.0.113.9")),
         ("an opaque tunnel", || {
             Fake::app1().connect("203.0.113.7:22", "warden-tcp")
@@ -571,7 +741,10 @@ fn whichever_host_call_fails_nothing_is_let_out_that_is_not_known() {
                 let harmless = rest.iter().all(|call| is_bookkeeping(call))
                     || (is_bookkeeping(call) && fails == Fails::Call(index));
                 let mark = fake.mark();
-                let open = flow == Flow::Continue && mark.as_deref() == Some("accept");
+                let open = flow == Flow::Continue
+                    && mark
+                        .as_deref()
+                        .is_some_and(|mark| mark.starts_with("accept:"));
                 let expected = harmless && what != "inward";
                 assert_eq!(open, expected, "{what}: {fails:?} `{call}`");
                 if flow == Flow::Stop {
@@ -644,23 +817,26 @@ fn inspecting() -> Value {
 
 #[test]
 fn what_is_to_be_inspected_goes_to_its_device_and_nothing_else_does() {
-    let device = |name: &str, checked| Outcome::Device(name.to_owned(), checked);
+    let device = |name: &str, class: &str| Outcome::Device(name.to_owned(), class.to_owned());
     let tunnel = |authority, cluster| Fake::app1().connect(authority, cluster);
     let rows = [
-        // A Deny on networks in an earlier tier leaves the name's address to be seen.
-        (app1_to("crm.saas.example"), device("dlp", true)),
-        (app1_to("CRM.saas.example.:80"), device("dlp", true)),
-        (app1_to("198.51.100.7"), device("ids", true)),
+        (app1_to("crm.saas.example"), device("dlp", "plain")),
+        (app1_to("CRM.saas.example.:80"), device("dlp", "plain")),
+        (app1_to("198.51.100.7"), device("ids", "literal")),
         (app1_to("saas.example"), denied("default", "seed")),
-        (app1_to("api.github.com"), checked("api.github.com:80")),
+        (app1_to("api.github.com"), out("api.github.com:80")),
         (
             tunnel("198.51.100.7:22", "warden-tcp"),
-            device("ids", false),
+            device("ids", "literal"),
         ),
-        // Nobody would have looked up where it leads.
         (
             tunnel("crm.saas.example:443", "warden-tcp"),
-            denied("address_unchecked", "seed/apps/scan"),
+            device("dlp", "plain"),
+        ),
+        // Istio's own cluster resolves by itself.
+        (
+            Fake::app1().get("crm.saas.example", "outbound|80||crm.saas.example"),
+            denied("address_unchecked", ""),
         ),
         // The inner listener sees the name, and chooses.
         (
@@ -691,11 +867,7 @@ fn what_a_cluster_of_its_own_speaks_tls_to_is_not_inspected() {
         "cluster": "originate", "protocol": "HTTP", "port": 443, "hosts": ["*.saas.example"],
     }));
     let fake = Fake::app1().get("crm.saas.example", "originate");
-    assert_eq!(
-        judge(&fake, &configuration),
-        checked("crm.saas.example:443")
-    );
-    // Marked as accepted, what is to be inspected is denied by the upstream filter.
+    assert_eq!(judge(&fake, &configuration), denied("route_mismatch", ""));
     assert_eq!(fake.state("warden_device"), None);
 }
 
@@ -709,8 +881,7 @@ fn the_device_is_told_the_destination_and_the_rule() {
     assert_eq!(told("warden_destination"), "crm.saas.example:80");
     assert_eq!(fake.dynamic_host().as_deref(), Some("crm.saas.example:80"));
     assert!(fake.request_header("x-egress-warden-rule").is_empty());
-    // The upstream filter has the last word, and the log's line.
-    assert_eq!(fake.verdict(), None);
+    assert_eq!(fake.verdict().unwrap()["action"], "Inspect");
 
     let fake = Fake::app1()
         .connect("198.51.100.7:22", "warden-tcp")
@@ -721,7 +892,6 @@ fn the_device_is_told_the_destination_and_the_rule() {
         Some("seed/apps/hosts")
     );
     assert!(fake.request_header("x-egress-warden-labels").is_empty());
-    assert!(fake.calls().contains(&"clear route cache".to_owned()));
     assert_eq!(fake.verdict().unwrap()["action"], "Inspect");
 }
 
@@ -747,17 +917,5 @@ fn whichever_host_call_fails_nothing_to_be_inspected_goes_on() {
             let harmless = is_bookkeeping(call) || call.contains("downstream_peer");
             assert_eq!(flow == Flow::Continue, harmless, "{call}");
         }
-    }
-}
-
-#[test]
-fn without_an_upstream_filter_requests_cannot_be_inspected() {
-    let mut configuration = inspecting();
-    configuration["addressCheck"] = json!("none");
-    let tiers = &mut configuration["policies"][0]["spec"]["tiers"];
-    tiers.as_array_mut().unwrap().remove(0);
-    for authority in ["crm.saas.example", "198.51.100.7"] {
-        let expected = denied("route_mismatch", "");
-        assert_eq!(judge(&app1_to(authority), &configuration), expected);
     }
 }

@@ -6,7 +6,6 @@ use crate::hello::tests::{message, name_extension, records, stream};
 use crate::http::Http;
 
 const SNI: &[&str] = &["connection", "requested_server_name"];
-const ADDRESS: &[&str] = &["upstream", "address"];
 const CLUSTER: &[&str] = &["xds", "cluster_name"];
 
 fn inner() -> Value {
@@ -29,7 +28,7 @@ fn facts(authority: &str) -> Vec<u8> {
     let fake = Fake::app1().connect(authority, "warden-tls-inner");
     let plugin = fake.plugin(&http_configuration());
     assert_eq!(Http::new(plugin).on_request_headers(), Flow::Continue);
-    fake.handed_on().unwrap().into_bytes()
+    fake.carried().unwrap().into_bytes()
 }
 
 /// A connection out of app1's tunnel to `authority`, whose ClientHello Envoy reads as `sni`.
@@ -37,9 +36,10 @@ fn out_of_tunnel(authority: &str, sni: &str) -> Fake {
     Fake::default().carrying(&facts(authority)).with(SNI, sni)
 }
 
-/// Envoy has connected.
-fn connected(fake: Fake, address: &str) -> Fake {
-    fake.with(ADDRESS, address).with(CLUSTER, "warden-tls")
+/// Envoy has taken the way that it was told.
+fn connected(fake: Fake) -> Fake {
+    let chosen = fake.tcp_cluster().unwrap_or_default();
+    fake.with(CLUSTER, chosen)
 }
 
 fn code(fake: &Fake) -> String {
@@ -52,7 +52,7 @@ fn code(fake: &Fake) -> String {
 }
 
 fn is_open(fake: &Fake) -> bool {
-    fake.mark().as_deref() == Some("accept")
+    fake.mark().is_some_and(|mark| mark.starts_with("accept:"))
 }
 
 #[test]
@@ -134,79 +134,58 @@ fn tls_in_a_tunnel_is_judged_by_its_name_before_anything_is_resolved() {
         match denied {
             None => {
                 assert_eq!((flow, fake.closed()), (Flow::Continue, false), "{what}");
+                for name in ["warden_host", "warden_resolve_plain"] {
+                    assert_eq!(
+                        fake.state(name).as_deref(),
+                        Some("api.github.com"),
+                        "{what}"
+                    );
+                }
+                assert_eq!(fake.dynamic_port().as_deref(), Some("443"), "{what}");
                 assert_eq!(
-                    fake.dynamic_host().as_deref(),
-                    Some("api.github.com"),
+                    fake.tcp_cluster().as_deref(),
+                    Some("warden-tls-plain"),
                     "{what}"
                 );
-                assert_eq!(fake.dynamic_port().as_deref(), Some("443"), "{what}");
             }
             Some(expected) => {
                 assert_eq!((flow, fake.closed()), (Flow::Stop, true), "{what}");
                 assert_eq!(code(&fake), expected, "{what}");
-                assert_eq!(fake.dynamic_host(), None, "{what}: it would be resolved");
+                assert_eq!(fake.state("warden_resolve_plain"), None, "{what}");
+                assert_eq!(fake.tcp_cluster(), None, "{what}");
             }
         }
     }
 }
 
 #[test]
-fn tls_in_a_tunnel_opens_when_its_hello_and_its_address_are_good() {
+fn tls_in_a_tunnel_opens_when_its_hello_is_good() {
     let ech = |name: &str| {
         let extensions = [name_extension(name.as_bytes()), (0xfe0d, vec![0; 40])];
         records(&message(Some(&extensions)), 16_384)
     };
     let hello = || stream("api.github.com");
-    let public = Some("140.82.112.5:443");
     let nameless = records(&message(None), 16_384);
     let long = records(&message(Some(&[(21, vec![0; 17_000])])), 16_384);
     let rows = [
-        ("good", public, hello(), "Accept rule"),
-        (
-            "upper case",
-            public,
-            stream("API.GitHub.com"),
-            "Accept rule",
-        ),
-        ("ECH", public, ech("api.github.com"), "Accept rule"),
-        (
-            "private",
-            Some("10.0.0.5:443"),
-            hello(),
-            "Deny private_address",
-        ),
-        (
-            "metadata service",
-            Some("169.254.169.254:443"),
-            hello(),
-            "Deny rule",
-        ),
-        ("unknown address", None, hello(), "Deny address_unchecked"),
-        (
-            "no hello",
-            public,
-            b"SSH-2.0-x".to_vec(),
-            "Deny hello_malformed",
-        ),
+        ("good", hello(), "Accept rule"),
+        ("upper case", stream("API.GitHub.com"), "Accept rule"),
+        ("ECH", ech("api.github.com"), "Accept rule"),
+        ("no hello", b"SSH-2.0-x".to_vec(), "Deny hello_malformed"),
         (
             "not Envoy's name",
-            public,
             stream("x.github.com"),
             "Deny sni_mismatch",
         ),
-        ("not even a name", public, nameless, "Deny sni_mismatch"),
-        ("too long", public, long, "Deny hello_too_long"),
+        ("not even a name", nameless, "Deny sni_mismatch"),
+        ("too long", long, "Deny hello_too_long"),
     ];
-    for (what, address, bytes, expected) in rows {
+    for (what, bytes, expected) in rows {
         let fake = out_of_tunnel("140.82.112.5:443", "api.github.com");
         let mut connection = Network::new(fake.plugin(&inner()), 1);
         assert_eq!(connection.on_new_connection(), Flow::Continue, "{what}");
         // Only now Envoy chooses its cluster, resolves and connects.
-        let fake = fake.with(CLUSTER, "warden-tls");
-        let fake = match address {
-            Some(address) => fake.with(ADDRESS, address),
-            None => fake,
-        };
+        let fake = connected(fake);
         let size = fake.hold(&bytes);
         let flow = connection.on_downstream_data(size);
         assert_eq!(code(&fake), expected, "{what}");
@@ -224,15 +203,18 @@ fn tls_in_a_tunnel_opens_when_its_hello_and_its_address_are_good() {
 #[test]
 fn tls_in_a_tunnel_leaves_by_a_cluster_for_tls_alone() {
     for (cluster, open) in [
-        ("warden-tls", true),
-        ("warden-tcp", false),
+        ("warden-tls-plain", true),
+        // Another class's, none's, and another kind of cluster.
+        ("warden-tls-inside", false),
+        ("warden-tls", false),
+        ("warden-tcp-plain", false),
         ("BlackHoleCluster", false),
         ("", false),
     ] {
         let fake = out_of_tunnel("140.82.112.5:443", "api.github.com");
         let mut connection = Network::new(fake.plugin(&inner()), 1);
         assert_eq!(connection.on_new_connection(), Flow::Continue);
-        let fake = connected(fake, "140.82.112.5:443").with(CLUSTER, cluster);
+        let fake = fake.with(CLUSTER, cluster);
         let size = fake.hold(&stream("api.github.com"));
         let _ = connection.on_downstream_data(size);
         assert_eq!(is_open(&fake), open, "{cluster}");
@@ -243,12 +225,10 @@ fn tls_in_a_tunnel_leaves_by_a_cluster_for_tls_alone() {
 fn ech_is_refused_where_the_configuration_says_so() {
     let mut configuration = inner();
     configuration["refuseEch"] = json!(true);
-    let fake = connected(
-        out_of_tunnel("140.82.112.5:443", "api.github.com"),
-        "140.82.112.5:443",
-    );
+    let fake = out_of_tunnel("140.82.112.5:443", "api.github.com");
     let mut connection = Network::new(fake.plugin(&configuration), 1);
     let _ = connection.on_new_connection();
+    let fake = connected(fake);
     let extensions = [name_extension(b"api.github.com"), (0xfe0d, vec![0; 40])];
     let size = fake.hold(&records(&message(Some(&extensions)), 16_384));
     assert_eq!(connection.on_downstream_data(size), Flow::Stop);
@@ -257,12 +237,10 @@ fn ech_is_refused_where_the_configuration_says_so() {
 
 #[test]
 fn a_hello_may_come_octet_by_octet_and_nothing_passes_before_its_end() {
-    let fake = connected(
-        out_of_tunnel("140.82.112.5:443", "api.github.com"),
-        "140.82.112.5:443",
-    );
+    let fake = out_of_tunnel("140.82.112.5:443", "api.github.com");
     let mut connection = Network::new(fake.plugin(&inner()), 1);
     let _ = connection.on_new_connection();
+    let fake = connected(fake);
     let stream = records(&message(Some(&[name_extension(b"api.github.com")])), 1);
     let (last, first) = stream.split_last().unwrap();
     for byte in first {
@@ -288,10 +266,9 @@ fn what_comes_inward_without_facts_is_no_tls_of_ours() {
         );
         assert_eq!(code(&fake), "Deny engine_error");
     }
-    // Facts of opaque bytes are not facts of TLS.
-    let fake = Fake::app1().get("api.github.com", "warden-http");
-    let _ = Http::new(fake.plugin(&http_configuration())).on_request_headers();
-    let facts = fake.handed_on().unwrap();
+    // Facts of requests are not facts of TLS.
+    let facts = facts("140.82.112.5:443");
+    let facts = String::from_utf8(facts).unwrap().replace("TLS", "HTTP");
     let fake = Fake::default()
         .carrying(facts.as_bytes())
         .with(SNI, "api.github.com");
@@ -309,7 +286,6 @@ fn certificate(fake: Fake, uri: &str) -> Fake {
     fake.with(&["connection", "mtls"], [1])
         .with(&["connection", "uri_san_peer_certificate"], uri)
         .with(CLUSTER, "outbound|22||partner.example")
-        .with(ADDRESS, "203.0.113.7:22")
 }
 
 #[test]
@@ -369,11 +345,6 @@ fn on_a_chain_client_bytes_end_the_waiting() {
                 .with(&["connection", "mtls"], [0])
                 .without(&["connection", "uri_san_peer_certificate"]),
             "Deny no_identity",
-        ),
-        (
-            "connected elsewhere",
-            good().with(ADDRESS, "203.0.113.8:22"),
-            "Deny route_mismatch",
         ),
         (
             "another cluster",
@@ -475,7 +446,7 @@ fn whichever_host_call_fails_nothing_opens_that_is_not_known() {
         (
             "inner",
             || (out_of_tunnel("140.82.112.5:443", "api.github.com"), inner()),
-            |fake| connected(fake, "140.82.112.5:443"),
+            connected,
         ),
         (
             "chain",
@@ -546,77 +517,47 @@ fn to_inspect(sni: &str) -> Fake {
     let fake = Fake::app1().connect("198.51.100.7:443", "warden-tls-inner");
     let plugin = fake.plugin(&configuration);
     assert_eq!(Http::new(plugin).on_request_headers(), Flow::Continue);
-    let facts = fake.handed_on().unwrap();
+    let facts = fake.carried().unwrap();
     Fake::default().carrying(facts.as_bytes()).with(SNI, sni)
 }
 
 #[test]
-fn tls_goes_by_way_of_its_device_and_to_where_its_name_led() {
-    let dlp = "warden-inspect-dlp";
+fn tls_goes_by_way_of_its_device_and_of_its_class() {
+    let (dlp, plain) = ("warden-inspect-dlp-plain", "warden-tls-plain");
     let rows = [
-        (
-            "crm.saas.example",
-            dlp,
-            Some("198.51.100.7:443"),
-            "Inspect rule",
-        ),
-        (
-            "crm.saas.example",
-            dlp,
-            Some("10.0.0.5:443"),
-            "Deny private_address",
-        ),
-        (
-            "crm.saas.example",
-            dlp,
-            Some("169.254.9.9:443"),
-            "Deny rule",
-        ),
-        ("crm.saas.example", dlp, None, "Deny address_unchecked"),
+        ("crm.saas.example", dlp, "Inspect rule"),
         // Envoy has taken another way than it was told.
+        ("crm.saas.example", plain, "Deny route_mismatch"),
         (
             "crm.saas.example",
-            "warden-tls",
-            Some("198.51.100.7:443"),
+            "warden-inspect-dlp",
             "Deny route_mismatch",
         ),
         (
             "crm.saas.example",
-            "warden-inspect-ids",
-            Some("198.51.100.7:443"),
+            "warden-inspect-dlp-inside",
             "Deny route_mismatch",
         ),
         (
-            "api.github.com",
-            dlp,
-            Some("198.51.100.7:443"),
+            "crm.saas.example",
+            "warden-inspect-ids-plain",
             "Deny route_mismatch",
         ),
-        (
-            "api.github.com",
-            "warden-tls",
-            Some("198.51.100.7:443"),
-            "Accept rule",
-        ),
+        ("api.github.com", dlp, "Deny route_mismatch"),
+        ("api.github.com", plain, "Accept rule"),
     ];
-    for (name, cluster, resolved, expected) in rows {
-        let what = format!("{name} by {cluster} to {resolved:?}");
+    for (name, cluster, expected) in rows {
+        let what = format!("{name} by {cluster}");
         let fake = to_inspect(name);
         let mut connection = Network::new(fake.plugin(&inspecting()), 1);
         assert_eq!(connection.on_new_connection(), Flow::Continue, "{what}");
         let inspected = name == "crm.saas.example";
-        assert_eq!(
-            fake.tcp_cluster().as_deref(),
-            inspected.then_some(dlp),
-            "{what}"
-        );
+        let told = if inspected { dlp } else { plain };
+        assert_eq!(fake.tcp_cluster().as_deref(), Some(told), "{what}");
         assert_eq!(fake.state("warden_rule").is_some(), inspected, "{what}");
-        assert_eq!(fake.dynamic_host().as_deref(), Some(name), "it is resolved");
+        let resolved = fake.state("warden_resolve_plain");
+        assert_eq!(resolved.as_deref(), Some(name), "{what}");
         let fake = fake.with(CLUSTER, cluster);
-        let fake = match resolved {
-            Some(address) => fake.with(ADDRESS, address),
-            None => fake,
-        };
         let size = fake.hold(&stream(name));
         let flow = connection.on_downstream_data(size);
         assert_eq!(code(&fake), expected, "{what}");
@@ -629,12 +570,51 @@ fn tls_goes_by_way_of_its_device_and_to_where_its_name_led() {
         let mark = if denied {
             "deny"
         } else if inspected {
-            "inspect:dlp"
+            "inspect:dlp:plain"
         } else {
-            "accept"
+            "accept:plain"
         };
         assert_eq!(fake.mark().as_deref(), Some(mark), "{what}");
     }
+}
+
+#[test]
+fn a_class_or_a_cluster_that_the_gateway_does_not_have_is_closed_at_accept() {
+    let no_class = |configuration: &mut Value| configuration["addressClasses"] = json!([]);
+    let no_cluster = |configuration: &mut Value| {
+        configuration["ports"] = json!([{"cluster": "other", "protocol": "TLS", "port": 443}]);
+    };
+    let fixed = |configuration: &mut Value| {
+        configuration["ports"][0]["host"] = json!("api.github.com");
+    };
+    let changes: [(&str, &dyn Fn(&mut Value)); 3] = [
+        ("class", &no_class),
+        ("cluster", &no_cluster),
+        ("a cluster that resolves", &fixed),
+    ];
+    for (what, change) in changes {
+        let mut configuration = inner();
+        change(&mut configuration);
+        let fake = out_of_tunnel("140.82.112.5:443", "api.github.com");
+        let mut connection = Network::new(fake.plugin(&configuration), 1);
+        assert_eq!(connection.on_new_connection(), Flow::Stop, "{what}");
+        assert_eq!(code(&fake), "Deny route_mismatch", "{what}");
+        assert_eq!(
+            (fake.tcp_cluster(), fake.state("warden_host")),
+            (None, None)
+        );
+    }
+}
+
+#[test]
+fn a_chain_of_a_name_is_closed_because_nobody_checks_where_it_leads() {
+    let mut configuration = direct();
+    configuration["ports"][0]["host"] = json!("api.github.com");
+    configuration["ports"][0]["port"] = json!(443);
+    let fake = certificate(on_chain(), APP1).labelled("app1-ns", &[("egress-ruleset", "app1")]);
+    let mut connection = Network::new(fake.plugin(&configuration), 1);
+    assert_eq!(connection.on_downstream_data(10), Flow::Stop);
+    assert_eq!(code(&fake), "Deny address_unchecked");
 }
 
 #[test]
@@ -644,9 +624,7 @@ fn without_a_tunnel_nothing_is_inspected() {
     let rule = &mut configuration["policies"][0]["spec"]["tiers"][1]["rules"][1];
     rule["action"] = json!("Inspect");
     rule["inspection"] = json!("dlp");
-    let fake = Fake::app1()
-        .with(ADDRESS, "203.0.113.7:22")
-        .with(CLUSTER, "outbound|22||partner.example");
+    let fake = Fake::app1().with(CLUSTER, "outbound|22||partner.example");
     let mut connection = Network::new(fake.plugin(&configuration), 1);
     let flow = connection.on_new_connection();
     if flow == Flow::Continue {

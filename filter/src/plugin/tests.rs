@@ -6,7 +6,7 @@ use crate::http::Http;
 #[test]
 fn a_filter_that_could_not_end_its_streams_is_refused() {
     let ports = serde_json::json!([{"cluster": "c", "protocol": "TCP"}]);
-    for context in ["http", "network", "upstream"] {
+    for context in ["http", "network"] {
         // The ticks are asked for first, then the gauges.
         for call in 0..4 {
             let fake = Fake::default();

@@ -1,3 +1,4 @@
+use egress_policy::classes::Addresses;
 use egress_policy::verdict::Code;
 
 use super::*;
@@ -23,7 +24,7 @@ fn accept(rule: &str) -> Verdict<'_> {
             },
         },
         would_be: None,
-        addresses: egress_policy::classes::Addresses::NotNamed,
+        addresses: Addresses::NotNamed,
     }
 }
 

@@ -7,7 +7,11 @@
 
 use std::collections::BTreeSet;
 
+use egress_policy::contract::{CLUSTER_HTTP, class_cluster};
 use serde_json::{Value, json};
+
+use crate::classes::Class;
+use crate::template;
 
 /// Ports of the gateway: HTTP and CONNECT over mTLS, and the same without TLS.
 pub(super) const HTTP: u16 = 16_080;
@@ -23,22 +27,27 @@ pub(super) fn http_cluster(port: u16) -> String {
     format!("warden-http-{port}")
 }
 
-/// Every HTTP cluster gets a route; every listener takes callers without certificate, and a twin
-/// takes callers without TLS. HTTP/1.1 is spoken to the CONNECT listener.
-pub(super) fn change(config: &mut Value, clusters: &BTreeSet<String>) {
-    each_object(config, &mut |object| {
-        for (key, value) in object.iter_mut() {
-            match key.as_str() {
-                "require_client_certificate" => *value = json!(false),
-                // The stub has addresses of both families.
-                "dns_lookup_family" => *value = json!("V4_PREFERRED"),
-                "codec_type" => *value = json!("AUTO"),
-                _ => {}
-            }
+/// Every HTTP cluster gets a route, and one for each class; every listener takes callers without
+/// certificate, and a twin takes callers without TLS. HTTP/1.1 is spoken to the CONNECT listener.
+pub(super) fn change(config: &mut Value, clusters: &BTreeSet<String>, classes: &[Class]) {
+    template::any_http_version(config);
+    template::each_object(config, &mut |object| {
+        if let Some(required) = object.get_mut("require_client_certificate") {
+            *required = json!(false);
+        }
+        // As often as it can: answers of cases change.
+        if object.contains_key("dns_lookup_family") {
+            object.insert("dns_min_refresh_rate".to_owned(), json!("1s"));
         }
     });
+    let literal = Class::literal();
+    let classes: Vec<&str> = classes
+        .iter()
+        .chain([&literal])
+        .map(|class| class.name.as_str())
+        .collect();
     let resources = &mut config["static_resources"];
-    add_clusters(resources, clusters);
+    add_clusters(resources, clusters, &classes);
     let mut twins = Vec::new();
     if let Some(listeners) = resources["listeners"].as_array_mut() {
         for listener in listeners.iter_mut() {
@@ -48,7 +57,7 @@ pub(super) fn change(config: &mut Value, clusters: &BTreeSet<String>) {
                 _ => continue,
             };
             if port == HTTP {
-                add_routes(listener, clusters);
+                add_routes(listener, clusters, &classes);
             }
             listener["address"]["socket_address"]["port_value"] = json!(port);
             twins.push(plain_twin(listener, plain));
@@ -67,60 +76,65 @@ fn plain_twin(listener: &Value, port: u16) -> Value {
     twin
 }
 
-fn add_clusters(resources: &mut Value, names: &BTreeSet<String>) {
+fn add_clusters(resources: &mut Value, names: &BTreeSet<String>, classes: &[&str]) {
     let Some(clusters) = resources["clusters"].as_array_mut() else {
         return;
     };
-    let Some(model) = clusters
-        .iter()
-        .find(|cluster| cluster["name"] == "warden-http")
-        .cloned()
-    else {
-        return;
+    let known: Vec<Value> = clusters.clone();
+    let model = |class: &str| {
+        let name = class_cluster(CLUSTER_HTTP, class);
+        known.iter().find(|cluster| cluster["name"] == name)
     };
     for name in names {
-        let mut cluster = model.clone();
-        cluster["name"] = json!(name);
-        clusters.push(cluster);
+        clusters.push(json!({"name": name, "type": "STATIC"}));
+        for class in classes {
+            let Some(mut cluster) = model(class).cloned() else {
+                continue;
+            };
+            cluster["name"] = json!(class_cluster(name, class));
+            clusters.push(cluster);
+        }
     }
 }
 
-fn add_routes(listener: &mut Value, clusters: &BTreeSet<String>) {
+fn add_routes(listener: &mut Value, clusters: &BTreeSet<String>, classes: &[&str]) {
     let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
     manager["upgrade_configs"] = json!([{"upgrade_type": "websocket"}]);
     let host = &mut manager["route_config"]["virtual_hosts"][0];
     if let Some(removed) = host["request_headers_to_remove"].as_array_mut() {
         removed.push(json!(ROUTE));
     }
-    if let Some(routes) = host["routes"].as_array_mut() {
-        // Behind those that the verdict itself chooses.
-        let first = routes
+    let Some(routes) = host["routes"].as_array_mut() else {
+        return;
+    };
+    let known: Vec<Value> = routes.clone();
+    let of_class = |cluster: &str, class: &str| {
+        let model = known
             .iter()
-            .take_while(|route| route["match"]["filter_state"].is_array())
-            .count();
-        for cluster in clusters {
-            let route = json!({
-                "name": cluster,
-                "match": {
-                    "prefix": "/",
-                    "headers": [{"name": ROUTE, "string_match": {"exact": cluster}}],
-                },
-                "route": {"cluster": cluster, "timeout": "30s"},
-            });
-            routes.insert(first, route);
-        }
-    }
+            .find(|route| route["name"] == format!("http-{class}"));
+        let mut route = model?.clone();
+        route["match"]["headers"] = on(cluster);
+        route["route"]["cluster"] = json!(class_cluster(cluster, class));
+        Some(route)
+    };
+    let by_class = clusters
+        .iter()
+        .flat_map(|cluster| classes.iter().filter_map(|class| of_class(cluster, class)));
+    let by_class: Vec<Value> = by_class.collect();
+    let judged = clusters.iter().map(|cluster| {
+        json!({
+            "name": cluster,
+            "match": {"prefix": "/", "headers": on(cluster)},
+            "route": {"cluster": cluster},
+        })
+    });
+    // Those that a verdict chooses, then those that it is given on.
+    let base = |route: &Value| route["match"]["filter_state"].is_null();
+    let first = routes.iter().position(base).unwrap_or(routes.len());
+    routes.splice(first..first, judged);
+    routes.splice(0..0, by_class);
 }
 
-fn each_object(value: &mut Value, change: &mut dyn FnMut(&mut serde_json::Map<String, Value>)) {
-    match value {
-        Value::Object(object) => {
-            change(object);
-            object
-                .values_mut()
-                .for_each(|value| each_object(value, change));
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| each_object(item, change)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
+fn on(cluster: &str) -> Value {
+    json!([{"name": ROUTE, "string_match": {"exact": cluster}}])
 }

@@ -7,21 +7,26 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use egress_policy::address::Environment;
 use egress_policy::case::Expected;
+use egress_policy::settings::AddressCheck;
+use egress_policy::verdict::Code;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::certificates::Authority;
+use crate::classes::{self, Class};
 use crate::client::{self, Heard};
-use crate::dns::Dns;
-use crate::envoy::Envoy;
+use crate::dns::{Answer, Dns, Name};
+use crate::envoy::{Envoy, eventually};
 use crate::extension::Extension;
 use crate::mesh::{
-    DNS, GATEWAY, GATEWAY_NAME, gateway_config, write_certificates, write_outside_certificates,
+    ADMIN, DNS, GATEWAY, GATEWAY_NAME, gateway_config, write_certificates,
+    write_outside_certificates,
 };
 use crate::outside::Outside;
 use crate::peer::Peer;
@@ -29,7 +34,7 @@ use crate::{policy, verdicts};
 
 use super::bootstrap::{self, CONNECT, HTTP, PLAIN_CONNECT, PLAIN_HTTP, ROUTE};
 use super::situation::{Attempt, Metadata, Proof, Speech};
-use super::{Loaded, Round};
+use super::{Answers, Loaded, Round};
 
 /// What all rounds share: the outside world and the name server.
 pub struct Stage {
@@ -44,7 +49,7 @@ impl Stage {
     /// # Errors
     /// If a port is taken.
     pub fn new(ports: &BTreeSet<u16>) -> Result<Self> {
-        let dns = Dns::start(DNS, std::collections::BTreeMap::new())?;
+        let dns = Dns::start::<IpAddr>(DNS, [])?;
         let outside = Outside::default();
         for port in ports {
             outside.serve_everywhere(*port)?;
@@ -67,7 +72,12 @@ pub fn play(
     loaded: &Loaded,
     round: &Round,
 ) -> Result<Vec<(usize, Result<(), String>)>> {
-    stage.dns.set(&round.names);
+    stage.dns.set(
+        round
+            .names
+            .iter()
+            .map(|(name, answers)| (name.clone(), says(answers))),
+    );
     let clusters: BTreeSet<String> = round
         .attempts
         .iter()
@@ -82,9 +92,20 @@ pub fn play(
     for extension in extensions(loaded, &clusters) {
         extension.write(files.path())?;
     }
-    let config: PathBuf =
-        gateway_config(files.path(), &|config| bootstrap::change(config, &clusters))?;
-    let mut gateway = Envoy::start(&config, GATEWAY, files.path().join("gateway.log"))?;
+    let classes = match loaded.file.gateway.settings.address_check {
+        AddressCheck::None => vec![Class::unchecked()],
+        AddressCheck::Classes | AddressCheck::Unstated => {
+            let environment = Environment {
+                nat64: loaded.file.gateway.settings.nat64,
+                ..Environment::default()
+            };
+            classes::of_in(&loaded.policies, &environment)
+        }
+    };
+    let config: PathBuf = gateway_config(files.path(), &classes, &|config| {
+        bootstrap::change(config, &clusters, &classes);
+    })?;
+    let mut gateway = Envoy::start(&config, ADMIN, files.path().join("gateway.log"))?;
     gateway.ready()?;
     let results = round.attempts.iter().map(|(index, attempt)| {
         let result = one(stage, &gateway, attempt);
@@ -108,64 +129,130 @@ fn extensions(loaded: &Loaded, clusters: &BTreeSet<String>) -> Vec<Extension> {
             let port: u16 = name.strip_prefix("warden-http-")?.parse().ok()?;
             Some(json!({"cluster": name, "protocol": "HTTP", "port": port}))
         });
-    let tunnels = json!({"cluster": "warden-tcp", "protocol": "TCP", "addressCheck": "upstream"});
-    let http: Vec<Value> = listed.iter().cloned().chain(own).chain([tunnels]).collect();
+    let http: Vec<Value> = listed.iter().cloned().chain(own).collect();
     for extension in &mut extensions {
         let Ok(mut configuration) = serde_json::from_str::<Value>(&extension.configuration) else {
             continue;
         };
-        if matches!(extension.name, "warden-http" | "warden-upstream") {
+        if extension.name == "warden-http" {
             configuration["ports"] = json!(http);
         }
-        for key in ["inspection", "refuseEch"] {
+        for key in ["inspection", "refuseEch", "nat64Prefixes"] {
             if let Some(value) = loaded.settings.get(key) {
                 configuration[key] = value.clone();
             }
         }
-        match loaded.settings["addressCheck"].as_str() {
-            None | Some("classes") => {}
-            Some("unstated") => {
-                if let Some(fields) = configuration.as_object_mut() {
-                    fields.remove("addressCheck");
-                }
+        let stated = loaded.file.gateway.settings.address_check;
+        if let (Some(fields), false) = (
+            configuration.as_object_mut(),
+            stated == AddressCheck::Classes,
+        ) {
+            fields.remove("addressClasses");
+            fields.remove("addressCheck");
+            if stated == AddressCheck::None {
+                fields.insert("addressCheck".to_owned(), json!("none"));
             }
-            Some(check) => configuration["addressCheck"] = json!(check),
         }
         extension.configuration = configuration.to_string();
     }
     extensions
 }
 
+/// What the name server says. Answers that change do so at once, as far as Envoy lets them.
+fn says((answers, chain): &Answers) -> Name {
+    let aliases: Vec<&str> = chain.iter().map(String::as_str).collect();
+    let changing = answers.len() > 1;
+    let answer = |addresses: &Vec<IpAddr>| {
+        let answer = Answer::of(addresses).behind(&aliases);
+        if changing { answer.living(0) } else { answer }
+    };
+    let answers = answers.iter().map(answer).collect();
+    if changing {
+        Name::Alternating(answers)
+    } else {
+        Name::InTurn(answers)
+    }
+}
+
+/// What came of an attempt, as its client saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    /// The server's answer.
+    Reached,
+    /// A denial.
+    Denied,
+    /// A denial because none of the name's addresses was left: Envoy's, after the module's verdict.
+    NoAddressLeft,
+}
+
+/// Tries it, and again with every further answer if they change: what comes of it is one for all.
 fn one(stage: &Stage, gateway: &Envoy, attempt: &Attempt) -> Result<()> {
+    once(stage, gateway, attempt)?;
+    let Some(name) = attempt.name.as_ref().filter(|_| attempt.answers.len() > 1) else {
+        return Ok(());
+    };
+    let mut tried = Ok(());
+    eventually("every answer", || {
+        tried = once(stage, gateway, attempt);
+        tried.is_err() || stage.dns.times(name) > attempt.answers.len()
+    })?;
+    tried
+}
+
+fn once(stage: &Stage, gateway: &Envoy, attempt: &Attempt) -> Result<()> {
     let log_before = gateway.log()?.len();
+    let before = stage.outside.seen().len();
     let bytes_before = stage.bytes();
-    let reached = match &attempt.speech {
+    let came = match &attempt.speech {
         Speech::Http { .. } => request(stage, attempt)?,
         Speech::Tunnel { authority, bytes } => tunnel(stage, attempt, authority, bytes)?,
     };
-    let line = verdicts::last_since(gateway, log_before).context("no verdict was logged")?;
+    let (line, no_address_left) = verdicts::told_since(gateway, log_before);
     let Expected::Final { enforced, .. } = &attempt.expect else {
         bail!("nothing final is expected");
     };
-    let seen = (line.action.as_str(), line.code.as_str(), line.rule.as_str());
     let wanted = (
         enforced.verdict,
         enforced.code.as_str(),
         enforced.rule.as_str(),
     );
+    let came = match (came, &line) {
+        (Came::NoAddressLeft, Some(line)) if line.action == "Deny" => Came::Denied,
+        (Came::NoAddressLeft, None) => bail!("answered for the module, which was not asked"),
+        // TLS is closed without a word, and before its ClientHello is looked at.
+        (Came::Denied, None) if no_address_left => Came::NoAddressLeft,
+        (came, _) => came,
+    };
+    let seen = match (came, &line) {
+        (Came::NoAddressLeft, _) if attempt.name.is_none() => bail!("no address left of no name"),
+        // The module's line, if there is one, says which rule accepted the name.
+        (Came::NoAddressLeft, line) => {
+            let rule = line.as_ref().map_or(wanted.2, |line| &line.rule);
+            ("Deny", Code::PrivateAddress.as_str(), rule)
+        }
+        (Came::Reached | Came::Denied, line) => {
+            let line = line.as_ref().context("no verdict was logged")?;
+            (line.action.as_str(), line.code.as_str(), line.rule.as_str())
+        }
+    };
     if seen != wanted {
-        bail!("expected {wanted:?}, the gateway logged {seen:?}");
+        bail!("expected {wanted:?}, the gateway logged {seen:?} and {came:?}");
     }
+    let reached = came == Came::Reached;
     if reached != (enforced.verdict == "Accept") {
-        bail!(
-            "{} was logged, but the outside was{} reached",
-            line.action,
-            if reached { "" } else { " not" }
-        );
+        bail!("{seen:?} was logged, and the client saw {came:?}");
     }
     let arrived = stage.bytes() - bytes_before;
     if !reached && arrived > 0 {
         bail!("denied, but {arrived} bytes arrived outside");
+    }
+    // What a name may not lead to sees not even a connection.
+    for seen in stage.outside.seen().get(before..).unwrap_or_default() {
+        let at = seen.address.map(|(address, _)| address);
+        let mut may = attempt.connects.iter().map(IpAddr::to_canonical);
+        if !may.any(|may| Some(may) == at) {
+            bail!("a connection arrived at {at:?}");
+        }
     }
     Ok(())
 }
@@ -212,7 +299,7 @@ fn claim(metadata: Option<&Metadata>) -> Option<String> {
     Some(peer.header())
 }
 
-fn request(stage: &Stage, attempt: &Attempt) -> Result<bool> {
+fn request(stage: &Stage, attempt: &Attempt) -> Result<Came> {
     let Speech::Http {
         cluster,
         authority,
@@ -236,13 +323,24 @@ fn request(stage: &Stage, attempt: &Attempt) -> Result<bool> {
     let answer = client::request(&mut stream, method, path, &headers)?;
     match answer.map(|answer| (answer.status, answer.body)) {
         // 101: an upgrade that the server took.
-        Some((101 | 200, _)) => Ok(true),
-        None | Some((403, _)) => Ok(false),
+        Some((101 | 200, _)) => Ok(Came::Reached),
+        None => Ok(Came::Denied),
+        Some((403, body)) => Ok(denied(&body)),
         Some((status, body)) => bail!("{status} {body}"),
     }
 }
 
-fn tunnel(stage: &Stage, attempt: &Attempt, authority: &[u8], bytes: &[u8]) -> Result<bool> {
+/// What a denial's body says.
+fn denied(body: &str) -> Came {
+    let code = format!("\ncode: {}\n", Code::PrivateAddress);
+    if body.contains(&code) {
+        Came::NoAddressLeft
+    } else {
+        Came::Denied
+    }
+}
+
+fn tunnel(stage: &Stage, attempt: &Attempt, authority: &[u8], bytes: &[u8]) -> Result<Came> {
     let mut stream = stage.connect(&attempt.peer, CONNECT, PLAIN_CONNECT)?;
     let claim = claim(attempt.metadata.as_ref());
     let mut headers = vec![("Host", authority)];
@@ -251,12 +349,15 @@ fn tunnel(stage: &Stage, attempt: &Attempt, authority: &[u8], bytes: &[u8]) -> R
     }
     let target = std::str::from_utf8(authority)?;
     match client::request(&mut stream, "CONNECT", target, &headers)? {
-        None => return Ok(false),
-        Some(answer) if answer.status == 403 => return Ok(false),
+        None => return Ok(Came::Denied),
+        Some(answer) if answer.status == 403 => return Ok(denied(&answer.body)),
         Some(answer) if answer.status == 200 => {}
         Some(answer) => bail!("{} {}", answer.status, answer.body),
     }
     // A tunnel that has been closed shows itself when nothing comes back.
     let _ = stream.write_all(bytes).and_then(|()| stream.flush());
-    Ok(matches!(client::hear(&mut stream)?, Heard::Bytes(echo) if bytes.starts_with(&echo)))
+    Ok(match client::hear(&mut stream)? {
+        Heard::Bytes(echo) if bytes.starts_with(&echo) => Came::Reached,
+        Heard::Bytes(_) | Heard::Closed => Came::Denied,
+    })
 }

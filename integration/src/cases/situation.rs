@@ -24,8 +24,12 @@ pub struct Attempt {
     pub speech: Speech,
     /// The name that is resolved, if one is.
     pub name: Option<String>,
-    /// Where it leads.
-    pub address: IpAddr,
+    /// Where it leads: one answer after the other.
+    pub answers: Vec<Vec<IpAddr>>,
+    /// The aliases on the way there.
+    pub chain: Vec<String>,
+    /// What of the answers may be connected to.
+    pub connects: Vec<IpAddr>,
     /// What must come.
     pub expect: Expected,
 }
@@ -102,12 +106,18 @@ pub fn attempt(case: &Case, gateway: &Gateway) -> Result<Attempt, LeftOut> {
     if enforced.inspection.is_some() {
         return Err("an inspection device");
     }
-    let Fact::Known(address) = situation.to.address else {
-        return Err("an address that cannot be read");
+    let answers = match (&situation.to.answers, situation.to.address) {
+        (answers, _) if !answers.is_empty() => answers.clone(),
+        (_, Fact::Known(address)) => vec![vec![address]],
+        (_, Fact::Pending | Fact::Missing) => return Err("an address that cannot be read"),
     };
-    if gateway.settings.address_check == AddressCheck::None
-        && situation.to.address != Fact::Known(DEFAULT_ADDRESS)
-    {
+    let connects = match &step.connects {
+        Some(connects) => connects.clone(),
+        // Of an answer whose addresses are the case's point nothing is left where it says nothing.
+        None if !situation.to.answers.is_empty() => Vec::new(),
+        None => answers.concat(),
+    };
+    if gateway.settings.address_check == AddressCheck::None && answers != [[DEFAULT_ADDRESS]] {
         return Err("an address that is known although nobody looks at it");
     }
     let peer = proof(&situation.from.peer)?;
@@ -125,7 +135,9 @@ pub fn attempt(case: &Case, gateway: &Gateway) -> Result<Attempt, LeftOut> {
         peer,
         speech,
         name,
-        address,
+        answers,
+        chain: situation.to.chain.clone(),
+        connects,
         expect: step.expect.clone(),
     })
 }

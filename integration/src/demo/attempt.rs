@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
+use egress_policy::verdict::Code;
 use serde_json::Value;
 
 use crate::certificates::{Authority, Leaf};
@@ -23,7 +24,7 @@ enum Seen {
     Denied(Option<Value>),
     /// No handshake with the gateway.
     Refused,
-    /// The gateway did not believe the server.
+    /// The gateway did not believe the server, or found nobody.
     Unproven,
     Else(String),
 }
@@ -43,17 +44,32 @@ pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<Outcome>
     };
     let seen = by_device(mesh, row, seen, tunnels_before);
     let asked = module == Module::Present && !matches!(seen, Seen::Refused);
-    let line = if asked {
-        verdicts::last_since(&mesh.gateway, log_before)
+    let (line, no_address_left) = if asked {
+        verdicts::told_since(&mesh.gateway, log_before)
     } else {
-        None
+        (None, false)
+    };
+    let said = match &seen {
+        Seen::Denied(Some(body)) => body.get("code").and_then(Value::as_str),
+        // TLS is closed before its ClientHello is looked at: only Envoy's own line tells.
+        Seen::Denied(None) if no_address_left => Some(Code::PrivateAddress.as_str()),
+        _ => None,
     };
     // What was denied must not have arrived either.
     let leaked = bytes_outside(mesh) - bytes_before;
-    Ok(outcome(row, &seen, line, leaked))
+    Ok(outcome(row, &seen, line, said, leaked))
 }
 
-fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome {
+/// `said` is Envoy's own denial, of a name that the module accepted and whose addresses are all
+/// refused.
+fn outcome(
+    row: &Row,
+    seen: &Seen,
+    line: Option<Line>,
+    said: Option<&str>,
+    leaked: usize,
+) -> Outcome {
+    let said = said.filter(|_| line.as_ref().is_none_or(|line| line.action != "Deny"));
     let (rule, code) = line.map_or(("-".to_owned(), "-".to_owned()), |line| {
         let rule = if line.rule.is_empty() {
             "-".to_owned()
@@ -62,6 +78,7 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
         };
         (rule, line.code)
     });
+    let code = said.map_or(code, str::to_owned);
     let seen = match seen {
         Seen::Denied(_) | Seen::Refused | Seen::Unproven if leaked > 0 => {
             format!("denied, {leaked} bytes arrived")
@@ -73,6 +90,8 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
         Seen::Inspected => "inspected".to_owned(),
         Seen::Denied(_) => "denied".to_owned(),
         Seen::Refused => "refused".to_owned(),
+        // The gateway says the same of both.
+        Seen::Unproven if matches!(row.expect, Expect::Nobody(_)) => "nobody".to_owned(),
         Seen::Unproven => "unproven".to_owned(),
         Seen::Else(what) => what.clone(),
     };
@@ -83,6 +102,7 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
         Expect::Denied(code) => ("denied", (None, code)),
         Expect::Refused => ("refused", (None, "-")),
         Expect::Unproven(rule) => ("unproven", (Some(rule), "rule")),
+        Expect::Nobody(rule) => ("nobody", (Some(rule), "rule")),
     };
     let as_expected = seen == expected && code == wanted.1 && {
         // A refusal that is not a rule's may still name the rule it came after.
@@ -117,7 +137,8 @@ fn outcome(row: &Row, seen: &Seen, line: Option<Line>, leaked: usize) -> Outcome
             | Expect::Inspected(_)
             | Expect::DeniedBy(_)
             | Expect::Refused
-            | Expect::Unproven(_) => expected.to_owned(),
+            | Expect::Unproven(_)
+            | Expect::Nobody(_) => expected.to_owned(),
         },
         seen,
         rule,

@@ -64,6 +64,8 @@ pub enum Expect {
     Refused,
     /// Accepted by this rule; the server could not prove its name, so it was sent nothing.
     Unproven(&'static str),
+    /// Accepted by this rule; at the addresses that the gateway may connect to is nobody.
+    Nobody(&'static str),
 }
 
 /// One row.
@@ -146,7 +148,7 @@ pub fn rows() -> Vec<Row> {
 }
 
 fn app1_names() -> Vec<Row> {
-    use Expect::{Denied, DeniedBy, Reached};
+    use Expect::{Denied, DeniedBy, Nobody, Reached};
     vec![
         http(&APP1, "api.github.com", Reached(GITHUB)),
         http(&APP1, "codeload.github.com", Reached(GITHUB)),
@@ -191,6 +193,9 @@ fn app1_names() -> Vec<Row> {
             "rebind.github.com",
             Denied("private_address"),
         ),
+        // Two addresses: where the private one is left out nobody is, or the public one.
+        http(&APP1, "half.github.com", Nobody(GITHUB)),
+        http(&APP1, "both.github.com", Reached(GITHUB)),
         tls(&APP1, GITHUB_API, "github.com", Denied("default")),
         tls(&APP1, GITHUB_API, "evilgithub.com", Denied("default")),
         tls(

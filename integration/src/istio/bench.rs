@@ -153,7 +153,7 @@ impl Bench {
         let names = HOSTS
             .iter()
             .map(|(name, address)| ((*name).to_owned(), IpAddr::from(*address)));
-        let dns = Dns::start(DNS, names.collect())?;
+        let dns = Dns::start(DNS, names)?;
         let outside = world(&outside_authority)?;
         let certificates = certificates(folder)?;
         let control_plane = Some(feed(folder, plan)?);

@@ -171,7 +171,7 @@ fn with_ipv6(bench: &Bench) -> Result<()> {
             }
         });
     }
-    bench.dns.set(&names);
+    bench.dns.set(names);
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 //! stock Envoys as sidecars and gateway, with the configuration that a real control plane makes of
 //! the rendered manifests.
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result, anyhow, ensure};
 use integration::client::Heard;
 use integration::dns::Dns;
@@ -60,8 +62,8 @@ fn warden_verify_finds_what_the_policy_says_over_both_hops() -> Result<()> {
     // The name server, where pods can ask it too.
     let names = HOSTS
         .iter()
-        .map(|(name, address)| ((*name).to_owned(), (*address).into()));
-    Dns::start(GATEWAY, names.collect())?;
+        .map(|(name, address)| ((*name).to_owned(), IpAddr::V4(*address)));
+    Dns::start(GATEWAY, names)?;
     sandbox::resolve_with(GATEWAY, &bench.files().join("resolv.conf"))?;
     for (workload, reached) in [
         (APP1, "tls api.github.com at 140.82.112.5:443"),

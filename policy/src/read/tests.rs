@@ -325,10 +325,6 @@ fn defects_of_tls_origination() {
             &["to[0]: what the gateway sends in TLS of its own cannot be inspected"],
         ),
         (
-            "{name: r, action: Inspect, inspection: dlp, to: [{ports: [443]}, {domainNames: [a.example], protocols: [TCP]}]}",
-            &["to[1]: names over opaque TCP cannot be inspected"],
-        ),
-        (
             "{name: r, action: Accept, to: [{destination: web, tls: {originate: true}}]}",
             &["to[0].tls: `tls` belongs to the destination itself"],
         ),

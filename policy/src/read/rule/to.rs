@@ -490,15 +490,4 @@ fn check_inspected(to: &To, at: &At<'_>, defects: &mut Defects) {
             hint,
         );
     }
-    if matches!(to.place, Place::Names(_)) && to.protocols == [Protocol::Tcp] {
-        let hint =
-            "where a name leads is not known before the device is asked; name `networks` instead"
-                .to_owned();
-        defects.add(
-            DefectKind::Conflict,
-            at,
-            "names over opaque TCP cannot be inspected",
-            hint,
-        );
-    }
 }
