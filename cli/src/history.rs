@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use egress_render::{Rendered, adopt};
+use egress_render::{Earlier, Install, Prepared, Rendered, adopt};
 use serde_json::Value;
 
 use crate::exit::Failure;
@@ -79,6 +79,22 @@ impl History {
         self.entries.last()
     }
 
+    /// The address classes of the newest render of this gateway that is not the one which is being
+    /// made.
+    pub(crate) fn before(
+        &self,
+        install: &Install,
+        prepared: &Prepared<'_>,
+    ) -> Result<Option<Earlier>, Failure> {
+        for entry in self.entries.iter().rev() {
+            let earlier = Earlier::read(install, &entry.documents()?.1);
+            if let Some(earlier) = earlier.filter(|earlier| !prepared.is(earlier)) {
+                return Ok(Some(earlier));
+            }
+        }
+        Ok(None)
+    }
+
     /// The newest render of the policies whose hash begins so.
     pub(crate) fn find(&self, hash: &str) -> Result<&Entry, Failure> {
         let hash = hash.to_ascii_lowercase();
@@ -133,20 +149,27 @@ impl Entry {
             .map_err(|error| Failure::new(format!("{}: {error}", self.path.display())))
     }
 
-    /// Reads it, and makes sure that it is whole and of the policies that its name says.
-    pub(crate) fn read(&self) -> Result<Kept, Failure> {
-        let broken = |what: &str| {
-            Failure::new(format!("{}: {what}", self.path.display()))
-                .with_hint("render the policy's earlier version instead")
-        };
+    /// Its text and its objects, if it is whole.
+    fn documents(&self) -> Result<(String, Vec<Value>), Failure> {
         let text = self.text()?;
         let (yaml, count) = text
             .rsplit_once(END)
-            .ok_or_else(|| broken("its end is missing"))?;
-        let documents = adopt::read(yaml).map_err(|problem| broken(problem.message()))?;
+            .ok_or_else(|| self.broken("its end is missing"))?;
+        let documents = adopt::read(yaml).map_err(|problem| self.broken(problem.message()))?;
         if count.trim().parse() != Ok(documents.len()) {
-            return Err(broken("objects are missing"));
+            return Err(self.broken("objects are missing"));
         }
+        Ok((yaml.to_owned(), documents))
+    }
+
+    fn broken(&self, what: &str) -> Failure {
+        Failure::new(format!("{}: {what}", self.path.display()))
+            .with_hint("render the policy's earlier version instead")
+    }
+
+    /// Reads it, and makes sure that it is whole and of the policies that its name says.
+    pub(crate) fn read(&self) -> Result<Kept, Failure> {
+        let (yaml, documents) = self.documents()?;
         let mut objects = Vec::new();
         for document in &documents {
             let text = |pointer: &str| {
@@ -154,9 +177,7 @@ impl Entry {
                 value.unwrap_or_default().to_owned()
             };
             if text("/metadata/annotations/warden.egress~1policy-hash") != self.hash {
-                return Err(broken(
-                    "an object is of another policy than the file's name says",
-                ));
+                return Err(self.broken("an object is of another policy than the file's name says"));
             }
             objects.push((
                 text("/kind"),
@@ -164,9 +185,6 @@ impl Entry {
                 text("/metadata/name"),
             ));
         }
-        Ok(Kept {
-            yaml: yaml.to_owned(),
-            objects,
-        })
+        Ok(Kept { yaml, objects })
     }
 }

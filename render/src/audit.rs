@@ -4,6 +4,7 @@
 //! What was rendered has to be there by value (`wanted`), and around it only what Istio itself puts
 //! at a gateway (`istio`). Everything else, and whatever cannot be read, is a finding.
 
+pub(crate) mod addresses;
 mod clusters;
 mod compare;
 mod dump;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::Enforced;
+use crate::earlier::Earlier;
 use crate::install::Install;
 use crate::problem::Problem;
 
@@ -32,13 +34,24 @@ pub struct Live<'l> {
     /// Its configuration dump, or istiod's of it. Of the module's configurations it has those that
     /// arrived last, also where the module refused them.
     pub dump: &'l Value,
-    /// Its statistics as text, in which the module says what is in force.
+    /// Its statistics as text, in which the module says what is in force, and Envoy what it has not
+    /// taken.
     pub stats: Option<&'l str>,
+    /// Its answer to `/server_info`, which says its version. A dump of Envoy's says it too, one of
+    /// istiod's does not.
+    pub server_info: Option<&'l Value>,
+    /// The render before, whose address classes may still be there.
+    pub earlier: Option<&'l Earlier>,
 }
 
 impl<'l> From<&'l Value> for Live<'l> {
     fn from(dump: &'l Value) -> Self {
-        Self { dump, stats: None }
+        Self {
+            dump,
+            stats: None,
+            server_info: None,
+            earlier: None,
+        }
     }
 }
 
@@ -54,7 +67,7 @@ pub fn gateway(
 ) -> Result<Vec<Problem>, Vec<Problem>> {
     let enforced = Enforced::of(install, documents)?;
     let one = |problem| vec![problem];
-    let wanted = Wanted::of(install, &enforced).map_err(one)?;
+    let wanted = Wanted::of(install, &enforced, live.earlier).map_err(one)?;
     let istio = Istio::read().map_err(one)?;
     let all = dump::snake_case(live.dump);
     let mut problems = Vec::new();
@@ -62,6 +75,7 @@ pub fn gateway(
     listeners::check(&dump, &wanted, &istio, &mut problems);
     routes::check(&dump, &wanted, &istio, &mut problems);
     clusters::check(&dump, &wanted, &istio, &mut problems);
+    addresses::check(&dump, live, &mut problems);
     extensions::check(&dump, &wanted, &istio, &mut problems);
     policies::check(&dump, live.stats, &enforced.module, &mut problems)?;
     Ok(problems)

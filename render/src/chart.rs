@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::carried::Carried;
-use crate::deployment::{memory, proxy_config};
+use crate::deployment::{Load, memory, proxy_config};
 use crate::install::{Deployment, Install};
 use crate::object::{Object, sorted};
 use crate::problem::Problem;
@@ -116,6 +116,10 @@ pub fn files(install: &Install, documents: &[Value]) -> Result<Vec<File>, Vec<Pr
                 .pointer("/spec/template/spec/containers/0/resources")
         })
         .map(sorted);
+    let load = Load {
+        policies: Carried::written(documents)?.bytes().len(),
+        classes: rendered.classes(),
+    };
     let (workload, rest): (Vec<_>, Vec<_>) = rendered
         .objects()
         .iter()
@@ -126,7 +130,7 @@ pub fn files(install: &Install, documents: &[Value]) -> Result<Vec<File>, Vec<Pr
         ("templates/gateway.yaml".to_owned(), templates(&workload)?),
         (
             "templates/checks.yaml".to_owned(),
-            checks(&install, &settings, documents)?,
+            checks(&install, &settings, load),
         ),
         ("templates/rendered.yaml".to_owned(), INCLUDE.to_owned()),
     ];
@@ -205,11 +209,7 @@ fn values(settings: &Deployment) -> String {
 }
 
 /// What `warden render` would refuse of the values, said by Helm.
-fn checks(
-    install: &Install,
-    settings: &Deployment,
-    documents: &[Value],
-) -> Result<String, Vec<Problem>> {
+fn checks(install: &Install, settings: &Deployment, load: Load) -> String {
     let longest = install.spec.gateway.max_stream_seconds;
     let mut text = format!(
         "{{{{- if lt (int .Values.gateway.drainSeconds) {longest} }}}}\n\
@@ -217,8 +217,7 @@ fn checks(
          {{{{- end }}}}\n"
     );
     let resources = settings.resources.clone().unwrap_or_default();
-    let policies = Carried::written(documents)?.bytes().len();
-    if let Some(most) = memory::most_workers(install, &resources, policies) {
+    if let Some(most) = memory::most_workers(install, &resources, load) {
         let stated = resources.to_string();
         // Writing to a String does not fail.
         let _ = write!(
@@ -228,7 +227,7 @@ fn checks(
              {{{{- end }}}}\n"
         );
     }
-    Ok(text)
+    text
 }
 
 /// The gateway's objects with the values' places in them.

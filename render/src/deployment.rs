@@ -2,6 +2,8 @@
 
 pub(crate) mod memory;
 
+pub(crate) use memory::Load;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
@@ -16,17 +18,16 @@ use crate::problem::Problem;
 use crate::traffic::Traffic;
 
 /// The gateway's Deployment, Service, scaling and account, if they are asked for.
-/// `policies` is their size as canonical JSON.
 pub(crate) fn objects(
     install: &Install,
     traffic: &Traffic,
-    policies: usize,
+    load: Load,
     problems: &mut Vec<Problem>,
 ) -> Vec<Object> {
     let Some(settings) = &install.spec.gateway.deployment else {
         return Vec::new();
     };
-    let resources = memory::resources(install, settings, policies, problems);
+    let resources = memory::resources(install, settings, load, problems);
     let name = &install.spec.gateway.service;
     let object =
         |about, api, body| Object::new(Stage::Gateway, about, api, metadata(install, name), body);

@@ -5,6 +5,7 @@ pub mod cluster;
 
 use serde_json::Value;
 
+use crate::audit::addresses;
 use crate::install::Install;
 use crate::module;
 use crate::problem::Problem;
@@ -138,6 +139,23 @@ pub fn istiod(environment: &str, needs: &Needs) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Checks the version of a gateway pod's Envoy, by its answer to `/server_info`.
+#[must_use]
+pub fn envoy(server_info: &Value) -> Finding {
+    let problem = addresses::server_info(server_info);
+    Finding {
+        setting: "the gateway's Envoy",
+        wanted: "1.39 or later".to_owned(),
+        health: health(problem.is_none()),
+        found: server_info
+            .get("version")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+        why: "an older one connects to forbidden addresses: it ignores what leaves them out of what \
+              a name resolves to",
+    }
 }
 
 /// Checks the mesh configuration, as read from YAML.

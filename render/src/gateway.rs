@@ -5,10 +5,12 @@ mod kubernetes;
 use serde_json::{Value, json};
 
 use crate::NAME;
+use crate::earlier::{self, Earlier};
 use crate::install::{GatewayApi, Install};
 use crate::module::{Module, Place};
 use crate::object::{Object, Stage, set};
 use crate::outside;
+use crate::outside::classes::{Class, Classes};
 use crate::traffic::Traffic;
 use crate::tunnel;
 
@@ -18,7 +20,17 @@ const NETWORKING: &str = "networking.istio.io/v1";
 const ENVOY_FILTER: (&str, &str) = ("networking.istio.io/v1alpha3", "EnvoyFilter");
 
 /// Everything in the gateway's namespace that Istio reads.
-pub(crate) fn objects(install: &Install, traffic: &Traffic, module: &Module) -> Vec<Object> {
+pub(crate) fn objects(
+    install: &Install,
+    traffic: &Traffic,
+    module: &Module,
+    classes: &Classes,
+    earlier: Option<&Earlier>,
+) -> Vec<Object> {
+    let kept = earlier.map(|earlier| earlier.beside(&classes.names()));
+    let kept = kept.unwrap_or_default();
+    let mut caches = classes.caches();
+    caches.extend(kept.iter().filter_map(earlier::cache));
     let [ports, closed] = match install.spec.gateway.api {
         GatewayApi::Istio => [ports(install), closed_route(install)],
         GatewayApi::Kubernetes => [
@@ -26,26 +38,22 @@ pub(crate) fn objects(install: &Install, traffic: &Traffic, module: &Module) -> 
             kubernetes::closed_route(install),
         ],
     };
-    let mut objects = vec![
+    let mut objects =
+        vec![
         ports,
         closed,
         mutual_tls(install),
         http_ports(install, traffic),
         plugin(install, module, Place::Http, "http"),
         plugin(install, module, Place::Tunnel, "tunnel"),
-        policy(
-            install,
-            module,
-            Place::Upstream,
-            "The policy in the clusters for HTTP requests, where the resolved address is known and
-             no WasmPlugin reaches.",
-        ),
-        policy(
-            install,
-            module,
-            Place::Tls,
+        // A resource name shared with a WasmPlugin would keep the listener waiting for ever.
+        Object::new(
+            Stage::Policy,
             "The policy in the listener inside the gateway where TLS in a tunnel shows its name and
              no WasmPlugin reaches.",
+            ENVOY_FILTER,
+            metadata(install, "egress-warden-policy-tls"),
+            filter(install, 0, &[outside::extension(install, module)]),
         ),
         Object::new(
             Stage::Policy,
@@ -55,27 +63,61 @@ pub(crate) fn objects(install: &Install, traffic: &Traffic, module: &Module) -> 
             filter(install, 0, &[outside::gate(install, module)]),
         ),
         Object::new(
-            Stage::Gateway,
-            "The lock, and everything that leads outside. They are one object, so that whoever
-             removes the lock removes the way out with it. Proxies older than the stated version
-             get none of it.",
+            Stage::Classes,
+            "The lock, and what the policy judges by. They are one object, so that whoever removes
+             the lock removes the way out with it: the ways of the address classes open only for a
+             verdict, and there is none without these. A proxy older than the stated version has no
+             listener.",
             ENVOY_FILTER,
             metadata(install, NAME),
-            filter(install, 10, &outside::patches(install, traffic)),
+            filter(install, LOCK_PRIORITY, &outside::patches(install, traffic, &caches)),
         ),
     ];
+    objects.extend(classes.iter().map(|class| way_out(install, traffic, class)));
+    objects.extend(kept);
     if !traffic.labels.is_empty() {
         objects.push(peer_metadata(install, traffic));
     }
     objects
 }
 
+/// Istio applies filters of a higher number later.
+const LOCK_PRIORITY: i64 = 10;
+/// The first number for address classes. Their routes go in front of those that the policy judges by.
+const CLASS_PRIORITY: i64 = 1_000;
+
+/// Everything that one address class leads out by.
+fn way_out(install: &Install, traffic: &Traffic, class: &Class) -> Object {
+    // Each has a number of its own, so that the routes of several stand in the same order whichever
+    // of the objects is the oldest.
+    let digits = class.name().get(..7).unwrap_or_default();
+    let own = i64::from_str_radix(digits, 16).map_or(0, |number| number + 1);
+    Object::new(
+        Stage::Classes,
+        ABOUT_CLASS,
+        ENVOY_FILTER,
+        metadata(install, &format!("{CLASS_OBJECT}{}", class.name())),
+        filter(
+            install,
+            CLASS_PRIORITY + own,
+            &outside::of_class(install, traffic, class),
+        ),
+    )
+}
+
+/// What the object of an address class is called, before the class's name.
+pub(crate) const CLASS_OBJECT: &str = "egress-warden-class-";
+pub(crate) const ABOUT_CLASS: &str = "\
+The ways out of one address class: clusters whose DNS cache leaves out every address that the class
+refuses, and routes that only a verdict of this class opens. It is there before a policy names it, and
+stays until no stream of that policy is left.";
+
 /// Metadata of an object in the gateway's namespace.
 pub(crate) fn metadata(install: &Install, name: &str) -> Value {
     json!({"name": name, "namespace": install.spec.gateway.namespace})
 }
 
-fn filter(install: &Install, priority: i32, patches: &[Value]) -> Value {
+fn filter(install: &Install, priority: i64, patches: &[Value]) -> Value {
     let mut spec = json!({"priority": priority, "configPatches": patches});
     match install.spec.gateway.api {
         GatewayApi::Istio => {
@@ -185,7 +227,7 @@ fn http_ports(install: &Install, traffic: &Traffic) -> Object {
 fn plugin(install: &Install, module: &Module, place: Place, name: &str) -> Object {
     let gateway = &install.spec.gateway;
     let (port, about) = match place {
-        Place::Http | Place::Upstream => (gateway.ports.http, "Judges every HTTP request."),
+        Place::Http => (gateway.ports.http, "Judges every HTTP request."),
         Place::Tunnel | Place::Tls => (
             gateway.ports.tunnel,
             "Judges every tunnel before it connects to anything.",
@@ -221,23 +263,6 @@ fn plugin(install: &Install, module: &Module, place: Place, name: &str) -> Objec
         ("extensions.istio.io/v1alpha1", kind),
         metadata(install, &format!("{NAME}-{name}")),
         json!({"spec": spec}),
-    )
-}
-
-/// The policy where no WasmPlugin can put it. An object for each place, because each may be as
-/// large as an object gets. A resource name shared with a WasmPlugin would keep the listener
-/// waiting for ever.
-fn policy(install: &Install, module: &Module, place: Place, about: &'static str) -> Object {
-    let name = match place {
-        Place::Upstream => "egress-warden-policy-upstream",
-        Place::Http | Place::Tunnel | Place::Tls => "egress-warden-policy-tls",
-    };
-    Object::new(
-        Stage::Policy,
-        about,
-        ENVOY_FILTER,
-        metadata(install, name),
-        filter(install, 0, &[outside::extension(install, module, place)]),
     )
 }
 

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::problem::Problem;
+use crate::proxies::OLDEST;
 
 pub use cluster::{AdminApi, AdminPolicies, Cluster, Dns, Family};
 pub use gateway::{Deployment, Gateway, GatewayApi, GatewayPorts, PortProtocols};
@@ -71,7 +72,8 @@ pub struct Spec {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Istio {
-    /// The oldest version of the mesh's proxies, such as `1.29`. Older proxies get no routes.
+    /// The oldest version of the mesh's proxies, such as `1.31`. Older gateways get no listeners,
+    /// older sidecars no tunnel.
     pub version: String,
     /// The revision that every object is labelled with, where the mesh has several.
     pub revision: Option<String>,
@@ -256,8 +258,7 @@ impl Install {
     /// The minor version of Istio, if it is supported.
     pub(crate) fn minor(&self) -> Option<u32> {
         let minor = self.spec.istio.version.strip_prefix("1.")?.parse().ok()?;
-        // `upstream_connect_mode` and built-in CEL formatting need Envoy 1.37.
-        (29..100).contains(&minor).then_some(minor)
+        (OLDEST..90).contains(&minor).then_some(minor)
     }
 
     /// Seconds that a gateway pod of ours has to end its streams.

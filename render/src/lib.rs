@@ -19,6 +19,7 @@ mod carried;
 pub mod chart;
 mod deployment;
 pub mod doctor;
+mod earlier;
 mod gateway;
 mod guardrails;
 pub mod install;
@@ -28,6 +29,7 @@ mod object;
 mod origination;
 mod outside;
 mod problem;
+mod proxies;
 pub mod traffic;
 mod tunnel;
 mod workloads;
@@ -37,6 +39,7 @@ use serde_json::Value;
 
 pub use carried::Carried;
 pub use deployment::memory::machines;
+pub use earlier::Earlier;
 pub use guardrails::admission::refusals;
 pub use install::Install;
 pub use object::{Object, Rendered};
@@ -45,6 +48,7 @@ pub use problem::Problem;
 pub use traffic::Traffic;
 
 use module::Module;
+use outside::classes::Classes;
 
 /// The name that rendered objects carry or begin with.
 pub const NAME: &str = "egress-warden";
@@ -54,27 +58,74 @@ pub const NAME: &str = "egress-warden";
 /// # Errors
 /// Everything that keeps the policies from being enforced as they are written.
 pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Problem>> {
-    let Enforced {
-        policies,
-        traffic,
-        module,
-    } = Enforced::of(install, documents)?;
-    let mut problems = Vec::new();
-    let mut objects = gateway::objects(install, &traffic, &module);
-    if install.spec.gateway.deployment.is_some() {
-        let size = Carried::written(documents)?.bytes().len();
-        objects.extend(deployment::objects(install, &traffic, size, &mut problems));
+    Prepared::new(install, documents)?.render(None)
+}
+
+/// Policies that can be rendered for a gateway.
+pub struct Prepared<'a> {
+    install: &'a Install,
+    documents: &'a [Value],
+    enforced: Enforced,
+}
+
+impl<'a> Prepared<'a> {
+    /// Reads policies, in their order of precedence, for one gateway.
+    ///
+    /// # Errors
+    /// Everything that keeps the policies from being enforced as they are written.
+    pub fn new(install: &'a Install, documents: &'a [Value]) -> Result<Self, Vec<Problem>> {
+        Ok(Self {
+            install,
+            documents,
+            enforced: Enforced::of(install, documents)?,
+        })
     }
-    objects.extend(workloads::objects(install, &traffic));
-    objects.extend(network::objects(install, &policies, &mut problems));
-    objects.extend(guardrails::objects(install, &traffic));
-    if !problems.is_empty() {
-        return Err(problems);
+
+    /// Whether an earlier render is of the same policies and address classes.
+    #[must_use]
+    pub fn is(&self, earlier: &Earlier) -> bool {
+        earlier.is_of(
+            self.enforced.module.policy_hash(),
+            &self.enforced.classes.names(),
+        )
     }
-    let rendered = Rendered::new(install, &module, objects);
-    rendered.check_names()?;
-    rendered.check_sizes()?;
-    Ok(rendered)
+
+    /// Renders them, with the address classes of an earlier render beside their own.
+    ///
+    /// # Errors
+    /// Everything that keeps the policies from being enforced as they are written.
+    pub fn render(self, earlier: Option<&Earlier>) -> Result<Rendered, Vec<Problem>> {
+        let Self {
+            install,
+            documents,
+            enforced,
+        } = self;
+        let Enforced {
+            policies,
+            traffic,
+            module,
+            classes,
+        } = enforced;
+        let mut problems = Vec::new();
+        let mut objects = gateway::objects(install, &traffic, &module, &classes, earlier);
+        if install.spec.gateway.deployment.is_some() {
+            let load = deployment::Load {
+                policies: Carried::written(documents)?.bytes().len(),
+                classes: classes.count(),
+            };
+            objects.extend(deployment::objects(install, &traffic, load, &mut problems));
+        }
+        objects.extend(workloads::objects(install, &traffic));
+        objects.extend(network::objects(install, &policies, &mut problems));
+        objects.extend(guardrails::objects(install, &traffic));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let rendered = Rendered::new(install, &module, objects);
+        rendered.check_names()?;
+        rendered.check_sizes()?;
+        Ok(rendered)
+    }
 }
 
 /// What the configuration of the kernel part (`cni/`) has to list as `udpExceptions`: the UDP that
@@ -111,6 +162,7 @@ struct Enforced {
     policies: Vec<Policy>,
     traffic: Traffic,
     module: Module,
+    classes: Classes,
 }
 
 impl Enforced {
@@ -124,11 +176,13 @@ impl Enforced {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let module = Module::new(install, &traffic, &documents)?;
+        let classes = Classes::of(install, &policies).map_err(|problem| vec![problem])?;
+        let module = Module::new(install, &traffic, &classes, &documents)?;
         Ok(Self {
             policies,
             traffic,
             module,
+            classes,
         })
     }
 }

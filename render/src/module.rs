@@ -1,6 +1,9 @@
 //! The module's configuration in each place where it stands.
 
 use egress_policy::config::Config;
+use egress_policy::contract::{
+    CLUSTER_TCP, CLUSTER_TLS, CLUSTER_TLS_INNER, http_cluster, inspect_cluster,
+};
 use egress_policy::defect::Defect;
 use egress_policy::embedded::Embedded;
 use egress_policy::model::{Policy, REVOKED_TIER};
@@ -10,11 +13,11 @@ use serde_json::{Value, json};
 use crate::carried::Carried;
 use crate::install::{Install, PolicyPlace};
 use crate::object::{set, sorted};
-use crate::outside::inspection;
+use crate::outside::classes::Classes;
 use crate::problem::Problem;
 use crate::traffic::Traffic;
 
-/// The largest policies that stand in objects without anybody having asked for it: there are four
+/// The largest policies that stand in objects without anybody having asked for it: there are three
 /// places, and Istio sends each to every gateway pod.
 const LARGEST: usize = 512 * 1024;
 
@@ -25,19 +28,16 @@ pub(crate) enum Place {
     Http,
     /// Before the router of the port for tunnels.
     Tunnel,
-    /// In the clusters for HTTP requests, where the resolved address is known.
-    Upstream,
     /// In the internal listener, where TLS inside a tunnel shows its name.
     Tls,
 }
 
 impl Place {
-    pub(crate) const ALL: [Self; 4] = [Self::Http, Self::Tunnel, Self::Upstream, Self::Tls];
+    pub(crate) const ALL: [Self; 3] = [Self::Http, Self::Tunnel, Self::Tls];
 
     fn context(self) -> &'static str {
         match self {
             Self::Http | Self::Tunnel => "http",
-            Self::Upstream => "upstream",
             Self::Tls => "network",
         }
     }
@@ -48,7 +48,6 @@ impl Place {
         match self {
             Self::Http => "egress-warden-http",
             Self::Tunnel => "egress-warden-tunnel",
-            Self::Upstream => "egress-warden-upstream",
             Self::Tls => "egress-warden-tls",
         }
     }
@@ -57,7 +56,7 @@ impl Place {
     /// sidecar cannot write Istio's when it makes the request itself.
     fn labels(self) -> &'static str {
         match self {
-            Self::Http | Self::Upstream => "filterState",
+            Self::Http => "filterState",
             Self::Tunnel | Self::Tls => "header",
         }
     }
@@ -74,6 +73,7 @@ impl Module {
     pub(crate) fn new(
         install: &Install,
         traffic: &Traffic,
+        classes: &Classes,
         documents: &[Value],
     ) -> Result<Self, Vec<Problem>> {
         let carried = Carried::written(documents)?;
@@ -90,7 +90,7 @@ impl Module {
         };
         let mut common = json!({
             "addressCheck": "classes",
-            "addressClasses": [],
+            "addressClasses": classes.listed(),
             "ports": ports(traffic),
             "policies": policies,
         });
@@ -100,11 +100,17 @@ impl Module {
         if let Some(one_in) = install.spec.gateway.log_accepts {
             set(&mut common, "logAccepts", json!(one_in));
         }
+        let nat64 = &install.spec.cluster.nat64_prefixes;
+        if !nat64.is_empty() {
+            set(&mut common, "nat64Prefixes", json!(nat64));
+        }
         let devices = &install.spec.inspection;
         if !devices.is_empty() {
             let devices: Vec<_> = devices
                 .iter()
-                .map(|device| json!({"name": device.name, "cluster": inspection::cluster(&device.name)}))
+                .map(
+                    |device| json!({"name": device.name, "cluster": inspect_cluster(&device.name)}),
+                )
                 .collect();
             set(&mut common, "inspection", json!(devices));
         }
@@ -207,14 +213,6 @@ pub(crate) fn problems(defects: &[Defect]) -> Vec<Problem> {
     defects.iter().map(problem).collect()
 }
 
-/// The cluster for HTTP requests to a port.
-pub(crate) fn http_cluster(port: u16) -> String {
-    match port {
-        80 => "warden-http".to_owned(),
-        port => format!("warden-http-{port}"),
-    }
-}
-
 /// The clusters that verdicts may lead to.
 fn ports(traffic: &Traffic) -> Vec<Value> {
     let http = traffic
@@ -222,9 +220,9 @@ fn ports(traffic: &Traffic) -> Vec<Value> {
         .iter()
         .map(|port| json!({"cluster": http_cluster(*port), "protocol": "HTTP", "port": port}));
     let tunnelled = [
-        json!({"cluster": "warden-tcp", "protocol": "TCP", "addressCheck": "upstream"}),
-        json!({"cluster": "warden-tls", "protocol": "TLS"}),
-        json!({"cluster": "warden-tls-inner", "protocol": "TLS"}),
+        json!({"cluster": CLUSTER_TCP, "protocol": "TCP"}),
+        json!({"cluster": CLUSTER_TLS, "protocol": "TLS"}),
+        json!({"cluster": CLUSTER_TLS_INNER, "protocol": "TLS"}),
     ];
     // What has a cluster that speaks TLS goes out by no other.
     let originating = traffic.originations.iter().map(|origination| {

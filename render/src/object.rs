@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::NAME;
+use crate::gateway::CLASS_OBJECT;
 use crate::install::Install;
 use crate::module::{Module, Place};
 use crate::problem::Problem;
@@ -28,6 +29,9 @@ pub struct Object {
 pub(crate) enum Stage {
     /// What closes ways around: applied first, removed last.
     Guard,
+    /// The lock, and the ways out of address classes, which only a verdict opens: before the policy
+    /// that names them.
+    Classes,
     /// The policy and its lock.
     Policy,
     /// The gateway's ports and workload.
@@ -205,6 +209,12 @@ impl Rendered {
     #[must_use]
     pub fn push(&self) -> usize {
         self.push
+    }
+
+    /// How many address classes have an object.
+    pub(crate) fn classes(&self) -> usize {
+        let names = self.objects.iter().map(Object::name);
+        names.filter(|name| name.starts_with(CLASS_OBJECT)).count()
     }
 
     /// Whether the objects only name the policies, which are in the module's image.

@@ -1,23 +1,31 @@
 //! What a gateway needs to reach the outside, as Envoy configuration: the lock, the routes, the
-//! dynamic clusters, and the listener inside the gateway where TLS in a tunnel shows its name.
+//! dynamic clusters of each address class, and the listener inside the gateway where TLS in a tunnel
+//! shows its name.
 
+pub(crate) mod classes;
 mod clusters;
 pub(crate) mod inspection;
 mod listener;
+mod refusals;
 mod routes;
 
+use egress_policy::contract::{
+    CLUSTER_TCP, CLUSTER_TLS, CLUSTER_TLS_INNER, FACTS, POSITION, PRINCIPAL, VERDICT_STATE,
+    entry_prefix, http_cluster,
+};
 use serde_json::{Value, json};
 
 use crate::install::Install;
-use crate::module::{Module, Place, http_cluster};
+use crate::module::{Module, Place};
 use crate::object::set;
+use crate::proxies;
 use crate::traffic::Traffic;
 
+use classes::Class;
 use clusters::{
-    dns_cache, dynamic_cluster, http_outside, inner_cluster, originating_cluster, tunnel_cluster,
+    base_cluster, dynamic_cluster, http_outside, http1_outside, inner_cluster, originating_cluster,
 };
 use listener::{inner_listener, probe_listener};
-use routes::routes;
 
 pub(crate) const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
@@ -25,10 +33,9 @@ const ROUTER: &str = "envoy.filters.http.router";
 const LOCK: &str = "egress-warden.lock";
 const INNER_LISTENER: &str = "egress-warden-tls";
 const PROBE_LISTENER: &str = "egress-warden-ready";
-const INNER_CLUSTER: &str = "warden-tls-inner";
+const INNER_CLUSTER: &str = CLUSTER_TLS_INNER;
 
-/// The module's resources in the places that no WasmPlugin reaches.
-pub(crate) const UPSTREAM: &str = "egress-warden.upstream";
+/// The module's resource in the place that no WasmPlugin reaches.
 pub(crate) const TLS: &str = "egress-warden.tls";
 /// The one that answers probes.
 pub(crate) const GATE: &str = "egress-warden.ready";
@@ -65,16 +72,9 @@ pub(crate) fn matching(install: &Install, place: &Value) -> Value {
     set(
         &mut found,
         "proxy",
-        json!({"proxyVersion": proxy_version(install)}),
+        json!({"proxyVersion": proxies::supported(install)}),
     );
     found
-}
-
-/// A regular expression for the stated version and every later minor one.
-pub(crate) fn proxy_version(install: &Install) -> String {
-    let minor = install.minor().unwrap_or_default();
-    let (tens, ones) = (minor / 10, minor % 10);
-    format!("^1\\.({tens}[{ones}-9]|[{}-9][0-9])([^0-9].*)?$", tens + 1)
 }
 
 fn patch(install: &Install, apply_to: &str, place: &Value, operation: &str, value: Value) -> Value {
@@ -89,40 +89,80 @@ fn patch(install: &Install, apply_to: &str, place: &Value, operation: &str, valu
     patch
 }
 
-/// All patches that lead outside, and the lock before them.
-pub(crate) fn patches(install: &Install, traffic: &Traffic) -> Vec<Value> {
-    let anywhere = json!({});
+/// The lock, what the module judges by, and the listeners inside: everything but the ways out, which
+/// the address classes have ([`of_class`]). TLS inside tunnels resolves by all of their `caches`.
+pub(crate) fn patches(
+    install: &Install,
+    traffic: &Traffic,
+    caches: &[(String, Value)],
+) -> Vec<Value> {
     let mut patches = filters(install);
-    patches.extend(routes(install, traffic));
-    let mut clusters: Vec<_> = traffic
-        .http
-        .iter()
-        .map(|port| http_outside(install, &http_cluster(*port)))
-        .collect();
+    patches.extend(routes::routes(install, traffic));
+    let http = traffic.http.iter().map(|port| http_cluster(*port));
     let originating = traffic.originations.iter();
-    clusters.extend(originating.map(|origination| originating_cluster(install, origination)));
-    clusters.push(tunnel_cluster(install, "warden-tcp"));
-    clusters.push(dynamic_cluster(install, "warden-tls"));
-    clusters.push(inner_cluster());
+    let originating = originating.map(|origination| origination.cluster.clone());
+    let opaque = [CLUSTER_TCP, CLUSTER_TLS].map(str::to_owned);
+    let bases = http.chain(originating).chain(opaque);
     let devices = &install.spec.inspection;
-    clusters.extend(
-        devices
-            .iter()
-            .flat_map(|device| inspection::clusters(install, device)),
-    );
-    let clusters = clusters
-        .into_iter()
-        .map(|cluster| patch(install, "CLUSTER", &anywhere, "ADD", cluster));
-    patches.extend(clusters);
+    let clusters = bases
+        .map(|name| base_cluster(&name))
+        .chain([inner_cluster()])
+        .chain(devices.iter().map(inspection::device));
+    patches.extend(clusters.map(|cluster| add(install, "CLUSTER", cluster)));
     let inside = devices
         .iter()
-        .map(|device| inspection::listener(install, device));
-    let listeners = [inner_listener(install), probe_listener(install)]
+        .flat_map(|device| inspection::listeners(install, device));
+    let listeners = [inner_listener(install, caches), probe_listener(install)]
         .into_iter()
         .chain(inside);
+    patches.extend(listeners.map(|listener| add(install, "LISTENER", listener)));
+    patches.extend(closed(install));
     patches
-        .extend(listeners.map(|listener| patch(install, "LISTENER", &anywhere, "ADD", listener)));
+}
+
+/// A class's ways out: its clusters, and the routes that its word opens.
+pub(crate) fn of_class(install: &Install, traffic: &Traffic, class: &Class) -> Vec<Value> {
+    let http = traffic.http.iter();
+    let mut clusters: Vec<_> = http
+        .map(|port| http_outside(&http_cluster(*port), class))
+        .collect();
+    if class.resolves() {
+        let originating = traffic.originations.iter();
+        clusters.extend(
+            originating.map(|origination| originating_cluster(install, origination, class)),
+        );
+    }
+    clusters.push(http1_outside(CLUSTER_TCP, class));
+    clusters.push(dynamic_cluster(CLUSTER_TLS, class));
+    let devices = install.spec.inspection.iter();
+    clusters.extend(devices.flat_map(|device| inspection::clusters(device, class)));
+    let mut patches: Vec<_> = clusters
+        .into_iter()
+        .map(|cluster| add(install, "CLUSTER", cluster))
+        .collect();
+    patches.extend(routes::of_class(install, traffic, class));
     patches
+}
+
+fn add(install: &Install, apply_to: &str, value: Value) -> Value {
+    patch(install, apply_to, &json!({}), "ADD", value)
+}
+
+/// A proxy of any other version has no listener at the gateway's ports: it would take the patches
+/// above for something else, or leave fields out that it does not know.
+fn closed(install: &Install) -> [Value; 2] {
+    let ports = install.spec.gateway.ports;
+    [ports.http, ports.tunnel].map(|port| {
+        json!({
+            "applyTo": "LISTENER",
+            "match": {
+                "context": "GATEWAY",
+                "proxy": {"proxyVersion": proxies::unsupported(install)},
+                "listener": {"portNumber": port},
+            },
+            "patch": {"operation": "REMOVE"},
+        })
+    })
 }
 
 /// In front of every router of the gateway, on whatever port: the lock, then what only an
@@ -135,11 +175,6 @@ fn filters(install: &Install) -> Vec<Value> {
     }}}});
     let manager = json!({"listener": {"filterChain": {"filter": {"name": CONNECTION_MANAGER}}}});
     let tcp = json!({"listener": {"filterChain": {"filter": {"name": TCP_PROXY}}}});
-    let tunnel = json!({"listener": {
-        "portNumber": install.spec.gateway.ports.tunnel,
-        "filterChain": {"filter": {"name": CONNECTION_MANAGER}},
-    }});
-    let port = json!({"listener": {"portNumber": install.spec.gateway.ports.tunnel}});
     let before = |value| patch(install, "HTTP_FILTER", &router, "INSERT_BEFORE", value);
     let tell = (!install.spec.inspection.is_empty()).then(inspection::tell_by_request);
     let mut patches = vec![
@@ -154,57 +189,62 @@ fn filters(install: &Install) -> Vec<Value> {
         before(carry_inward()),
     ];
     patches.extend(tell.map(before));
-    patches.extend([
-        before(named(
-            "egress-warden.resolve",
-            "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+    patches.push(patch(
+        install,
+        "NETWORK_FILTER",
+        &tcp,
+        "REPLACE",
+        named(
+            LOCK,
+            "envoy.extensions.filters.network.direct_response.v3.Config",
+            json!({"response": {"inline_string": ""}}),
+        ),
+    ));
+    let ports = install.spec.gateway.ports;
+    for (port, more) in [
+        (ports.http, json!({})),
+        (
+            ports.tunnel,
             json!({
-                "allow_dynamic_host_from_filter_state": true,
-                "dns_cache_config": dns_cache(install),
+                "http2_protocol_options": {"allow_connect": true},
+                "upgrade_configs": [{"upgrade_type": "CONNECT"}],
+                // What has come from the server is delivered however slowly the sidecar takes it:
+                // Envoy would cut an HTTP/1.1 tunnel after a second of standstill.
+                "delayed_close_timeout": "0s",
             }),
-        )),
-        patch(
-            install,
-            "NETWORK_FILTER",
-            &tcp,
-            "REPLACE",
-            named(
-                LOCK,
-                "envoy.extensions.filters.network.direct_response.v3.Config",
-                json!({"response": {"inline_string": ""}}),
-            ),
         ),
-        patch(
-            install,
-            "NETWORK_FILTER",
-            &tunnel,
-            "MERGE",
-            named(
-                CONNECTION_MANAGER,
-                "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                json!({
-                    "http2_protocol_options": {"allow_connect": true},
-                    "upgrade_configs": [{"upgrade_type": "CONNECT"}],
-                    // What has come from the server is delivered however slowly the sidecar
-                    // takes it: Envoy would cut an HTTP/1.1 tunnel after a second of standstill.
-                    "delayed_close_timeout": "0s",
-                }),
-            ),
-        ),
-        patch(
-            install,
-            "LISTENER",
-            &port,
-            "MERGE",
-            json!({"socket_options": [{
-                "description": "TCP_USER_TIMEOUT: a closing tunnel that nobody reads does not stay",
-                "level": IPPROTO_TCP,
-                "name": TCP_USER_TIMEOUT,
-                "int_value": STANDSTILL_MILLISECONDS,
-                "state": "STATE_PREBIND",
-            }]}),
-        ),
-    ]);
+    ] {
+        let place = json!({"listener": {
+            "portNumber": port,
+            "filterChain": {"filter": {"name": CONNECTION_MANAGER}},
+        }});
+        let mut manager = more;
+        set(
+            &mut manager,
+            "local_reply_config",
+            refusals::local_replies(),
+        );
+        let manager = named(
+            CONNECTION_MANAGER,
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            manager,
+        );
+        patches.push(patch(install, "NETWORK_FILTER", &place, "MERGE", manager));
+    }
+    let port = json!({"listener": {"portNumber": ports.tunnel}});
+    patches.push(patch(
+        install,
+        "LISTENER",
+        &port,
+        "MERGE",
+        json!({"socket_options": [{
+            "description": "TCP_USER_TIMEOUT: a closing tunnel that nobody reads does not stay",
+            "level": IPPROTO_TCP,
+            "name": TCP_USER_TIMEOUT,
+            "int_value": STANDSTILL_MILLISECONDS,
+            "state": "STATE_PREBIND",
+        }]}),
+    ));
     patches
 }
 
@@ -215,9 +255,9 @@ fn principal() -> Value {
         "egress-warden.principal",
         "envoy.extensions.filters.http.set_filter_state.v3.Config",
         json!({"on_request_headers": [
-            state("warden.principal", "%DOWNSTREAM_PEER_URI_SAN%"),
+            state(PRINCIPAL, "%DOWNSTREAM_PEER_URI_SAN%"),
             // One call instead of two for the policy to read.
-            state("warden.position", "%CONNECTION_ID% %UPSTREAM_CLUSTER_RAW%"),
+            state(POSITION, "%CONNECTION_ID% %UPSTREAM_CLUSTER_RAW%"),
         ]}),
     )
 }
@@ -242,31 +282,29 @@ fn admits(entries: &[Value]) -> Value {
     }}})
 }
 
-/// A verdict's first word; the facts that it rests on follow in the same entry.
-fn verdict(word: &str) -> Value {
-    json!({"key": "wasm.warden_verdict", "string_match": {"prefix": word}})
+/// A verdict that begins so; the facts that it rests on follow in the same entry.
+fn verdict(prefix: &str) -> Value {
+    json!({"key": VERDICT_STATE, "string_match": {"prefix": prefix}})
 }
 
-fn rules(word: &str) -> Value {
-    admits(&[verdict(word)])
-}
-
-/// A route's own lock.
+/// A route's own lock, which opens for this word of a verdict and no other.
 fn locked_for(word: &str) -> Value {
+    let rules = admits(&[verdict(&entry_prefix(word))]);
     json!({LOCK: typed(
         "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
-        json!({"rbac": {"rules": rules(word)}}),
+        json!({"rbac": {"rules": rules}}),
     )})
 }
 
+/// The lock: it opens for nothing where the route has none of its own.
 fn lock() -> Value {
-    let rules = json!({"rules": rules("accept")});
+    let rules = json!({"rules": {"action": "ALLOW"}});
     named(LOCK, "envoy.extensions.filters.http.rbac.v3.RBAC", rules)
 }
 
 /// What the inner listener cannot see for itself travels inward with the connection.
 fn carry_inward() -> Value {
-    let mut facts = state("warden.facts", "%FILTER_STATE(wasm.warden_verdict:PLAIN)%");
+    let mut facts = state(FACTS, &format!("%FILTER_STATE({VERDICT_STATE}:PLAIN)%"));
     set(&mut facts, "shared_with_upstream", json!("ONCE"));
     named(
         "egress-warden.carry",
@@ -291,16 +329,12 @@ fn discovered(resource: &str, messages: &[&str]) -> Value {
     }})
 }
 
-/// The module's own resource for one of the two places that no WasmPlugin reaches.
-pub(crate) fn extension(install: &Install, module: &Module, place: Place) -> Value {
-    let (name, message) = match place {
-        Place::Upstream => (UPSTREAM, HTTP_WASM),
-        Place::Http | Place::Tunnel | Place::Tls => (TLS, NETWORK_WASM),
-    };
+/// The module's own resource for the place that no WasmPlugin reaches.
+pub(crate) fn extension(install: &Install, module: &Module) -> Value {
     let mut plugin = json!({
-        "name": name,
-        "root_id": place.plugin_name(),
-        "configuration": configuration(&module.config(place)),
+        "name": TLS,
+        "root_id": Place::Tls.plugin_name(),
+        "configuration": configuration(&module.config(Place::Tls)),
         "vm_config": machine(install),
     });
     // Without a name of its own a place shares the WasmPlugins' machine, and with it the policies
@@ -308,9 +342,9 @@ pub(crate) fn extension(install: &Install, module: &Module, place: Place) -> Val
     if !module.is_carried()
         && let Some(machine) = plugin.get_mut("vm_config")
     {
-        set(machine, "vm_id", json!(name));
+        set(machine, "vm_id", json!(TLS));
     }
-    resource(install, name, message, plugin)
+    resource(install, TLS, NETWORK_WASM, plugin)
 }
 
 /// The module's resource for the listener that answers probes. It needs no machine of its own.

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::install::{Exception, Framing, Install, Tunnel};
-use crate::outside;
 use crate::problem::Problem;
+use crate::proxies;
 
 /// The subset of the gateway's Service that speaks HTTP/1.1.
 pub(crate) const HTTP1: &str = "http1";
@@ -70,7 +70,7 @@ pub(crate) fn cluster_patches(install: &Install) -> Vec<Value> {
             "applyTo": "CLUSTER",
             "match": {
                 "context": "SIDECAR_OUTBOUND",
-                "proxy": {"proxyVersion": outside::proxy_version(install)},
+                "proxy": {"proxyVersion": proxies::supported(install)},
                 "cluster": {"name": cluster(install, framing)},
             },
             "patch": {"operation": "MERGE", "value": {"typed_extension_protocol_options": {

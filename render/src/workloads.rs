@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::NAME;
 use crate::install::Install;
 use crate::object::{Object, Stage};
-use crate::outside;
+use crate::proxies;
 use crate::traffic::Traffic;
 use crate::tunnel;
 
@@ -68,7 +68,7 @@ fn through_tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Obje
             "applyTo": "NETWORK_FILTER",
             "match": {
                 "context": "SIDECAR_OUTBOUND",
-                "proxy": {"proxyVersion": outside::proxy_version(install)},
+                "proxy": {"proxyVersion": proxies::supported(install)},
                 "listener": {"filterChain": {
                     "name": chain,
                     "filter": {"name": tcp_proxy},

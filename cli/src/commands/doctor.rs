@@ -6,7 +6,7 @@ use egress_render::doctor::cluster::{self, Looked, Trouble};
 use egress_render::doctor::{self, Finding, Health};
 use serde_json::{Value, json};
 
-use super::manifests::{Settings, read_text};
+use super::manifests::{Settings, read_json, read_text};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::report::Output;
@@ -15,13 +15,15 @@ use crate::report::Output;
 /// pods that they are about.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without any of the four files it prints what istiod and the mesh's configuration have to say.
+Without any of these files it prints what istiod and the mesh's configuration have to say.
 
 Examples:
   kubectl -n istio-system exec deploy/istiod -- env > istiod.env
   kubectl -n istio-system get configmap istio -o jsonpath='{.data.mesh}' > mesh.yaml
   warden doctor --install install.yaml --istiod-env istiod.env --mesh-config mesh.yaml policy.yaml
   warden doctor --install install.yaml --istiod-env stable=a.env --istiod-env canary=b.env policy.yaml
+  kubectl -n istio-egress exec deploy/egress-gateway -- pilot-agent request GET server_info > info.json
+  warden doctor --install install.yaml --server-info info.json policy.yaml
   kubectl get namespaces,mutatingwebhookconfigurations -o json |
     warden doctor --install install.yaml --namespaces - policy.yaml
   kubectl get pods -A -o json | warden doctor --install install.yaml --pods - policy.yaml")]
@@ -35,13 +37,18 @@ pub(crate) struct Doctor {
     /// each: a workload may be under any of them.
     #[arg(long, value_name = "[REVISION=]FILE")]
     istiod_env: Vec<String>,
+    /// What a gateway pod's Envoy answers to `GET server_info`: its version. May be given once for
+    /// each pod; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    server_info: Vec<String>,
     /// The cluster's namespaces, as `kubectl get -o json` or `-o yaml` prints them: which of the
     /// enforced ones are in ambient mode, have no injection, or are under another revision. With
     /// the webhook configurations beside them revision tags are known too. `-` is standard input.
     #[arg(long, value_name = "FILE")]
     namespaces: Option<String>,
     /// The cluster's pods, in the same form: which of the enforced namespaces' would lose their
-    /// traffic to the outside, or would be refused when they are made again.
+    /// traffic to the outside, or would be refused when they are made again; and which of the
+    /// gateway's have an old proxy.
     #[arg(long, value_name = "FILE")]
     pods: Option<String>,
     /// How to write the result.
@@ -65,6 +72,10 @@ impl Doctor {
             let (revision, file) = of_revision(file);
             let mesh = read_mesh(file, console)?;
             findings.extend(judged(revision, doctor::mesh(&mesh, &needs)));
+        }
+        for file in &self.server_info {
+            let info = read_json(file, console)?;
+            findings.extend(judged(None, vec![doctor::envoy(&info)]));
         }
         let looked = self.look(&prepared.install, console)?;
         let checked = !findings.is_empty() || looked.any();

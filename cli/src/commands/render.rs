@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use egress_render::{Problem, Rendered};
+use egress_render::{Prepared, Problem, Rendered};
 use serde_json::{Value, json};
 
 use super::adopt;
@@ -44,7 +44,8 @@ pub(crate) struct Render {
     /// Print, as JSON, what the kernel part's configuration has to list as `udpExceptions`.
     #[arg(long, conflicts_with_all = ["output_dir", "chart", "prune_list", "history", "adopt", "output"])]
     udp_exceptions: bool,
-    /// Keep the render in this folder too, for `warden rollback`.
+    /// Keep the render in this folder too, for `warden rollback`, and render the address classes of
+    /// the one before beside the new ones, so that no gateway is without those of its policy.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["prune_list", "adopt"])]
     history: Option<String>,
     /// Render nothing; say what of the mesh's own objects in this file collides with the
@@ -74,7 +75,11 @@ impl Render {
         if let Some(folder) = &self.chart {
             return chart(&read, &console.directory.join(folder), console);
         }
-        let rendered = match egress_render::render(&read.install, &read.policies) {
+        let mut history = match &self.history {
+            Some(folder) => Some(History::open(&console.directory.join(folder))?),
+            None => None,
+        };
+        let rendered = match rendered(&read, history.as_ref())? {
             Ok(rendered) => rendered,
             Err(problems) => {
                 say(&problems, console)?;
@@ -89,8 +94,8 @@ impl Render {
         if !self.adopt.is_empty() {
             return adopt::run(&read.install, &rendered, &self.adopt, self.output, console);
         }
-        if let Some(folder) = &self.history {
-            History::open(&console.directory.join(folder))?.keep(&rendered)?;
+        if let Some(history) = &mut history {
+            history.keep(&rendered)?;
         }
         if let Some(folder) = &self.output_dir {
             write_files(&rendered, &console.directory.join(folder))?;
@@ -106,6 +111,22 @@ impl Render {
         clock.finish(console);
         Ok(Exit::Ok)
     }
+}
+
+/// What is rendered, with the address classes of the render before.
+fn rendered(
+    read: &Read,
+    history: Option<&History>,
+) -> Result<Result<Rendered, Vec<Problem>>, Failure> {
+    let prepared = match Prepared::new(&read.install, &read.policies) {
+        Ok(prepared) => prepared,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    let earlier = match history {
+        Some(history) => history.before(&read.install, &prepared)?,
+        None => None,
+    };
+    Ok(prepared.render(earlier.as_ref()))
 }
 
 fn udp_exceptions(read: &Read, console: &mut Console<'_>) -> Result<Exit, Failure> {

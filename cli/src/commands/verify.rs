@@ -7,11 +7,13 @@ use std::time::Duration;
 use egress_policy::facts::Fact;
 use egress_policy::name::Name;
 use egress_render::audit::{self, Live};
+use egress_render::{Earlier, Prepared, Problem};
 use serde_json::json;
 
-use super::manifests::{Settings, read_json, read_text, say};
+use super::manifests::{Read, Settings, read_json, read_text, say};
 use crate::Console;
 use crate::exit::{Exit, Failure};
+use crate::history::History;
 use crate::load::{Inputs, Layers, load, one_set};
 use crate::progress::Progress;
 use crate::report::{self, Output};
@@ -41,7 +43,8 @@ Examples:
   warden verify policy.yaml --from app1-ns/app1,label=egress-ruleset=app1 --only bypass
   kubectl -n istio-egress exec deploy/egress-gateway -- pilot-agent request GET stats > stats.txt
   kubectl -n istio-egress exec deploy/egress-gateway -- pilot-agent request GET config_dump |
-    warden verify --gateway - --stats stats.txt --install install.yaml policy.yaml")]
+    warden verify --gateway - --stats stats.txt --install install.yaml policy.yaml
+  warden verify --gateway dump.json --history renders --install install.yaml policy.yaml")]
 pub(crate) struct Verify {
     /// The gateway's configuration dump, Envoy's or istiod's; `-` is standard input.
     #[arg(long, value_name = "FILE", required_unless_present = "from", conflicts_with_all = ["from", "only", "name", "timeout", "most", "all"])]
@@ -50,6 +53,14 @@ pub(crate) struct Verify {
     /// `-` is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     stats: Option<String>,
+    /// The gateway's answer to `GET server_info`, which says the version of its Envoy where the dump is
+    /// istiod's; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    server_info: Option<String>,
+    /// The folder that `warden render --history` keeps: the address classes of the render before may
+    /// still be there.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "from")]
+    history: Option<String>,
     /// The install settings, which --gateway needs.
     #[arg(long, value_name = "FILE", required_unless_present = "from")]
     install: Option<String>,
@@ -101,9 +112,22 @@ impl Verify {
         let dump = read_json(dump, console)?;
         let stats = self.stats.as_ref();
         let stats = stats.map(|file| read_text(file, console)).transpose()?;
+        let server_info = self.server_info.as_ref();
+        let server_info = server_info
+            .map(|file| read_json(file, console))
+            .transpose()?;
+        let earlier = match self.earlier(&read, console)? {
+            Ok(earlier) => earlier,
+            Err(problems) => {
+                say(&problems, console)?;
+                return Ok(Exit::Defects);
+            }
+        };
         let live = Live {
             dump: &dump,
             stats: stats.as_deref(),
+            server_info: server_info.as_ref(),
+            earlier: earlier.as_ref(),
         };
         let found = match audit::gateway(live, &read.install, &read.policies) {
             Ok(found) => found,
@@ -128,6 +152,22 @@ impl Verify {
             Exit::Ok
         } else {
             Exit::Defects
+        })
+    }
+
+    /// The render before the given one.
+    fn earlier(
+        &self,
+        read: &Read,
+        console: &Console<'_>,
+    ) -> Result<Result<Option<Earlier>, Vec<Problem>>, Failure> {
+        let Some(folder) = &self.history else {
+            return Ok(Ok(None));
+        };
+        let history = History::open(&console.directory.join(folder))?;
+        Ok(match Prepared::new(&read.install, &read.policies) {
+            Ok(prepared) => Ok(history.before(&read.install, &prepared)?),
+            Err(problems) => Err(problems),
         })
     }
 

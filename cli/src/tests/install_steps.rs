@@ -99,7 +99,7 @@ fn every_rendered_file_is_applied_by_exactly_one_step() {
         format!("    adminPolicies: {{api: {api}}}\n    metricsNamespaces: [monitoring]")
     };
     for (about, install, rules) in [
-        ("the least", install("version: \"1.29\"", "", ""), ""),
+        ("the least", install("version: \"1.31\"", "", ""), ""),
         (
             "everything",
             install(

@@ -386,3 +386,53 @@ fn verify_reads_a_gateways_dump_and_its_statistics() {
     );
     assert_eq!(refused.exit, 3);
 }
+
+/// A new policy with other networks: the classes of the render before are there once more, and the
+/// gateway that still has them is as it should be only with the history.
+#[test]
+fn a_history_keeps_the_classes_of_the_render_before() {
+    let folder = folder();
+    let denying = |network: &str| {
+        let rules = "  - name: apps\n    rules:\n";
+        let rule = format!("    - {{name: no, to: [{{networks: [{network}]}}], action: Deny}}\n");
+        REFERENCE.replacen(rules, &format!("{rules}{rule}"), 1)
+    };
+    let render = |policy: &str, more: &str| {
+        folder.write("policy.yaml", policy);
+        let line = format!("render --install install.yaml --output json {more} policy.yaml");
+        let ran = folder.warden(&line);
+        assert_eq!(ran.exit, 0, "{ran:?}");
+        let objects = ran.json()["objects"].as_array().unwrap().clone();
+        let names = objects.iter().filter_map(|object| object["name"].as_str());
+        let classes = names.filter(|name| name.starts_with("egress-warden-class-"));
+        classes
+            .map(str::to_owned)
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    let (old, new) = (denying("198.51.100.0/24"), denying("203.0.113.0/24"));
+    let (alone, then) = (render(&old, ""), render(&new, ""));
+    assert_ne!(alone, then);
+    let history = "--history renders";
+    assert_eq!(render(&old, history), alone);
+    assert_eq!(render(&new, history), &alone | &then);
+    assert_eq!(render(&new, history), &alone | &then);
+    folder.write("dump.json", "{\"configs\": []}");
+    let verify = "verify --gateway dump.json --install install.yaml --history renders policy.yaml";
+    assert_eq!(folder.warden(verify).exit, 3);
+    folder.write("info.json", "{\"version\": \"a/1.38.3/Clean/RELEASE/B\"}");
+    let verify =
+        "verify --gateway dump.json --server-info info.json --install install.yaml policy.yaml";
+    let found = folder.warden(verify);
+    assert!(found.stdout.contains("Envoy: it is 1.38:"), "{found:?}");
+    let doctor = "doctor --install install.yaml --server-info info.json policy.yaml";
+    let found = folder.warden(doctor);
+    assert_eq!(found.exit, 3, "{found:?}");
+    assert!(
+        found
+            .stdout
+            .starts_with("bad     the gateway's Envoy = 1.39 or later (found: a/1.38.3/"),
+        "{found:?}"
+    );
+    folder.write("info.json", "{\"version\": \"a/1.39.0/Clean/RELEASE/B\"}");
+    assert_eq!(folder.warden(doctor).exit, 0);
+}

@@ -8,7 +8,7 @@ const INSTALL: &str = "
 apiVersion: warden.egress/v1alpha1
 kind: Install
 spec:
-  istio: {version: '1.29'}
+  istio: {version: '1.31'}
   gateway:
     namespace: istio-egress
     service: egress-gateway

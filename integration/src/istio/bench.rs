@@ -14,11 +14,11 @@ use super::control_plane::{ADDRESS, ControlPlane, DEBUG, Feed, XDS};
 use super::dump;
 use super::pod::Pod;
 use super::reference;
-use crate::certificates::Authority;
+use crate::certificates::{Authority, Leaf};
 use crate::client::{self, Heard, Response};
 use crate::dns::Dns;
 use crate::envoy::{Envoy, eventually};
-use crate::mesh::{APP1, APP2, DNS, HOSTS, Workload, world};
+use crate::mesh::{self, APP1, APP2, DNS, HOSTS, Workload, world};
 use crate::outside::Outside;
 use crate::{http2, sandbox, template, workspace};
 
@@ -48,7 +48,12 @@ pub struct Plan {
     pub gateway_name: bool,
     /// Istio's agent between the control plane and the gateway: it fetches modules.
     pub agent: bool,
+    /// The version of Istio that the gateway's proxy says it is of.
+    pub gateway_version: &'static str,
 }
+
+/// The version that every proxy of the bench says it is of.
+const VERSION: &str = "1.32.0";
 
 impl Plan {
     /// The rendered manifests and nothing else.
@@ -61,6 +66,7 @@ impl Plan {
             whole: true,
             others: String::new(),
             agent: false,
+            gateway_version: VERSION,
             gateway_name: rendered
                 .objects()
                 .iter()
@@ -78,6 +84,7 @@ impl Plan {
             whole: true,
             others: String::new(),
             agent: false,
+            gateway_version: VERSION,
             gateway_name: false,
         }
     }
@@ -369,6 +376,29 @@ impl Bench {
         })
     }
 
+    /// A tunnel to a name, for which the workload asks the gateway itself, with its own certificate;
+    /// the gateway's answer.
+    ///
+    /// # Errors
+    /// If it is neither answered nor closed.
+    pub fn tunnel(&self, app: &str, name: &str, port: u16) -> Result<Option<u16>> {
+        let read = |file: String| std::fs::read_to_string(self.files().join(file));
+        let authority = read("mesh-ca.pem".to_owned())?;
+        let leaf = Leaf {
+            certificate: read(format!("{app}.pem"))?,
+            key: read(format!("{app}.key"))?,
+        };
+        let asked = format!("{name}:{port}");
+        let stream = client::connect(SocketAddrV4::new(GATEWAY, 8443))?;
+        let config = client::tls_config(&authority, Some(&leaf))?;
+        let Some(mut session) = client::tls(stream, config, mesh::GATEWAY_NAME)? else {
+            return Ok(None);
+        };
+        let headers = [("Host", asked.as_bytes())];
+        let answer = client::request(&mut session, "CONNECT", &asked, &headers)?;
+        Ok(answer.map(|answer| answer.status))
+    }
+
     /// Dials an address and listens: the server's first bytes, or that it was closed.
     ///
     /// # Errors
@@ -532,7 +562,9 @@ fn certificates(folder: &Path) -> Result<Vec<ControlPlane>> {
     ];
     let mut servers = Vec::new();
     for (port, (name, identity)) in (15110..).zip(everyone) {
-        authority.workload(identity)?.write(folder, name)?;
+        // Clients that ask the gateway themselves check a name.
+        let leaf = authority.workload_named(identity, mesh::GATEWAY_NAME)?;
+        leaf.write(folder, name)?;
         servers.push(ControlPlane::certificates(folder, name, port)?);
     }
     Ok(servers)
@@ -547,6 +579,7 @@ struct Node {
     account: String,
     address: Ipv4Addr,
     labels: Value,
+    version: &'static str,
 }
 
 impl Node {
@@ -564,6 +597,7 @@ impl Node {
             account: "egress-gateway".to_owned(),
             address: GATEWAY,
             labels,
+            version: plan.gateway_version,
         }
     }
 
@@ -582,6 +616,7 @@ impl Node {
             account: workload.name.to_owned(),
             address: pod.address(),
             labels: Value::Object(labels),
+            version: VERSION,
         }
     }
 }
@@ -596,6 +631,7 @@ fn bootstrap(folder: &Path, node: &Node, agent: Option<&Agent>) -> Result<PathBu
         ("ACCOUNT", &node.account),
         ("ADDRESS", &node.address.to_string()),
         ("LABELS", &node.labels.to_string()),
+        ("VERSION", node.version),
         ("XDS_ADDRESS", &ADDRESS.to_string()),
         ("XDS_PORT", &XDS.to_string()),
         ("SDS", &*socket.to_string_lossy()),

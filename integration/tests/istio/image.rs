@@ -227,7 +227,7 @@ fn policies_that_the_image_carries_decide() -> Result<()> {
     denied(&bench)?;
     others_are_found(&bench, installed(&said)?)?;
     let log = bench.gateway.log()?;
-    for context in ["http", "upstream", "network"] {
+    for context in ["http", "network"] {
         let line = format!(
             r#""event":"configured","context":"{context}","policyHash":"{}""#,
             rendered.policy_hash()
@@ -256,7 +256,7 @@ fn others_are_found(bench: &Bench, mut install: Install) -> Result<()> {
             .all(|hash| message.contains(hash))
     };
     ensure!(
-        found.len() == 5 && found.iter().all(|problem| both(problem.message())),
+        found.len() == 4 && found.iter().all(|problem| both(problem.message())),
         "{found:?}"
     );
     Ok(())

@@ -165,16 +165,15 @@ fn ways_around_a_device_are_found() -> Result<()> {
         // TLS is sent to the device by the inner listener.
         (
             "a device's routes and their locks take what is accepted",
-            "inspect:dlp ",
-            "accept",
+            "inspect:dlp:",
+            "accept:",
             [false, true, false],
         ),
-        // Opaque tunnels do not go by the listener.
         (
-            "a device's listener is somebody else's",
+            "a device's listeners are somebody else's",
             "exact: dlp",
             "exact: ids",
-            [false, false, true],
+            [false; 3],
         ),
     ] {
         bench.update(&sound)?;

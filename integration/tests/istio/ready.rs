@@ -36,7 +36,7 @@ pub(crate) fn probe(install: &Install) -> Option<(u16, String)> {
 pub(crate) fn in_force(rendered: &Rendered) -> Result<String> {
     let hash = rendered.policy_hash();
     let hash = hash.get(..12).context("no hash")?;
-    let places = ["http", "tunnel", "upstream", "tls"];
+    let places = ["http", "tunnel", "tls"];
     Ok(places
         .map(|place| format!("egress-warden-{place} {hash}\n"))
         .concat())

@@ -8,6 +8,8 @@ use super::dump::Dump;
 use super::istio::Istio;
 use super::wanted::Wanted;
 use super::{missing, name};
+use crate::gateway::CLASS_OBJECT;
+use crate::outside::classes;
 use crate::problem::Problem;
 
 pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &mut Vec<Problem>) {
@@ -29,6 +31,15 @@ fn wrong(cluster: &Value, wanted: &Wanted, istio: &Istio) -> Option<String> {
         let differences = with_rendered(cluster, rendered);
         return (!differences.is_empty())
             .then(|| format!("not as rendered: {}", sentence(&differences)));
+    }
+    if wanted.keeps(cluster) {
+        return None;
+    }
+    if let Some(class) = classes::of_cluster(name(cluster)) {
+        return Some(format!(
+            "it is of the address class {class}, which these policies do not have: of an older \
+             render, whose object {CLASS_OBJECT}{class} can be deleted"
+        ));
     }
     // Of the registry: no route leads to one.
     if name(cluster).starts_with("outbound|") {

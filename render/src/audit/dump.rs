@@ -55,6 +55,8 @@ pub(super) struct Dump<'d> {
     pub(super) clusters: Vec<(String, &'d Value)>,
     /// Configurations that filters discover by name.
     pub(super) extensions: Vec<(String, &'d Value)>,
+    /// The bootstrap, in which Envoy says its version. istiod knows none.
+    pub(super) bootstrap: Option<&'d Value>,
 }
 
 /// What else stands in an entry, beside the resource itself.
@@ -74,6 +76,9 @@ impl<'d> Dump<'d> {
         for config in items(dump, "configs") {
             let url = config.get("@type").and_then(Value::as_str);
             let kind = url.and_then(|url| url.rsplit('.').next());
+            if kind == Some("BootstrapConfigDump") {
+                read.bootstrap = config.get("bootstrap").or(read.bootstrap);
+            }
             read.section(kind.unwrap_or_default(), config, problems);
         }
         read

@@ -149,6 +149,13 @@ fn at_manager(
     if tunnel != (connect == Some(&Value::Bool(true))) {
         say("`http2_protocol_options.allow_connect` is not as rendered: only the port for tunnels takes CONNECT".to_owned());
     }
+    let replies = config.get("local_reply_config").unwrap_or(&Value::Null);
+    let rendered = wanted.replies.get(&port).unwrap_or(&Value::Null);
+    report(
+        "local_reply_config is not as rendered",
+        &with_rendered(replies, rendered),
+        say,
+    );
     let filters: Vec<_> = items(config, "http_filters").collect();
     http_filters(&filters, port, wanted, istio, say);
 }

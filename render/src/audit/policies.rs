@@ -17,7 +17,6 @@ const fn resource(place: Place) -> (&'static str, &'static str) {
     match place {
         Place::Http => (place.plugin_name(), "HTTP requests"),
         Place::Tunnel => (place.plugin_name(), "tunnels"),
-        Place::Upstream => (outside::UPSTREAM, "resolved addresses"),
         Place::Tls => (outside::TLS, "TLS inside tunnels"),
     }
 }

@@ -111,7 +111,8 @@ fn at_port(
         .get(&port)
         .map(Vec::as_slice)
         .unwrap_or_default();
-    let routes: Vec<_> = items(host, "routes").collect();
+    let routes = items(host, "routes").filter(|route| !wanted.keeps(route));
+    let routes: Vec<_> = routes.collect();
     let place = format!("{place}, host {}", name(host));
     let names = |routes: &mut dyn Iterator<Item = &str>| routes.collect::<Vec<_>>().join(", ");
     let found = names(&mut routes.iter().map(|route| name(route)));

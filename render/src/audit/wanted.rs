@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::compare::with_rendered;
 use super::dump::snake_case;
 use super::{items, name};
 use crate::Enforced;
+use crate::earlier::Earlier;
 use crate::gateway;
 use crate::install::Install;
 use crate::object::Object;
@@ -21,10 +23,14 @@ pub(super) struct Wanted {
     pub(super) clusters: BTreeMap<String, Value>,
     /// By port, the first match first.
     pub(super) routes: BTreeMap<u64, Vec<Value>>,
+    /// What may be there besides: clusters and routes of the render before.
+    pub(super) kept: Vec<Value>,
     /// Configurations that filters discover by name.
     pub(super) extensions: BTreeMap<String, Value>,
     /// HTTP filters ahead of everybody's, each with its port if it is for one port only.
     pub(super) first: Vec<(Option<u64>, Value)>,
+    /// What the HTTP connection manager of a port answers where Envoy has nothing to connect to.
+    pub(super) replies: BTreeMap<u64, Value>,
     /// HTTP filters right before the router.
     pub(super) last: Vec<Value>,
     /// The module's code, or where it comes from.
@@ -87,7 +93,11 @@ impl Code {
 }
 
 impl Wanted {
-    pub(super) fn of(install: &Install, enforced: &Enforced) -> Result<Self, Problem> {
+    pub(super) fn of(
+        install: &Install,
+        enforced: &Enforced,
+        earlier: Option<&Earlier>,
+    ) -> Result<Self, Problem> {
         let gateway = &install.spec.gateway;
         let image = &install.spec.module;
         let in_url = || {
@@ -102,8 +112,10 @@ impl Wanted {
             listeners: BTreeMap::new(),
             clusters: BTreeMap::new(),
             routes: BTreeMap::new(),
+            kept: Vec::new(),
             extensions: BTreeMap::new(),
             first: Vec::new(),
+            replies: BTreeMap::new(),
             last: Vec::new(),
             code: Code {
                 url: image.url.clone(),
@@ -111,10 +123,20 @@ impl Wanted {
                 digest: image.sha256.clone().or_else(in_url),
             },
         };
-        let objects = gateway::objects(install, &enforced.traffic, &enforced.module);
+        let objects = gateway::objects(
+            install,
+            &enforced.traffic,
+            &enforced.module,
+            &enforced.classes,
+            earlier,
+        );
+        // The classes of the render before may be deleted by now; only the listener goes by them.
+        let beside = |earlier: &Earlier| earlier.beside(&enforced.classes.names());
+        let kept = earlier.map(beside).unwrap_or_default();
+        let is_kept = |object: &Object| kept.iter().any(|kept| kept.name() == object.name());
         let mut filters: Vec<_> = objects
             .iter()
-            .filter(|object| object.kind() == "EnvoyFilter")
+            .filter(|object| object.kind() == "EnvoyFilter" && !is_kept(object))
             .map(Object::manifest)
             .collect();
         // Istio applies them in this order.
@@ -126,7 +148,20 @@ impl Wanted {
         {
             wanted.take(patch)?;
         }
+        wanted.kept = kept
+            .iter()
+            .filter_map(|object| object.manifest().get("spec"))
+            .flat_map(|spec| items(spec, "configPatches"))
+            .filter_map(|patch| patch.pointer("/patch/value"))
+            .map(snake_case)
+            .collect();
         Ok(wanted)
+    }
+
+    /// Whether this is a cluster or a route of the render before, as it was rendered.
+    pub(super) fn keeps(&self, found: &Value) -> bool {
+        let mut kept = self.kept.iter();
+        kept.any(|kept| name(kept) == name(found) && with_rendered(found, kept).is_empty())
     }
 
     fn take(&mut self, patch: &Value) -> Result<(), Problem> {
@@ -159,9 +194,17 @@ impl Wanted {
             (Some("HTTP_FILTER"), Some("INSERT_BEFORE"), Some("envoy.filters.http.router")) => {
                 self.last.push(value);
             }
-            // Manager and port are compared as a whole, and of plain TCP nothing may be there at all.
-            (Some("NETWORK_FILTER"), Some("MERGE" | "REPLACE"), None)
-            | (Some("LISTENER"), Some("MERGE"), None) => {}
+            // Of proxies with another version; and the port is compared as a whole.
+            (Some("LISTENER"), Some("REMOVE" | "MERGE"), None) => {}
+            // The rest of the manager is compared as a whole.
+            (Some("NETWORK_FILTER"), Some("MERGE"), None) => {
+                let port = port("/match/listener/portNumber").unwrap_or_default();
+                let replies = value.pointer("/typed_config/local_reply_config");
+                self.replies
+                    .insert(port, replies.cloned().unwrap_or_default());
+            }
+            // Of plain TCP nothing may be there at all.
+            (Some("NETWORK_FILTER"), Some("REPLACE"), None) => {}
             _ => {
                 let message = "a rendered patch of a kind that cannot be looked for";
                 return Err(Problem::new("EnvoyFilter", message));

@@ -20,8 +20,20 @@ const MACHINE: u64 = 2 * MIB;
 /// Of the policies' size, in each machine.
 const FACTOR: u64 = 3 * 2;
 
+/// The clusters and the empty DNS cache of one address class, for each thread.
+const CLASS: u64 = MIB / 4;
+
 /// What a pod asks for if it needs no more.
 const LEAST: u64 = 512 * MIB;
+
+/// What the policies are, as far as memory depends on them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Their size as canonical JSON, in bytes.
+    pub(crate) policies: usize,
+    /// How many address classes they need. For a moment as many older ones are there too.
+    pub(crate) classes: usize,
+}
 
 /// What each thread has.
 struct Thread {
@@ -30,7 +42,7 @@ struct Thread {
     copies: u64,
 }
 
-/// The two places that no `WasmPlugin` reaches have a machine each, unless the image carries the
+/// The place that no `WasmPlugin` reaches has a machine of its own, unless the image carries the
 /// policies; the others share one. Where Istio's agent does not fetch the module, Istio's
 /// environment variables keep the two `WasmPlugin`s apart from everything.
 fn thread(install: &Install) -> Thread {
@@ -38,8 +50,8 @@ fn thread(install: &Install) -> Thread {
     let carried = matches!(module.policy_place(), Some(PolicyPlace::Image(_)));
     let fetched = module.url.starts_with("oci://");
     let (machines, copies) = match (carried, fetched) {
-        (false, true) => (3, 4),
-        (false, false) => (5, 4),
+        (false, true) => (2, 3),
+        (false, false) => (4, 3),
         (true, true) => (1, 1),
         (true, false) => (3, 3),
     };
@@ -56,24 +68,30 @@ pub fn machines(install: &Install, workers: u32) -> u64 {
     threads(workers).saturating_mul(thread(install).machines)
 }
 
-/// Bytes that a pod needs, by workers and the policies' size.
-fn need(install: &Install, workers: u32, policies: usize) -> u64 {
-    let policies = u64::try_from(policies).unwrap_or(u64::MAX);
+/// Bytes that a pod needs.
+fn need(install: &Install, workers: u32, load: Load) -> u64 {
+    let whole = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let Thread { machines, copies } = thread(install);
-    let policies = policies.saturating_mul(FACTOR).saturating_mul(copies);
-    let each = machines.saturating_mul(MACHINE).saturating_add(policies);
+    let policies = whole(load.policies)
+        .saturating_mul(FACTOR)
+        .saturating_mul(copies);
+    let classes = whole(load.classes).saturating_mul(2 * CLASS);
+    let each = machines
+        .saturating_mul(MACHINE)
+        .saturating_add(policies)
+        .saturating_add(classes);
     threads(workers).saturating_mul(each).saturating_add(PROXY)
 }
 
 /// The most workers for which these resources are enough, or `None` if they bound no memory.
-pub(crate) fn most_workers(install: &Install, resources: &Value, policies: usize) -> Option<u32> {
+pub(crate) fn most_workers(install: &Install, resources: &Value, load: Load) -> Option<u32> {
     let bound = ["requests", "limits"]
         .into_iter()
         .filter_map(|kind| bytes(stated(resources, kind)?))
         .min()?;
     (0..=MOST_WORKERS)
         .rev()
-        .find(|workers| need(install, *workers, policies) <= bound)
+        .find(|workers| need(install, *workers, load) <= bound)
 }
 
 /// More threads than a node has cores.
@@ -83,10 +101,10 @@ const MOST_WORKERS: u32 = 1024;
 pub(crate) fn resources(
     install: &Install,
     settings: &Deployment,
-    policies: usize,
+    load: Load,
     problems: &mut Vec<Problem>,
 ) -> Value {
-    let need = need(install, settings.workers, policies);
+    let need = need(install, settings.workers, load);
     let Some(resources) = &settings.resources else {
         // Whole steps, so that a rule more is not another Deployment.
         let asked = need.max(LEAST).div_ceil(64 * MIB).saturating_mul(64);

@@ -63,11 +63,13 @@ pub enum Code {
     OutOfScope,
     /// A namespace whose Services have outside names.
     LikeADomain,
+    /// A pod of the gateway whose proxy is older than what is rendered is for.
+    OldProxy,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ambient,
         Self::NoNamespace,
         Self::NotInjected,
@@ -77,6 +79,7 @@ impl Code {
         Self::Refused,
         Self::OutOfScope,
         Self::LikeADomain,
+        Self::OldProxy,
     ];
 
     /// The word.
@@ -92,6 +95,7 @@ impl Code {
             Self::Refused => "refused",
             Self::OutOfScope => "out_of_scope",
             Self::LikeADomain => "like_a_domain",
+            Self::OldProxy => "old_proxy",
         }
     }
 }
@@ -112,8 +116,9 @@ pub fn namespaces(install: &Install, objects: &[Value]) -> Looked {
     namespace::look(install, objects)
 }
 
-/// Checks the pods of enforced namespaces among these objects. Pods that have ended are passed
-/// over: nothing of them runs again.
+/// Checks the pods of enforced namespaces among these objects, and of the gateway's the version of
+/// their proxy as far as its image says one. Pods that have ended are passed over: nothing of them
+/// runs again.
 ///
 /// # Errors
 /// If the rendered admission policy cannot be read.

@@ -101,7 +101,7 @@ fn with_udp_rules_the_mesh_has_to_be_the_one_of_the_settings() {
 apiVersion: warden.egress/v1alpha1
 kind: Install
 spec:
-  istio: {version: "1.29"}
+  istio: {version: "1.31"}
   gateway: {namespace: g, service: g, serviceAccount: g, selector: {istio: g}}
   module: {url: "file:///module.wasm"}
   workloads: {namespaces: [a]}
@@ -133,4 +133,17 @@ spec:
     assert_eq!(bad(&mesh(&west, &needs("UDP"))), ["trustDomain"]);
     let east = json!({"trustDomain": "east.example"});
     assert!(bad(&mesh(&east, &needs("UDP"))).is_empty());
+}
+
+#[test]
+fn an_old_envoy_at_the_gateway_is_bad() {
+    for (version, health) in [
+        ("abc/1.39.0/Clean/RELEASE/BoringSSL", super::Health::Good),
+        ("abc/1.38.3/Clean/RELEASE/BoringSSL", super::Health::Bad),
+        ("", super::Health::Bad),
+    ] {
+        let found = super::envoy(&serde_json::json!({"version": version}));
+        assert_eq!(found.health, health, "{version}");
+        assert_eq!(found.found.as_deref(), Some(version));
+    }
 }

@@ -28,7 +28,11 @@ impl Install {
         }
         let spec = &self.spec;
         if self.minor().is_none() {
-            wrong("spec.istio.version", "expected a version from `1.29` on");
+            wrong(
+                "spec.istio.version",
+                "expected a version from `1.31` on: the gateway needs Envoy 1.39, which leaves \
+                 forbidden addresses out of what a name resolves to; older ones connect to them",
+            );
         }
         if spec.gateway.selector.is_empty() {
             wrong(
@@ -84,6 +88,9 @@ impl Install {
                 "spec.cluster.apiServerPorts",
                 "expected ports from 1 to 65535: without any it would be every port",
             );
+        }
+        if let Err(error) = spec.cluster.nat64() {
+            wrong("spec.cluster.nat64Prefixes", &error.to_string());
         }
         if spec.workloads.namespaces.is_empty() {
             wrong("spec.workloads.namespaces", "nothing would be enforced");

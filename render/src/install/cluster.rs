@@ -1,6 +1,7 @@
 //! The cluster around it: names, addresses, DNS, what its administrator grants.
 
-use ipnet::IpNet;
+use egress_policy::address::{Environment, Nat64Prefixes, NotNat64};
+use ipnet::{IpNet, Ipv6Net};
 use serde::Deserialize;
 
 use super::networks::Networks;
@@ -59,6 +60,10 @@ pub struct Cluster {
     /// The TCP ports at which pods reach it there: of its Service, and of its own.
     #[serde(default = "api_server_ports")]
     pub api_server_ports: Vec<u16>,
+    /// Network-specific NAT64 prefixes (RFC 6052) by which the gateway reaches IPv4, beside the
+    /// well-known one: a forbidden IPv4 address is forbidden behind each of them.
+    #[serde(default)]
+    pub nat64_prefixes: Vec<Ipv6Net>,
     /// Render policies of the cluster's administrator too, which no namespace can override.
     pub admin_policies: Option<AdminPolicies>,
 }
@@ -104,6 +109,27 @@ fn api_server_ports() -> Vec<u16> {
 }
 
 impl Cluster {
+    /// The stated NAT64 prefixes.
+    ///
+    /// # Errors
+    /// If one of them is none.
+    pub(crate) fn nat64(&self) -> Result<Nat64Prefixes, NotNat64> {
+        let prefixes = self.nat64_prefixes.iter();
+        prefixes
+            .copied()
+            .try_fold(Nat64Prefixes::NONE, Nat64Prefixes::with)
+    }
+
+    /// What no name may lead to, whatever a policy says: the cluster's own networks and the API
+    /// server, also behind NAT64.
+    pub(crate) fn environment(&self) -> Environment {
+        Environment {
+            networks: [self.own_networks(), self.api_server.clone()].concat(),
+            // Checked with everything else of the settings.
+            nat64: self.nat64().unwrap_or_default(),
+        }
+    }
+
     /// The cluster's own networks as one list, aggregated and sorted: of pods, Services and nodes.
     /// Settings that were checked have them.
     #[must_use]
@@ -127,6 +153,7 @@ impl Default for Cluster {
             networks: None,
             api_server: Vec::new(),
             api_server_ports: api_server_ports(),
+            nat64_prefixes: Vec::new(),
             admin_policies: None,
         }
     }

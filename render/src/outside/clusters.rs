@@ -1,53 +1,25 @@
-//! The clusters that connect: dynamic ones to the host and port of a verdict, and one
-//! inward.
+//! The clusters that connect: for each address class dynamic ones to the host and port of a verdict,
+//! and one inward.
 
+use egress_policy::contract::class_cluster;
 use egress_policy::model::{CaCertificates, TlsOrigination};
 use serde_json::{Value, json};
 
-use super::{HTTP_WASM, INNER_CLUSTER, INNER_LISTENER, UPSTREAM, discovered, named, typed};
-use crate::install::{Family, Install};
+use super::classes::Class;
+use super::{INNER_CLUSTER, INNER_LISTENER, named, typed};
+use crate::install::Install;
 use crate::object::set;
 use crate::origination::Origination;
 
-/// Names that the gateway keeps at a time, for all workloads together. Envoy's default of 1,024 is
-/// filled by one workload whose rule takes a wildcard, and further names are then answered with 503.
-const MOST_NAMES: u32 = 16_384;
-
-pub(super) fn dns_cache(install: &Install) -> Value {
-    let dns = &install.spec.dns;
-    let family = match dns.family {
-        Family::All => "ALL",
-        Family::V4 => "V4_ONLY",
-        Family::V6 => "V6_ONLY",
-    };
-    let mut cache = json!({
-        "name": "egress-warden",
-        "dns_lookup_family": family,
-        "max_hosts": MOST_NAMES,
-    });
-    if !dns.resolvers.is_empty() {
-        let resolvers: Vec<_> = dns
-            .resolvers
-            .iter()
-            .map(|address| json!({"socket_address": {"address": address, "port_value": 53}}))
-            .collect();
-        let resolver = named(
-            "envoy.network.dns_resolver.cares",
-            "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
-            json!({
-                "resolvers": resolvers,
-                "dns_resolver_options": {"no_default_search_domain": true},
-            }),
-        );
-        set(&mut cache, "typed_dns_resolver_config", resolver);
-    }
-    cache
+/// What the module judges by before there is a class. It leads nowhere.
+pub(super) fn base_cluster(name: &str) -> Value {
+    json!({"name": name, "type": "STATIC"})
 }
 
-/// A cluster that connects to the host and port of the verdict.
-pub(super) fn dynamic_cluster(install: &Install, name: &str) -> Value {
+/// A class's cluster that connects to the host and port of the verdict.
+pub(super) fn dynamic_cluster(name: &str, class: &Class) -> Value {
     json!({
-        "name": name,
+        "name": class_cluster(name, class.name()),
         "lb_policy": "CLUSTER_PROVIDED",
         "metadata": {"filter_metadata": {
             // Istio's filters keep mesh metadata away from clusters that say so.
@@ -57,15 +29,14 @@ pub(super) fn dynamic_cluster(install: &Install, name: &str) -> Value {
         "cluster_type": named(
             "envoy.clusters.dynamic_forward_proxy",
             "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
-            json!({"dns_cache_config": dns_cache(install)}),
+            json!({"dns_cache_config": class.cache()}),
         ),
     })
 }
 
-/// The same for tunnels of opaque bytes: they pass the upstream filters before their bytes do, so
-/// that one to a name is judged whole. The protocol says nothing here, but Envoy wants one.
-pub(super) fn tunnel_cluster(install: &Install, name: &str) -> Value {
-    let mut cluster = dynamic_cluster(install, name);
+/// The same for requests that go on as HTTP/1.1, a CONNECT for a device among them.
+pub(super) fn http1_outside(name: &str, class: &Class) -> Value {
+    let mut cluster = dynamic_cluster(name, class);
     let options = json!({
         "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
         "explicit_http_config": {"http_protocol_options": {}},
@@ -74,10 +45,9 @@ pub(super) fn tunnel_cluster(install: &Install, name: &str) -> Value {
     cluster
 }
 
-/// The same for HTTP requests, with the policy once more where the resolved address is known.
-pub(super) fn http_outside(install: &Install, name: &str) -> Value {
-    let mut cluster = dynamic_cluster(install, name);
-    // HTTP/2 and gRPC stay what they are.
+/// The same for HTTP requests. HTTP/2 and gRPC stay what they are.
+pub(super) fn http_outside(name: &str, class: &Class) -> Value {
+    let mut cluster = dynamic_cluster(name, class);
     let protocol = json!({"http_protocol_options": {}, "http2_protocol_options": {}});
     let options = json!({
         "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
@@ -89,8 +59,12 @@ pub(super) fn http_outside(install: &Install, name: &str) -> Value {
 
 /// A cluster that speaks TLS to the judged name, which the server has to prove. Which HTTP version
 /// is the server's choice among both (ALPN), so that gRPC finds HTTP/2.
-pub(super) fn originating_cluster(install: &Install, origination: &Origination) -> Value {
-    let mut cluster = dynamic_cluster(install, &origination.cluster);
+pub(super) fn originating_cluster(
+    install: &Install,
+    origination: &Origination,
+    class: &Class,
+) -> Value {
+    let mut cluster = dynamic_cluster(&origination.cluster, class);
     let mut options = json!({
         "upstream_http_protocol_options": {"auto_sni": true, "auto_san_validation": true},
         "auto_config": {"http_protocol_options": {}, "http2_protocol_options": {}},
@@ -150,16 +124,7 @@ fn tls_context(install: &Install, tls: &TlsOrigination) -> Value {
     context
 }
 
-fn set_http_options(cluster: &mut Value, mut options: Value) {
-    let filters = json!([
-        discovered(UPSTREAM, &[HTTP_WASM]),
-        named(
-            "envoy.filters.http.upstream_codec",
-            "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
-            json!({}),
-        ),
-    ]);
-    set(&mut options, "http_filters", filters);
+fn set_http_options(cluster: &mut Value, options: Value) {
     let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     let options = json!({key: typed(key, options)});
     set(cluster, "typed_extension_protocol_options", options);

@@ -1,63 +1,54 @@
 //! The way to an inspection device: chosen by a verdict, locked for everything else, and told where
 //! to connect on, who asks and by which rule.
 //!
-//! Requests and TLS go to a cluster that resolves the judged name, so that the policy sees where it
-//! leads, and then connects to a listener inside the gateway instead, which opens a tunnel through
-//! the device. Opaque tunnels are sent on to the device as they are.
+//! Every way goes by a cluster that resolves the judged name as its address class says, so that the
+//! device is asked for nothing of which no allowed address remains, and then connects to a listener
+//! inside the gateway instead. For requests and TLS that opens a tunnel through the device; opaque
+//! tunnels, which ask for one already, it hands on as they are.
 
+use egress_policy::contract::{
+    ADDRESS_HEADER, class_cluster, inspect_cluster, inspect_word, tunnel_cluster,
+};
 use serde_json::{Value, json};
 
-use super::clusters::{http_outside, inward};
-use super::routes::{http_route, tunnel_route};
-use super::{LOCK, TCP_PROXY, admits, locked_for, longest_stream, named, state};
+use super::classes::Class;
+use super::clusters::{http_outside, http1_outside, inward};
+use super::routes::{choose_by, http_route, tunnel_route};
+use super::{LOCK, TCP_PROXY, admits, longest_stream, named, state};
 use crate::install::{Device, Install};
 use crate::object::set;
 
 /// The filter that says what the device is to be told.
 pub(crate) const TELL: &str = "egress-warden.device";
-/// What the lock of a device's own listener looks at.
+/// What the lock of a device's own listeners looks at.
 const DEVICE_STATE: &str = "warden.device";
 /// Bytes of the client that are held while the device is asked.
 const HELD: u32 = 65_536;
-
-/// The cluster of a device's own listener, which verdicts name.
-pub(crate) fn cluster(device: &str) -> String {
-    format!("warden-inspect-{device}")
-}
 
 /// The cluster of the device itself.
 pub(crate) fn device_cluster(device: &str) -> String {
     format!("warden-device-{device}")
 }
 
-/// A device's listener inside the gateway.
+/// A device's listener inside the gateway, for requests and TLS.
 pub(crate) fn listener_name(device: &str) -> String {
     format!("egress-warden-inspect-{device}")
 }
 
-/// The word that a verdict begins with, up to the end of the name.
-pub(crate) fn word(device: &str) -> String {
-    format!("inspect:{device} ")
+/// The same for opaque tunnels.
+pub(crate) fn tunnel_listener_name(device: &str) -> String {
+    format!("egress-warden-tunnel-{device}")
 }
 
-/// The routes to a device, for requests and for tunnels.
-pub(super) fn routes(install: &Install, device: &Device) -> [Value; 2] {
-    let chosen = json!([{
-        "key": "wasm.warden_verdict",
-        "string_match": {"prefix": word(&device.name)},
-    }]);
-    let name = format!("inspect-{}", device.name);
-    let mut request = http_route(install, &name, &cluster(&device.name), &[]);
-    let mut tunnel = tunnel_route(install, &name, &device_cluster(&device.name), &[]);
+/// A class's routes to a device, for requests and for tunnels.
+pub(super) fn routes(install: &Install, device: &Device, class: &Class) -> [Value; 2] {
+    let device = &device.name;
+    let name = format!("inspect-{device}-{}", class.name());
+    let by = |base: &str| class_cluster(base, class.name());
+    let mut request = http_route(install, &name, &by(&inspect_cluster(device)), &[]);
+    let mut tunnel = tunnel_route(install, &name, &by(&tunnel_cluster(device)), &[]);
     for route in [&mut request, &mut tunnel] {
-        if let Some(found) = route.get_mut("match") {
-            set(found, "filter_state", chosen.clone());
-        }
-        set(
-            route,
-            "typed_per_filter_config",
-            locked_for(&word(&device.name)),
-        );
+        choose_by(route, &inspect_word(device, class.name()));
     }
     // The tunnel does not end here: the device is asked to go on to the dialled address.
     if let Some(action) = tunnel.get_mut("route") {
@@ -126,18 +117,54 @@ pub(super) fn tell_by_connection() -> Value {
     )
 }
 
-/// A device's two clusters.
-pub(super) fn clusters(install: &Install, device: &Device) -> [Value; 2] {
-    let mut way = http_outside(install, &cluster(&device.name));
-    let listener = json!({"envoy_internal_address": {
-        "server_listener_name": listener_name(&device.name),
-    }});
-    let socket = named(
-        "envoy.transport_sockets.http_11_proxy",
-        "envoy.extensions.transport_sockets.http_11_proxy.v3.Http11ProxyUpstreamTransport",
-        json!({"default_proxy_address": listener, "transport_socket": inward()}),
-    );
-    set(&mut way, "transport_socket", socket);
+/// A class's clusters on the way to a device.
+pub(super) fn clusters(device: &Device, class: &Class) -> [Value; 2] {
+    let device = &device.name;
+    let mut request = http_outside(&inspect_cluster(device), class);
+    let mut tunnel = http1_outside(&tunnel_cluster(device), class);
+    let ways = [
+        (&mut request, listener_name(device)),
+        (&mut tunnel, tunnel_listener_name(device)),
+    ];
+    for (cluster, listener) in ways {
+        let listener = json!({"envoy_internal_address": {"server_listener_name": listener}});
+        let options = "/typed_extension_protocol_options/\
+                       envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        if let Some(options) = cluster.pointer_mut(options) {
+            set(options, "http_filters", address());
+        }
+        // A request in the clear is sent to this address as it is, whatever the name resolves to.
+        let socket = named(
+            "envoy.transport_sockets.http_11_proxy",
+            "envoy.extensions.transport_sockets.http_11_proxy.v3.Http11ProxyUpstreamTransport",
+            json!({"default_proxy_address": listener, "transport_socket": inward()}),
+        );
+        set(cluster, "transport_socket", socket);
+    }
+    [request, tunnel]
+}
+
+/// Tells the device an address of the name that is not refused. What it connects to is its affair.
+fn address() -> Value {
+    json!([
+        named(
+            "egress-warden.address",
+            "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            json!({"mutations": {"request_mutations": [{"append": {
+                "header": {"key": ADDRESS_HEADER, "value": "%UPSTREAM_HOST%"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }}]}}),
+        ),
+        named(
+            "envoy.filters.http.upstream_codec",
+            "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+            json!({}),
+        ),
+    ])
+}
+
+/// The device itself.
+pub(super) fn device(device: &Device) -> Value {
     let name = device_cluster(&device.name);
     let address = json!({"socket_address": {
         "address": device.address,
@@ -148,7 +175,7 @@ pub(super) fn clusters(install: &Install, device: &Device) -> [Value; 2] {
     } else {
         "STRICT_DNS"
     };
-    let there = json!({
+    json!({
         "name": name,
         "type": kind,
         "metadata": {"filter_metadata": {
@@ -159,17 +186,43 @@ pub(super) fn clusters(install: &Install, device: &Device) -> [Value; 2] {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
-    });
-    [way, there]
+    })
 }
 
-/// A device's listener inside the gateway.
-pub(super) fn listener(install: &Install, device: &Device) -> Value {
-    let rbac = "envoy.extensions.filters.network.rbac.v3.RBAC";
-    let name = listener_name(&device.name);
-    let only = json!({"key": DEVICE_STATE, "string_match": {"exact": device.name}});
+/// A device's listeners inside the gateway.
+pub(super) fn listeners(install: &Install, device: &Device) -> [Value; 2] {
     let mut tunneling = json!({"hostname": "%FILTER_STATE(warden.destination:PLAIN)%"});
     set(&mut tunneling, "headers_to_add", told("warden."));
+    let asks = json!({
+        // The first bytes come when the verdict is final: the device hears of nothing before.
+        "upstream_connect_mode": "ON_DOWNSTREAM_DATA",
+        "max_early_data_bytes": HELD,
+        "tunneling_config": tunneling,
+    });
+    [
+        listener(install, device, listener_name(&device.name), asks),
+        listener(
+            install,
+            device,
+            tunnel_listener_name(&device.name),
+            json!({}),
+        ),
+    ]
+}
+
+fn listener(install: &Install, device: &Device, name: String, mut proxy: Value) -> Value {
+    let rbac = "envoy.extensions.filters.network.rbac.v3.RBAC";
+    let only = json!({"key": DEVICE_STATE, "string_match": {"exact": device.name}});
+    for (field, value) in [
+        ("stat_prefix", json!(name)),
+        ("cluster", json!(device_cluster(&device.name))),
+        (
+            "max_downstream_connection_duration",
+            json!(longest_stream(install)),
+        ),
+    ] {
+        set(&mut proxy, field, value);
+    }
     json!({
         "name": name,
         "internal_listener": {},
@@ -179,16 +232,7 @@ pub(super) fn listener(install: &Install, device: &Device) -> Value {
             named(
                 TCP_PROXY,
                 "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                json!({
-                    "stat_prefix": name,
-                    "cluster": device_cluster(&device.name),
-                    "max_downstream_connection_duration": longest_stream(install),
-                    // The first bytes come when the verdict is final: the device hears of nothing
-                    // before.
-                    "upstream_connect_mode": "ON_DOWNSTREAM_DATA",
-                    "max_early_data_bytes": HELD,
-                    "tunneling_config": tunneling,
-                }),
+                proxy,
             ),
         ]}],
     })

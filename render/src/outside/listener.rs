@@ -1,8 +1,8 @@
 //! The listener inside the gateway, and the one that only answers probes.
 
+use egress_policy::contract::{CLUSTER_TLS, DYNAMIC_HOST, HOST, resolve_property};
 use serde_json::{Value, json};
 
-use super::clusters::dns_cache;
 use super::inspection::tell_by_connection;
 use super::{
     CONNECTION_MANAGER, GATE, HTTP_WASM, INNER_LISTENER, LOCK, NETWORK_WASM, PROBE_LISTENER,
@@ -10,12 +10,14 @@ use super::{
 };
 use crate::install::{Family, Install};
 
-/// Reached only through the tunnel: it has no address that a packet could be sent to.
-pub(super) fn inner_listener(install: &Install) -> Value {
+/// Reached only through the tunnel: it has no address that a packet could be sent to. `caches` are
+/// those of all address classes, by their names.
+pub(super) fn inner_listener(install: &Install, caches: &[(String, Value)]) -> Value {
     let rbac = "envoy.extensions.filters.network.rbac.v3.RBAC";
-    // To which cluster such a verdict leads the module has told Envoy at accept, and sees again.
+    // Which class's cluster such a verdict leads to the module has told Envoy at accept
+    // (`envoy.tcp_proxy.cluster`), and sees again. One that is not there leads nowhere.
     let inspected = install.spec.inspection.first();
-    let mut words = vec![verdict("accept")];
+    let mut words = vec![verdict("accept:")];
     words.extend(inspected.map(|_| verdict("inspect:")));
     // RBAC is what Istio's agent puts in the place of a module that it could not fetch.
     let mut filters = vec![
@@ -25,19 +27,18 @@ pub(super) fn inner_listener(install: &Install) -> Value {
             rbac,
             json!({"stat_prefix": LOCK, "rules": admits(&words)}),
         ),
-        named(
-            "egress-warden.resolve",
-            "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
-            json!({"port_value": 443, "dns_cache_config": dns_cache(install)}),
-        ),
     ];
+    for (class, cache) in caches {
+        filters.extend(resolve(class, cache));
+    }
+    filters.push(host("egress-warden.host", HOST));
     filters.extend(inspected.map(|_| tell_by_connection()));
     filters.push(named(
         TCP_PROXY,
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         json!({
             "stat_prefix": "egress-warden-tls",
-            "cluster": "warden-tls",
+            "cluster": CLUSTER_TLS,
             "max_downstream_connection_duration": longest_stream(install),
         }),
     ));
@@ -52,6 +53,38 @@ pub(super) fn inner_listener(install: &Install) -> Value {
         )],
         "filter_chains": [{"name": "tls-inner", "filters": filters}],
     })
+}
+
+/// `tcp_proxy` does not wait for a name to be resolved, so that happens ahead of it, by the class that
+/// the module has named: for every other the name is empty, which asks for nothing.
+fn resolve(class: &str, cache: &Value) -> [Value; 2] {
+    [
+        host(
+            &format!("egress-warden.host-{class}"),
+            &resolve_property(class),
+        ),
+        named(
+            &format!("egress-warden.resolve-{class}"),
+            "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+            json!({"port_value": 443, "dns_cache_config": cache}),
+        ),
+    ]
+}
+
+/// Copies a name that the module has judged to where Envoy reads what to resolve and to connect to.
+fn host(filter: &str, property: &str) -> Value {
+    let format = format!("%FILTER_STATE(wasm.{property}:PLAIN)%");
+    named(
+        filter,
+        "envoy.extensions.filters.network.set_filter_state.v3.Config",
+        json!({"on_new_connection": [{
+            "object_key": DYNAMIC_HOST,
+            "format_string": {
+                "omit_empty_values": true,
+                "text_format_source": {"inline_string": format},
+            },
+        }]}),
+    )
 }
 
 /// Answers Kubernetes' readiness probe, and leads nowhere: what the module does not answer, the

@@ -1,72 +1,148 @@
 //! The gateway's routes: by port for HTTP, by the port in the authority for tunnels.
+//!
+//! Each of these leads nowhere by itself: the module judges by it which names the gateway speaks
+//! TLS to and what a port carries. In front of it stands the same route for each address class,
+//! which takes only what carries that class's word. A class without one is a closed one.
 
+use egress_policy::contract::{
+    CLUSTER_TCP, FORWARD, MESH_HEADERS, VERDICT_STATE, accept_word, class_cluster, entry_prefix,
+    http_cluster,
+};
 use serde_json::{Value, json};
 
+use super::classes::Class;
 use super::{INNER_CLUSTER, inspection, locked_for, longest_stream, patch};
 use crate::install::{GatewayApi, Install};
-use crate::module::http_cluster;
 use crate::object::set;
 use crate::traffic::Traffic;
 
-/// The routes, the most specific first in the end: each goes before those inserted earlier.
-pub(super) fn routes(install: &Install, traffic: &Traffic) -> Vec<Value> {
-    let ports = install.spec.gateway.ports;
-    let mut routes = Vec::new();
-    let mut add = |number: u16, route: Value| {
-        let mut place = json!({
-            "portNumber": number,
-            "vhost": {"name": format!("*:{number}")},
-        });
-        // The name that Istio gives a Gateway of the other API differs from version to version.
-        if install.spec.gateway.api == GatewayApi::Istio {
-            let gateway = format!("{}/egress-warden", install.spec.gateway.namespace);
-            set(&mut place, "gateway", json!(gateway));
+/// A route without its way out.
+struct Base {
+    /// The gateway's port.
+    port: u16,
+    route: Value,
+    cluster: String,
+    /// Whether what is dialled by its number goes this way.
+    literals: bool,
+}
+
+/// What a class's route has of the route that it stands in front of.
+impl Base {
+    fn for_class(&self, class: &Class) -> Option<Value> {
+        if !(self.literals || class.resolves()) {
+            return None;
         }
-        let place = json!({"routeConfiguration": place});
-        routes.push(patch(install, "HTTP_ROUTE", &place, "INSERT_FIRST", route));
-    };
-    let plain = |port: u16, headers: &[Value]| {
-        http_route(
-            install,
-            &format!("http-{port}"),
-            &http_cluster(port),
-            headers,
-        )
-    };
-    add(ports.http, plain(80, &[]));
-    for port in traffic.http.iter().filter(|port| **port != 80) {
-        add(ports.http, plain(*port, &[authority_port(*port)]));
+        let word = accept_word(class.name());
+        let mut route = self.route.clone();
+        let name = route
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let name = format!("{name}-{}", class.name());
+        set(&mut route, "name", json!(name));
+        choose_by(&mut route, &word);
+        let cluster = class_cluster(&self.cluster, class.name());
+        if let Some(action) = route.get_mut("route") {
+            set(action, "cluster", json!(cluster));
+        }
+        Some(route)
     }
-    for origination in &traffic.originations {
+}
+
+/// Has a route take only what carries this word, and its lock open for nothing else.
+pub(super) fn choose_by(route: &mut Value, word: &str) {
+    let prefix = entry_prefix(word);
+    let chosen = json!([{"key": VERDICT_STATE, "string_match": {"prefix": prefix}}]);
+    if let Some(found) = route.get_mut("match") {
+        set(found, "filter_state", chosen);
+    }
+    set(route, "typed_per_filter_config", locked_for(word));
+}
+
+/// The routes that the module judges by, the least specific first: each goes before those inserted
+/// earlier.
+fn bases(install: &Install, traffic: &Traffic) -> Vec<Base> {
+    let ports = install.spec.gateway.ports;
+    let plain = |port: u16, headers: &[Value]| {
+        let (name, cluster) = (format!("http-{port}"), http_cluster(port));
+        Base {
+            port: ports.http,
+            route: http_route(install, &name, &cluster, headers),
+            cluster,
+            literals: true,
+        }
+    };
+    let mut bases = vec![plain(80, &[])];
+    let others = traffic.http.iter().filter(|port| **port != 80);
+    bases.extend(others.map(|port| plain(*port, &[authority_port(*port)])));
+    bases.extend(traffic.originations.iter().map(|origination| {
         let cluster = &origination.cluster;
         let authority = json!({
             "name": ":authority",
             "string_match": {"safe_regex": {"regex": origination.authorities()}},
         });
-        add(
-            ports.http,
-            http_route(install, cluster, cluster, &[authority]),
-        );
-    }
-    add(
-        ports.tunnel,
-        tunnel_route(install, "tcp", "warden-tcp", &[]),
-    );
+        Base {
+            port: ports.http,
+            route: http_route(install, cluster, cluster, &[authority]),
+            cluster: cluster.clone(),
+            literals: false,
+        }
+    }));
+    bases.push(Base {
+        port: ports.tunnel,
+        route: tunnel_route(install, "tcp", CLUSTER_TCP, &[]),
+        cluster: CLUSTER_TCP.to_owned(),
+        literals: true,
+    });
+    bases
+}
+
+/// The routes that the module judges by, and those inward.
+pub(super) fn routes(install: &Install, traffic: &Traffic) -> Vec<Value> {
+    let bases = bases(install, traffic).into_iter();
+    let mut routes: Vec<_> = bases
+        .map(|base| first(install, base.port, base.route))
+        .collect();
     for port in &traffic.tls {
         let name = format!("tls-{port}");
         let headers = [authority_port(*port)];
         let mut route = tunnel_route(install, &name, INNER_CLUSTER, &headers);
         // What goes inward has not been judged whole yet: its verdict is `forward`, which opens
         // this route and no other.
-        set(&mut route, "typed_per_filter_config", locked_for("forward"));
-        add(ports.tunnel, route);
-    }
-    for device in &install.spec.inspection {
-        let [request, tunnel] = inspection::routes(install, device);
-        add(ports.http, request);
-        add(ports.tunnel, tunnel);
+        set(&mut route, "typed_per_filter_config", locked_for(FORWARD));
+        routes.push(first(install, install.spec.gateway.ports.tunnel, route));
     }
     routes
+}
+
+/// The routes of a class, in front of those.
+pub(super) fn of_class(install: &Install, traffic: &Traffic, class: &Class) -> Vec<Value> {
+    let ports = install.spec.gateway.ports;
+    let bases = bases(install, traffic).into_iter();
+    let accepted = bases.filter_map(|base| Some((base.port, base.for_class(class)?)));
+    let inspected = install.spec.inspection.iter().flat_map(|device| {
+        let [request, tunnel] = inspection::routes(install, device, class);
+        [(ports.http, request), (ports.tunnel, tunnel)]
+    });
+    accepted
+        .chain(inspected)
+        .map(|(port, route)| first(install, port, route))
+        .collect()
+}
+
+/// A patch that puts a route in front of all that are there.
+fn first(install: &Install, port: u16, route: Value) -> Value {
+    let mut place = json!({
+        "portNumber": port,
+        "vhost": {"name": format!("*:{port}")},
+    });
+    // The name that Istio gives a Gateway of the other API differs from version to version.
+    if install.spec.gateway.api == GatewayApi::Istio {
+        let gateway = format!("{}/egress-warden", install.spec.gateway.namespace);
+        set(&mut place, "gateway", json!(gateway));
+    }
+    let place = json!({"routeConfiguration": place});
+    patch(install, "HTTP_ROUTE", &place, "INSERT_FIRST", route)
 }
 
 fn authority_port(port: u16) -> Value {
@@ -88,18 +164,26 @@ pub(super) fn http_route(install: &Install, name: &str, cluster: &str, headers: 
             "timeout": "0s",
             "max_stream_duration": longest(install),
         },
-        // The mesh's own words do not leave the mesh.
-        "request_headers_to_remove": [
-            "x-envoy-peer-metadata",
-            "x-envoy-peer-metadata-id",
-            "x-forwarded-client-cert",
-            "x-forwarded-for",
-            "x-envoy-external-address",
-            "x-envoy-internal",
-            "x-envoy-attempt-count",
-            "x-envoy-decorator-operation",
-        ],
+        "request_headers_to_remove": inward_headers(),
     })
+}
+
+/// What Envoy itself adds.
+const ENVOYS_HEADERS: [&str; 5] = [
+    "x-forwarded-for",
+    "x-envoy-external-address",
+    "x-envoy-internal",
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
+];
+
+/// The mesh's own words, which do not leave the mesh.
+fn inward_headers() -> Value {
+    MESH_HEADERS
+        .iter()
+        .chain(&ENVOYS_HEADERS)
+        .copied()
+        .collect()
 }
 
 pub(super) fn tunnel_route(

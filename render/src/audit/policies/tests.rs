@@ -114,16 +114,27 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
         (
             "addresses not looked at",
             with(
-                Place::Upstream,
+                Place::Tunnel,
+                text(Place::Tunnel, "\"classes\"", "\"none\""),
+            ),
+            vec![(
+                "extension istio-egress.egress-warden-tunnel: ",
+                "not as rendered: `addressCheck`",
+            )],
+        ),
+        (
+            "another class",
+            with(
+                Place::Tls,
                 text(
-                    Place::Upstream,
-                    "\"upstream\",\"context\"",
-                    "\"none\",\"context\"",
+                    Place::Tls,
+                    "\"refused\":[]",
+                    "\"refused\":[\"192.0.2.0/24\"]",
                 ),
             ),
             vec![(
-                "extension istio-egress.egress-warden.upstream: ",
-                "not as rendered: `addressCheck`",
+                "extension istio-egress.egress-warden.tls: ",
+                "not as rendered: `addressClasses`",
             )],
         ),
         (
@@ -142,7 +153,11 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
         ),
         (
             "a gate that waits for an old one",
-            [&texts(&given)[..4], &texts(&old)[4..]].concat(),
+            [
+                &texts(&given)[..Place::ALL.len()],
+                &texts(&old)[Place::ALL.len()..],
+            ]
+            .concat(),
             vec![("extension istio-egress.egress-warden.ready: ", &*another)],
         ),
         (
@@ -219,7 +234,6 @@ fn stats(hash: &str) -> String {
     let places = [
         "egress-warden-http",
         "egress-warden-tunnel",
-        "egress-warden-upstream",
         "egress-warden-tls",
     ];
     let lines = places.map(|place| {

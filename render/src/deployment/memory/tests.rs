@@ -35,19 +35,19 @@ fn memory_is_what_the_machines_need_and_less_is_refused() {
     for (workers, stated, wanted) in [
         (2, Value::Null, Ok("512Mi 1Gi")),
         (40, Value::Null, Ok("512Mi 1Gi")),
-        (64, Value::Null, Ok("704Mi 1408Mi")),
-        (128, Value::Null, Ok("1088Mi 2176Mi")),
+        (64, Value::Null, Ok("640Mi 1280Mi")),
+        (128, Value::Null, Ok("960Mi 1920Mi")),
         (32, json!({"limits": {"memory": "1Gi"}}), Ok("- 1Gi")),
         (32, json!({"requests": {"cpu": "4"}}), Ok("- -")),
         (
             64,
             json!({"requests": {"memory": "512Mi"}}),
-            Err("requests.memory: 64 workers make 198 machines"),
+            Err("requests.memory: 64 workers make 132 machines"),
         ),
         (
             200,
             json!({"limits": {"memory": "1Gi"}}),
-            Err("limits.memory: 200 workers make 606 machines"),
+            Err("limits.memory: 200 workers make 404 machines"),
         ),
         (
             2,

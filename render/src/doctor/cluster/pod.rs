@@ -28,10 +28,55 @@ pub(super) fn look(install: &Install, admission: &Admission, objects: &[Value]) 
                 remedy,
             }));
     }
+    looked.troubles.extend(gateways(install, objects));
     looked.troubles.sort();
     // Some of the policy's refusals have the same words.
     looked.troubles.dedup();
     looked
+}
+
+/// Pods of the gateway with an old proxy.
+fn gateways(install: &Install, objects: &[Value]) -> impl Iterator<Item = Trouble> {
+    let gateway = &install.spec.gateway;
+    let is_gateways = |pod: &&Value| {
+        let mut labels = gateway.selector.iter();
+        text(pod, "/kind") == "Pod"
+            && text(pod, "/metadata/namespace") == gateway.namespace
+            && labels.all(|(key, value)| entry(pod, "labels", key) == Some(value))
+            && !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
+    };
+    let oldest = install.minor();
+    objects.iter().filter(is_gateways).filter_map(move |pod| {
+        let (version, minor) = proxy_version(pod)?;
+        let oldest = oldest.filter(|oldest| minor < *oldest)?;
+        Some(Trouble {
+            kind: "Pod",
+            namespace: text(pod, "/metadata/namespace").to_owned(),
+            name: text(pod, "/metadata/name").to_owned(),
+            code: Code::OldProxy,
+            message: format!(
+                "its proxy is of Istio {version}, and what is rendered is for 1.{oldest} and later: it \
+                 has no listener at the gateway's ports"
+            ),
+            remedy: "make the gateway's pods again with a newer proxy first",
+        })
+    })
+}
+
+/// The version that the image of a pod's proxy is called by. An image with nothing but a digest says
+/// none; Envoy itself does (`doctor --server-info`).
+fn proxy_version(pod: &Value) -> Option<(&str, u32)> {
+    let list = |field: &str| pod.pointer(field)?.as_array();
+    let lists = ["/spec/initContainers", "/spec/containers"];
+    let mut containers = lists.into_iter().filter_map(list).flatten();
+    let proxy = containers.find(|container| text(container, "/name") == PROXY)?;
+    let image = text(proxy, "/image").split('@').next()?;
+    let (_, name) = image.rsplit_once('/').unwrap_or(("", image));
+    let (_, tag) = name.split_once(':')?;
+    let minor = tag.strip_prefix("1.")?;
+    let digits = minor.find(|letter: char| !letter.is_ascii_digit());
+    let minor = minor.get(..digits.unwrap_or(minor.len()))?.parse().ok()?;
+    Some((tag, minor))
 }
 
 fn is_enforced(install: &Install, object: &Value) -> bool {

@@ -282,3 +282,36 @@ fn exempt_namespaces_are_not_asked_for_admission() {
     install.spec.guardrails.exempt_namespaces = vec!["app1-ns".to_owned()];
     assert_eq!(codes(&install), [Code::NoSidecar]);
 }
+
+/// The image of a gateway pod's proxy, and whether the pod has no listener.
+#[test]
+fn a_gateway_with_an_old_proxy_is_found() {
+    let install = install(None);
+    let pod = |image: &str, more: &str| {
+        format!(
+            "kind: Pod\nmetadata: {{name: g, namespace: istio-egress, labels: {{istio: egressgateway, {more}}}}}\n\
+             spec: {{containers: [{{name: istio-proxy, image: \"{image}\"}}]}}\n"
+        )
+    };
+    for (image, old) in [
+        ("docker.io/istio/proxyv2:1.30.3", true),
+        ("docker.io/istio/proxyv2:1.30.3-distroless", true),
+        ("registry.example:5000/istio/proxyv2:1.9.0", true),
+        ("registry.example:5000/proxyv2:1.30@sha256:00", true),
+        ("docker.io/istio/proxyv2:1.31.0", false),
+        ("docker.io/istio/proxyv2:1.32-dev", false),
+        // They say no version.
+        ("registry.example:5000/istio/proxyv2", false),
+        ("docker.io/istio/proxyv2@sha256:00", false),
+        ("docker.io/istio/proxyv2:latest", false),
+        ("auto", false),
+    ] {
+        let looked = pods(&install, &objects(&pod(image, ""))).unwrap();
+        let codes: Vec<_> = looked.troubles.iter().map(|found| found.code).collect();
+        let wanted = if old { vec![Code::OldProxy] } else { vec![] };
+        assert_eq!(codes, wanted, "{image}");
+    }
+    let another = pod("docker.io/istio/proxyv2:1.30.3", "").replace("egressgateway", "ingress");
+    let looked = pods(&install, &objects(&another)).unwrap();
+    assert_eq!(looked.troubles, []);
+}
