@@ -1,9 +1,9 @@
 //! The install settings, as far as policies depend on them: their order, the namespaces that each
-//! may speak for, and the inspection clusters that rules may name.
+//! may speak for, the inspection clusters that rules may name, and the networks that no rule sees.
 
 use egress_policy::model::Workloads;
 use egress_policy::read::API_VERSION;
-use egress_render::install::PortProtocols;
+use egress_render::install::{Networks, PortProtocols};
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::document;
@@ -19,6 +19,7 @@ pub(crate) struct Install {
     policies: Vec<Grant>,
     inspection: Option<Vec<String>>,
     protocols: PortProtocols,
+    cluster: Option<(Networks, Place)>,
 }
 
 /// One policy's place in the order and what is granted to it.
@@ -36,13 +37,15 @@ pub(crate) fn is_install(root: document::Place<'_>) -> bool {
 }
 
 impl Install {
-    /// Reads `spec.policies`, `spec.inspection` and `spec.gateway.protocols`; everything else there is for the renderer.
+    /// Reads `spec.policies`, `spec.inspection`, `spec.gateway.protocols` and
+    /// `spec.cluster.networks`; everything else there is for the renderer.
     pub(crate) fn read(unit: &Unit, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut install = Self {
             unit: unit.clone(),
             policies: Vec::new(),
             inspection: None,
             protocols: PortProtocols::default(),
+            cluster: None,
         };
         let Some(spec) = unit.root().field("spec") else {
             let message = "`spec` is missing".to_owned();
@@ -89,6 +92,13 @@ impl Install {
             tls: ports("tls"),
             tcp: ports("tcp"),
         };
+        let cluster = spec.field("cluster");
+        if let Some(networks) = cluster.and_then(|cluster| cluster.field("networks")) {
+            match own_networks(networks) {
+                Ok(own) => install.cluster = Some((own, networks.into())),
+                Err(message) => diagnostics.push(error(networks, message, None)),
+            }
+        }
         install
     }
 
@@ -96,6 +106,7 @@ impl Install {
     pub(crate) fn apply(&self, layers: &mut Layers, diagnostics: &mut Vec<Diagnostic>) {
         layers.inspection = Some(self.inspection.clone().unwrap_or_default());
         layers.protocols.clone_from(&self.protocols);
+        layers.cluster.clone_from(&self.cluster);
         if self.policies.is_empty() {
             return;
         }
@@ -137,6 +148,17 @@ impl Install {
     pub(crate) fn origin(&self) -> String {
         self.unit.root().source().name().to_owned()
     }
+}
+
+/// As the renderer reads them.
+fn own_networks(place: document::Place<'_>) -> Result<Networks, String> {
+    let text = document::to_json(&place)?;
+    serde_json::from_str(&text).map_err(|error| {
+        // The place in that text is nobody's.
+        let error = error.to_string();
+        let message = error.split(" at line ").next().unwrap_or_default();
+        message.to_owned()
+    })
 }
 
 fn check_grant(

@@ -25,8 +25,10 @@ pub(crate) use codes::{ERRORS, Lint};
 pub(crate) struct Surroundings {
     /// The time, for expiry.
     pub(crate) now: Option<i64>,
-    /// Networks inside the cluster, beyond the private ranges.
+    /// The cluster's own networks, as far as they are stated.
     pub(crate) cluster_networks: Vec<ipnet::IpNet>,
+    /// Whether these are all of them, as install settings say.
+    pub(crate) are_all: bool,
 }
 
 /// Everything doubtful about these policies.
@@ -36,6 +38,16 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
     let opaque = traffic::opaque_names(&layers.policies, &layers.protocols);
     let in_tls = traffic::inspected_in_tls(&layers.policies);
     let udp = udp_inexpressible(&layers.policies);
+    let mut surroundings = surroundings.clone();
+    if let Some((networks, place)) = &layers.cluster {
+        surroundings.cluster_networks.extend(networks.all());
+        surroundings.are_all = true;
+        for problem in networks.warnings() {
+            let (path, message) = (problem.place().to_owned(), problem.message().to_owned());
+            found.place(Lint::WideCluster, place.clone(), path, message, Vec::new());
+        }
+    }
+    let surroundings = &surroundings;
     for (p, (policy, unit)) in layers.policies.iter().zip(&layers.units).enumerate() {
         found.unit = Some(unit.clone());
         rules::lint(policy, surroundings, &mut found);
@@ -319,6 +331,7 @@ impl Lint {
             | Self::LabelsOnServerFirst
             | Self::NeverResolves
             | Self::InsideNetwork
+            | Self::WideCluster
             | Self::DenyByLabels
             | Self::UdpLabels
             | Self::PrivateAllowed

@@ -12,8 +12,7 @@ use egress_policy::defect::{At, Defect, FieldPath, Segment};
 use egress_policy::model::{Policy, RuleAction};
 use egress_policy::read::{API_VERSION, KIND};
 use egress_policy::settings::{AddressCheck, Settings};
-
-use egress_render::install::PortProtocols;
+use egress_render::install::{Networks, PortProtocols};
 
 use crate::Console;
 use crate::diagnostic::{Diagnostic, Place, Severity};
@@ -51,6 +50,8 @@ pub struct Layers {
     pub protocols: PortProtocols,
     /// Whether a render has read these policies already: then nothing here says all that it knew.
     pub rendered: bool,
+    /// The cluster's own networks, and where install settings state them.
+    pub cluster: Option<(Networks, Place)>,
 }
 
 /// The document that a policy was read from.
@@ -93,6 +94,7 @@ impl Layers {
             settings: Settings::new(AddressCheck::Classes),
             protocols: PortProtocols::default(),
             rendered: false,
+            cluster: None,
         }
     }
 

@@ -94,9 +94,14 @@ fn command() -> Result<Command> {
     Ok(command)
 }
 
-/// The first form that works: as an ordinary user, else as root.
+/// The first form that works: as root, which has all users; else with a range of users; else with
+/// one, which is all that an ordinary user has.
 fn flags() -> Result<&'static [&'static str]> {
-    const FORMS: [&[&str]; 2] = [&["--user", "--map-root-user"], &[]];
+    const FORMS: [&[&str]; 3] = [
+        &[],
+        &["--user", "--map-root-user", "--map-auto"],
+        &["--user", "--map-root-user"],
+    ];
     for form in FORMS {
         let works = Command::new("unshare")
             .args(form)
@@ -196,6 +201,19 @@ fn set_up(arguments: impl IntoIterator<Item = String>) -> Result<()> {
         "network set-up failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    Ok(())
+}
+
+/// Lets packets of one pod reach another.
+///
+/// # Errors
+/// As [`assign`].
+pub fn forward() -> Result<()> {
+    ensure!(inside(), "not in a sandbox");
+    for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        let path = format!("/proc/sys/net/{switch}");
+        std::fs::write(&path, "1").context(path)?;
+    }
     Ok(())
 }
 

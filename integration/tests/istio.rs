@@ -26,6 +26,8 @@ mod gateway_api;
 mod image;
 #[path = "istio/injection.rs"]
 mod injection;
+#[path = "istio/inside.rs"]
+mod inside;
 #[path = "istio/inspect.rs"]
 mod inspect;
 #[path = "istio/live.rs"]
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         .chain(chart::CASES)
         .chain(carries::CASES)
         .chain(inspect::CASES)
+        .chain(inside::CASES)
         .chain(updates::CASES)
         .chain(tenants::CASES)
         .chain(memory::CASES);

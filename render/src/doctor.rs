@@ -2,6 +2,7 @@
 //! get along with them.
 
 pub mod cluster;
+pub mod networks;
 
 use serde_json::Value;
 

@@ -139,6 +139,29 @@ pub fn udp_exceptions(install: &Install, documents: &[Value]) -> Result<Vec<Valu
     network::udp_exceptions(install, &policies)
 }
 
+/// What the configuration of the kernel part (`cni/`) has to say of the cluster's networks: what
+/// sidecars send straight is what the node lets pass.
+///
+/// # Errors
+/// What is wrong with the settings, or that the kernel part would know no network of pods.
+pub fn node_networks(install: &Install) -> Result<Value, Vec<Problem>> {
+    let mut problems = install.check();
+    let networks = install.spec.cluster.networks.as_ref();
+    let own = networks.map(install::Networks::node_guard);
+    let is_empty = |own: &Value| own["clusterNetworks"].as_array().is_none_or(Vec::is_empty);
+    if let Some(own) = own.filter(|own| !is_empty(own))
+        && problems.is_empty()
+    {
+        return Ok(own);
+    }
+    if problems.is_empty() {
+        let message = "the kernel part knows pods by their networks, and none is stated: name \
+                       networks that hold nothing but pods, or those of nodes";
+        problems.push(Problem::new("spec.cluster.networks.pods", message));
+    }
+    Err(problems)
+}
+
 /// What is carried out as it is written and probably not meant.
 #[must_use]
 pub fn warnings(install: &Install, documents: &[Value]) -> Vec<Problem> {

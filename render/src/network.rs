@@ -5,6 +5,7 @@ mod kernel;
 mod udp;
 
 use egress_policy::model::Policy;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::NAME;
@@ -75,12 +76,16 @@ fn workloads(install: &Install, namespace: &str) -> Object {
         json!({"to": [to_gateway], "ports": tcp(&[gateway.ports.http, gateway.ports.tunnel])}),
         json!({"to": [elsewhere]}),
     ];
+    let nodes = nodes(install);
+    if !nodes.is_empty() {
+        egress.push(json!({"to": blocks(nodes)}));
+    }
     if let Some(rule) = api_server(install) {
         egress.push(rule);
     }
     Object::new(
         Stage::Guard,
-        "Pods of this namespace reach pods, cluster DNS and the gateway's two ports; nothing
+        "Pods of this namespace reach pods, nodes, cluster DNS and the gateway's two ports; nothing
          outside. The node's own guard (the CNI part) holds where network policies do not.",
         API,
         json!({"name": NAME, "namespace": namespace}),
@@ -88,12 +93,22 @@ fn workloads(install: &Install, namespace: &str) -> Object {
     )
 }
 
-fn api_server(install: &Install) -> Option<Value> {
-    let networks = &install.spec.cluster.api_server;
-    let blocks: Vec<_> = networks
-        .iter()
+/// The networks of nodes, which no namespace selector matches: nor does one match the pods that
+/// have their node's address.
+fn nodes(install: &Install) -> &[IpNet] {
+    let networks = install.spec.cluster.networks.as_ref();
+    networks.map_or(&[], |networks| &networks.nodes)
+}
+
+fn blocks(networks: &[IpNet]) -> Vec<Value> {
+    let networks = networks.iter();
+    networks
         .map(|network| json!({"ipBlock": {"cidr": network.to_string()}}))
-        .collect();
+        .collect()
+}
+
+fn api_server(install: &Install) -> Option<Value> {
+    let blocks = blocks(&install.spec.cluster.api_server);
     // Without `ports` it would be every port of every protocol.
     let ports = tcp(&install.spec.cluster.api_server_ports);
     (!blocks.is_empty()).then(|| json!({"to": blocks, "ports": ports}))

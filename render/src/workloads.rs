@@ -1,10 +1,13 @@
 //! What sends a namespace's workloads to the gateway.
 
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::NAME;
 use crate::install::Install;
-use crate::object::{Object, Stage};
+use crate::object::{Object, Stage, set};
 use crate::proxies;
 use crate::traffic::Traffic;
 use crate::tunnel;
@@ -15,16 +18,17 @@ pub(crate) const NAMESPACE_HEADER: &str = "x-egress-warden-namespace";
 /// `key=value` for each label that the policy selects by, `key` alone where the pod has none.
 pub(crate) const LABELS_HEADER: &str = "x-egress-warden-labels";
 
-/// Two objects per namespace.
+/// Three objects per namespace.
 pub(crate) fn objects(install: &Install, traffic: &Traffic) -> Vec<Object> {
     let namespaces = &install.spec.workloads.namespaces;
-    let both = |namespace: &String| {
+    let all = |namespace: &String| {
         [
             sidecar(install, namespace),
             through_tunnel(install, traffic, namespace),
+            inside(install, namespace),
         ]
     };
-    namespaces.iter().flat_map(both).collect()
+    namespaces.iter().flat_map(all).collect()
 }
 
 fn sidecar(install: &Install, namespace: &str) -> Object {
@@ -48,8 +52,13 @@ fn sidecar(install: &Install, namespace: &str) -> Object {
     )
 }
 
+/// These two chains, and no other, are where Istio sends what the mesh does not know.
+const UNKNOWN: [&str; 2] = ["virtualOutbound-catchall-tcp", NOT_HTTP];
+/// Of them, where it sends what turns out to be no HTTP on a port that a Service declares HTTP.
+const NOT_HTTP: &str = "PassthroughFilterChain";
+
 fn through_tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Object {
-    let tcp_proxy = "envoy.filters.network.tcp_proxy";
+    let tcp_proxy = TCP_PROXY;
     let value = json!({
         "name": tcp_proxy,
         "typed_config": {
@@ -61,8 +70,6 @@ fn through_tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Obje
             },
         },
     });
-    // These two chains, and no other, are where Istio sends what the mesh does not know.
-    let chains = ["virtualOutbound-catchall-tcp", "PassthroughFilterChain"];
     let patch = |chain: &str, operation: &str, value: &Value| {
         json!({
             "applyTo": "NETWORK_FILTER",
@@ -77,12 +84,12 @@ fn through_tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Obje
             "patch": {"operation": operation, "value": value},
         })
     };
-    let mut patches: Vec<_> = chains
+    let mut patches: Vec<_> = UNKNOWN
         .iter()
         .map(|chain| patch(chain, "MERGE", &value))
         .collect();
     if let Some(choice) = tunnel::choice(install) {
-        let before = chains
+        let before = UNKNOWN
             .iter()
             .map(|chain| patch(chain, "INSERT_BEFORE", &choice));
         patches.extend(before);
@@ -97,6 +104,172 @@ fn through_tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Obje
         json!({"name": "egress-warden-tunnel", "namespace": namespace}),
         json!({"spec": {"configPatches": patches}}),
     )
+}
+
+const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
+/// Istio's cluster for where the application dialled.
+const STRAIGHT: &str = "PassthroughCluster";
+/// The filter state of a connection with the dialled address.
+const DIALLED: &str = "warden.dialled";
+const INSIDE: &str = "egress-warden-inside";
+
+/// The cluster's own networks, straight. Nothing of it is asked for by name: a request is told by
+/// the address that was dialled, never by its Host.
+fn inside(install: &Install, namespace: &str) -> Object {
+    let networks = install.spec.cluster.own_networks();
+    let ranges: Vec<_> = networks
+        .iter()
+        .map(|network| {
+            json!({
+                "address_prefix": network.network().to_string(),
+                "prefix_len": network.prefix_len(),
+            })
+        })
+        .collect();
+    let patch = |apply_to: &str, place: Value, operation: &str, value: Value| {
+        json!({
+            "applyTo": apply_to,
+            "match": place,
+            "patch": {"operation": operation, "value": value},
+        })
+    };
+    let version = proxies::supported(install);
+    let within = |version: &str, field: &str, place: Value| {
+        json!({
+            "context": "SIDECAR_OUTBOUND",
+            "proxy": {"proxyVersion": version},
+            field: place,
+        })
+    };
+    let manager = "envoy.filters.network.http_connection_manager";
+    let mut patches = vec![
+        // No `prefix_ranges` in these listeners: Envoy looks at the address before it looks at the
+        // protocol, so headless Services would lose their routes, and with them mTLS.
+        patch(
+            "NETWORK_FILTER",
+            within(
+                &version,
+                "listener",
+                json!({"filterChain": {"filter": {"name": manager}}}),
+            ),
+            "INSERT_BEFORE",
+            set_state(
+                "egress-warden.dialled",
+                vec![state(DIALLED, "envoy.network.ip", &dialled(None))],
+            ),
+        ),
+        patch(
+            "HTTP_ROUTE",
+            within(
+                &version,
+                "routeConfiguration",
+                json!({"vhost": {"name": "allow_any"}}),
+            ),
+            "INSERT_FIRST",
+            json!({
+                "name": INSIDE,
+                "match": {
+                    "prefix": "/",
+                    "filter_state": [{"key": DIALLED, "address_match": {"ranges": ranges}}],
+                },
+                "route": {"cluster": STRAIGHT, "timeout": "0s"},
+            }),
+        ),
+        patch(
+            "FILTER_CHAIN",
+            within(&version, "listener", json!({"name": "virtualOutbound"})),
+            "ADD",
+            json!({
+                "name": INSIDE,
+                "filter_chain_match": {"prefix_ranges": ranges},
+                "filters": [{
+                    "name": TCP_PROXY,
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                        "stat_prefix": STRAIGHT,
+                        "cluster": STRAIGHT,
+                    },
+                }],
+            }),
+        ),
+    ];
+    patches.push(patch(
+        "NETWORK_FILTER",
+        within(
+            &version,
+            "listener",
+            json!({"filterChain": {"name": NOT_HTTP, "filter": {"name": TCP_PROXY}}}),
+        ),
+        "INSERT_BEFORE",
+        set_state("egress-warden.inside", not_http(&networks)),
+    ));
+    Object::new(
+        Stage::Workloads,
+        "Pods, Services and nodes are reached straight, by the address that is dialled and not by the
+         name that is asked for. They are no way out: the network policies and the node's own guard
+         hold there.",
+        ("networking.istio.io/v1alpha3", "EnvoyFilter"),
+        json!({"name": INSIDE, "namespace": namespace}),
+        // After the tunnel, which it goes before.
+        json!({"spec": {"priority": 10, "configPatches": patches}}),
+    )
+}
+
+/// What was dialled, masked to some bits of it.
+fn dialled(bits: Option<u8>) -> String {
+    let mask = bits.map(|bits| format!("({bits})")).unwrap_or_default();
+    format!("%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT{mask}%")
+}
+
+fn state(key: &str, factory: &str, text: &str) -> Value {
+    json!({
+        "object_key": key,
+        "factory_key": factory,
+        "format_string": {"text_format_source": {"inline_string": text}},
+    })
+}
+
+fn set_state(name: &str, states: Vec<Value>) -> Value {
+    json!({
+        "name": name,
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config",
+            "on_new_connection": states,
+        },
+    })
+}
+
+/// Has `tcp_proxy` go straight where the dialled address is inside. It has no matcher for that, so
+/// the address is masked to each length that there is and compared as text.
+fn not_http(networks: &[IpNet]) -> Vec<Value> {
+    let mut lengths: BTreeMap<u8, Vec<String>> = BTreeMap::new();
+    for network in networks {
+        let texts = lengths.entry(network.prefix_len()).or_default();
+        texts.push(network.to_string());
+    }
+    let key = |length: &u8| format!("warden.net{length}");
+    let mut states: Vec<_> = lengths
+        .keys()
+        .map(|length| state(&key(length), "envoy.string", &dialled(Some(*length))))
+        .collect();
+    let is_inside = lengths.iter().flat_map(|(length, texts)| {
+        let is = move |text: &String| format!("filter_state['{}'] == b'{text}'", key(length));
+        texts.iter().map(is)
+    });
+    let is_inside = is_inside.collect::<Vec<_>>().join(" || ");
+    for (key, value) in [
+        ("envoy.tcp_proxy.cluster", STRAIGHT),
+        ("envoy.tcp_proxy.disable_tunneling", "true"),
+    ] {
+        // Empty, it sets nothing, and the tunnel stays.
+        let mut state = state(key, key, &format!("%CEL({is_inside} ? '{value}' : '')%"));
+        set(&mut state, "skip_if_empty", json!(true));
+        if let Some(format) = state.get_mut("format_string") {
+            set(format, "omit_empty_values", json!(true));
+        }
+        states.push(state);
+    }
+    states
 }
 
 fn headers(traffic: &Traffic) -> Vec<Value> {

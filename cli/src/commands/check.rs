@@ -34,7 +34,8 @@ pub(crate) struct Check {
     /// Treat warnings as errors.
     #[arg(long)]
     strict: bool,
-    /// A network inside the cluster that no rule should open (repeatable).
+    /// A network of the cluster's own, which no rule sees, beside those of the install settings
+    /// (repeatable).
     #[arg(long, value_name = "CIDR")]
     cluster_network: Vec<ipnet::IpNet>,
     /// How to write the result.
@@ -72,6 +73,7 @@ impl Check {
             let surroundings = Surroundings {
                 now: console.now,
                 cluster_networks: self.cluster_network.clone(),
+                are_all: false,
             };
             for layers in &loaded.layers {
                 if !self.each

@@ -3,7 +3,7 @@
 
 use egress_render::Install;
 use egress_render::doctor::cluster::{self, Looked, Trouble};
-use egress_render::doctor::{self, Finding, Health};
+use egress_render::doctor::{self, Finding, Health, networks};
 use serde_json::{Value, json};
 
 use super::manifests::{Settings, read_json, read_text};
@@ -26,7 +26,8 @@ Examples:
   warden doctor --install install.yaml --server-info info.json policy.yaml
   kubectl get namespaces,mutatingwebhookconfigurations -o json |
     warden doctor --install install.yaml --namespaces - policy.yaml
-  kubectl get pods -A -o json | warden doctor --install install.yaml --pods - policy.yaml")]
+  kubectl get pods -A -o json | warden doctor --install install.yaml --pods - policy.yaml
+  kubectl get nodes,servicecidrs -o json | warden doctor --install install.yaml --networks - policy.yaml")]
 pub(crate) struct Doctor {
     #[command(flatten)]
     settings: Settings,
@@ -51,6 +52,11 @@ pub(crate) struct Doctor {
     /// gateway's have an old proxy.
     #[arg(long, value_name = "FILE")]
     pods: Option<String>,
+    /// The cluster's ServiceCIDRs, nodes, Calico's IPPools or Cilium's CiliumNodes, in the same form:
+    /// whether `spec.cluster.networks` misses, or says too much of, what they say. May be given
+    /// several times.
+    #[arg(long, value_name = "FILE")]
+    networks: Vec<String>,
     /// How to write the result.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -77,8 +83,14 @@ impl Doctor {
             let info = read_json(file, console)?;
             findings.extend(judged(None, vec![doctor::envoy(&info)]));
         }
+        let mut objects = Vec::new();
+        for file in &self.networks {
+            objects.extend(read_objects(file, &networks::KINDS, console)?);
+        }
+        let own = networks::networks(&prepared.install, &objects);
+        findings.extend(judged(None, own));
         let looked = self.look(&prepared.install, console)?;
-        let checked = !findings.is_empty() || looked.any();
+        let checked = !findings.is_empty() || looked.any() || !self.networks.is_empty();
         if !checked {
             findings.extend(judged(None, doctor::istiod("", &needs)));
             findings.extend(judged(None, doctor::mesh(&Value::Null, &needs)));
@@ -98,14 +110,14 @@ impl Doctor {
     fn look(&self, install: &Install, console: &mut Console<'_>) -> Result<Cluster, Failure> {
         let namespaces = match &self.namespaces {
             Some(file) => {
-                let objects = read_objects(file, "Namespace", console)?;
+                let objects = read_objects(file, &["Namespace"], console)?;
                 Some(cluster::namespaces(install, &objects))
             }
             None => None,
         };
         let pods = match &self.pods {
             Some(file) => {
-                let objects = read_objects(file, "Pod", console)?;
+                let objects = read_objects(file, &["Pod"], console)?;
                 let pods = cluster::pods(install, &objects);
                 Some(pods.map_err(|problem| Failure::new(problem.to_string()))?)
             }
@@ -134,14 +146,23 @@ impl Cluster {
 
 /// The objects of a file. One without any of the kind that is asked about was not what was meant,
 /// and would pass as a cluster without trouble; an empty list of `kubectl` is one.
-fn read_objects(file: &str, kind: &str, console: &mut Console<'_>) -> Result<Vec<Value>, Failure> {
+fn read_objects(
+    file: &str,
+    kinds: &[&str],
+    console: &mut Console<'_>,
+) -> Result<Vec<Value>, Failure> {
     let text = read_text(file, console)?;
     let objects = cluster::read(&text)
         .map_err(|problem| Failure::new(format!("{file}: {}", problem.message())))?;
-    let is = |object: &Value| object.get("kind").and_then(Value::as_str) == Some(kind);
+    let is = |object: &Value| {
+        let kind = object.get("kind").and_then(Value::as_str);
+        kind.is_some_and(|kind| kinds.contains(&kind))
+    };
     if text.trim().is_empty() || (!objects.is_empty() && !objects.iter().any(is)) {
-        return Err(Failure::new(format!("{file}: there is no {kind} in it"))
-            .with_hint("standard input can be read once; `kubectl get -o json` prints a list"));
+        return Err(
+            Failure::new(format!("{file}: there is no {} in it", kinds.join(" or ")))
+                .with_hint("standard input can be read once; `kubectl get -o json` prints a list"),
+        );
     }
     Ok(objects)
 }

@@ -26,6 +26,7 @@ Examples:
   warden render --install install.yaml --output-dir rendered --history renders policy.yaml
   warden render --install install.yaml --prune-list policy.yaml
   warden render --install install.yaml --udp-exceptions policy.yaml
+  warden render --install install.yaml --node-networks policy.yaml
   kubectl get gateways.networking.istio.io,virtualservices,serviceentries,destinationrules,sidecars,\
 networkpolicies -A -o yaml | warden render --install install.yaml --adopt - policy.yaml")]
 pub(crate) struct Render {
@@ -44,6 +45,10 @@ pub(crate) struct Render {
     /// Print, as JSON, what the kernel part's configuration has to list as `udpExceptions`.
     #[arg(long, conflicts_with_all = ["output_dir", "chart", "prune_list", "history", "adopt", "output"])]
     udp_exceptions: bool,
+    /// Print, as JSON, what the kernel part's configuration has to say as `clusterNetworks` and
+    /// `serviceNetworks`: what sidecars send straight is what the node lets pass.
+    #[arg(long, conflicts_with_all = ["output_dir", "chart", "prune_list", "history", "adopt", "output", "udp_exceptions"])]
+    node_networks: bool,
     /// Keep the render in this folder too, for `warden rollback`, and render the address classes of
     /// the one before beside the new ones, so that no gateway is without those of its policy.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["prune_list", "adopt"])]
@@ -70,7 +75,11 @@ impl Render {
             writeln!(console.stderr, "warning: {warning}")?;
         }
         if self.udp_exceptions {
-            return udp_exceptions(&read, console);
+            let entries = egress_render::udp_exceptions(&read.install, &read.policies);
+            return of_kernel_part(entries.map(Value::Array), console);
+        }
+        if self.node_networks {
+            return of_kernel_part(egress_render::node_networks(&read.install), console);
         }
         if let Some(folder) = &self.chart {
             return chart(&read, &console.directory.join(folder), console);
@@ -129,10 +138,14 @@ fn rendered(
     Ok(prepared.render(earlier.as_ref()))
 }
 
-fn udp_exceptions(read: &Read, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    match egress_render::udp_exceptions(&read.install, &read.policies) {
-        Ok(entries) => {
-            writeln!(console.stdout, "{:#}", json!(entries))?;
+/// Prints a part of the kernel part's configuration.
+fn of_kernel_part(
+    part: Result<Value, Vec<Problem>>,
+    console: &mut Console<'_>,
+) -> Result<Exit, Failure> {
+    match part {
+        Ok(part) => {
+            writeln!(console.stdout, "{part:#}")?;
             Ok(Exit::Ok)
         }
         Err(problems) => {

@@ -90,6 +90,8 @@ pub(crate) enum Lint {
     NeverResolves,
     /// A network inside the cluster or private space.
     InsideNetwork,
+    /// The install settings say that more is the cluster's than can be.
+    WideCluster,
     /// Two destinations with one meaning.
     DuplicateDestination,
     /// A Deny by labels: a caller without metadata is denied more than meant.
@@ -114,7 +116,7 @@ pub(crate) enum Lint {
 
 impl Lint {
     /// Every lint.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::UnreachableRule,
         Self::LabelsAlone,
         Self::WideName,
@@ -126,6 +128,7 @@ impl Lint {
         Self::LabelsOnServerFirst,
         Self::NeverResolves,
         Self::InsideNetwork,
+        Self::WideCluster,
         Self::DuplicateDestination,
         Self::DenyByLabels,
         Self::UdpLabels,
@@ -152,6 +155,7 @@ impl Lint {
             Self::LabelsOnServerFirst => "labels_on_server_first",
             Self::NeverResolves => "never_resolves",
             Self::InsideNetwork => "inside_network",
+            Self::WideCluster => "wide_cluster",
             Self::DuplicateDestination => "duplicate_destination",
             Self::DenyByLabels => "deny_by_labels",
             Self::UdpLabels => "udp_labels",
@@ -184,11 +188,12 @@ impl Lint {
                 "add a service account, which is known before the server speaks"
             }
             Self::NeverResolves => {
-                "check the spelling; names inside the cluster do not go through the gateway"
+                "check the spelling; names of the cluster's own Services do not go through the gateway"
             }
             Self::InsideNetwork => {
-                "traffic inside the cluster does not go through the gateway; delete it or name outside networks"
+                "leave out the cluster's own networks, which never reach the gateway, and name the private ones beyond them"
             }
+            Self::WideCluster => "state the networks that pods, Services and nodes really have",
             Self::DuplicateDestination => "keep one name and use it in both places",
             Self::DenyByLabels => "deny by namespace or service account",
             Self::UdpLabels => {
@@ -242,7 +247,10 @@ impl Lint {
                 "The name has a single label or ends in a suffix that no public resolver knows, such as\n`.local`. Outside traffic never carries it, so the rule never matches, unless the\ngateway's resolver serves the zone."
             }
             Self::InsideNetwork => {
-                "The network lies in private or cluster space. Traffic inside the cluster does not go\nthrough the egress gateway; and as an outside destination it opens inside addresses to\nwhoever the rule selects."
+                "The network lies in private space, or among the cluster's own (`spec.cluster.networks` of the\ninstall settings, `--cluster-network`). What is dialled among those does not go through the\ngateway: sidecars send it straight, so no rule ever sees it, whatever it says; the node's\nguard and NetworkPolicies hold there. Private networks beyond them do go through the\ngateway and are judged: a rule that accepts one opens inside addresses to whoever it selects."
+            }
+            Self::WideCluster => {
+                "What `spec.cluster.networks` names goes past the gateway, judged by nobody. A network wider\nthan /8 (IPv4) or /32 (IPv6), or one of public address space, is more than a cluster's own:\nwhat else is in it could be reached without a rule, were it not for the node's guard, which\ntakes the same list."
             }
             Self::DuplicateDestination => {
                 "Two named destinations say the same. A change to one will be forgotten in the other."

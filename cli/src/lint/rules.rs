@@ -200,15 +200,26 @@ fn lint_network(network: &IpNet, here: &Here, surroundings: &Surroundings, found
         found.add_entry(Lint::WideNetwork, here.rule(), &written, message);
         return;
     }
-    let cluster = surroundings
-        .cluster_networks
-        .iter()
-        .find(|inside| inside.contains(network) || network.contains(*inside));
-    if let Some(inside) = cluster {
-        let message = format!("`{network}` meets the cluster network `{inside}`");
-        found.add_entry(Lint::InsideNetwork, here.rule(), &written, message);
-    } else if let Some(kind) = special(network.addr()) {
-        let message = format!("`{network}` holds {kind} addresses");
-        found.add_entry(Lint::InsideNetwork, here.rule(), &written, message);
-    }
+    let own = &surroundings.cluster_networks;
+    let relation = |own: &IpNet| {
+        if own.contains(network) {
+            Some("lies in")
+        } else if network.contains(own) {
+            Some("holds")
+        } else {
+            None
+        }
+    };
+    let found_in = own.iter().find_map(|own| Some((own, relation(own)?)));
+    let message = match (found_in, special(network.addr())) {
+        (Some((own, relation)), _) => format!(
+            "`{network}` {relation} the cluster's network `{own}`, where nothing goes through the gateway"
+        ),
+        // What is not the cluster's is judged like any other.
+        (None, Some(kind)) if !surroundings.are_all => {
+            format!("`{network}` holds {kind} addresses")
+        }
+        _ => return,
+    };
+    found.add_entry(Lint::InsideNetwork, here.rule(), &written, message);
 }

@@ -79,6 +79,39 @@ fn a_rendering_in_json_says_what_there_is_and_how_large() {
 }
 
 #[test]
+fn the_kernel_part_is_told_the_clusters_networks() {
+    let folder = folder();
+    let line = "render --install install.yaml --node-networks policy.yaml";
+    assert_eq!(
+        folder.warden(line).json(),
+        serde_json::json!({
+            "clusterNetworks": ["10.244.0.0/16", "172.18.0.0/16"],
+            "serviceNetworks": ["10.96.0.0/12"],
+        })
+    );
+    let install = |networks: &str| {
+        let stated = "{pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: [172.18.0.0/16]}";
+        assert!(INSTALL.contains(stated));
+        folder.write("install.yaml", &INSTALL.replace(stated, networks));
+        folder.warden(line)
+    };
+    let nothing = install("{pods: registered, services: [10.96.0.0/12], nodes: []}");
+    assert_eq!(nothing.exit, 3, "{nothing:?}");
+    assert!(
+        nothing.stderr.contains("knows pods by their networks"),
+        "{nothing:?}"
+    );
+    let missing = install("null");
+    assert_eq!(missing.exit, 3, "{missing:?}");
+    assert!(
+        missing
+            .stderr
+            .contains("spec.cluster.networks: the cluster's own networks are not stated"),
+        "{missing:?}"
+    );
+}
+
+#[test]
 fn the_kernel_part_is_told_the_udp_that_a_policy_opens() {
     let folder = folder();
     let line = "render --install install.yaml --udp-exceptions";
@@ -283,6 +316,44 @@ fn doctor_judges_each_revision_by_its_own_settings() {
         .collect();
     assert_eq!(bad.len(), 1);
     assert_eq!(bad[0]["revision"], "canary");
+}
+
+#[test]
+fn doctor_compares_the_networks() {
+    let folder = folder();
+    let doctor = "doctor --install install.yaml policy.yaml --networks -";
+    let cluster = |services: &str| {
+        format!(
+            "{{apiVersion: v1, kind: List, items: [\
+             {{kind: ServiceCIDR, metadata: {{name: kubernetes}}, spec: {{cidrs: [{services}]}}}},\
+             {{kind: Node, metadata: {{name: n}}, spec: {{podCIDRs: [10.244.0.0/24]}}, \
+             status: {{addresses: [{{type: InternalIP, address: 172.18.0.2}}]}}}}]}}"
+        )
+    };
+    let good = folder.warden_with(doctor, &cluster("10.96.0.0/12"));
+    assert_eq!(good.exit, 0, "{good:?}");
+    assert!(
+        good.stdout
+            .contains("ok      spec.cluster.networks.services"),
+        "{good:?}"
+    );
+    let missing = folder.warden_with(doctor, &cluster("10.96.0.0/12, 'fd00:10:96::/112'"));
+    assert_eq!(missing.exit, 3, "{missing:?}");
+    assert_eq!(
+        missing.stdout.lines().next().unwrap(),
+        "bad     spec.cluster.networks.services = fd00:10:96::/112 (ServiceCIDR kubernetes) \
+         (found: 10.96.0.0/12)"
+    );
+    let wider = folder.warden_with(doctor, &cluster("10.96.0.0/16"));
+    assert_eq!(wider.exit, 0, "{wider:?}");
+    assert!(
+        wider
+            .stdout
+            .contains("advice  spec.cluster.networks.services"),
+        "{wider:?}"
+    );
+    let other = folder.warden_with(doctor, "{apiVersion: v1, kind: Pod, metadata: {name: p}}");
+    assert_eq!(other.exit, 1, "{other:?}");
 }
 
 #[test]

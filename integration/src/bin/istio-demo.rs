@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use integration::istio::bench::{Bench, Plan, install};
+use integration::istio::pod::{self, Capture};
 use integration::istio::tools::{Missing, Program};
 use integration::istio::{matrix, reference};
 use integration::sandbox;
@@ -20,8 +21,17 @@ fn main() -> Result<ExitCode> {
     }
     eprintln!("demo: starting the control plane, the gateway, two pods and the outside world");
     let rendered = reference::of(&install()?, &[reference::policy()?])?;
-    let bench = Bench::start(&Plan::of(&rendered))?;
-    let outcomes = matrix::run(&bench)?;
+    let mut plan = Plan::of(&rendered);
+    // Without a user for applications, what stays in the mesh is not redirected at all.
+    if pod::has_applications() {
+        plan.capture = Capture::Everything;
+        sandbox::forward()?;
+    } else {
+        eprintln!("demo: without root the row about a pod's address shows nothing");
+    }
+    let bench = Bench::start(&plan)?;
+    let mut outcomes = matrix::run(&bench)?;
+    outcomes.push(matrix::pod(&bench)?);
     let leaks = matrix::leaks(&bench)?;
     let json = std::env::args().any(|argument| argument == "--json");
     let text = if json {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::agent::Agent;
 use super::control_plane::{ADDRESS, ControlPlane, DEBUG, Feed, XDS};
 use super::dump;
-use super::pod::Pod;
+use super::pod::{Capture, Pod};
 use super::reference;
 use crate::certificates::{Authority, Leaf};
 use crate::client::{self, Heard, Response};
@@ -50,6 +50,22 @@ pub struct Plan {
     pub agent: bool,
     /// The version of Istio that the gateway's proxy says it is of.
     pub gateway_version: &'static str,
+    /// What the workloads' sidecars get.
+    pub capture: Capture,
+    /// The address families that the workloads' pods have, as Istio is told.
+    pub families: Families,
+}
+
+/// Address families of pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4.
+    #[default]
+    V4,
+    /// Both.
+    Dual,
+    /// IPv6.
+    V6,
 }
 
 /// The version that every proxy of the bench says it is of.
@@ -67,6 +83,8 @@ impl Plan {
             others: String::new(),
             agent: false,
             gateway_version: VERSION,
+            capture: Capture::Outside,
+            families: Families::V4,
             gateway_name: rendered
                 .objects()
                 .iter()
@@ -85,6 +103,8 @@ impl Plan {
             others: String::new(),
             agent: false,
             gateway_version: VERSION,
+            capture: Capture::Outside,
+            families: Families::V4,
             gateway_name: false,
         }
     }
@@ -173,11 +193,12 @@ impl Bench {
         let mut gateway = Envoy::start(&config, GATEWAY, folder.join("gateway.log"))?;
         let mut apps = Vec::new();
         for (workload, number) in [(APP1, 1), (APP2, 2)] {
-            let pod = Pod::start(number)?;
-            let config = bootstrap(folder, &Node::workload(&workload, &pod), None)?;
+            let pod = Pod::start(number, plan.capture)?;
+            let node = Node::workload(&workload, &pod, plan.families);
+            let config = bootstrap(folder, &node, None)?;
             let log = folder.join(format!("{}.log", workload.name));
             let address = pod.address();
-            let sidecar = pod.run(move || Envoy::start(&config, address, log))?;
+            let sidecar = pod.run_as_sidecar(move || Envoy::start(&config, address, log))?;
             apps.push((workload, pod, sidecar));
         }
         if plan.whole {
@@ -308,6 +329,14 @@ impl Bench {
         self.pod(app)?.run(body)
     }
 
+    /// The address of a workload's pod.
+    ///
+    /// # Errors
+    /// If there is no such workload.
+    pub fn address(&self, app: &str) -> Result<Ipv4Addr> {
+        Ok(self.pod(app)?.address())
+    }
+
     fn pod(&self, name: &str) -> Result<&Pod> {
         let app = self
             .apps
@@ -315,6 +344,18 @@ impl Bench {
             .find(|(workload, ..)| workload.name == name);
         app.map(|(_, pod, _)| pod)
             .with_context(|| format!("no workload {name}"))
+    }
+
+    /// Does something in a workload's pod that is not redirected to its sidecar.
+    ///
+    /// # Errors
+    /// What it returns.
+    pub fn beside<T: Send + 'static>(
+        &self,
+        app: &str,
+        body: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.pod(app)?.run_as_sidecar(body)
     }
 
     /// One HTTP request of a workload to `address`, port 80, for `authority`.
@@ -517,6 +558,7 @@ fn feed(folder: &Path, plan: &Plan) -> Result<ControlPlane> {
         cluster: &cluster,
         labels: "egress-ruleset",
         metadata_exchange: plan.metadata_exchange,
+        dual_stack: plan.families == Families::Dual,
     })
 }
 
@@ -578,6 +620,8 @@ struct Node {
     namespace: String,
     account: String,
     address: Ipv4Addr,
+    /// As Istio is told.
+    addresses: Vec<IpAddr>,
     labels: Value,
     version: &'static str,
 }
@@ -596,12 +640,14 @@ impl Node {
             namespace: "istio-egress".to_owned(),
             account: "egress-gateway".to_owned(),
             address: GATEWAY,
+            addresses: vec![GATEWAY.into()],
             labels,
             version: plan.gateway_version,
         }
     }
 
-    fn workload(workload: &Workload, pod: &Pod) -> Self {
+    fn workload(workload: &Workload, pod: &Pod, families: Families) -> Self {
+        let (v4, v6) = (pod.address().into(), pod.address_v6().into());
         let labels: serde_json::Map<_, _> = workload
             .peer
             .labels
@@ -615,6 +661,11 @@ impl Node {
             namespace: workload.peer.namespace.to_owned(),
             account: workload.name.to_owned(),
             address: pod.address(),
+            addresses: match families {
+                Families::V4 => vec![v4],
+                Families::Dual => vec![v4, v6],
+                Families::V6 => vec![v6],
+            },
             labels: Value::Object(labels),
             version: VERSION,
         }
@@ -624,12 +675,15 @@ impl Node {
 /// Writes a bootstrap as Istio's agent would, as far as a stock Envoy takes it.
 fn bootstrap(folder: &Path, node: &Node, agent: Option<&Agent>) -> Result<PathBuf> {
     let socket = folder.join(format!("{}.sds", node.name));
+    let addresses: Vec<_> = node.addresses.iter().map(IpAddr::to_string).collect();
     let values = [
         ("ROLE", node.role),
         ("POD", &node.pod),
         ("NAMESPACE", &node.namespace),
         ("ACCOUNT", &node.account),
-        ("ADDRESS", &node.address.to_string()),
+        ("ADMIN", &node.address.to_string()),
+        ("ADDRESS", &addresses.first().cloned().unwrap_or_default()),
+        ("ADDRESSES", &addresses.join(",")),
         ("LABELS", &node.labels.to_string()),
         ("VERSION", node.version),
         ("XDS_ADDRESS", &ADDRESS.to_string()),

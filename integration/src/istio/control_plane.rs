@@ -29,6 +29,8 @@ pub struct Feed<'a> {
     pub labels: &'a str,
     /// With Istio's own metadata filters, which a stock Envoy cannot load.
     pub metadata_exchange: bool,
+    /// Whether the cluster has both address families.
+    pub dual_stack: bool,
 }
 
 /// A running generator, which ends when this value does.
@@ -67,7 +69,8 @@ impl ControlPlane {
                 feed.metadata_exchange.to_string(),
             )
             .env("PILOT_MX_ADDITIONAL_LABELS", feed.labels)
-            .env("PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "true");
+            .env("PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "true")
+            .env("ISTIO_DUAL_STACK", feed.dual_stack.to_string());
         let log = feed.folder.join("istiod.log");
         Self::spawn(command, &log, SocketAddrV4::new(ADDRESS, XDS))
     }

@@ -1,14 +1,16 @@
 //! The reference matrix as an application sees it, over both hops.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::bench::Bench;
-use crate::client::Heard;
+use crate::certificates::Authority;
+use crate::client::{self, Heard};
 use crate::mesh::{SMTP_BANNER, SSH_BANNER, address_of};
+use crate::outside::{Outside, Speech};
 
 /// What an application tries.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +89,32 @@ pub fn run(bench: &Bench) -> Result<Vec<Outcome>> {
         })
     });
     rows.collect()
+}
+
+/// The row about another pod's address, which is no egress: app1 asks app2's pod itself, in a bench
+/// where nothing of the cluster is left out of redirection.
+///
+/// # Errors
+/// If app2 cannot serve, or the attempt is neither answered nor refused.
+pub fn pod(bench: &Bench) -> Result<Outcome> {
+    const PORT: u16 = 9090;
+    let address = bench.address("app2")?;
+    bench.inside("app2", move || {
+        let authority = Authority::new("pods")?;
+        Outside::default().serve(&authority, address, PORT, &Speech::Http("app2"))
+    })?;
+    let came = bench.inside("app1", move || {
+        let mut stream = client::connect(SocketAddrV4::new(address, PORT))?;
+        let headers = [("Host", b"api.weather.gov".as_slice())];
+        let answer = client::request(&mut stream, "GET", "/", &headers)?;
+        Ok(answer.is_some_and(|answer| answer.body == "app2\n"))
+    })?;
+    Ok(Outcome {
+        app: "app1",
+        attempt: format!("http api.weather.gov at pod {address}:{PORT}"),
+        expected: true,
+        came,
+    })
 }
 
 /// What reached the outside that should not have, down to questions for a name.

@@ -38,6 +38,11 @@ pub(crate) const CASES: &[Case] = &[
         body: the_kernel_part_reads_the_udp_that_is_let_out,
     },
     Case {
+        name: "the_kernel_part_lets_pass_what_sidecars_send_straight",
+        needs: &[],
+        body: the_kernel_part_lets_pass_what_sidecars_send_straight,
+    },
+    Case {
         name: "a_broken_manifest_does_not_pass_istioctl",
         needs: &[Program::Istioctl],
         body: a_broken_manifest_does_not_pass_istioctl,
@@ -372,6 +377,87 @@ fn the_kernel_part_reads_the_udp_that_is_let_out() -> Result<()> {
     ];
     ensure!(listed == wanted, "{listed:#?}");
     Ok(())
+}
+
+/// One list for the node, the chain of unknown addresses, the route, and what is no HTTP.
+fn the_kernel_part_lets_pass_what_sidecars_send_straight() -> Result<()> {
+    for networks in [
+        "{pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: [172.18.0.0/16]}",
+        "{pods: [10.244.0.0/16, 'fd00:10:244::/48'], services: [10.96.0.0/12, 'fd00:10:96::/112'], \
+         nodes: [192.168.0.0/24, 192.168.1.0/24, 'fd00:10:1::/64']}",
+        "{pods: ['fd00:10:244::/48'], services: ['fd00:10:96::/112'], nodes: []}",
+        "{pods: registered, services: [10.96.0.0/12], nodes: [172.18.0.0/16]}",
+    ] {
+        let mut install = reference::install()?;
+        install.spec.cluster.networks = Some(serde_saphyr::from_str(networks)?);
+        let node = egress_render::node_networks(&install)
+            .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        let config = json!({
+            "exemptNamespaces": ["kube-system"],
+            "clusterNetworks": node["clusterNetworks"],
+            "serviceNetworks": node["serviceNetworks"],
+            "dns": {},
+        });
+        let config = egress_cni::config::NodeConfig::parse("rendered", &config.to_string())?;
+        let node = [config.cluster_networks, config.service_networks].concat();
+        let node = sorted(node.iter().map(ToString::to_string));
+
+        let rendered = reference::of(&install, &[reference::policy()?])?;
+        let inside = rendered.objects().iter();
+        let inside = inside.filter(|object| object.name() == "egress-warden-inside");
+        let mut count = 0;
+        for object in inside {
+            count += 1;
+            for (what, networks) in straight(object.manifest())? {
+                ensure!(
+                    networks == node,
+                    "{what}: {networks:?}, and the node: {node:?}"
+                );
+            }
+        }
+        ensure!(count == install.spec.workloads.namespaces.len(), "{count}");
+    }
+    Ok(())
+}
+
+/// The networks of each patch that has some.
+fn straight(filter: &Value) -> Result<Vec<(&'static str, Vec<String>)>> {
+    let patches = filter.pointer("/spec/configPatches");
+    let patches = patches.and_then(Value::as_array).context("no patches")?;
+    let mut found = Vec::new();
+    for patch in patches {
+        let value = patch.pointer("/patch/value").context("no value")?;
+        for (what, pointer) in [
+            ("the chain", "/filter_chain_match/prefix_ranges"),
+            ("the route", "/match/filter_state/0/address_match/ranges"),
+        ] {
+            if let Some(ranges) = value.pointer(pointer).and_then(Value::as_array) {
+                let text = |range: &Value| {
+                    let prefix = range["address_prefix"].as_str().unwrap_or_default();
+                    format!("{prefix}/{}", range["prefix_len"])
+                };
+                found.push((what, sorted(ranges.iter().map(text))));
+            }
+        }
+        let states = value.pointer("/typed_config/on_new_connection");
+        for state in states.and_then(Value::as_array).into_iter().flatten() {
+            let text = state.pointer("/format_string/text_format_source/inline_string");
+            let text = text.and_then(Value::as_str).unwrap_or_default();
+            if text.starts_with("%CEL") {
+                let literals = text.split(" == b'").skip(1);
+                let literals = literals.filter_map(|rest| rest.split('\'').next());
+                found.push(("no HTTP", sorted(literals.map(str::to_owned))));
+            }
+        }
+    }
+    ensure!(found.len() == 4, "{found:?}");
+    Ok(found)
+}
+
+fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut texts: Vec<_> = texts.collect();
+    texts.sort();
+    texts
 }
 
 fn a_broken_manifest_does_not_pass_istioctl() -> Result<()> {

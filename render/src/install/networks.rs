@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use egress_policy::address::{Special, parse_network, special};
+use egress_policy::address::{SPECIAL, Special, parse_network, special};
 use ipnet::IpNet;
 use serde::de::{Error as _, SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 
 use crate::problem::Problem;
 
@@ -20,8 +21,9 @@ pub struct Networks {
     /// Where Services have theirs (`--service-cluster-ip-range`, `ServiceCIDR` objects).
     #[serde(deserialize_with = "networks")]
     pub services: Vec<IpNet>,
-    /// Where nodes have theirs, and with them the pods in a node's network. May be empty: then
-    /// node addresses are judged by the gateway like any other.
+    /// Where nodes have theirs, and with them the pods in a node's network. What is named here is
+    /// open to enforced pods. May be empty: then node addresses are judged by the gateway like any
+    /// other.
     #[serde(deserialize_with = "networks")]
     pub nodes: Vec<IpNet>,
 }
@@ -90,6 +92,21 @@ impl Networks {
         IpNet::aggregate(&all)
     }
 
+    /// What the kernel part's configuration (`cni/`) has to say of them: `clusterNetworks`, judged
+    /// after DNAT, and `serviceNetworks`, which nothing may still carry there. Together they are
+    /// [`Networks::all`].
+    #[must_use]
+    pub fn node_guard(&self) -> Value {
+        let texts = |networks: &[IpNet]| {
+            let networks = IpNet::aggregate(&networks.to_vec());
+            networks.iter().map(IpNet::to_string).collect::<Vec<_>>()
+        };
+        json!({
+            "clusterNetworks": texts(&[self.pods.networks(), &self.nodes].concat()),
+            "serviceNetworks": texts(&self.services),
+        })
+    }
+
     /// Each list with its place in the settings.
     fn lists(&self) -> [(&'static str, &[IpNet]); 3] {
         [
@@ -114,6 +131,17 @@ impl Networks {
                            server's --service-cluster-ip-range (kubectl get servicecidrs)";
             wrong(SERVICES, message.to_owned());
         }
+        for node in &self.nodes {
+            let overlaps = |pod: &&IpNet| pod.contains(node) || node.contains(*pod);
+            if let Some(pod) = self.pods.networks().iter().find(overlaps) {
+                let message = format!(
+                    "`{node}` has pods in it (`{pod}`), and what is open at nodes would be open at \
+                     every pod: leave such nodes out, and write `pods: {REGISTERED}` where pods \
+                     share subnets with other machines"
+                );
+                wrong(NODES, message);
+            }
+        }
         for (place, networks) in self.lists() {
             for network in networks {
                 if let Some(inside) = never(network) {
@@ -129,7 +157,8 @@ impl Networks {
     }
 
     /// What is wider than a cluster needs: everything in it goes past the gateway.
-    pub(crate) fn warnings(&self) -> Vec<Problem> {
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Problem> {
         let mut found = Vec::new();
         for (place, networks) in self.lists() {
             for network in networks {
@@ -168,38 +197,22 @@ const WIDEST_V6: u8 = 32;
 /// Special addresses that a network has in it or lies in, and that are in no cluster: what a node
 /// keeps for itself, and what a cloud answers on. Sent straight, they would be a way to the
 /// metadata service.
-fn never(network: &IpNet) -> Option<&'static str> {
-    let table = [
-        ("loopback addresses", "127.0.0.0/8"),
-        ("loopback addresses", "::1/128"),
-        ("addresses of no host", "0.0.0.0/8"),
-        ("link-local addresses", "169.254.0.0/16"),
-        ("link-local addresses", "fe80::/10"),
-        ("multicast addresses", "224.0.0.0/4"),
-        ("multicast addresses", "ff00::/8"),
-        ("a metadata address (100.100.100.200)", "100.100.100.200/32"),
-        ("a metadata address (168.63.129.16)", "168.63.129.16/32"),
-        ("a metadata address (192.0.0.192)", "192.0.0.192/32"),
-        ("a metadata address (fd00:ec2::254)", "fd00:ec2::254/128"),
-    ];
-    let overlaps = |other: &str| {
-        let other: Option<IpNet> = other.parse().ok();
-        other.is_some_and(|other| network.contains(&other) || other.contains(network))
-    };
-    let found = table.into_iter().find(|(_, other)| overlaps(other));
-    found.map(|(about, _)| about)
+fn never(network: &IpNet) -> Option<String> {
+    let row = SPECIAL.iter().find(|row| {
+        let overlaps = network.contains(&row.network) || row.network.contains(network);
+        overlaps && !is_inside(row.kind)
+    })?;
+    Some(format!("{} addresses ({})", row.kind, row.network))
 }
 
-/// Neither private, nor shared (RFC 6598), nor reserved for later, which some clouds give to pods.
+/// What a cluster may have taken for itself: some clouds give reserved addresses to pods.
+const fn is_inside(kind: Special) -> bool {
+    kind.opened_by_allow_private() || matches!(kind, Special::Reserved)
+}
+
 fn is_public(network: &IpNet) -> bool {
-    let inside = |kind| {
-        matches!(
-            kind,
-            Special::Private | Special::SharedCgnat | Special::Reserved
-        )
-    };
-    !special(network.network()).is_some_and(inside)
-        || !special(network.broadcast()).is_some_and(inside)
+    let ends = [network.network(), network.broadcast()];
+    !ends.iter().all(|end| special(*end).is_some_and(is_inside))
 }
 
 #[cfg(test)]

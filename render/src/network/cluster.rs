@@ -202,8 +202,8 @@ fn networks<T: ToString>(networks: &[T]) -> Value {
     json!({"networks": networks})
 }
 
-/// The same ways as the namespaces' `NetworkPolicy`: DNS, the gateway's two ports, other pods, the
-/// API server.
+/// The same ways as the namespaces' `NetworkPolicy`: DNS, the gateway's two ports, other pods,
+/// nodes, the API server.
 fn workloads(install: &Install) -> Vec<Rule> {
     let (gateway, cluster) = (&install.spec.gateway, &install.spec.cluster);
     let dns = json!({"namespaces": named(&cluster.dns_namespace)});
@@ -220,6 +220,13 @@ fn workloads(install: &Install) -> Vec<Rule> {
         Rule::new("gateway-else", "Deny", vec![beside]),
         Rule::new("cluster", "Pass", vec![json!({"namespaces": {}})]),
     ];
+    let nodes: Vec<_> = super::nodes(install)
+        .chunks(MOST_NETWORKS)
+        .map(networks)
+        .collect();
+    if !nodes.is_empty() {
+        rules.push(Rule::new("nodes", "Pass", nodes));
+    }
     let servers = cluster.api_server.chunks(MOST_NETWORKS);
     let servers: Vec<_> = servers.map(networks).collect();
     if !servers.is_empty() {

@@ -85,3 +85,23 @@ fn the_api_server_is_reached_at_its_ports_and_no_others() {
         "{problem}"
     );
 }
+
+/// No namespace selector matches a node, or a pod with its node's address.
+#[test]
+fn nodes_are_reached_where_the_settings_name_them() {
+    let blocks = |nodes: &str| {
+        let install = install(&format!(
+            "cluster: {{networks: {{pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: {nodes}}}}}"
+        ));
+        let rule = super::workloads(&install, "app1-ns").manifest().clone();
+        let rules = rule["spec"]["egress"].as_array().unwrap().clone();
+        let to = rules.iter().flat_map(|rule| rule["to"].as_array().unwrap());
+        let blocks = to.filter_map(|to| to["ipBlock"]["cidr"].as_str());
+        blocks.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        blocks("[172.18.0.0/16, 'fd00:1::/64']"),
+        ["172.18.0.0/16", "fd00:1::/64"]
+    );
+    assert_eq!(blocks("[]"), Vec::<String>::new());
+}

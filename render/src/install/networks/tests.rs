@@ -18,8 +18,8 @@ fn all_networks_are_one_list_aggregated_and_sorted() {
         ),
         (
             "{pods: ['fd00:10:244::/48', 10.245.0.0/16, 10.244.0.0/16], services: \
-             ['fd00:10:96::/112'], nodes: [10.244.7.0/24]}",
-            "10.244.0.0/15 fd00:10:96::/112 fd00:10:244::/48",
+             ['fd00:10:96::/112'], nodes: ['fd00:10:96:ffff::/64']}",
+            "10.244.0.0/15 fd00:10:96::/112 fd00:10:96:ffff::/64 fd00:10:244::/48",
         ),
         (
             "{pods: registered, services: [10.96.0.0/12], nodes: []}",
@@ -65,13 +65,14 @@ fn networks_are_read_strictly() {
 fn what_no_cluster_has_is_refused() {
     for (pods, message) in [
         ("[]", "an empty list would send pods through the gateway"),
-        ("[0.0.0.0/0]", "loopback"),
-        ("['::/0']", "loopback"),
+        ("[0.0.0.0/0]", "cloud metadata"),
+        ("['::/0']", "IPv4 inside IPv6"),
+        ("[127.0.0.0/16]", "loopback"),
         ("['fe80::/64']", "link-local"),
         ("[169.254.169.254/32]", "link-local"),
         ("[100.64.0.0/10]", "100.100.100.200"),
         ("[100.100.100.0/24]", "100.100.100.200"),
-        ("['fd00::/8']", "fd00:ec2::254"),
+        ("['fd00::/8']", "fd00:ec2::/32"),
         ("[168.63.129.16/32]", "168.63.129.16"),
         ("[224.0.0.0/4]", "multicast"),
     ] {
@@ -84,6 +85,22 @@ fn what_no_cluster_has_is_refused() {
             "{pods}: {texts:?}"
         );
         assert!(texts[0].starts_with("spec.cluster.networks.pods: "));
+    }
+}
+
+#[test]
+fn nodes_have_networks_of_their_own() {
+    for (nodes, refused) in [
+        ("10.244.7.0/24", true),
+        ("10.0.0.0/8", true),
+        ("10.244.0.0/16", true),
+        ("10.245.0.0/16", false),
+        ("10.96.0.0/16", false),
+    ] {
+        let yaml = format!("{{pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: [{nodes}]}}");
+        let mut problems = Vec::new();
+        read(&yaml).unwrap().check(&mut problems);
+        assert_eq!(!problems.is_empty(), refused, "{nodes}: {problems:?}");
     }
 }
 

@@ -217,14 +217,17 @@ fn what_stays_inside_passes_and_what_leads_outside_is_denied_last() {
             "Pass gateway",
             "Deny gateway-else",
             "Pass cluster",
+            "Pass nodes",
             "Pass api-server",
             "Deny outside",
         ]
     );
     let ports = |protocols: &Value| protocols[0]["tcp"]["destinationPort"]["number"].clone();
-    let servers = &base["spec"]["egress"][5]["protocols"];
+    let servers = &base["spec"]["egress"][6]["protocols"];
     assert_eq!([ports(servers), ports(&json!([servers[1]]))], [443, 6443]);
-    let outside = &base["spec"]["egress"][6];
+    let nodes = &base["spec"]["egress"][5];
+    assert_eq!(nodes["to"], json!([{"networks": ["172.18.0.0/16"]}]));
+    let outside = &base["spec"]["egress"][7];
     assert_eq!(outside["to"], json!([{"networks": ["0.0.0.0/0", "::/0"]}]));
     assert!(outside.get("protocols").is_none());
 }
