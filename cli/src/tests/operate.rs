@@ -186,6 +186,7 @@ fn rollback_puts_out_what_was_rendered_and_lists_what_came_since() {
     assert_eq!(
         prune.stdout,
         "Sidecar app3-ns egress-warden\nEnvoyFilter app3-ns egress-warden-tunnel\n\
+         EnvoyFilter app3-ns egress-warden-inside\n\
          NetworkPolicy app3-ns egress-warden\n"
     );
     let written = folder.warden(&format!(
