@@ -153,12 +153,9 @@ impl Install {
 /// As the renderer reads them.
 fn own_networks(place: document::Place<'_>) -> Result<Networks, String> {
     let text = document::to_json(&place)?;
-    serde_json::from_str(&text).map_err(|error| {
-        // The place in that text is nobody's.
-        let error = error.to_string();
-        let message = error.split(" at line ").next().unwrap_or_default();
-        message.to_owned()
-    })
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    // From a value: a place in that text is nobody's.
+    serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
 fn check_grant(

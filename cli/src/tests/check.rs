@@ -321,7 +321,7 @@ fn a_private_network() {
     23 |       to: [{networks: [10.1.0.0/16], ports: [22], protocols: [TCP]}]
        |                        ^^^^^^^^^^^
        |
-       = help: traffic inside the cluster does not go through the gateway; delete it or name outside networks
+       = help: leave out the cluster's own networks, which never reach the gateway, and name the private ones beyond them
     ");
 }
 

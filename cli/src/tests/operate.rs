@@ -323,29 +323,29 @@ fn doctor_judges_each_revision_by_its_own_settings() {
 fn doctor_compares_the_networks() {
     let folder = folder();
     let doctor = "doctor --install install.yaml policy.yaml --networks -";
-    let cluster = |services: &str| {
-        format!(
-            "{{apiVersion: v1, kind: List, items: [\
-             {{kind: ServiceCIDR, metadata: {{name: kubernetes}}, spec: {{cidrs: [{services}]}}}},\
-             {{kind: Node, metadata: {{name: n}}, spec: {{podCIDRs: [10.244.0.0/24]}}, \
-             status: {{addresses: [{{type: InternalIP, address: 172.18.0.2}}]}}}}]}}"
-        )
+    let cluster = |services: &[&str]| {
+        serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}, "spec": {"cidrs": services}},
+            {"kind": "Node", "metadata": {"name": "n"}, "spec": {"podCIDRs": ["10.244.0.0/24"]},
+             "status": {"addresses": [{"type": "InternalIP", "address": "172.18.0.2"}]}},
+        ]})
+        .to_string()
     };
-    let good = folder.warden_with(doctor, &cluster("10.96.0.0/12"));
+    let good = folder.warden_with(doctor, &cluster(&["10.96.0.0/12"]));
     assert_eq!(good.exit, 0, "{good:?}");
     assert!(
         good.stdout
             .contains("ok      spec.cluster.networks.services"),
         "{good:?}"
     );
-    let missing = folder.warden_with(doctor, &cluster("10.96.0.0/12, 'fd00:10:96::/112'"));
+    let missing = folder.warden_with(doctor, &cluster(&["10.96.0.0/12", "fd00:10:96::/112"]));
     assert_eq!(missing.exit, 3, "{missing:?}");
     assert_eq!(
         missing.stdout.lines().next().unwrap(),
         "bad     spec.cluster.networks.services = fd00:10:96::/112 (ServiceCIDR kubernetes) \
          (found: 10.96.0.0/12)"
     );
-    let wider = folder.warden_with(doctor, &cluster("10.96.0.0/16"));
+    let wider = folder.warden_with(doctor, &cluster(&["10.96.0.0/16"]));
     assert_eq!(wider.exit, 0, "{wider:?}");
     assert!(
         wider
@@ -353,7 +353,7 @@ fn doctor_compares_the_networks() {
             .contains("advice  spec.cluster.networks.services"),
         "{wider:?}"
     );
-    let other = folder.warden_with(doctor, "{apiVersion: v1, kind: Pod, metadata: {name: p}}");
+    let other = folder.warden_with(doctor, r#"{"kind": "Pod", "metadata": {"name": "p"}}"#);
     assert_eq!(other.exit, 1, "{other:?}");
 }
 
