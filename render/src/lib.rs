@@ -168,7 +168,8 @@ pub fn warnings(install: &Install, documents: &[Value]) -> Vec<Problem> {
     let documents = in_order(install, documents, &mut Vec::new());
     let policies = read(&documents, &mut Vec::new());
     let networks = install.spec.cluster.networks.iter();
-    let wide = networks.flat_map(install::Networks::warnings);
+    let of_networks = networks.flat_map(|own| [own.warnings(), own.unseen(&policies)].concat());
+    let of_networks: Vec<_> = of_networks.collect();
     let settings = &install.spec.gateway.protocols;
     let opaque = traffic::opaque_names(&policies, settings).into_iter();
     let opaque = opaque.map(|found| (found.message(), found.id, traffic::HINT));
@@ -177,7 +178,7 @@ pub fn warnings(install: &Install, documents: &[Value]) -> Vec<Problem> {
     let of_policies = opaque
         .chain(in_tls)
         .map(|(message, id, hint)| Problem::new(id, format!("{message}; {hint}")));
-    wide.chain(of_policies).collect()
+    of_networks.into_iter().chain(of_policies).collect()
 }
 
 /// Policies in their order, and what enforces them at a gateway.

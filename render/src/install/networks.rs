@@ -3,6 +3,7 @@
 use std::fmt;
 
 use egress_policy::address::{SPECIAL, Special, parse_network, special};
+use egress_policy::model::{Place, Policy};
 use ipnet::IpNet;
 use serde::de::{Error as _, SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer};
@@ -154,6 +155,30 @@ impl Networks {
                 }
             }
         }
+    }
+
+    /// Rules about addresses that no rule sees, since nothing there goes through the gateway.
+    pub(crate) fn unseen(&self, policies: &[Policy]) -> Vec<Problem> {
+        let own = self.all();
+        let mut found = Vec::new();
+        for placed in policies.iter().flat_map(Policy::rules) {
+            for to in &placed.rule.1.to {
+                let Place::Networks(named) = &to.place else {
+                    continue;
+                };
+                for network in &named.networks {
+                    let meets = |own: &&IpNet| own.contains(network) || network.contains(*own);
+                    if let Some(own) = own.iter().find(meets) {
+                        let message = format!(
+                            "`{network}` meets the cluster's network `{own}`, where nothing goes \
+                             through the gateway"
+                        );
+                        found.push(Problem::new(placed.basis().to_string(), message));
+                    }
+                }
+            }
+        }
+        found
     }
 
     /// What is wider than a cluster needs: everything in it goes past the gateway.

@@ -1,5 +1,8 @@
+use serde_json::json;
+
 use super::Networks;
 use crate::problem::Problem;
+use crate::sample;
 
 fn read(yaml: &str) -> Result<Networks, String> {
     serde_saphyr::from_str(yaml).map_err(|error| error.to_string())
@@ -121,5 +124,33 @@ fn what_is_wider_than_needed_is_a_warning() {
         let warnings = texts(&read(&yaml).unwrap().warnings()).join("; ");
         assert_eq!(!message.is_empty(), !warnings.is_empty(), "{warnings}");
         assert!(warnings.contains(message), "{nodes}: {warnings}");
+    }
+}
+
+#[test]
+fn rules_about_what_no_rule_sees_are_warned_of() {
+    let install = sample::install("");
+    for (network, warned) in [
+        ("10.244.7.0/24", true),
+        ("10.0.0.0/8", true),
+        ("10.1.0.0/16", false),
+        ("203.0.113.0/24", false),
+    ] {
+        let rule = json!({
+            "name": "r",
+            "to": [{"networks": [network], "ports": [22], "protocols": ["TCP"]}],
+            "action": "Accept",
+        });
+        let policy = sample::policy("p", &json!({"name": "t", "rules": [rule]}));
+        let warnings = texts(&crate::warnings(&install, &[policy]));
+        assert_eq!(
+            warnings.len(),
+            usize::from(warned),
+            "{network}: {warnings:?}"
+        );
+        assert!(
+            warnings.iter().all(|text| text.starts_with("p/t/r: ")),
+            "{warnings:?}"
+        );
     }
 }
