@@ -6,12 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Result, ensure};
 use integration::corpus::{self, allowed, through};
 use integration::demo;
-<<<<<<< HEAD
-use integration::mesh::{Mesh, SSH_BANNER, address_of};
-=======
 use integration::dns::Answer;
-use integration::mesh::{HOSTS, Mesh, NOBODY, address_of};
->>>>>>> da17b83 (The gateway's ways out come once for each address class, and no filter looks at addresses)
+use integration::mesh::{HOSTS, Mesh, NOBODY, SSH_BANNER, address_of};
 use integration::{sandboxed, template};
 
 /// Answers that are no refusal must be those of an allowed host.
