@@ -27,13 +27,15 @@ pub enum Shape {
     Networks,
     /// Denied networks before one name, asked while the address is not known yet.
     DeniedNetworks,
+    /// Denied networks and accepted names in turn, asked while the address is not known yet.
+    DeniedBetween,
     /// One workload, a pattern with a star inside a label a rule. A tenth of the others' rules.
     Globs,
 }
 
 impl Shape {
     /// Every shape.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Realistic,
         Self::WorkloadsByAccount,
         Self::WorkloadsByLabel,
@@ -42,6 +44,7 @@ impl Shape {
         Self::DomainsUnread,
         Self::Networks,
         Self::DeniedNetworks,
+        Self::DeniedBetween,
         Self::Globs,
     ];
 
@@ -50,7 +53,7 @@ impl Shape {
     pub const fn rules(self, nominal: u32) -> u32 {
         match self {
             Self::Globs => nominal / 10,
-            Self::Networks | Self::DeniedNetworks => nominal / 2,
+            Self::Networks => nominal / 2,
             _ => nominal,
         }
     }
@@ -116,6 +119,18 @@ impl Shape {
                 &format!(r#"{{"networks":["{}/32"]}}"#, address(i)),
                 "Deny",
             ),
+            Self::DeniedBetween if i % 2 == 1 => rule(
+                text,
+                shop,
+                &format!(r#"{{"domainNames":["{}"]}}"#, domain(i)),
+                "Accept",
+            ),
+            Self::DeniedBetween => rule(
+                text,
+                shop,
+                &format!(r#"{{"networks":["{}/32"]}}"#, address(i)),
+                "Deny",
+            ),
             Self::Globs => rule(
                 text,
                 shop,
@@ -169,6 +184,10 @@ impl Shape {
             }
             Self::DeniedNetworks => {
                 question.name = Some("api.example.com".to_owned());
+                question.address = None;
+            }
+            Self::DeniedBetween => {
+                question.name = Some(domain(i | 1));
                 question.address = None;
             }
             Self::Globs => question.name = Some(format!("svc-{i}-blue.zone-{}.example.com", i % 7)),

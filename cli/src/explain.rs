@@ -5,6 +5,7 @@ mod change;
 mod mismatch;
 
 use egress_policy::PolicySet;
+use egress_policy::classes::{AddressClass, Addresses};
 use egress_policy::facts::Fact;
 use egress_policy::model::{Policy, Rule};
 use egress_policy::reference::{Considered, PolicyTrace, Step, Truth, trace};
@@ -26,6 +27,8 @@ pub(crate) struct Explanation<'p> {
     pub(crate) assumptions: Vec<String>,
     /// The verdict.
     pub(crate) evaluation: Evaluation<'p>,
+    /// Where the name that opens may lead, if that is still to come.
+    pub(crate) class: Option<AddressClass>,
     /// The rules on the way to it.
     pub(crate) considered: Vec<Entry<'p>>,
     /// The lists that the deciding rule takes destinations from.
@@ -44,6 +47,9 @@ pub(crate) struct Entry<'p> {
     pub(crate) shadow: bool,
     /// Whether it matched.
     pub(crate) truth: Truth,
+    /// It denies networks, and where the name leads is still to come: a gateway leaves them out of
+    /// the name's addresses, or cannot count them where the rule is in shadow.
+    pub(crate) left_out: bool,
     /// What it wanted and did not find, of its closest alternatives.
     pub(crate) mismatches: Vec<String>,
 }
@@ -72,10 +78,18 @@ pub(crate) fn explain<'p>(
         Evaluation::Final(verdict) => lists_of(verdict.enforced.basis, layers),
         Evaluation::Undecided => Vec::new(),
     };
+    let class = match &evaluation {
+        Evaluation::Final(verdict) => match &verdict.addresses {
+            Addresses::Class(key) => Some(set.class(key)),
+            Addresses::NotNamed => None,
+        },
+        Evaluation::Undecided => None,
+    };
     Explanation {
         situation,
         assumptions,
         evaluation,
+        class,
         considered,
         lists,
         changes,
@@ -147,8 +161,9 @@ fn tier_of(basis: Basis<'_>) -> Option<&str> {
 }
 
 fn entry<'p>(considered: &Considered<'p>, rule: Option<&Rule>, situation: &Situation) -> Entry<'p> {
+    let left_out = !considered.held.is_empty();
     let mismatches = match (&considered.step, rule) {
-        (Step::Rule { expiry, from, to }, Some(rule)) => {
+        (Step::Rule { expiry, from, to }, Some(rule)) if !left_out => {
             mismatch::of_rule(rule, expiry.as_ref(), from, to, situation)
         }
         _ => Vec::new(),
@@ -158,6 +173,7 @@ fn entry<'p>(considered: &Considered<'p>, rule: Option<&Rule>, situation: &Situa
         action: considered.action,
         shadow: considered.shadow,
         truth: considered.truth,
+        left_out,
         mismatches,
     }
 }
@@ -241,6 +257,11 @@ impl Explanation<'_> {
         let considered: Vec<Value> = self.considered.iter().map(Entry::to_json).collect();
         let changes: Vec<Value> = self.changes.iter().map(Change::to_json).collect();
         if let Some(object) = result.as_object_mut() {
+            let class = self.class.as_ref().map(|class| {
+                let refused: Vec<String> = class.refused.iter().map(ToString::to_string).collect();
+                json!({"allowPrivate": class.allow_private, "refused": refused})
+            });
+            object.insert("addressClass".to_owned(), json!(class));
             object.insert("facts".to_owned(), self.situation.to_json());
             object.insert("assumed".to_owned(), json!(self.assumptions));
             object.insert("considered".to_owned(), json!(considered));
@@ -259,6 +280,7 @@ impl Entry<'_> {
             "action": self.action,
             "shadow": self.shadow,
             "matches": truth_word(self.truth),
+            "leftOut": self.left_out,
             "because": self.mismatches,
         })
     }

@@ -8,7 +8,8 @@ mod rules;
 use std::collections::BTreeSet;
 
 use egress_policy::defect::{At, Defect, FieldPath};
-use egress_policy::model::{From, Policy};
+use egress_policy::facts::Protocol;
+use egress_policy::model::{From, Mode, Place as EnginePlace, Policy, RuleAction, To};
 use egress_policy::name::NamePattern;
 use egress_policy::udp::{Inexpressible, Pods, openings};
 use egress_policy::verdict::Basis;
@@ -67,6 +68,7 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
         {
             found.add(Lint::UdpInexpressible, &defect.path, defect.message.clone());
         }
+        shadow_networks(policy, &mut found);
         reach::lint(policy, &mut found);
         duplicate_destinations(unit, &mut found);
         list_dates(unit, surroundings.now, &mut found);
@@ -131,6 +133,26 @@ fn udp_inexpressible(policies: &[Policy]) -> Vec<(usize, Defect)> {
         Some((index, refused.defect))
     };
     refused.into_iter().filter_map(place).collect()
+}
+
+/// Deny networks in shadow, as far as a gateway's traffic goes to names.
+fn shadow_networks(policy: &Policy, found: &mut Findings) {
+    for placed in policy.rules() {
+        let ((t, tier), (r, rule)) = (placed.tier, placed.rule);
+        let shadow = tier.mode == Mode::Shadow || rule.mode == Mode::Shadow;
+        if !shadow || rule.action != RuleAction::Deny {
+            continue;
+        }
+        let udp_alone = |to: &To| to.protocols == [Protocol::Udp];
+        let networks = |to: &&To| matches!(to.place, EnginePlace::Networks(_)) && !udp_alone(to);
+        if rule.to.iter().any(|to| networks(&to)) {
+            let message = format!(
+                "where names lead, what `{}` would deny is not counted",
+                rule.name
+            );
+            found.add(Lint::ShadowNetworks, &rule_path(t, r, "to"), message);
+        }
+    }
 }
 
 /// Days after which a list is old.
@@ -339,6 +361,7 @@ impl Lint {
             | Self::NamedTcp
             | Self::InspectedInTls
             | Self::UdpInexpressible
+            | Self::ShadowNetworks
             | Self::ListDate => Severity::Warning,
         }
     }

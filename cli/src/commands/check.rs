@@ -1,9 +1,10 @@
 //! `warden check`: everything that is wrong, at once.
 
+use egress_policy::classes::{Classes, TooManyClasses};
 use serde_json::json;
 
 use crate::Console;
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::exit::{Exit, Failure};
 use crate::lint::{ERRORS, Lint, Surroundings, lint, port_conflicts};
 use crate::load::{Inputs, Layers, Loaded, load};
@@ -83,6 +84,9 @@ impl Check {
                 }
                 if !self.each {
                     loaded.diagnostics.extend(port_conflicts(layers));
+                    if let Err(error) = Classes::of(&layers.policies) {
+                        loaded.diagnostics.extend(too_many(&error, layers));
+                    }
                 }
                 clock.report(console, "policies compiled");
                 loaded.diagnostics.extend(lint(layers, &surroundings));
@@ -153,6 +157,24 @@ impl Check {
         let fine = errors == 0 && (warnings == 0 || !self.strict);
         Ok(if fine { Exit::Ok } else { Exit::Defects })
     }
+}
+
+/// More classes of addresses than one gateway can have, at the first policy.
+fn too_many(error: &TooManyClasses, layers: &Layers) -> Option<Diagnostic> {
+    let unit = layers.units.first()?;
+    let root = unit.root();
+    Some(Diagnostic {
+        severity: Severity::Error,
+        code: "too_many_classes",
+        message: error.to_string(),
+        hint: Some("deny these networks for everybody, before the rules that accept".to_owned()),
+        place: Some(Place {
+            source: std::sync::Arc::clone(root.source()),
+            span: root.first_line(),
+        }),
+        path: String::new(),
+        related: Vec::new(),
+    })
 }
 
 /// Says more about a code.

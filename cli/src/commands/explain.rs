@@ -72,13 +72,14 @@ pub(crate) struct Explain {
     #[arg(long)]
     sni: Option<String>,
     /// Where a name leads: an address, `unknown`, `missing`, or `public` for an ordinary address
-    /// that no rule names [default: public].
+    /// that no rule names [default: not known, which asks where the name may
+    /// lead; public where addresses are not checked by classes].
     #[arg(long, visible_alias = "resolved")]
     address: Option<String>,
     /// When, as RFC 3339, or `unknown` or `missing` [default: now].
     #[arg(long)]
     time: Option<String>,
-    /// Whether the gateway checks the address behind a name [default: as configured, or upstream].
+    /// Whether the gateway checks the address behind a name [default: as configured, or classes].
     #[arg(long, value_name = "WHERE")]
     address_check: Option<AddressCheckWord>,
     /// How to write the result.
@@ -244,6 +245,10 @@ impl Explain {
             );
         }
         match self.address.as_deref() {
+            // Where the name leads is no question of the verdict; its class says where it may.
+            None if named && layers.settings.address_check == AddressCheck::Classes => {
+                situation.address = Fact::Pending;
+            }
             Some("public") | None => {
                 if named
                     && !matches!(situation.address, Fact::Known(_))
@@ -299,6 +304,9 @@ impl Explain {
                 writeln!(out, "Undecided: the given facts decide nothing yet")?;
             }
         }
+        if let Some(class) = &explanation.class {
+            writeln!(out, "where the name may lead: {class}")?;
+        }
         for list in &explanation.lists {
             writeln!(out, "by the {list}")?;
         }
@@ -347,6 +355,11 @@ impl Explain {
                 "true" => "matches",
                 "false" => "does not match",
                 _ => "cannot be told yet",
+            };
+            let matches = match (entry.left_out, entry.shadow) {
+                (false, _) => matches,
+                (true, false) => "its networks are left out of the name's addresses",
+                (true, true) => "its networks cannot be counted where a name leads",
             };
             let id = rule_id(entry.basis).unwrap_or_default();
             writeln!(

@@ -135,11 +135,13 @@ impl<'p> Compiler<'_> {
             let (who, claims) = self.source(rule, source);
             for to in destinations(rule) {
                 for place in self.to(to, rule.action == RuleAction::Deny) {
-                    alternatives.push(Alternative {
-                        cond: [who.clone(), place].concat(),
+                    let cond = [who.clone(), place].concat();
+                    let ways = self.held(policy, rule, to, cond).into_iter();
+                    alternatives.extend(ways.map(|cond| Alternative {
+                        cond,
                         claims: claims.clone(),
                         to,
-                    });
+                    }));
                 }
             }
         }
@@ -175,6 +177,41 @@ impl<'p> Compiler<'_> {
                 });
             }
         }
+    }
+
+    /// Whom an element holds: where names lead, Deny networks do not hold workloads in shadow.
+    fn held(&self, policy: &Policy, rule: &Rule, to: Option<&To>, cond: Cond) -> Vec<Cond> {
+        let networks = to.is_some_and(|to| matches!(to.place, Place::Networks(_)));
+        let shadows = &policy.head.shadow_workloads;
+        let all_alike = self.view == View::Lifted || shadows.is_empty();
+        if rule.action != RuleAction::Deny || !networks || all_alike {
+            return vec![cond];
+        }
+        let universe = self.universe;
+        let not = |dim: Dim, set: &Set| {
+            let complement = Set::of(universe.size(&dim), |i| !set.contains(i));
+            (dim, complement)
+        };
+        let mut literal = cond.clone();
+        literal.push((Dim::Name, universe.named(false)));
+        let mut named = cond;
+        named.push((Dim::Name, universe.named(true)));
+        let mut ways = vec![named];
+        for shadow in shadows {
+            let ended = not(Dim::Time, &universe.before(shadow.expires));
+            let unlisted = self.workloads(&shadow.workloads).into_iter();
+            let out: Vec<(Dim, Set)> = unlisted
+                .map(|(dim, set)| not(dim, &set))
+                .chain([ended])
+                .collect();
+            let each = |way: &Cond| -> Vec<Cond> {
+                let with = |one: &(Dim, Set)| [way.clone(), vec![one.clone()]].concat();
+                out.iter().map(with).collect()
+            };
+            ways = ways.iter().flat_map(each).collect();
+        }
+        ways.push(literal);
+        ways
     }
 
     /// Everything that one alternative of a rule can touch, malformed paths included.

@@ -113,7 +113,7 @@ fn undecided_rules<'p>(layers: &'p Layers, situation: &Situation) -> Vec<&'p Rul
             .iter()
             .filter(|one| matches!(one.step, egress_policy::reference::Step::Rule { .. }));
         for (rule, considered) in rules.zip(considered) {
-            if matches!(considered.truth, Truth::Unknown { .. }) {
+            if matches!(considered.truth, Truth::Unknown { .. }) || !considered.held.is_empty() {
                 found.push(rule);
             }
         }

@@ -1,7 +1,7 @@
 //! The lints, their codes, and what `--explain` says about them.
 
 /// The codes of errors, and what `--explain` says about them.
-pub(crate) const ERRORS: [(&str, &str); 16] = [
+pub(crate) const ERRORS: [(&str, &str); 17] = [
     (
         "syntax",
         "The text is neither YAML 1.2 nor JSON, or does what a policy may not: tags, keys that are\nlists, aliases that lead nowhere or multiply, nesting without end.",
@@ -63,6 +63,10 @@ pub(crate) const ERRORS: [(&str, &str); 16] = [
         "list_unreadable",
         "The file of a list cannot be read, or is not UTF-8. It lies in the policy's folder or\nbelow it.",
     ),
+    (
+        "too_many_classes",
+        "The gateway keeps what a name must not lead to out of its DNS caches, with a cache for each\nset of addresses that is refused to somebody. `Deny` rules with `networks` for some callers,\nports, methods or paths, and `allowPrivate`, make more sets than one gateway can have. Deny\nthe networks for everybody, or bring rules that deny them together before those that accept.",
+    ),
 ];
 
 /// A lint.
@@ -110,6 +114,8 @@ pub(crate) enum Lint {
     InspectedInTls,
     /// A UDP rule whose meaning no filter of the kernel can have.
     UdpInexpressible,
+    /// A Deny by network in shadow, which no gateway can count where names lead.
+    ShadowNetworks,
     /// A list of destinations that nobody renewed for long, or that is from the future.
     ListDate,
 }
@@ -138,6 +144,7 @@ impl Lint {
         Self::NamedTcp,
         Self::InspectedInTls,
         Self::UdpInexpressible,
+        Self::ShadowNetworks,
         Self::ListDate,
     ];
 
@@ -165,6 +172,7 @@ impl Lint {
             Self::NamedTcp => "named_tcp",
             Self::InspectedInTls => "inspected_in_tls",
             Self::UdpInexpressible => "udp_inexpressible",
+            Self::ShadowNetworks => "shadow_networks",
             Self::ListDate => "list_date",
         }
     }
@@ -208,6 +216,9 @@ impl Lint {
             Self::InspectedInTls => egress_render::traffic::IN_TLS_HINT,
             Self::UdpInexpressible => {
                 "say it by namespaces, labels, networks and ports, without an end: `warden render` refuses it as it is"
+            }
+            Self::ShadowNetworks => {
+                "look for the networks in the access log, which has the address that was connected to"
             }
             Self::ListDate => {
                 "take the list anew, review what changed, and write its day and digest"
@@ -278,6 +289,9 @@ impl Lint {
             }
             Self::UdpInexpressible => {
                 "UDP does not go through the gateway: filters of the kernel let it out, which only open,\nand know a pod by its namespace and labels, a destination by networks and ports, and no\ntime. What a rule says beyond that they cannot hold to, so `warden render` refuses the\npolicy instead of opening more."
+            }
+            Self::ShadowNetworks => {
+                "A Deny by network holds for a name by leaving the network out of the name's addresses\nbefore anything connects. In shadow nothing is left out, and when a request is judged\nnobody knows yet where its name leads, so the gateway cannot count what the rule would\ndeny. What is dialled by its number is counted."
             }
             Self::ListDate => {
                 "A list in a file is as good as the day on which it was taken. After 90 days some of\nits names have changed hands or lead nowhere; a day in the future was not the day."

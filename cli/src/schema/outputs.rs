@@ -227,6 +227,7 @@ fn explain() -> Value {
             "action": {"enum": ["Accept", "Deny", "Pass", "Inspect"]},
             "shadow": flag("It is only reported."),
             "matches": {"description": "`pending` may still come, `missing` cannot.", "enum": ["true", "false", "pending", "missing"]},
+            "leftOut": flag("It denies networks, and where the name leads is still to come: they are left out of the name's addresses, or in shadow not counted."),
             "because": list_of("What it wanted and did not find.", &json!({"type": "string"})),
         }),
     );
@@ -239,11 +240,22 @@ fn explain() -> Value {
             "rule": text_or_null("Its rule."),
         }),
     );
+    let class = record(
+        "What a gateway leaves out of a name's addresses, beside what no name may lead to.",
+        &json!({
+            "allowPrivate": flag("RFC 1918, unique local and shared (CGNAT) addresses stay."),
+            "refused": list_of("Deny networks.", &json!({"type": "string"})),
+        }),
+    );
     let mut properties = ruling();
     for (name, schema) in [
         (
             "wouldBe",
             json!({"description": "The verdict without shadow, where it differs.", "anyOf": [{"$ref": "#/$defs/ruling"}, {"type": "null"}]}),
+        ),
+        (
+            "addressClass",
+            json!({"description": "Where the name that opens may lead: null for literals, denials, and where the address was given.", "anyOf": [class, {"type": "null"}]}),
         ),
         ("facts", json!({"$ref": "#/$defs/facts"})),
         (

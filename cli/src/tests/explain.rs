@@ -17,8 +17,8 @@ app1                     | tcp://203.0.113.7:23                         | 2 Deny
 app1                     | https://api.weather.gov                      | 2 Deny default seed
 app1                     | http://169.254.169.254/latest                | 2 Deny rule seed/platform/no-metadata-service
 app1                     | https://api.github.com --address 10.1.2.3    | 2 Deny private_address seed/apps/app1-github
-app1                     | https://api.github.com --address missing     | 2 Deny address_unchecked seed/apps/app1-github
-app1                     | https://api.github.com --address unknown     | 5 Undecided - -
+app1                     | https://api.github.com --address missing     | 0 Accept rule seed/apps/app1-github
+app1                     | https://api.github.com --address unknown     | 0 Accept rule seed/apps/app1-github
 app1                     | https://api.github.com --address-check unstated | 2 Deny address_unchecked seed/apps/app1-github
 app1                     | https://api.github.com --sni evil.example    | 2 Deny sni_mismatch -
 app1                     | https://203.0.113.7                          | 2 Deny sni_missing -
@@ -63,6 +63,72 @@ fn verdicts_of_the_reference_case() {
         ];
         assert_eq!(seen.join(" "), cells[2], "{line}");
     }
+}
+
+/// Networks denied to everybody, to one namespace, and in shadow.
+const CLASSES: &str = "\
+apiVersion: warden.egress/v1alpha1
+kind: EgressPolicy
+metadata: {name: p}
+spec:
+  identity: {trustDomains: [cluster.local]}
+  tiers:
+  - name: t
+    rules:
+    - {name: all, to: [{networks: [198.51.100.0/24]}], action: Deny}
+    - {name: one, from: [{namespaces: [a]}], to: [{networks: [203.0.113.0/28]}], action: Deny}
+    - {name: watched, mode: Shadow, to: [{networks: [192.0.2.0/24]}], action: Deny}
+    - {name: web, to: [{domainNames: [web.example]}], action: Accept}
+    - {name: vault, to: [{domainNames: [vault.example], allowPrivate: true}], action: Accept}
+    - {name: dialled, to: [{networks: [203.0.113.0/24], ports: [22]}], action: Accept}
+";
+
+#[test]
+fn where_a_name_may_lead_is_its_class() {
+    let folder = Folder::with(&[("policy.yaml", CLASSES)]);
+    let class = |allow_private: bool, refused: &[&str]| serde_json::json!({"allowPrivate": allow_private, "refused": refused});
+    for (arguments, expected) in [
+        (
+            "--from a/x --to http://web.example",
+            class(false, &["198.51.100.0/24", "203.0.113.0/28"]),
+        ),
+        (
+            "--from b/x --to https://web.example",
+            class(false, &["198.51.100.0/24"]),
+        ),
+        (
+            "--from b/x --to http://vault.example",
+            class(true, &["198.51.100.0/24"]),
+        ),
+        (
+            "--from b/x --to http://web.example --address 203.0.113.1",
+            serde_json::Value::Null,
+        ),
+        (
+            "--from b/x --to tcp://203.0.113.99:22",
+            serde_json::Value::Null,
+        ),
+        (
+            "--from b/x --to http://other.example",
+            serde_json::Value::Null,
+        ),
+        (
+            "--from b/x --to http://web.example --address-check none --address 203.0.113.1",
+            serde_json::Value::Null,
+        ),
+    ] {
+        let ran = folder.warden(&format!("explain policy.yaml --output json {arguments}"));
+        assert_eq!(ran.json()["addressClass"], expected, "{arguments}");
+    }
+    let ran = folder.warden("explain policy.yaml --from a/x --to http://web.example");
+    for line in [
+        "where the name may lead: no private addresses, without 198.51.100.0/24 203.0.113.0/28\n",
+        "  p/t/one (Deny): its networks are left out of the name's addresses\n",
+        "  p/t/watched (Deny, shadow): its networks cannot be counted where a name leads\n",
+    ] {
+        assert!(ran.stdout.contains(line), "{line}{}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("public address"), "{}", ran.stdout);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use egress_policy::address::metadata;
+
 use super::plan::{Plan, Planned};
 use super::{Attempt, Captured, Expected, Group, Probe};
 
@@ -23,13 +25,6 @@ const RESOLVERS: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(9, 9, 9, 9)),
     IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888)),
-];
-/// Where cloud providers serve a machine's credentials.
-const METADATA: [IpAddr; 4] = [
-    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
-    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 /// Most addresses of allowed destinations that are tried past the gateway.
 const MOST_ALLOWED: usize = 16;
@@ -91,7 +86,12 @@ fn tcp(allowed: &[SocketAddr], foreign: &[IpAddr], captured: Captured, planned: 
             routes.push((why, SocketAddr::new(*address, port)));
         }
     }
-    routes.extend(METADATA.map(|address| ("cloud metadata", SocketAddr::new(address, 80))));
+    // A link-local IPv6 address has no meaning without the interface that it is of.
+    let metadata = metadata().filter(|address| match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+    });
+    routes.extend(metadata.map(|address| ("cloud metadata", SocketAddr::new(address, 80))));
     for (why, to) in routes {
         if captured.takes(to.ip()) {
             let family = if to.is_ipv4() { "IPv4" } else { "IPv6" };

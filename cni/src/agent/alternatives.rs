@@ -5,7 +5,9 @@
 //! network plugin. They were compared with what the APIs ask for, not run.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
+use egress_policy::address::metadata;
 use ipnet::IpNet;
 
 use crate::config::{Gateway, NodeConfig};
@@ -168,10 +170,18 @@ fn cilium(config: &NodeConfig) -> String {
         text,
         "  - toEndpoints: [{{matchExpressions: {}}}]\n  \
          egressDeny:\n  - toEntities: [all]\n    toPorts: [{{ports: [{{port: \"853\", protocol: ANY}}]}}]\n  \
-         - toCIDR: [\"169.254.169.254/32\", \"169.254.170.2/32\", \"168.63.129.16/32\", \"100.100.100.200/32\", \"fd00:ec2::254/128\"]",
-        pods_outside(&of_gateway)
+         - toCIDR: [{}]",
+        pods_outside(&of_gateway),
+        metadata_networks(|_| true)
     );
     text
+}
+
+/// Quoted, as a list's entries.
+fn metadata_networks(wanted: impl Fn(&IpAddr) -> bool) -> String {
+    let networks = metadata().filter(wanted).map(IpNet::from);
+    let networks: Vec<String> = networks.map(|net| format!("\"{net}\"")).collect();
+    networks.join(", ")
 }
 
 fn calico(config: &NodeConfig) -> String {
@@ -197,8 +207,10 @@ fn calico(config: &NodeConfig) -> String {
          # UDP exceptions are not in it: they stay closed.\n\
          apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: egress-warden}}\nspec:\n  \
          order: 10\n  types: [Egress]\n  namespaceSelector: {namespaces}\n  egress:\n  \
-         - {{action: Deny, destination: {{nets: [\"169.254.169.254/32\", \"169.254.170.2/32\", \"168.63.129.16/32\", \"100.100.100.200/32\"]}}}}\n  \
-         - {{action: Deny, destination: {{nets: [\"fd00:ec2::254/128\"]}}}}\n"
+         - {{action: Deny, destination: {{nets: [{}]}}}}\n  \
+         - {{action: Deny, destination: {{nets: [{}]}}}}\n",
+        metadata_networks(IpAddr::is_ipv4),
+        metadata_networks(IpAddr::is_ipv6)
     );
     for protocol in ["UDP", "TCP"] {
         let _ = writeln!(

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use egress_policy::address::{Environment, metadata};
+use egress_policy::classes::AddressClass;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -36,82 +38,15 @@ pub struct Followed {
     pub gateway_reach: BTreeSet<Endpoint>,
 }
 
-/// Cloud metadata and instance credential addresses: AWS, Azure, GCP, `OpenStack` and others
-/// (169.254.169.254), AWS over IPv6, AWS ECS and EKS Pod Identity, AWS NTP/DNS, Azure
-/// wire server, Alibaba, Oracle.
-const METADATA: [&str; 11] = [
-    "169.254.169.254",
-    "169.254.169.253",
-    "169.254.169.123",
-    "169.254.170.2",
-    "169.254.170.23",
-    "168.63.129.16",
-    "100.100.100.200",
-    "192.0.0.192",
-    "fd00:ec2::254",
-    "fd00:ec2::23",
-    "fd20:ce::254",
-];
-
-/// Where the gateway must not connect unless it is stated (special-purpose registries of RFC
-/// 6890, without the documentation ranges).
-const PRIVATE4: [&str; 11] = [
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-];
-
-/// The IPv6 counterpart, with IPv4-mapped (RFC 4291), local-use NAT64 (RFC 8215) and Teredo
-/// (RFC 4380) as a whole; forms of [`PRIVATE4`] inside NAT64 and 6to4 are computed.
-const PRIVATE6: [&str; 9] = [
-    "::/127",
-    "::ffff:0:0/96",
-    "64:ff9b:1::/48",
-    "100::/64",
-    "2001::/32",
-    "fc00::/7",
-    "fe80::/10",
-    "fec0::/10",
-    "ff00::/8",
-];
-
-/// The private IPv4 networks inside `64:ff9b::/96` (RFC 6052) and `2002::/16` (RFC 3056).
-fn embedded(network: IpNet) -> [Option<IpNet>; 2] {
-    let IpNet::V4(v4) = network else {
-        return [None, None];
-    };
-    let [a, b, c, d] = v4.network().octets();
-    let nat64 = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d];
-    let six_to_four = [0x20, 0x02, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    [(nat64, 96), (six_to_four, 16)]
-        .map(|(octets, offset)| IpNet::new(IpAddr::from(octets), offset + v4.prefix_len()).ok())
-}
-
+/// Where the gateway must not connect unless it is stated: what no name may lead to anyway.
 fn private() -> Vec<IpNet> {
-    let parse = |list: &[&str]| -> Vec<IpNet> {
-        list.iter().filter_map(|text| text.parse().ok()).collect()
-    };
-    let v4 = parse(&PRIVATE4);
-    let mut all = parse(&PRIVATE6);
-    all.extend(v4.iter().flat_map(|network| embedded(*network)).flatten());
-    all.extend(v4);
-    all
+    AddressClass::default().refused_ranges(&Environment::default())
 }
 
 /// Writes `flush set` and `add element` for every destination set of both tables.
 pub(super) fn fill(text: &mut String, config: &NodeConfig, followed: &Followed) {
     let cluster = config.cluster_networks.clone();
-    let metadata: Vec<IpNet> = METADATA
-        .iter()
-        .filter_map(|text| text.parse::<IpAddr>().ok())
+    let metadata: Vec<IpNet> = metadata()
         .filter(|address| !config.allow_metadata.contains(address))
         .map(IpNet::from)
         .collect();

@@ -86,7 +86,7 @@ const fn v6(bits: u128, length: u8, kind: Special, source: &'static str) -> Spec
 /// documentation ranges, which are ordinary addresses; multicast; and the metadata addresses of
 /// clouds. Of 192.0.0.0/24 and `2001::/23` the few reachable parts (anycast of protocols) are in it
 /// too. 6to4 (`2002::/16`) and the well-known NAT64 prefix are seen through, not refused.
-pub const SPECIAL: [SpecialRange; 38] = [
+pub const SPECIAL: [SpecialRange; 44] = [
     v4([0, 0, 0, 0], 8, Special::Reserved, "RFC 791"),
     v4([10, 0, 0, 0], 8, Special::Private, "RFC 1918"),
     v4([100, 64, 0, 0], 10, Special::SharedCgnat, "RFC 6598"),
@@ -104,6 +104,30 @@ pub const SPECIAL: [SpecialRange; 38] = [
         "Azure, What is IP address 168.63.129.16",
     ),
     v4([169, 254, 0, 0], 16, Special::LinkLocal, "RFC 3927"),
+    v4(
+        [169, 254, 169, 123],
+        32,
+        Special::CloudMetadata,
+        "AWS, Amazon Time Sync Service",
+    ),
+    v4(
+        [169, 254, 169, 253],
+        32,
+        Special::CloudMetadata,
+        "AWS, Route 53 Resolver",
+    ),
+    v4(
+        [169, 254, 170, 2],
+        32,
+        Special::CloudMetadata,
+        "AWS, task metadata and credentials of ECS",
+    ),
+    v4(
+        [169, 254, 170, 23],
+        32,
+        Special::CloudMetadata,
+        "AWS, EKS Pod Identity",
+    ),
     v4(
         [169, 254, 169, 254],
         32,
@@ -161,6 +185,18 @@ pub const SPECIAL: [SpecialRange; 38] = [
         "AWS, local services of Nitro instances",
     ),
     v6(
+        0xfd00_0ec2 << 96 | 0x23,
+        128,
+        Special::CloudMetadata,
+        "AWS, EKS Pod Identity",
+    ),
+    v6(
+        0xfd00_0ec2 << 96 | 0x254,
+        128,
+        Special::CloudMetadata,
+        "AWS, instance metadata",
+    ),
+    v6(
         0xfd20_00ce << 96 | 0x254,
         128,
         Special::CloudMetadata,
@@ -182,6 +218,16 @@ pub const SPECIAL: [SpecialRange; 38] = [
 #[must_use]
 pub fn special(address: IpAddr) -> Option<Special> {
     Nat64Prefixes::NONE.special(address)
+}
+
+/// The single addresses at which clouds serve a machine's credentials and settings, as far as the
+/// table has them one by one.
+pub fn metadata() -> impl Iterator<Item = IpAddr> {
+    let single = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
+    SPECIAL
+        .iter()
+        .filter(move |row| row.kind == Special::CloudMetadata && single(&row.network))
+        .map(|row| row.network.addr())
 }
 
 /// The row with the longest prefix that holds the address as it is written.

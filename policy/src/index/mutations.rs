@@ -18,6 +18,10 @@ pub(crate) enum Fault {
     LastRuleOfATierIsLost,
     RuleMovesToTheNextTier,
     PortsAreIgnored,
+    NetworksHoldNobody,
+    NetworksBehindTheEndHold,
+    NetworksOfUnknownClaimsAreForgotten,
+    TheFirstNetworkOfARunIsForgotten,
 }
 
 impl Index {
@@ -91,6 +95,23 @@ impl Index {
                 }
             }
             Fault::PortsAreIgnored => store.ports = Pool::default(),
+            Fault::NetworksHoldNobody => tables.runs.of.clear(),
+            Fault::NetworksBehindTheEndHold => {
+                // Only how many of them come before the end is asked of a run's numbers.
+                tables.runs.all_before_everything = true;
+            }
+            Fault::NetworksOfUnknownClaimsAreForgotten => {
+                for (_, unclaimed) in tables.runs.of.values_mut() {
+                    *unclaimed = None;
+                }
+            }
+            Fault::TheFirstNetworkOfARunIsForgotten => {
+                for run in &mut tables.runs.runs {
+                    if !run.rules.is_empty() {
+                        run.rules.remove(0);
+                    }
+                }
+            }
         }
     }
 }

@@ -2,11 +2,14 @@
 //! way to them, are each told from the reference evaluator.
 
 use super::PolicySet;
+use crate::address::{Environment, Nat64Prefixes};
+use crate::classes::{AddressClass, Addresses, Classes};
 use crate::facts::{Caller, Fact, Facts};
 use crate::index::mutations::Fault;
 use crate::path::RequestPath;
 use crate::reference;
-use crate::settings::AddressCheck;
+use crate::settings::{AddressCheck, Settings};
+use crate::verdict::{Action, Evaluation};
 
 #[path = "../../tests/support/generate.rs"]
 mod generate;
@@ -25,7 +28,7 @@ enum Mutation {
     Facts(for<'f> fn(&mut Facts<'f>)),
 }
 
-const MUTATIONS: [(&str, Mutation); 21] = [
+const MUTATIONS: [(&str, Mutation); 26] = [
     (
         "shadow is enforced",
         Mutation::Index(Fault::ShadowIsEnforced),
@@ -56,6 +59,26 @@ const MUTATIONS: [(&str, Mutation); 21] = [
     (
         "listed ports match nothing",
         Mutation::Index(Fault::PortsAreIgnored),
+    ),
+    (
+        "Deny networks hold no name",
+        Mutation::Index(Fault::NetworksHoldNobody),
+    ),
+    (
+        "Deny networks behind the rule that decides hold names",
+        Mutation::Index(Fault::NetworksBehindTheEndHold),
+    ),
+    (
+        "Deny networks for labels hold no name whose labels are not known",
+        Mutation::Index(Fault::NetworksOfUnknownClaimsAreForgotten),
+    ),
+    (
+        "the first of several Deny networks holds no name",
+        Mutation::Index(Fault::TheFirstNetworkOfARunIsForgotten),
+    ),
+    (
+        "a network's own NAT64 prefix is not seen through",
+        Mutation::Set(|set| set.settings.nat64 = Nat64Prefixes::NONE),
     ),
     (
         "the address guard is skipped",
@@ -191,4 +214,105 @@ fn the_laws_notice_every_listed_fault() {
 #[test]
 fn without_a_fault_there_is_nothing_to_notice() {
     assert_eq!(noticed(&Mutation::Set(|_| {})), None);
+}
+
+/// Pairs of facts and an address for which the class says another thing than the verdict for that
+/// address, in worlds that are all the same for every fault.
+fn class_against_address(spoil: fn(&mut AddressClass), fault: Option<Fault>) -> usize {
+    let mut rng = Rng::new(11);
+    let mut found = 0;
+    for _ in 0..WORLDS {
+        let mut generated = World::generate(&mut rng);
+        generated.settings = Settings::new(AddressCheck::Classes);
+        let World { policies, settings } = &generated;
+        let devices = DEVICES.iter().map(|name| (*name).to_owned());
+        let mut set = PolicySet::compile(policies, *settings, devices).expect("generated policies");
+        if let Some(fault) = fault {
+            let indexes = set.policies.iter_mut().map(|(_, index)| index);
+            indexes.for_each(|index| index.spoil(fault));
+        }
+        for _ in 0..FACTS {
+            let mut facts = generated.facts(&mut rng);
+            let Fact::Known(address) = facts.destination.address else {
+                continue;
+            };
+            let known = facts;
+            facts.destination.address = Fact::Pending;
+            let claims = match facts.counting_claims() {
+                Fact::Known(claims) => claims.cluster.is_some(),
+                Fact::Pending | Fact::Missing => false,
+            };
+            let Evaluation::Final(verdict) = set.evaluate(&facts) else {
+                continue;
+            };
+            if let Addresses::Class(key) = &verdict.addresses
+                && claims
+            {
+                let mut class = set.class(key);
+                spoil(&mut class);
+                let straight = reference::evaluate(policies, *settings, &known).at_limit();
+                let opens = straight.enforced.action != Action::Deny;
+                found += usize::from(opens != class.admits(address, &Environment::default()));
+            }
+        }
+    }
+    found
+}
+
+/// The law that ties a class to the verdicts for known addresses can fail.
+#[test]
+fn a_wrong_class_is_noticed_by_known_addresses() {
+    assert_eq!(class_against_address(|_| {}, None), 0);
+    let nothing_refused: fn(&mut AddressClass) = |class| class.refused.clear();
+    let private: fn(&mut AddressClass) = |class| class.allow_private = true;
+    let no_private: fn(&mut AddressClass) = |class| class.allow_private = false;
+    let nothing: fn(&mut AddressClass) = |_| {};
+    for (name, spoil, fault) in [
+        ("Deny networks are left in", nothing_refused, None),
+        ("private addresses are left in", private, None),
+        ("allowPrivate does nothing", no_private, None),
+        ("nobody is held", nothing, Some(Fault::NetworksHoldNobody)),
+        (
+            "too much is held",
+            nothing,
+            Some(Fault::NetworksBehindTheEndHold),
+        ),
+    ] {
+        assert!(
+            class_against_address(spoil, fault) > 0,
+            "not noticed: {name}"
+        );
+    }
+}
+
+/// The law that every class of a verdict is listed can fail: whichever class is left out of the
+/// list, some verdict has it, but for a few.
+#[test]
+fn a_list_without_one_of_its_classes_is_noticed() {
+    let mut rng = Rng::new(13);
+    let (mut listed, mut had) = (0, 0);
+    for _ in 0..WORLDS / 5 {
+        let mut generated = World::generate(&mut rng);
+        generated.settings = Settings::new(AddressCheck::Classes);
+        let World { policies, settings } = &generated;
+        let Ok(classes) = Classes::within(policies, 8) else {
+            continue;
+        };
+        let devices = DEVICES.iter().map(|name| (*name).to_owned());
+        let set = PolicySet::compile(policies, *settings, devices).expect("generated policies");
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..FACTS * 10 {
+            let mut facts = generated.facts(&mut rng);
+            facts.destination.address = Fact::Pending;
+            if let Evaluation::Final(verdict) = set.evaluate(&facts)
+                && let Addresses::Class(key) = &verdict.addresses
+            {
+                seen.insert(set.class(key));
+            }
+        }
+        listed += classes.len();
+        had += classes.iter().filter(|class| seen.contains(class)).count();
+    }
+    println!("{had} of {listed} listed classes are a verdict's");
+    assert!(had * 2 > listed && had > 0, "{had} of {listed}");
 }

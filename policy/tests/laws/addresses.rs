@@ -200,7 +200,7 @@ fn every_class_of_a_verdict_is_listed() {
         let mut world = World::generate(&mut rng);
         world.settings = Settings::new(AddressCheck::Classes);
         worlds += 1;
-        let listed = Classes::within(&world.policies, 2_000);
+        let listed = Classes::within(&world.policies, 256);
         match (&listed, Classes::of(&world.policies)) {
             (Ok(all), Ok(few)) => assert_eq!(*all, few),
             (Ok(all), Err(error)) => {
