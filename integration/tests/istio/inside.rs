@@ -212,6 +212,8 @@ fn settings(networks: &str) -> Result<Install> {
     let mut install = install()?;
     let networks: Networks = serde_saphyr::from_str(networks)?;
     install.spec.cluster.networks = Some(networks);
+    let known = ["app1-ns", "app2-ns", "plain"].map(str::to_owned);
+    install.spec.workloads.mesh_hosts = Some(known.to_vec());
     // What chooses a framing chooses a cluster too, and what is inside has to win.
     install.spec.tunnel =
         serde_saphyr::from_str("{exceptions: [{framing: HTTP1, ports: [8081]}]}")?;
