@@ -101,13 +101,16 @@ impl Device {
 
 fn tunnel(mut client: TcpStream, record: &Record) -> Result<()> {
     let mut reader = BufReader::new(client.try_clone()?);
-    let (asked, onward) = ask(&mut reader)?;
+    let asked = ask(&mut reader)?;
+    let onward = leads_to(&asked.destination);
     let index = {
         let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
         record.push(asked);
         record.len() - 1
     };
-    let server = TcpStream::connect(onward)?;
+    let Ok(server) = onward.and_then(|onward| Ok(TcpStream::connect(onward)?)) else {
+        return Ok(client.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")?);
+    };
     client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
     let (mut from_server, mut to_client) = (server.try_clone()?, client);
     std::thread::spawn(move || {
@@ -132,9 +135,15 @@ fn tunnel(mut client: TcpStream, record: &Record) -> Result<()> {
     }
 }
 
-/// Reads the request, and where it leads by the device's own lights: a name by what it knows of the
-/// outside world.
-fn ask(reader: &mut impl BufRead) -> Result<(Tunnel, SocketAddrV4)> {
+/// Where that leads by the device's own lights: a name by what it knows of the outside world.
+fn leads_to(destination: &str) -> Result<SocketAddrV4> {
+    let (host, port) = destination.rsplit_once(':').context("no port")?;
+    let address = host.parse().or_else(|_| address_of(host))?;
+    Ok(SocketAddrV4::new(address, port.parse()?))
+}
+
+/// Reads the request.
+fn ask(reader: &mut impl BufRead) -> Result<Tunnel> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace();
@@ -158,8 +167,5 @@ fn ask(reader: &mut impl BufRead) -> Result<(Tunnel, SocketAddrV4)> {
         }
         asked.headers.push(name);
     }
-    let (host, port) = asked.destination.rsplit_once(':').context("no port")?;
-    let address = host.parse().or_else(|_| address_of(host))?;
-    let onward = SocketAddrV4::new(address, port.parse()?);
-    Ok((asked, onward))
+    Ok(asked)
 }

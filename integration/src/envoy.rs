@@ -112,6 +112,9 @@ impl Envoy {
                 "--use-dynamic-base-id",
                 "--concurrency",
                 &workers.to_string(),
+                // Access logs are read while it runs.
+                "--file-flush-interval-msec",
+                "50",
                 "-l",
                 "info",
                 "-c",

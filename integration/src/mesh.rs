@@ -382,7 +382,7 @@ pub fn gateway_config(
     let classes: Vec<_> = classes
         .iter()
         .chain([&Class::literal()])
-        .map(|class| class.values(DNS, classes.len() + 1))
+        .map(|class| class.values(DNS))
         .collect();
     write_config(("gateway", &classes), directory, "gateway", &values, change)
 }

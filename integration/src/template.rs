@@ -92,15 +92,6 @@ pub fn each_object(value: &mut Value, change: &mut dyn FnMut(&mut serde_json::Ma
     }
 }
 
-/// Lets clients speak HTTP/1.1 to listeners that are for HTTP/2 alone.
-pub fn any_http_version(config: &mut Value) {
-    each_object(config, &mut |object| {
-        if let Some(codec) = object.get_mut("codec_type") {
-            *codec = Value::from("AUTO");
-        }
-    });
-}
-
 /// Takes every filter with one of these names out of every chain.
 pub fn remove_filters(config: &mut Value, names: &[&str]) {
     match config {

@@ -15,7 +15,7 @@ use integration::envoy::eventually;
 use integration::mesh::{APP1, APP2, Mesh, Plan, address_of};
 use integration::outside::Speech;
 use integration::peer::Peer;
-use integration::{policy, sandboxed, verdicts};
+use integration::{classes, policy, sandboxed, verdicts};
 use serde_json::{Value, json};
 
 const SIZE: usize = 20_000_000;
@@ -48,9 +48,13 @@ fn start_with(change: &dyn Fn(&mut Value)) -> Result<Mesh> {
             "action": "Accept",
         }]}]},
     });
+    let policies = [policy];
     let mesh = Mesh::start(&Plan {
-        extensions: &policy::everywhere(&[policy]),
+        extensions: &policy::everywhere(&policies),
         workloads: &[APP1, APP2],
+        classes: &classes::of(&policies),
+        workers: 1,
+        discovered: false,
         change,
     })?;
     for (port, speech) in [

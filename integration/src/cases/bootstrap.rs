@@ -28,16 +28,17 @@ pub(super) fn http_cluster(port: u16) -> String {
 }
 
 /// Every HTTP cluster gets a route, and one for each class; every listener takes callers without
-/// certificate, and a twin takes callers without TLS. HTTP/1.1 is spoken to the CONNECT listener.
+/// certificate, and a twin takes callers without TLS.
 pub(super) fn change(config: &mut Value, clusters: &BTreeSet<String>, classes: &[Class]) {
-    template::any_http_version(config);
     template::each_object(config, &mut |object| {
         if let Some(required) = object.get_mut("require_client_certificate") {
             *required = json!(false);
         }
         // As often as it can: answers of cases change.
         if object.contains_key("dns_lookup_family") {
-            object.insert("dns_min_refresh_rate".to_owned(), json!("1s"));
+            for rate in ["dns_min_refresh_rate", "dns_refresh_rate"] {
+                object.insert(rate.to_owned(), json!("1s"));
+            }
         }
     });
     let literal = Class::literal();

@@ -250,7 +250,7 @@ fn once(stage: &Stage, gateway: &Envoy, attempt: &Attempt) -> Result<()> {
     for seen in stage.outside.seen().get(before..).unwrap_or_default() {
         let at = seen.address.map(|(address, _)| address);
         let mut may = attempt.connects.iter().map(IpAddr::to_canonical);
-        if !may.any(|may| Some(may) == at) {
+        if attempt.name.is_some() && !may.any(|may| Some(may) == at) {
             bail!("a connection arrived at {at:?}");
         }
     }

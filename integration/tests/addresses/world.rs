@@ -189,12 +189,13 @@ pub(crate) fn usual() -> Setup<'static> {
     }
 }
 
-/// Clients may speak HTTP/1.1 everywhere, and the caches ask as often as they can.
+/// The caches ask as often as they can.
 pub(crate) fn changed(config: &mut Value) {
-    template::any_http_version(config);
     template::each_object(config, &mut |object| {
         if object.contains_key("dns_lookup_family") {
-            object.insert("dns_min_refresh_rate".to_owned(), json!("1s"));
+            for rate in ["dns_min_refresh_rate", "dns_refresh_rate"] {
+                object.insert(rate.to_owned(), json!("1s"));
+            }
         }
     });
 }
@@ -341,5 +342,12 @@ impl World {
     /// How many connections have arrived.
     pub(crate) fn count(&self) -> usize {
         self.mesh.outside.seen().len()
+    }
+
+    /// The gateway's last lines.
+    pub(crate) fn said(&self) -> String {
+        let log = self.mesh.gateway.log().unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(8).collect();
+        lines.join("\n")
     }
 }
