@@ -126,6 +126,15 @@ impl<H: Host> Plugin<H> {
             let mut connections = self.connections.try_borrow_mut().ok()?;
             connections.get(id)
         });
+        // Istio's filter has read one of several and nothing says which: whoever writes two may have
+        // put another's beside his own.
+        if headers.peer_metadata == Fact::Missing {
+            let known = remembered.map(|peer| peer.identity.clone());
+            return Rc::new(Peer {
+                identity: known.unwrap_or_else(|| identity(&self.host)),
+                claims: Fact::Missing,
+            });
+        }
         let by_header = self.config.labels == LabelSource::Header;
         match remembered {
             Some(peer) if by_header => {

@@ -487,6 +487,28 @@ fn claims_in_headers_count_where_the_configuration_says_so() {
     );
 }
 
+/// Istio's filter reads one of several metadata headers into filter state, and nothing says which:
+/// also on a connection whose peer is known already.
+#[test]
+fn two_metadata_headers_are_no_claim() {
+    let once = || app1_to("api.github.com").header("x-envoy-peer-metadata", "CgA=");
+    let fake = once();
+    assert_eq!(
+        judge(&fake, &http_configuration()),
+        checked("api.github.com:80")
+    );
+    let twice = once().header("x-envoy-peer-metadata", "CgB=");
+    let missing = denied("facts_missing", "seed/apps/app1-github");
+    assert_eq!(judge(&twice, &http_configuration()), missing);
+
+    let plugin = fake.plugin(&http_configuration());
+    let warm = Http::new(Rc::clone(&plugin)).on_request_headers();
+    assert_eq!(warm, Flow::Continue);
+    let doubled = fake.clone().header("x-envoy-peer-metadata", "CgB=");
+    assert_eq!(Http::new(plugin).on_request_headers(), Flow::Stop);
+    assert_eq!(doubled.verdict().unwrap()["code"], "facts_missing");
+}
+
 #[test]
 fn words_of_the_mesh_do_not_leave_it() {
     let names = [
