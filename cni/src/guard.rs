@@ -8,7 +8,7 @@ use crate::attachment::{Attachment, AttachmentId, Treatment};
 use crate::config::NodeConfig;
 use crate::nft::{Nft, NftError};
 use crate::rules::{self, Counted, Element, Family, Followed, TABLE};
-use crate::store::{Locked, Record, Store, StoreError, link_key};
+use crate::store::{Baseline, Locked, Record, Store, StoreError, link_key};
 
 /// Why an operation failed. The kernel then holds what it held before.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,13 @@ pub enum GuardError {
     /// The kernel's rules could not be read or written.
     #[error(transparent)]
     Nft(#[from] NftError),
+}
+
+/// The transaction that admits a pod.
+struct Admission {
+    script: String,
+    /// Whether the sets of UDP grants have to be written anew.
+    grants_differ: bool,
 }
 
 /// A node's guard.
@@ -52,6 +59,51 @@ impl Guard {
         config: &NodeConfig,
         record: Record,
     ) -> Result<(), GuardError> {
+        let mut admission = self.begin(locked, config, record)?;
+        if admission.grants_differ {
+            self.replace_grants(&mut admission.script, None)?;
+        }
+        self.finish(locked, config, &admission)
+    }
+
+    /// The same, and whatever else somebody has changed in the tables is as it should be
+    /// afterwards: rules, sets and chains that are not the guard's, destinations and UDP grants.
+    /// The elements of other pods are the agent's affair: to look at them all would cost more with
+    /// every pod.
+    ///
+    /// # Errors
+    /// As [`Guard::admit`].
+    pub fn admit_into_whole_tables(
+        &self,
+        locked: &Locked,
+        config: &NodeConfig,
+        record: Record,
+    ) -> Result<(), GuardError> {
+        let mut admission = self.begin(locked, config, record)?;
+        let baseline = self.store.baseline()?;
+        let intact = match self.structure_in_kernel() {
+            Ok(rules) => rules == baseline.rules,
+            Err(NftError::Missing(_)) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !intact {
+            return self.rebuild(locked, config);
+        }
+        rules::replace_destinations(&mut admission.script, config, &self.store.followed()?);
+        if admission.grants_differ || self.grants_in_kernel()? != baseline.grants {
+            admission.grants_differ = true;
+            self.replace_grants(&mut admission.script, None)?;
+        }
+        self.finish(locked, config, &admission)
+    }
+
+    /// Writes the record, and the transaction from what the kernel holds of the pod.
+    fn begin(
+        &self,
+        locked: &Locked,
+        config: &NodeConfig,
+        record: Record,
+    ) -> Result<Admission, GuardError> {
         let before = self.store.get(&record.attachment.id)?;
         if let Some(before) = before
             .as_ref()
@@ -64,12 +116,21 @@ impl Guard {
         let had_grants = before.is_some_and(|before| !before.grants.is_empty());
         let record = Record { grants, ..record };
         self.store.put(locked, &record)?;
-        let mut script = self.transition(&record, &treatment)?;
-        if had_grants || !record.grants.is_empty() {
-            self.replace_grants(&mut script, None)?;
-        }
-        match self.nft.apply(&script, locked.file()) {
+        Ok(Admission {
+            script: self.transition(&record, &treatment)?,
+            grants_differ: had_grants || !record.grants.is_empty(),
+        })
+    }
+
+    fn finish(
+        &self,
+        locked: &Locked,
+        config: &NodeConfig,
+        admission: &Admission,
+    ) -> Result<(), GuardError> {
+        match self.nft.apply(&admission.script, locked.file()) {
             Err(NftError::Missing(_)) => self.rebuild(locked, config),
+            Ok(()) if admission.grants_differ => self.remember_grants(locked),
             result => Ok(result?),
         }
     }
@@ -116,14 +177,17 @@ impl Guard {
         let mut gone = possible(&record.attachment);
         gone.extend(rules::counted(&record.attachment));
         rules::delete(&mut script, &self.unshared(record, gone)?);
-        if !record.grants.is_empty() {
+        let had_grants = !record.grants.is_empty();
+        if had_grants {
             self.replace_grants(&mut script, Some(&record.attachment.id))?;
         }
         match self.nft.apply(&script, locked.file()) {
+            Ok(()) if had_grants => self.remember_grants(locked)?,
             // Without tables there is nothing to remove.
-            Ok(()) | Err(NftError::Missing(_)) => Ok(self.store.remove(locked, record)?),
-            Err(error) => Err(error.into()),
+            Ok(()) | Err(NftError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
         }
+        Ok(self.store.remove(locked, record)?)
     }
 
     /// The transaction from whatever the kernel holds of this pod to `treatment`.
@@ -222,8 +286,18 @@ impl Guard {
         if self.other_limits(config)? {
             return self.rebuild(locked, config);
         }
-        self.nft
-            .apply(&rules::refresh(config, followed), locked.file())?;
+        let mut script = rules::refresh(config, followed);
+        let known = self.store.baseline()?.grants;
+        match self.grants_in_kernel() {
+            Ok(grants) if grants == known => {}
+            Ok(_) | Err(NftError::Missing(_)) => self.replace_grants(&mut script, None)?,
+            Err(error) => return Err(error.into()),
+        }
+        self.nft.apply(&script, locked.file())?;
+        // What somebody else declared stays, empty, until the tables are made anew.
+        if !rules::only_ours(&self.structure_in_kernel()?) {
+            return self.rebuild(locked, config);
+        }
         self.remember_rules(locked)
     }
 
@@ -255,25 +329,67 @@ impl Guard {
     }
 
     fn remember_rules(&self, locked: &Locked) -> Result<(), GuardError> {
-        Ok(self.store.set_baseline(locked, &self.rules_in_kernel()?)?)
+        Ok(self.store.set_baseline(locked, &self.tables_in_kernel()?)?)
     }
 
-    /// All chains as the kernel holds them now, counters left out. One chain per run: `nft`
-    /// 1.0.6 forgets all but the last chain that one script lists.
+    fn remember_grants(&self, locked: &Locked) -> Result<(), GuardError> {
+        let grants = self.grants_in_kernel()?;
+        let baseline = self.store.baseline()?;
+        Ok(self
+            .store
+            .set_baseline(locked, &Baseline { grants, ..baseline })?)
+    }
+
+    /// Both tables as the kernel holds them now, but for the elements that stand for pods.
     ///
     /// # Errors
-    /// [`NftError::Missing`] if a table or chain is gone.
-    pub fn rules_in_kernel(&self) -> Result<String, NftError> {
+    /// [`NftError::Missing`] if a table or set is gone.
+    pub fn tables_in_kernel(&self) -> Result<Baseline, NftError> {
+        let mut destinations = String::new();
+        for family in Family::ALL {
+            let sets = rules::destination_sets(family);
+            destinations += &self.sets_in_kernel(family, sets.iter().map(String::as_str))?;
+        }
+        Ok(Baseline {
+            rules: self.structure_in_kernel()?,
+            destinations,
+            grants: self.grants_in_kernel()?,
+        })
+    }
+
+    /// Everything that both tables declare, whoever did, and all rules, counters left out. Only
+    /// `list ruleset` passes over the elements of sets before it reads them, so that it takes no
+    /// longer with many pods (`nft` 1.0.6).
+    fn structure_in_kernel(&self) -> Result<String, NftError> {
         let mut text = String::new();
-        for (family, chain) in rules::chain_names() {
-            text.push_str(&self.nft.read(&[
-                "-s",
-                "list",
-                "chain",
-                family.keyword(),
-                TABLE,
-                chain,
-            ])?);
+        for family in Family::ALL {
+            let all = self
+                .nft
+                .read(&["-s", "-t", "list", "ruleset", family.keyword()])?;
+            let own = rules::own_table(family, &all);
+            text += own.ok_or_else(|| NftError::Missing(format!("table {family} {TABLE}")))?;
+        }
+        Ok(text)
+    }
+
+    fn grants_in_kernel(&self) -> Result<String, NftError> {
+        self.sets_in_kernel(Family::Inet, rules::GRANT_SETS.into_iter())
+    }
+
+    /// The elements of some sets. One set per run: `nft` 1.0.6 forgets all but the last that one
+    /// script lists.
+    fn sets_in_kernel<'s>(
+        &self,
+        family: Family,
+        sets: impl Iterator<Item = &'s str>,
+    ) -> Result<String, NftError> {
+        let mut text = String::new();
+        for set in sets {
+            let listing = ["-s", "list", "set", family.keyword(), TABLE, set];
+            let listing = self.nft.read(&listing)?;
+            let elements = rules::set_elements(&listing).join(", ");
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "{family} {set} {elements}");
         }
         Ok(text)
     }
@@ -346,8 +462,8 @@ impl Guard {
         config: &NodeConfig,
         record: &Record,
     ) -> Result<Option<String>, GuardError> {
-        match self.rules_in_kernel() {
-            Ok(rules) if rules == self.store.baseline()? => {}
+        match self.tables_in_kernel() {
+            Ok(tables) if tables == self.store.baseline()? => {}
             Ok(_) => return Ok(Some("the rules were changed".to_owned())),
             Err(NftError::Missing(what)) => return Ok(Some(format!("rules are missing: {what}"))),
             Err(error) => return Err(error.into()),

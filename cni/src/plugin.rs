@@ -132,7 +132,7 @@ fn add(
                 .map_err(GuardError::from)
                 .map_err(failed)?;
             guard
-                .admit(
+                .admit_into_whole_tables(
                     &locked,
                     &config,
                     Record::new(attachment, environment.netns.clone()),

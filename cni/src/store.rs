@@ -5,7 +5,7 @@
 //! pods/CONTAINER@IFNAME.json    one record per interface
 //! keys/KEY/CONTAINER@IFNAME     who uses a host link or an address
 //! followed.json                 what the agent last learnt about Services
-//! rules.json                    the rules as the kernel printed them when they were loaded
+//! baseline.json                 what the kernel printed of the tables when they were loaded
 //! ```
 //! A record is written before its keys and rules and removed after them, so whatever is killed
 //! in between, DEL, GC or the agent find it again. `keys` makes it a look-up, not a scan, to
@@ -42,6 +42,18 @@ pub enum StoreError {
         /// Where and why.
         source: serde_json::Error,
     },
+}
+
+/// Both tables as the kernel prints them, without the elements that stand for pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Baseline {
+    /// Everything that is declared, and the rules.
+    pub rules: String,
+    /// The elements of sets of destinations.
+    pub destinations: String,
+    /// The elements of the sets of UDP grants.
+    pub grants: String,
 }
 
 /// A remembered interface.
@@ -276,20 +288,20 @@ impl Store {
         write(&self.root.join("followed.json"), followed)
     }
 
-    /// The rules as the kernel printed them when they were loaded; empty before that.
+    /// What the kernel printed of the tables when they were loaded; empty before that.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn baseline(&self) -> Result<String, StoreError> {
-        Ok(read(&self.root.join("rules.json"))?.unwrap_or_default())
+    pub fn baseline(&self) -> Result<Baseline, StoreError> {
+        Ok(read(&self.root.join("baseline.json"))?.unwrap_or_default())
     }
 
-    /// Keeps the rules as the kernel prints them now.
+    /// Keeps what the kernel prints now.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn set_baseline(&self, _: &Locked, rules: &str) -> Result<(), StoreError> {
-        write(&self.root.join("rules.json"), &rules)
+    pub fn set_baseline(&self, _: &Locked, baseline: &Baseline) -> Result<(), StoreError> {
+        write(&self.root.join("baseline.json"), baseline)
     }
 
     /// Removes the whole directory: the last step of uninstalling.

@@ -219,8 +219,8 @@ impl<C: Cluster> Agent<C> {
         config: &NodeConfig,
         followed: &Followed,
     ) -> Result<(), AgentError> {
-        let intact = match self.guard.rules_in_kernel() {
-            Ok(rules) => rules == self.guard.store().baseline()?,
+        let intact = match self.guard.tables_in_kernel() {
+            Ok(tables) => tables == self.guard.store().baseline()?,
             Err(NftError::Missing(_)) => false,
             Err(error) => return Err(error.into()),
         };

@@ -183,6 +183,28 @@ pub(super) fn chains(family: Family) -> &'static [(&'static str, &'static str)] 
     }
 }
 
+/// Whether the structure of both tables, as `nft -t` lists it, declares nothing but the guard's own
+/// sets and chains.
+pub(super) fn only_ours(structure: &str) -> bool {
+    let sets = |family| sets(family, GatewayLimits::default());
+    let sets = Family::ALL.into_iter().flat_map(sets);
+    let sets: Vec<String> = sets.map(|(name, _)| name).collect();
+    let declared = structure
+        .lines()
+        .filter_map(|line| line.strip_prefix('\t')?.strip_suffix(" {"))
+        .filter(|line| !line.starts_with('\t'));
+    declared
+        .map(|line| line.split_once(' ').unwrap_or((line, "")))
+        .all(|(kind, name)| match kind {
+            "set" => sets.iter().any(|own| own == name),
+            "chain" => {
+                let mut own = Family::ALL.into_iter().flat_map(chains);
+                own.any(|(own, _)| *own == name)
+            }
+            _ => false,
+        })
+}
+
 /// Declares tables, sets and chains; what exists already stays as it is.
 pub(super) fn declare(text: &mut String, limits: GatewayLimits) {
     for family in Family::ALL {

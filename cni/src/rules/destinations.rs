@@ -43,6 +43,22 @@ fn private() -> Vec<IpNet> {
     AddressClass::default().refused_ranges(&Environment::default())
 }
 
+/// Names of sets of destinations that both tables have, and that only the routed one has.
+const EVERYWHERE: [&str; 5] = ["cluster", "metadata", "gateway", "reach", "gateway_reach"];
+const ROUTED: [&str; 2] = ["service", "private"];
+
+/// The sets of destinations of a family.
+pub fn destination_sets(family: Family) -> Vec<String> {
+    let routed = ROUTED.iter().filter(|_| family == Family::Inet);
+    let names = EVERYWHERE.iter().chain(routed);
+    names
+        .flat_map(|name| ["4", "6"].map(|suffix| format!("{name}{suffix}")))
+        .collect()
+}
+
+/// The sets of UDP grants, all in the routed table.
+pub const GRANT_SETS: [&str; 2] = ["udp4", "udp6"];
+
 /// Writes `flush set` and `add element` for every destination set of both tables.
 pub(super) fn fill(text: &mut String, config: &NodeConfig, followed: &Followed) {
     let cluster = config.cluster_networks.clone();

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Element, Family};
+use super::{Element, Family, TABLE};
 
 /// The sets whose elements stand for pods.
 const POD_SETS: [&str; 24] = [
@@ -85,6 +85,32 @@ struct Rate {
 /// `nft` leaves its default out.
 fn usual_burst() -> u32 {
     5
+}
+
+/// The guard's own table in `nft list ruleset FAMILY`.
+#[must_use]
+pub fn own_table(family: Family, ruleset: &str) -> Option<&str> {
+    let head = format!("table {family} {TABLE} {{\n");
+    let start = if ruleset.starts_with(&head) {
+        0
+    } else {
+        ruleset.find(&format!("\n{head}"))? + 1
+    };
+    let own = ruleset.get(start..)?;
+    let end = own.find("\n}")?;
+    own.get(..=end)
+}
+
+/// The elements of a set in `nft list set`, in an order of their own: the kernel's depends on when
+/// they were written.
+#[must_use]
+pub fn set_elements(text: &str) -> Vec<&str> {
+    let elements = text.split_once("elements = {").map_or("", |(_, rest)| rest);
+    let elements = elements.split_once('}').map_or("", |(inside, _)| inside);
+    let mut elements: Vec<_> = elements.split(',').map(str::trim).collect();
+    elements.retain(|element| !element.is_empty());
+    elements.sort_unstable();
+    elements
 }
 
 /// The elements of pods in the listing of one table.

@@ -28,10 +28,10 @@ use crate::attachment::{Attachment, Treatment, UdpGrant};
 use crate::config::NodeConfig;
 
 pub(crate) use chains::{OVERLAY_PORTS, RATE_SETS, count_over};
-pub use destinations::{Endpoint, Followed};
+pub use destinations::{Endpoint, Followed, GRANT_SETS, destination_sets};
 pub use elements::{Element, Family, counted, elements, raw};
 pub(crate) use listing::parse_rate;
-pub use listing::{Counted, parse_counters, parse_listing};
+pub use listing::{Counted, own_table, parse_counters, parse_listing, set_elements};
 
 /// The name of both tables.
 pub const TABLE: &str = "egress_warden";
@@ -84,6 +84,17 @@ pub fn rebuild(config: &NodeConfig, followed: &Followed, pods: &[Treated<'_>]) -
     text
 }
 
+/// Whether the structure of both tables declares nothing but the guard's own.
+#[must_use]
+pub fn only_ours(structure: &str) -> bool {
+    chains::only_ours(structure)
+}
+
+/// Lines that write every set of destinations anew.
+pub fn replace_destinations(text: &mut String, config: &NodeConfig, followed: &Followed) {
+    destinations::fill(text, config, followed);
+}
+
 /// Lines that replace the UDP grants of all pods by `grants` (source address and grant).
 pub fn replace_grants(text: &mut String, grants: &[(IpAddr, UdpGrant)]) {
     destinations::fill_udp(text, grants);
@@ -101,15 +112,6 @@ pub fn grants_of(attachment: &Attachment, treatment: &Treatment) -> Vec<(IpAddr,
             .collect::<Vec<_>>()
     };
     attachment.addresses.iter().flat_map(each).collect()
-}
-
-/// Every chain of both tables, in the order in which drift is looked for.
-pub fn chain_names() -> impl Iterator<Item = (Family, &'static str)> {
-    Family::ALL.into_iter().flat_map(|family| {
-        chains::chains(family)
-            .iter()
-            .map(move |(name, _)| (family, *name))
-    })
 }
 
 /// Lines that add `elements`; adding what is already there changes nothing.

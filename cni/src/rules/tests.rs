@@ -167,3 +167,35 @@ fn deleting_tolerates_what_is_already_gone() {
     );
     golden("delete.nft", &text);
 }
+
+/// Only the guard's own table counts, whole, and what somebody declares in it is seen.
+#[test]
+fn the_tables_of_a_listing_are_told_apart() {
+    let ruleset = "table inet other {\n\tchain mine {\n\t}\n}\ntable inet egress_warden {\n\tset pod4 {\n\t\ttype ipv4_addr\n\t}\n\n\tchain forward {\n\t\ttype filter hook forward priority -10; policy accept;\n\t\taccept\n\t}\n}\ntable inet egress_warden_2 {\n}\n";
+    let own = own_table(Family::Inet, ruleset).unwrap();
+    assert!(own.starts_with("table inet egress_warden {\n") && own.ends_with("\t}\n"));
+    assert!(own.contains("\t\taccept\n") && !own.contains("mine"));
+    assert!(own_table(Family::Bridge, ruleset).is_none());
+    assert!(own_table(Family::Inet, "table inet egress_warden_2 {\n}\n").is_none());
+    let both = format!("{own}table bridge egress_warden {{\n\tset own4 {{\n\t}}\n");
+    assert!(only_ours(&both));
+    for foreign in [
+        "chain mine {",
+        "set mine {",
+        "map pod4 {",
+        "flowtable f {",
+        "limit l {",
+    ] {
+        assert!(
+            !only_ours(&format!("{both}\t{foreign}\n\t}}\n")),
+            "{foreign}"
+        );
+    }
+    assert_eq!(
+        set_elements(
+            "table inet t {\n\tset s {\n\t\telements = { 10.2.0.0/16,\n\t\t\t     10.1.0.0/16 }\n\t}\n}\n"
+        ),
+        ["10.1.0.0/16", "10.2.0.0/16"]
+    );
+    assert!(set_elements("table inet t {\n\tset s {\n\t\ttype ipv4_addr\n\t}\n}\n").is_empty());
+}

@@ -264,6 +264,9 @@ fn installs_proves_adopts_repairs_and_goes() {
                 "add element inet egress_warden count_only4 {{ {} }}",
                 running.v4
             ),
+            "add element inet egress_warden cluster4 { 203.0.113.0/24 }".to_owned(),
+            "add element inet egress_warden reach4 { 203.0.113.1 . tcp . 443 }".to_owned(),
+            "insert rule inet egress_warden forward accept".to_owned(),
         ] {
             nft(&damage);
             assert_eq!(node.pass(), "", "{damage}");
