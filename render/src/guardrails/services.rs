@@ -64,6 +64,12 @@ pub(super) fn variables(install: &Install, traffic: &Traffic) -> Value {
                 quoted(&users), quoted(&accounts)
             ),
         },
+        {
+            // A Service from before these policies goes on having its status written.
+            "name": "specified",
+            "expression": "object.kind == 'Service' && (oldObject == null || \
+                           !has(oldObject.spec) || object.spec != oldObject.spec)",
+        },
         {"name": "opaque", "expression": format!("[{}]", ports.join(", "))},
     ])
 }
@@ -71,13 +77,13 @@ pub(super) fn variables(install: &Install, traffic: &Traffic) -> Value {
 pub(super) fn checks() -> Vec<Check> {
     vec![
         check(
-            "object.kind != 'Service' || !has(object.spec.externalIPs) || \
+            "!variables.specified || !has(object.spec.externalIPs) || \
              size(object.spec.externalIPs) == 0",
             "externalIPs take an outside address from every pod of the cluster, the egress gateway's \
              among them",
         ),
         check(
-            "object.kind != 'Service' || !has(object.spec.loadBalancerIP) || \
+            "!variables.specified || !has(object.spec.loadBalancerIP) || \
              object.spec.loadBalancerIP == ''",
             "loadBalancerIP takes an outside address from every pod of the cluster, the egress \
              gateway's among them",
@@ -95,14 +101,14 @@ pub(super) fn checks() -> Vec<Check> {
             "addresses of load balancers are written by the cluster's controllers alone",
         ),
         check(
-            "object.kind != 'Service' || !variables.seen || !has(object.spec.type) || \
+            "!variables.specified || !variables.seen || !has(object.spec.type) || \
              object.spec.type != 'ExternalName'",
             "a Service that guarded sidecars see must not be another name for an outside host \
              (ExternalName)",
         ),
         check(
             format!(
-                "object.kind != 'Service' || !variables.seen || !has(object.spec.ports) || \
+                "!variables.specified || !variables.seen || !has(object.spec.ports) || \
                  object.spec.ports.all(port, !(port.port in variables.opaque) || \
                  (has(port.protocol) && port.protocol != 'TCP') || \
                  (has(port.appProtocol) ? port.appProtocol in {OPAQUE} : \
