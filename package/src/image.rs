@@ -1,4 +1,4 @@
-//! The image: a manifest, its configuration and its layers, as bytes with their digests.
+//! Images: a manifest, its configuration and its layers, as bytes with their digests.
 //!
 //! No clock, no host name, no order of a hash map goes in: the same module gives the same digest.
 //! Structures instead of JSON values, so that the order of fields is the one written here.
@@ -13,6 +13,8 @@ use crate::sbom::Sbom;
 use crate::sha256;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIGURATION: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// The version of this program, which is the module's too.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The annotation with the hash of the policies that an image carries.
@@ -45,10 +47,9 @@ impl Blob {
         }
     }
 
-    /// A structure as JSON. One of ours always serialises; were it not to, the empty text would
-    /// be refused by whoever reads it.
-    fn json(media_type: &'static str, value: &impl Serialize) -> Self {
-        Self::new(media_type, serde_json::to_vec(value).unwrap_or_default())
+    /// A structure as JSON.
+    fn json(media_type: &'static str, value: &impl Serialize) -> Result<Self, std::io::Error> {
+        Ok(Self::new(media_type, serde_json::to_vec(value)?))
     }
 
     /// `sha256:` and 64 hexadecimal digits.
@@ -138,15 +139,21 @@ struct Manifest<'m> {
 /// OCI image specification, "Image Configuration".
 #[derive(Serialize)]
 struct Configuration<'c> {
-    architecture: &'static str,
+    architecture: &'c str,
     os: &'static str,
-    config: Labels<'c>,
+    config: Settings<'c>,
     rootfs: RootFs,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Labels<'c> {
+struct Settings<'c> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'c str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    env: &'c [&'c str],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    entrypoint: &'c [&'c str],
     labels: &'c BTreeMap<String, String>,
 }
 
@@ -181,17 +188,26 @@ pub fn build(
     variant: Variant,
     policy_hash: Option<&str>,
 ) -> Result<Image, std::io::Error> {
-    let mut annotations = labels(policy_hash);
+    let mut annotations = labels(
+        "egress-warden",
+        "Egress control for workloads in an Istio mesh: the proxy-wasm module",
+    );
+    if let Some(hash) = policy_hash {
+        annotations.insert(POLICY_HASH.to_owned(), hash.to_owned());
+    }
     let (config, layers, blobs) = match variant {
         Variant::Compat => {
             let archive = archive("plugin.wasm", module)?;
             let diff = format!("sha256:{}", sha256(&archive));
             let config = Blob::json(
-                "application/vnd.oci.image.config.v1+json",
+                CONFIGURATION,
                 &Configuration {
                     architecture: "wasm",
                     os: "wasip1",
-                    config: Labels {
+                    config: Settings {
+                        user: None,
+                        env: &[],
+                        entrypoint: &[],
                         labels: &annotations,
                     },
                     rootfs: RootFs {
@@ -199,12 +215,9 @@ pub fn build(
                         diff_ids: vec![diff],
                     },
                 },
-            );
+            )?;
             annotations.insert("module.wasm.image/variant".to_owned(), "compat".to_owned());
-            let layer = Blob::new(
-                "application/vnd.oci.image.layer.v1.tar+gzip",
-                compressed(&archive)?,
-            );
+            let layer = Blob::new(LAYER, compressed(&archive)?);
             let layers = vec![layer.descriptor()];
             (config, layers, vec![layer])
         }
@@ -214,7 +227,7 @@ pub fn build(
                 abi_versions: ["proxy_abi_version_0_2_1"],
                 config: RootIds { root_ids: [] },
             };
-            let config = Blob::json("application/vnd.module.wasm.config.v1+json", &runtime);
+            let config = Blob::json("application/vnd.module.wasm.config.v1+json", &runtime)?;
             let layer = Blob::new(
                 "application/vnd.module.wasm.content.layer.v1+wasm",
                 module.to_vec(),
@@ -237,7 +250,7 @@ pub fn build(
             subject: None,
             annotations: &annotations,
         },
-    );
+    )?;
     Ok(Image {
         manifest,
         blobs: std::iter::once(config).chain(blobs).collect(),
@@ -245,13 +258,107 @@ pub fn build(
     })
 }
 
+/// What is in the root folder of an image that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A file.
+    File {
+        /// Its content.
+        bytes: Vec<u8>,
+        /// Whether it can be run.
+        executable: bool,
+    },
+    /// A symbolic link to this path.
+    Link(String),
+}
+
+/// An ordinary image for Linux: what is in it and what it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program<'p> {
+    /// What it is called.
+    pub title: &'p str,
+    /// What it is for, in a sentence.
+    pub description: &'p str,
+    /// The processor's architecture as Go calls it: `amd64`, `arm64`.
+    pub architecture: &'p str,
+    /// The path of what is run.
+    pub entrypoint: &'p str,
+    /// Who runs it: a number and a group's number.
+    pub user: &'p str,
+    /// Everything in it, by path without a slash before it.
+    pub files: &'p BTreeMap<String, Entry>,
+}
+
+/// Makes an image that runs, of nothing but these files.
+///
+/// # Errors
+/// If the layer cannot be written: a path is too long for an archive.
+pub fn program(program: &Program<'_>) -> Result<Image, std::io::Error> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, entry) in program.files {
+        match entry {
+            Entry::File { bytes, executable } => {
+                let mode = if *executable { 0o755 } else { 0o644 };
+                append(&mut archive, path, bytes, mode)?;
+            }
+            Entry::Link(target) => {
+                let mut header = header(0, 0o777);
+                header.set_entry_type(tar::EntryType::Symlink);
+                archive.append_link(&mut header, path, target)?;
+            }
+        }
+    }
+    let archive = archive.into_inner()?;
+    let annotations = labels(program.title, program.description);
+    let config = Blob::json(
+        CONFIGURATION,
+        &Configuration {
+            architecture: program.architecture,
+            os: "linux",
+            config: Settings {
+                user: Some(program.user),
+                env: &["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                entrypoint: &[program.entrypoint],
+                labels: &annotations,
+            },
+            rootfs: RootFs {
+                r#type: "layers",
+                diff_ids: vec![format!("sha256:{}", sha256(&archive))],
+            },
+        },
+    )?;
+    let layer = Blob::new(LAYER, compressed(&archive)?);
+    let manifest = Blob::json(
+        MANIFEST,
+        &Manifest {
+            schema_version: 2,
+            media_type: MANIFEST,
+            artifact_type: None,
+            config: config.descriptor(),
+            layers: vec![layer.descriptor()],
+            subject: None,
+            annotations: &annotations,
+        },
+    )?;
+    Ok(Image {
+        manifest,
+        blobs: vec![config, layer],
+        artifact_type: None,
+    })
+}
+
 /// The bill of materials as an artefact that refers to the image: Istio takes an image of one
 /// layer or of two, so it is no layer.
-#[must_use]
-pub fn bill_of_materials(image: &Image, sbom: &Sbom) -> Image {
-    let layer = Blob::new(Sbom::MEDIA_TYPE, sbom.json());
+///
+/// # Errors
+/// If it cannot be written as JSON.
+pub fn bill_of_materials(image: &Image, sbom: &Sbom) -> Result<Image, std::io::Error> {
+    let layer = Blob::new(Sbom::MEDIA_TYPE, sbom.json()?);
     let empty = Blob::new("application/vnd.oci.empty.v1+json", b"{}".to_vec());
-    let annotations = labels(None);
+    let annotations = labels(
+        "egress-warden",
+        "Egress control for workloads in an Istio mesh: the proxy-wasm module",
+    );
     let manifest = Blob::json(
         MANIFEST,
         &Manifest {
@@ -263,45 +370,31 @@ pub fn bill_of_materials(image: &Image, sbom: &Sbom) -> Image {
             subject: Some(image.manifest.descriptor()),
             annotations: &annotations,
         },
-    );
-    Image {
+    )?;
+    Ok(Image {
         manifest,
         blobs: vec![empty, layer],
         artifact_type: Some(Sbom::MEDIA_TYPE),
-    }
+    })
 }
 
 /// OCI image specification, "Pre-Defined Annotation Keys". No `created`: it would make each image
 /// another.
-fn labels(policy_hash: Option<&str>) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::from([
-        (
-            "org.opencontainers.image.title".to_owned(),
-            "egress-warden".to_owned(),
-        ),
-        (
-            "org.opencontainers.image.description".to_owned(),
-            "Egress control for workloads in an Istio mesh: the proxy-wasm module".to_owned(),
-        ),
-        (
-            "org.opencontainers.image.version".to_owned(),
-            VERSION.to_owned(),
-        ),
-        (
-            "org.opencontainers.image.licenses".to_owned(),
-            "Apache-2.0".to_owned(),
-        ),
-    ]);
-    if let Some(hash) = policy_hash {
-        labels.insert(POLICY_HASH.to_owned(), hash.to_owned());
-    }
-    labels
+fn labels(title: &str, description: &str) -> BTreeMap<String, String> {
+    [
+        ("title", title),
+        ("description", description),
+        ("version", VERSION),
+        ("licenses", "Apache-2.0"),
+    ]
+    .map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned()))
+    .into()
 }
 
 /// A tar archive of one file, of nobody and of no time.
 pub(crate) fn archive(name: &str, bytes: &[u8]) -> Result<Vec<u8>, std::io::Error> {
     let mut archive = tar::Builder::new(Vec::new());
-    append(&mut archive, name, bytes)?;
+    append(&mut archive, name, bytes, 0o644)?;
     archive.into_inner()
 }
 
@@ -309,14 +402,21 @@ pub(crate) fn append<W: std::io::Write>(
     archive: &mut tar::Builder<W>,
     name: &str,
     bytes: &[u8],
+    mode: u32,
 ) -> Result<(), std::io::Error> {
+    let size = u64::try_from(bytes.len()).map_err(std::io::Error::other)?;
+    archive.append_data(&mut header(size, mode), name, bytes)
+}
+
+/// Of nobody and of no time.
+fn header(size: u64, mode: u32) -> tar::Header {
     let mut header = tar::Header::new_ustar();
-    header.set_size(u64::try_from(bytes.len()).map_err(std::io::Error::other)?);
-    header.set_mode(0o644);
+    header.set_size(size);
+    header.set_mode(mode);
     header.set_mtime(0);
     header.set_uid(0);
     header.set_gid(0);
-    archive.append_data(&mut header, name, bytes)
+    header
 }
 
 /// Gzip without a time or a file name, and without the system's name.

@@ -1,7 +1,6 @@
 //! Images on disk: an OCI image layout (OCI image specification, "Image Layout"), as a folder or
 //! as a tar archive of one.
 
-use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
@@ -19,8 +18,14 @@ struct Index<'i, T> {
 }
 
 /// The files of a layout with this image under this tag, and what refers to it.
-#[must_use]
-pub fn files(image: &Image, tag: &str, referrers: &[Image]) -> Vec<(String, Vec<u8>)> {
+///
+/// # Errors
+/// If the index cannot be written as JSON.
+pub fn files(
+    image: &Image,
+    tag: &str,
+    referrers: &[Image],
+) -> Result<Vec<(String, Vec<u8>)>, std::io::Error> {
     let mut named = image.manifest.descriptor();
     let key = "org.opencontainers.image.ref.name".to_owned();
     named.annotations.insert(key, tag.to_owned());
@@ -32,7 +37,7 @@ pub fn files(image: &Image, tag: &str, referrers: &[Image]) -> Vec<(String, Vec<
             "oci-layout".to_owned(),
             br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
         ),
-        ("index.json".to_owned(), index_of(&manifests)),
+        ("index.json".to_owned(), index_of(&manifests)?),
     ];
     let mut blobs: Vec<&Blob> = std::iter::once(image)
         .chain(referrers)
@@ -44,7 +49,7 @@ pub fn files(image: &Image, tag: &str, referrers: &[Image]) -> Vec<(String, Vec<
         let name = format!("blobs/{}", blob.digest().replace(':', "/"));
         (name, blob.bytes().to_vec())
     }));
-    files
+    Ok(files)
 }
 
 /// How a list of manifests names one that refers to an image.
@@ -55,14 +60,25 @@ pub(crate) fn referrer(image: &Image) -> Descriptor {
 }
 
 /// An index of these manifests.
-pub(crate) fn index_of<T: Serialize>(manifests: &[T]) -> Vec<u8> {
+pub(crate) fn index_of<T: Serialize>(manifests: &[T]) -> Result<Vec<u8>, std::io::Error> {
     let index = Index {
         schema_version: 2,
         media_type: INDEX,
         manifests,
     };
-    // Strings and lists always serialise.
-    serde_json::to_vec(&index).unwrap_or_default()
+    Ok(serde_json::to_vec(&index)?)
+}
+
+/// A layout as a tar archive.
+///
+/// # Errors
+/// If a name is too long for one.
+pub fn archive(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, std::io::Error> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in files {
+        append(&mut archive, name, bytes, 0o644)?;
+    }
+    archive.into_inner()
 }
 
 /// Writes a layout: a name that ends with `.tar` is an archive, every other one a folder.
@@ -71,11 +87,7 @@ pub(crate) fn index_of<T: Serialize>(manifests: &[T]) -> Vec<u8> {
 /// If it cannot be written, or if a folder is there that is no layout of ours.
 pub fn write(path: &Path, files: &[(String, Vec<u8>)]) -> Result<(), std::io::Error> {
     if path.extension().is_some_and(|extension| extension == "tar") {
-        let mut archive = tar::Builder::new(std::fs::File::create(path)?);
-        for (name, bytes) in files {
-            append(&mut archive, name, bytes)?;
-        }
-        return archive.into_inner()?.flush();
+        return std::fs::write(path, archive(files)?);
     }
     let occupied = path.is_dir()
         && !path.join("oci-layout").is_file()

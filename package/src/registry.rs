@@ -172,10 +172,9 @@ impl Registry {
         let mut listed: Vec<Value> = if answer.status() == StatusCode::NOT_FOUND {
             Vec::new()
         } else {
-            let text = read(expect(answer, &[StatusCode::OK], &tag)?);
-            let index: Value = serde_json::from_slice(&text).unwrap_or_default();
-            let manifests = index.get("manifests").and_then(Value::as_array);
-            manifests.cloned().unwrap_or_default()
+            let text = read(expect(answer, &[StatusCode::OK], &tag)?, &url)?;
+            // What cannot be read is not written over: it lists what others have signed.
+            listed(&text).map_err(|reason| PushError::Unreadable { what: url, reason })?
         };
         let digest = |entry: &Value| {
             entry
@@ -190,9 +189,10 @@ impl Registry {
         {
             return Ok(());
         }
-        listed.extend(serde_json::to_value(layout::referrer(referrer)));
+        let entry = serde_json::to_value(layout::referrer(referrer));
+        listed.push(entry.map_err(|error| PushError::Unwritten(error.into()))?);
         listed.sort_by_cached_key(digest);
-        let index = layout::index_of(&listed);
+        let index = layout::index_of(&listed).map_err(PushError::Unwritten)?;
         let kept = format!("sha256:{}", crate::sha256(&index));
         self.put_named(&tag, INDEX, &index, &kept).map(drop)
     }
@@ -286,9 +286,21 @@ fn header(answer: &Response<Body>, name: &str) -> Option<String> {
     value.to_str().ok().map(str::to_owned)
 }
 
-fn read(mut answer: Response<Body>) -> Vec<u8> {
+fn read(mut answer: Response<Body>, what: &str) -> Result<Vec<u8>, PushError> {
     let body = answer.body_mut().with_config().limit(MAX_ANSWER);
-    body.read_to_vec().unwrap_or_default()
+    body.read_to_vec().map_err(|error| PushError::Unreadable {
+        what: what.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// What an index lists.
+fn listed(text: &[u8]) -> Result<Vec<Value>, String> {
+    let index: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    match index.get("manifests").and_then(Value::as_array) {
+        Some(manifests) => Ok(manifests.clone()),
+        None => Err("an index without `manifests`".to_owned()),
+    }
 }
 
 fn expect(
@@ -300,7 +312,11 @@ fn expect(
         return Ok(answer);
     }
     let status = answer.status();
-    let text = read(answer);
+    let text = match read(answer, what) {
+        Ok(text) => text,
+        // The status is the news; what went with it is said to be missing.
+        Err(error) => format!("what it says cannot be read: {error}").into_bytes(),
+    };
     let said: String = String::from_utf8_lossy(&text)
         .chars()
         .filter(|c| !c.is_control())
@@ -316,3 +332,6 @@ fn expect(
         },
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
-//! What the module is built from, as `CycloneDX` 1.5.
+//! What the module, or a program, is built from, as `CycloneDX` 1.5.
 //!
-//! The list of crates comes from Cargo's own resolution for `wasm32-wasip1` and is committed;
-//! `cargo xtask sbom` writes it, and a test holds it against Cargo.
+//! The module's list of crates comes from Cargo's own resolution for `wasm32-wasip1` and is
+//! committed; `cargo xtask sbom` writes it, and a test holds it against Cargo.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +21,30 @@ pub struct Crate {
     pub license: Option<String>,
 }
 
-/// The bill of materials of one module.
+/// A Debian package whose files are in an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its architecture.
+    pub architecture: String,
+    /// The package file's SHA-256 in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// The bill of materials of one module or program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sbom {
-    digest: String,
-    crates: Vec<Crate>,
+    /// What it is of.
+    pub name: String,
+    /// Its SHA-256 in hexadecimal digits.
+    pub digest: String,
+    /// The crates that Cargo resolves for it.
+    pub crates: Vec<Crate>,
+    /// What else is in its image.
+    pub packages: Vec<Package>,
 }
 
 #[derive(Serialize)]
@@ -77,14 +96,18 @@ impl Sbom {
     /// If the committed list is no list of crates.
     pub fn of(module: &[u8]) -> Result<Self, serde_json::Error> {
         Ok(Self {
+            name: "egress-warden".to_owned(),
             digest: sha256(module),
             crates: crates()?,
+            packages: Vec::new(),
         })
     }
 
     /// The document.
-    #[must_use]
-    pub fn json(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn json(&self) -> Result<Vec<u8>, std::io::Error> {
         let licenses = |license: Option<&str>| {
             let expression = license.map(|text| text.replace('/', " OR "));
             expression
@@ -99,7 +122,7 @@ impl Sbom {
             metadata: Metadata {
                 component: Component {
                     r#type: "application",
-                    name: "egress-warden",
+                    name: &self.name,
                     version: env!("CARGO_PKG_VERSION"),
                     purl: None,
                     hashes: vec![Hash {
@@ -120,10 +143,29 @@ impl Sbom {
                     hashes: Vec::new(),
                     licenses: licenses(found.license.as_deref()),
                 })
+                .chain(self.packages.iter().map(debian))
                 .collect(),
         };
-        // Strings and lists always serialise.
-        serde_json::to_vec_pretty(&document).unwrap_or_default()
+        Ok(serde_json::to_vec_pretty(&document)?)
+    }
+}
+
+fn debian(package: &Package) -> Component<'_> {
+    // Package URL specification: everything but letters, digits and `.-_~:` is percent-encoded.
+    let version = package.version.replace('+', "%2B");
+    Component {
+        r#type: "library",
+        name: &package.name,
+        version: &package.version,
+        purl: Some(format!(
+            "pkg:deb/debian/{}@{version}?arch={}",
+            package.name, package.architecture
+        )),
+        hashes: vec![Hash {
+            alg: "SHA-256",
+            content: &package.sha256,
+        }],
+        licenses: Vec::new(),
     }
 }
 
@@ -141,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_bill_of_materials() {
-        let text = Sbom::of(b"module").unwrap().json();
+        let text = Sbom::of(b"module").unwrap().json().unwrap();
         let document: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(document["bomFormat"], "CycloneDX");
         assert_eq!(

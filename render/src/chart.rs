@@ -248,7 +248,7 @@ fn templates(objects: &[&Object]) -> Result<String, Vec<Problem>> {
             *place = json!(mark);
             marks.push((mark, template));
         }
-        let mut text = object.yaml_of(&manifest);
+        let mut text = object.yaml_of(&manifest)?;
         for (mark, template) in marks {
             text = text.replace(&mark, &template);
         }

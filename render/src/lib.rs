@@ -106,7 +106,7 @@ impl<'a> Prepared<'a> {
             module,
             classes,
         } = enforced;
-        let mut problems = Vec::new();
+        let mut problems: Vec<_> = outside::undigested(install).into_iter().collect();
         let mut objects = gateway::objects(install, &traffic, &module, &classes, earlier);
         if install.spec.gateway.deployment.is_some() {
             let load = deployment::Load {
@@ -121,7 +121,7 @@ impl<'a> Prepared<'a> {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let rendered = Rendered::new(install, &module, objects);
+        let rendered = Rendered::new(install, &module, objects)?;
         rendered.check_names()?;
         rendered.check_sizes()?;
         Ok(rendered)

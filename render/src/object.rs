@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::NAME;
@@ -22,6 +23,8 @@ pub struct Object {
     /// Earlier objects are applied first and removed last.
     stage: Stage,
     manifest: Value,
+    /// The manifest as YAML, once it is complete.
+    written: String,
 }
 
 /// When an object is applied. Removal goes the other way, so that what closes goes last.
@@ -56,6 +59,7 @@ impl Object {
             about,
             stage,
             manifest: body,
+            written: String::new(),
         }
     }
 
@@ -110,18 +114,21 @@ impl Object {
     /// The manifest as YAML, with what it is for as a comment.
     #[must_use]
     pub fn yaml(&self) -> String {
-        self.yaml_of(&self.manifest)
+        self.explained(&self.written)
     }
 
     /// Another manifest with the same comment.
-    pub(crate) fn yaml_of(&self, manifest: &Value) -> String {
+    pub(crate) fn yaml_of(&self, manifest: &Value) -> Result<String, Vec<Problem>> {
+        Ok(self.explained(&written(self.file_name(), &sorted(manifest))?))
+    }
+
+    fn explained(&self, yaml: &str) -> String {
         let mut text = String::new();
         for line in self.about.lines() {
             // Writing to a String does not fail.
             let _ = writeln!(text, "# {}", line.trim());
         }
-        // A JSON value always serialises.
-        text + &serde_saphyr::to_string(&sorted(manifest)).unwrap_or_default()
+        text + yaml
     }
 
     fn key(&self) -> (Stage, &str, &str, &str) {
@@ -140,12 +147,17 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    pub(crate) fn new(install: &Install, module: &Module, mut objects: Vec<Object>) -> Self {
+    pub(crate) fn new(
+        install: &Install,
+        module: &Module,
+        mut objects: Vec<Object>,
+    ) -> Result<Self, Vec<Problem>> {
         for object in &mut objects {
             mark(&mut object.manifest, install, module.policy_hash());
+            object.written = written(object.file_name(), &sorted(&object.manifest))?;
         }
         objects.sort_by(|a, b| a.key().cmp(&b.key()));
-        Self {
+        Ok(Self {
             objects,
             policy_hash: module.policy_hash().to_owned(),
             push: Place::ALL
@@ -153,7 +165,7 @@ impl Rendered {
                 .iter()
                 .sum(),
             carried: module.is_carried(),
-        }
+        })
     }
 
     /// The objects, in the order in which they are applied.
@@ -265,6 +277,13 @@ impl Rendered {
     }
 }
 
+/// A manifest as YAML. What cannot be written is an error: an empty file would be applied, and
+/// close or open nothing.
+fn written(name: String, manifest: &impl Serialize) -> Result<String, Vec<Problem>> {
+    serde_saphyr::to_string(manifest)
+        .map_err(|error| vec![Problem::new(name, format!("cannot be written: {error}"))])
+}
+
 /// Sets a field of a JSON object; other values have no fields and stay as they are.
 pub(crate) fn set(object: &mut Value, field: &str, value: Value) {
     if let Some(fields) = object.as_object_mut() {
@@ -327,5 +346,25 @@ pub(crate) fn sorted(value: &Value) -> Value {
             )
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Unwritable;
+
+    impl Serialize for Unwritable {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("no"))
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_an_error_and_not_an_empty_manifest() {
+        let problems = written("name".to_owned(), &Unwritable).unwrap_err();
+        assert!(problems[0].to_string().contains("cannot be written"));
+        assert!(!written("name".to_owned(), &json!({})).unwrap().is_empty());
     }
 }

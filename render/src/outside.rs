@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::install::Install;
 use crate::module::{Module, Place};
 use crate::object::set;
+use crate::problem::Problem;
 use crate::proxies;
 use crate::traffic::Traffic;
 
@@ -363,6 +364,17 @@ fn configuration(config: &Value) -> Value {
     typed("google.protobuf.StringValue", value)
 }
 
+/// An image whose digest is not stated: an empty one would say of no module that it is another.
+pub(crate) fn undigested(install: &Install) -> Option<Problem> {
+    let image = &install.spec.module;
+    let stated = image
+        .sha256
+        .as_ref()
+        .is_some_and(|digest| !digest.is_empty());
+    (!image.url.starts_with("file://") && !stated)
+        .then(|| Problem::new("spec.module.sha256", "an image needs its digest"))
+}
+
 fn machine(install: &Install) -> Value {
     let image = &install.spec.module;
     let code = match image.url.strip_prefix("file://") {
@@ -370,7 +382,7 @@ fn machine(install: &Install) -> Value {
         None => json!({"remote": {
             // Istio's agent fetches it, checks the digest and makes it a local file.
             "http_uri": {"uri": image.url, "cluster": "_", "timeout": "30s"},
-            "sha256": image.sha256.clone().unwrap_or_default(),
+            "sha256": image.sha256,
         }}),
     };
     json!({"runtime": "envoy.wasm.runtime.v8", "code": code})

@@ -123,3 +123,17 @@ fn teams_tell_their_gateways_apart_by_the_labels_of_their_pods() {
     b.spec.gateway.selector.clone_from(&a.spec.gateway.selector);
     assert_eq!(refused(&b).len(), 1);
 }
+
+/// Settings that were put together in a program, not read from a file.
+#[test]
+fn an_image_without_a_digest_is_not_rendered() {
+    let policy: Value = serde_saphyr::from_str(POLICY).unwrap();
+    for digest in [None, Some(String::new())] {
+        let mut install = Install::read(INSTALL).unwrap();
+        install.spec.module.url = "oci://registry.example/egress-warden:1".to_owned();
+        install.spec.module.sha256 = digest;
+        let problems = render(&install, std::slice::from_ref(&policy)).unwrap_err();
+        let places: Vec<_> = problems.iter().map(crate::Problem::place).collect();
+        assert_eq!(places, ["spec.module.sha256"]);
+    }
+}

@@ -113,7 +113,7 @@ impl Package {
         clock.report(console, "image made");
         if let Some(path) = &self.layout {
             let tag = self.push.as_ref().map_or(VERSION, Reference::tag);
-            let files = layout::files(&made.image, tag, std::slice::from_ref(&made.bill));
+            let files = layout::files(&made.image, tag, std::slice::from_ref(&made.bill))?;
             layout::write(&console.directory.join(path), &files)
                 .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
             clock.report(console, "layout written");
@@ -154,7 +154,7 @@ impl Package {
         let image = image::build(&whole, variant, policies.as_ref().map(Carried::hash))?;
         let bill = Sbom::of(&built).map_err(|error| Failure::new(error.to_string()))?;
         Ok(Made {
-            bill: image::bill_of_materials(&image, &bill),
+            bill: image::bill_of_materials(&image, &bill)?,
             image,
             built: sha256(&built),
             policies,

@@ -94,7 +94,7 @@ fn the_oci_variant_has_two_layers() {
 #[test]
 fn the_bill_of_materials_refers_to_the_image() {
     let image = build(b"module", Variant::Compat, None).unwrap();
-    let bill = bill_of_materials(&image, &Sbom::of(b"module").unwrap());
+    let bill = bill_of_materials(&image, &Sbom::of(b"module").unwrap()).unwrap();
     let manifest = manifest(&bill);
     assert_eq!(manifest["subject"]["digest"], image.manifest.digest());
     assert_eq!(manifest["artifactType"], "application/vnd.cyclonedx+json");

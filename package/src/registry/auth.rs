@@ -134,12 +134,20 @@ impl Registry {
             .and_then(|request| self.agent.run(request));
         let answer = answer.map_err(|source| unsent(realm.to_owned(), realm, source))?;
         let status = answer.status();
-        let token: Option<Token> = serde_json::from_slice(&read(answer)).ok();
+        if !status.is_success() {
+            return Err(NoAccess::Refused(realm.to_owned(), status).into());
+        }
+        let unreadable = |reason: String| PushError::Unreadable {
+            what: realm.to_owned(),
+            reason,
+        };
+        let token: Token = serde_json::from_slice(&read(answer, realm)?)
+            .map_err(|error| unreadable(error.to_string()))?;
         token
-            .filter(|_| status.is_success())
-            .and_then(|token| token.token.or(token.access_token))
+            .token
+            .or(token.access_token)
             .map(|token| format!("Bearer {token}"))
-            .ok_or_else(|| NoAccess::Refused(realm.to_owned(), status).into())
+            .ok_or_else(|| unreadable("no token".to_owned()))
     }
 }
 

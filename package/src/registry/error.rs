@@ -37,6 +37,17 @@ pub enum PushError {
         /// What it said.
         message: String,
     },
+    /// It answered with something that is not what it should be, or is cut off.
+    #[error("{what}: the answer cannot be read: {reason}")]
+    Unreadable {
+        /// What was asked.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The list of what refers to the image cannot be written.
+    #[error("the list of referrers cannot be written: {0}")]
+    Unwritten(#[source] std::io::Error),
     /// No way to be let in.
     #[error(transparent)]
     NoAccess(#[from] NoAccess),
@@ -78,6 +89,8 @@ impl PushError {
             Self::Authorities(_) => Some("PEM: a text with `-----BEGIN CERTIFICATE-----`"),
             Self::Transport { .. }
             | Self::Refused { .. }
+            | Self::Unreadable { .. }
+            | Self::Unwritten(_)
             | Self::NoAccess(_)
             | Self::Changed { .. }
             | Self::Location(_) => None,
