@@ -1,10 +1,10 @@
-//! Credentials for a registry, as `docker login` and `skopeo login` leave them.
+//! Credentials for a registry, as `docker login`, `skopeo login` and the cloud providers' helpers
+//! leave them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde::Deserialize;
 
 /// Who to be at a registry.
@@ -17,7 +17,7 @@ pub enum Credentials {
         /// The password.
         password: String,
     },
-    /// A token that is exchanged for others (`identitytoken`).
+    /// A token that is exchanged for others (`identitytoken`, or a helper's `<token>`).
     Identity(String),
     /// A token for the registry itself (`registrytoken`).
     Registry(String),
@@ -36,11 +36,19 @@ pub enum CredentialsError {
     /// The file is of another form.
     #[error("{0} is no file of registry credentials: {1}")]
     Malformed(String, String),
-    /// The secret lies with another program.
-    #[error("the credentials for {0} are kept by `docker-credential-{1}`, which is not asked")]
-    Helper(String, String),
+    /// The program that keeps the secret does not hand it out.
+    #[error("`{program}`, which keeps the credentials for {registry}, {problem}")]
+    Helper {
+        /// The registry.
+        registry: String,
+        /// The program's name.
+        program: String,
+        /// What it did instead.
+        problem: String,
+    },
 }
 
+/// What is read here of such a file; the rest is `docker_credential`'s.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct File {
@@ -52,12 +60,15 @@ struct File {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Entry {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    identitytoken: Option<String>,
     registrytoken: Option<String>,
 }
+
+/// What a helper says that has nothing (`docker-credential-helpers`, `credentials/error.go`). The
+/// providers' own helpers say it too, some with more around it.
+const NOTHING_KEPT: &str = "credentials not found";
+
+/// How much of what a helper says is repeated.
+const MAX_MESSAGE: usize = 300;
 
 /// Where credentials are looked for: what the variable `REGISTRY_AUTH_FILE` names, then Docker's
 /// file (the folder `DOCKER_CONFIG`, else `~/.docker`).
@@ -71,10 +82,12 @@ pub fn files(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Vec<PathB
     named.into_iter().chain(docker).collect()
 }
 
-/// The credentials for a registry in the text of such a file.
+/// The credentials for a registry by the text of such a file: those in it, or those that the
+/// helper has that it names (`credHelpers`, `credsStore`), a program `docker-credential-NAME` on
+/// PATH.
 ///
 /// # Errors
-/// If the file is malformed, or names a helper that keeps them.
+/// If the file is malformed, or the helper does not answer.
 pub fn find(
     file: &str,
     text: &str,
@@ -82,62 +95,75 @@ pub fn find(
 ) -> Result<Option<Credentials>, CredentialsError> {
     let malformed = |reason: String| CredentialsError::Malformed(file.to_owned(), reason);
     let read: File = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
-    let host = |key: &str| {
-        let key = key
-            .trim_start_matches("https://")
-            .trim_start_matches("http://");
-        key.split('/').next().unwrap_or_default().to_owned()
-    };
-    // Docker Hub's key is the address of an interface that it no longer has.
-    let names = match registry {
+    for name in names(registry) {
+        // Which the library does not know.
+        let token = read
+            .auths
+            .get(name)
+            .and_then(|entry| entry.registrytoken.as_ref());
+        if let Some(token) = token.filter(|token| !token.is_empty()) {
+            return Ok(Some(Credentials::Registry(token.clone())));
+        }
+        let found = docker_credential::get_credential_from_reader(text.as_bytes(), name);
+        let helper = read.cred_helpers.get(name).or(read.creds_store.as_ref());
+        let refused = |problem: String| CredentialsError::Helper {
+            registry: registry.to_owned(),
+            program: format!("docker-credential-{}", helper.map_or("", String::as_str)),
+            problem,
+        };
+        match found {
+            Ok(DockerCredential::IdentityToken(token)) => {
+                return Ok(Some(Credentials::Identity(token)));
+            }
+            Ok(DockerCredential::UsernamePassword(user, password)) => {
+                return Ok(Some(Credentials::Basic { user, password }));
+            }
+            Err(CredentialRetrievalError::NoCredentialConfigured) => {}
+            Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. }) => {
+                let said = format!("{stdout} {stderr}");
+                if !said.contains(NOTHING_KEPT) {
+                    return Err(refused(format!("fails: {}", line(&said))));
+                }
+            }
+            Err(CredentialRetrievalError::HelperCommunicationError) => {
+                return Err(refused("is not on PATH, or does not start".to_owned()));
+            }
+            Err(CredentialRetrievalError::MalformedHelperResponse) => {
+                return Err(refused("answers no `Username` and `Secret`".to_owned()));
+            }
+            Err(CredentialRetrievalError::CredentialDecodingError) => {
+                return Err(malformed("`auth` is no base64 of USER:PASSWORD".to_owned()));
+            }
+            Err(
+                error @ (CredentialRetrievalError::CredentialMismatchError
+                | CredentialRetrievalError::ConfigNotFound
+                | CredentialRetrievalError::ConfigReadError),
+            ) => return Err(malformed(error.to_string())),
+        }
+    }
+    Ok(None)
+}
+
+/// What a registry is called in such files, and by helpers. Docker Hub's key is the address of an
+/// interface that it no longer has.
+fn names(registry: &str) -> Vec<&str> {
+    match registry {
         "docker.io" | "index.docker.io" | "registry-1.docker.io" => {
-            vec!["docker.io", "index.docker.io"]
+            vec!["https://index.docker.io/v1/", "docker.io"]
         }
         registry => vec![registry],
-    };
-    let mut entries = read.auths.iter();
-    let entry = entries.find(|(key, _)| names.contains(&host(key).as_str()));
-    if let Some((_, entry)) = entry
-        && let Some(found) = entry.credentials().map_err(malformed)?
-    {
-        return Ok(Some(found));
-    }
-    let helper = read.cred_helpers.get(registry).or_else(|| {
-        // A store holds what has an entry without a secret.
-        entry.and(read.creds_store.as_ref())
-    });
-    match helper {
-        Some(helper) => Err(CredentialsError::Helper(
-            registry.to_owned(),
-            helper.clone(),
-        )),
-        None => Ok(None),
     }
 }
 
-impl Entry {
-    fn credentials(&self) -> Result<Option<Credentials>, String> {
-        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        if let Some(token) = given(&self.registrytoken) {
-            return Ok(Some(Credentials::Registry(token)));
-        }
-        if let Some(token) = given(&self.identitytoken) {
-            return Ok(Some(Credentials::Identity(token)));
-        }
-        if let (Some(user), Some(password)) = (given(&self.username), given(&self.password)) {
-            return Ok(Some(Credentials::Basic { user, password }));
-        }
-        let Some(auth) = given(&self.auth) else {
-            return Ok(None);
-        };
-        let plain = STANDARD.decode(auth).map_err(|_| "`auth` is no base64")?;
-        let plain = String::from_utf8(plain).map_err(|_| "`auth` is no UTF-8")?;
-        let (user, password) = plain.split_once(':').ok_or("`auth` is no USER:PASSWORD")?;
-        Ok(Some(Credentials::Basic {
-            user: user.to_owned(),
-            password: password.trim_end_matches('\0').to_owned(),
-        }))
-    }
+/// The first words of what a program says, in a line.
+fn line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_MESSAGE)
+        .collect()
 }
 
 #[cfg(test)]
@@ -190,7 +216,16 @@ mod tests {
                 "docker.io",
                 Some(basic("u", "p")),
             ),
-            (r#"{"credsStore":"desktop"}"#, "r.example", None),
+            (
+                r#"{"auths":{"docker.io":{"auth":"dTpw"}}}"#,
+                "registry-1.docker.io",
+                Some(basic("u", "p")),
+            ),
+            (
+                r#"{"auths":{"r.example":{"auth":"dTpw","registrytoken":"t"}}}"#,
+                "r.example",
+                Some(Credentials::Registry("t".to_owned())),
+            ),
         ] {
             assert_eq!(find("f", text, registry), Ok(expected), "{text}");
         }
@@ -202,19 +237,23 @@ mod tests {
             ("{", "f is no file of registry credentials"),
             (
                 r#"{"auths":{"r.example":{"auth":"*"}}}"#,
-                "`auth` is no base64",
+                "`auth` is no base64 of USER:PASSWORD",
             ),
             (
                 r#"{"auths":{"r.example":{"auth":"dQ=="}}}"#,
-                "`auth` is no USER:PASSWORD",
+                "`auth` is no base64 of USER:PASSWORD",
             ),
             (
-                r#"{"auths":{"r.example":{}},"credsStore":"desktop"}"#,
-                "docker-credential-desktop",
+                r#"{"auths":{"r.example":{"auth":"dTpw","username":"v","password":"p"}}}"#,
+                "does not match",
             ),
             (
-                r#"{"credHelpers":{"r.example":"gcr"}}"#,
-                "docker-credential-gcr",
+                r#"{"auths":{"r.example":{}},"credsStore":"that-is-not-there"}"#,
+                "`docker-credential-that-is-not-there`, which keeps the credentials for r.example, is not on PATH",
+            ),
+            (
+                r#"{"credHelpers":{"r.example":"nor-this"},"auths":{"r.example":{"auth":"dTpw"}}}"#,
+                "`docker-credential-nor-this`",
             ),
         ] {
             let error = find("f", text, "r.example").unwrap_err().to_string();

@@ -1,6 +1,7 @@
 //! Images in a real registry, and what other tools make of them.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -19,6 +20,7 @@ cases!(
     a_layout_is_what_is_pushed,
     an_image_with_policies_says_which,
     a_registry_that_asks_who_is_there,
+    a_credential_helper_says_who_is_there,
     what_cannot_be_pushed_is_said,
     a_registry_of_a_private_authority,
 );
@@ -286,6 +288,99 @@ fn a_registry_that_asks_who_is_there() -> Result<()> {
         folder,
         &["--push", IMAGE, "--registry-config", "right.json"],
     )?;
+    Ok(())
+}
+
+/// Set in the run that has the helpers on its PATH: a process does not change its own.
+const HELPERS: &str = "WARDEN_TEST_HELPERS";
+
+/// As the cloud providers have it: the file names a program, and the program has the secret.
+fn a_credential_helper_says_who_is_there() -> Result<()> {
+    let Some(folder) = std::env::var_os(HELPERS) else {
+        return with_helpers();
+    };
+    let folder = Path::new(&folder);
+    sandbox::assign([])?;
+    let _registry = Registry::start(folder, PORT, Some(USERS))?;
+    for (helper, expected) in [
+        ("wrong", "401 Unauthorized"),
+        (
+            "locked",
+            "`docker-credential-locked`, which keeps the credentials for 127.0.0.1:5000, fails: the keychain is locked",
+        ),
+        ("gone", "`docker-credential-gone`, which keeps"),
+        ("none", "wants credentials and there are none"),
+    ] {
+        let file = format!(r#"{{"credHelpers": {{"127.0.0.1:5000": "{helper}"}}}}"#);
+        std::fs::write(folder.join("config.json"), file)?;
+        let ran = package(
+            folder,
+            &["--push", IMAGE, "--registry-config", "config.json"],
+        )?;
+        ensure!(
+            ran.exit == warden::Exit::Failed && ran.stderr.contains(expected),
+            "{helper}: {}",
+            ran.stderr
+        );
+    }
+    for file in [
+        r#"{"credHelpers": {"127.0.0.1:5000": "right"}}"#,
+        r#"{"credsStore": "right"}"#,
+    ] {
+        std::fs::write(folder.join("config.json"), file)?;
+        made(
+            folder,
+            &["--push", IMAGE, "--registry-config", "config.json"],
+        )?;
+    }
+    let asked = std::fs::read_to_string(folder.join("asked"))?;
+    ensure!(
+        asked == "get 127.0.0.1:5000\nget 127.0.0.1:5000\n",
+        "{asked}"
+    );
+    Ok(())
+}
+
+/// Runs this case again, with helpers on its PATH.
+fn with_helpers() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let here = folder.path().display().to_string();
+    for (name, script) in [
+        (
+            "right",
+            format!(
+                r#"echo "$1 $(cat)" >> {here}/asked; echo '{{"Username":"warden","Secret":"secret"}}'"#
+            ),
+        ),
+        (
+            "wrong",
+            r#"echo '{"Username":"warden","Secret":"wrong"}'"#.to_owned(),
+        ),
+        (
+            "locked",
+            "echo the keychain is locked >&2; exit 1".to_owned(),
+        ),
+        (
+            "none",
+            "echo credentials not found in native keychain; exit 1".to_owned(),
+        ),
+    ] {
+        let path = folder.path().join(format!("docker-credential-{name}"));
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    }
+    let path = std::env::var("PATH")?;
+    let output = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env(HELPERS, folder.path())
+        .env("PATH", format!("{here}:{path}"))
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && text.contains("test result: ok. 1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 

@@ -293,7 +293,7 @@ fn an_identity_token_is_exchanged() {
 }
 
 /// A registry chooses where uploads go: what shows who we are is not for that place
-/// (`oci-client` 0.18 sends it there).
+/// (CVE-2020-15157).
 #[test]
 fn an_upload_elsewhere_gets_no_token() {
     static ELSEWHERE: Mutex<Option<SocketAddr>> = Mutex::new(None);
@@ -331,4 +331,22 @@ fn an_upload_elsewhere_gets_no_token() {
             upload.path
         );
     }
+}
+
+/// A registry chooses the token service too (`oci-client` 0.18 asks any).
+#[test]
+fn a_token_service_in_the_clear_is_told_nothing() {
+    let access = Access {
+        credentials: Some(Credentials::Identity("refresh".to_owned())),
+        ..Access::default()
+    };
+    let registry = Registry::new("r.example/image:1".parse().unwrap(), access).unwrap();
+    let asked = Fake::start(guarded);
+    let challenge = Challenge::Bearer {
+        realm: format!("http://{}/token", asked.address),
+        service: "fake".to_owned(),
+    };
+    let error = registry.authorize(&[challenge]).unwrap_err().to_string();
+    assert!(error.contains("is not reached over TLS"), "{error}");
+    assert_eq!(asked.asked(), []);
 }
