@@ -29,13 +29,16 @@ pub(crate) fn standard_library(of: &str) -> Result<()> {
     )
 }
 
-/// Flags by which the places of panics in the module name crates, not this machine's folders: the
-/// module is the same, and of the same size, wherever it is built.
+/// Flags by which the places of panics name crates, not this machine's folders: what is built is
+/// the same, and of the same size, wherever it is built.
 fn without_folders() -> Result<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")));
     let sources = home.context("no home directory")?.join("registry/src");
-    let mut flags = vec![format!("--remap-path-prefix={}=.", root().display())];
+    let mut flags = vec![
+        format!("--remap-path-prefix={}=.", root().display()),
+        format!("--remap-path-prefix={}=target", target().display()),
+    ];
     for registry in std::fs::read_dir(&sources).with_context(|| sources.display().to_string())? {
         flags.push(format!(
             "--remap-path-prefix={}=",
@@ -84,17 +87,53 @@ pub(crate) fn static_files() -> Result<()> {
     Ok(())
 }
 
-/// Builds a program as one static file.
+/// Builds a program as one static file for this machine.
 pub(crate) fn static_file(package: &str, program: &str, profile: &str) -> Result<PathBuf> {
-    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    static_for(std::env::consts::ARCH, package, program, profile)
+}
+
+/// What Cargo calls static programs for an architecture.
+pub(crate) fn musl(architecture: &str) -> String {
+    format!("{architecture}-unknown-linux-musl")
+}
+
+/// Builds a program as one static file.
+///
+/// For another architecture than this machine's, Rust's own linker links it; ring's C needs a
+/// compiler for that architecture.
+pub(crate) fn static_for(
+    architecture: &str,
+    package: &str,
+    program: &str,
+    profile: &str,
+) -> Result<PathBuf> {
+    let musl = musl(architecture);
     standard_library(&musl)?;
-    progress(&format!("building {program} as one static file"));
     let mut command = cargo(&["build", "--package", package, "--bin", program]);
-    // ring's C needs no more of a C library than freestanding headers, so any compiler does.
-    let compiler = format!("CC_{}", musl.replace('-', "_"));
-    if std::env::var_os(&compiler).is_none() && Command::new("musl-gcc").output().is_err() {
+    let underscored = musl.replace('-', "_");
+    let compiler = format!("CC_{underscored}");
+    if architecture != std::env::consts::ARCH {
+        let linker = format!("CARGO_TARGET_{}_LINKER", underscored.to_uppercase());
+        if std::env::var_os(&linker).is_none() {
+            command.env(linker, "rust-lld");
+        }
+        if std::env::var_os(&compiler).is_none() {
+            let cross = format!("{architecture}-linux-gnu-gcc");
+            Command::new(&cross).arg("--version").output().with_context(|| {
+                format!("a C compiler is missing: `{cross}` (Debian: gcc-{}-linux-gnu), or the variable {compiler}", architecture.replace('_', "-"))
+            })?;
+            command.env(compiler, cross);
+        }
+    } else if std::env::var_os(&compiler).is_none() && Command::new("musl-gcc").output().is_err() {
+        // ring's C needs no more of a C library than freestanding headers, so any compiler does.
         command.env(compiler, "cc");
     }
+    if profile == "static" {
+        command.env("CARGO_ENCODED_RUSTFLAGS", without_folders()?);
+    }
+    progress(&format!(
+        "building {program} as one static file for {architecture}"
+    ));
     check(command.args(["--profile", profile, "--target", &musl]))?;
     // Cargo's own profile for development has a folder of another name.
     let folder = if profile == "dev" { "debug" } else { profile };

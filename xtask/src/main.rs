@@ -2,6 +2,7 @@
 
 mod build;
 mod dependencies;
+mod dist;
 mod envoy;
 mod kinds;
 mod run;
@@ -53,6 +54,19 @@ enum Command {
     /// Build what runs outside an image of its own as static files, and print their paths: the
     /// `warden` command for pods, the CNI plugin and its agent for nodes.
     Static,
+    /// Make what a release holds in `target/dist`: static `warden` for x86_64 and aarch64, the CNI
+    /// plugin and the node agent as static files, the module, images of the module, of `warden`
+    /// and of the node agent as OCI layouts, completions for shells, bills of materials, and
+    /// SHA256SUMS.
+    ///
+    /// The same commit gives the same bytes: the release is put together twice and compared. What
+    /// is for another architecture than this machine's is left out, with the reason, where its
+    /// standard library or a C compiler for it is missing.
+    Dist {
+        /// Build everything a second time, in another folder, and compare that too.
+        #[arg(long)]
+        rebuild: bool,
+    },
     /// Print the size of the module and fail if it is over its budget.
     Size,
     /// Measure the time per verdict as policies grow, and fail if it grows too.
@@ -85,6 +99,7 @@ fn main() -> Result<ExitCode> {
         Command::Test { only } => Ok(test::run(only)),
         Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
         Command::Static => build::static_files().map(|()| ExitCode::SUCCESS),
+        Command::Dist { rebuild } => dist::run(rebuild).map(|()| ExitCode::SUCCESS),
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
         Command::Bench { arguments } => build::bench(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Sbom => sbom::write().map(|()| ExitCode::SUCCESS),

@@ -1,4 +1,4 @@
-//! The list of crates that the module is linked from, for its bill of materials.
+//! The lists of crates that the module and programs are linked from, for bills of materials.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,15 +9,21 @@ use crate::run::{cargo, root};
 
 const FILE: &str = "package/module-crates.json";
 
-/// Writes the list anew.
+/// Writes the module's list anew.
 pub(crate) fn write() -> Result<()> {
-    std::fs::write(root().join(FILE), resolved()?).context(FILE)
+    std::fs::write(root().join(FILE), module()?).context(FILE)
 }
 
-/// What Cargo resolves for the module, as JSON, one crate a line.
-fn resolved() -> Result<String> {
-    let output = cargo(&["tree", "--locked", "--package=egress-filter"])
-        .args(["--target=wasm32-wasip1", "--edges=normal,no-proc-macro"])
+/// What Cargo resolves for the module.
+fn module() -> Result<String> {
+    resolved("egress-filter", "wasm32-wasip1")
+}
+
+/// What Cargo resolves for a package, as JSON, one crate a line.
+pub(crate) fn resolved(package: &str, target: &str) -> Result<String> {
+    let output = cargo(&["tree", "--locked", "--edges=normal,no-proc-macro"])
+        .arg(format!("--package={package}"))
+        .arg(format!("--target={target}"))
         .args(["--prefix=none", "--format={p}\t{l}"])
         .output()
         .context("cargo tree")?;
@@ -57,7 +63,7 @@ mod tests {
         let committed = std::fs::read_to_string(root().join(FILE)).unwrap();
         assert_eq!(
             committed,
-            resolved().unwrap(),
+            module().unwrap(),
             "write it anew: cargo xtask sbom"
         );
     }

@@ -24,7 +24,7 @@ pub(crate) enum Part {
     Cni,
     /// What an admin applies, against the real Istio; part of `envoy` in a full run.
     Istio,
-    /// The command.
+    /// The command, images, and what a release holds.
     Cli,
     /// The engine's cases on wasm32-unknown-unknown, in Node.js.
     Wasm,
@@ -139,7 +139,14 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
         }
         Part::Wasm => wasm_cases(count),
         Part::Dependencies => dependencies(count),
-        Part::Cli => suite(&["--package=warden"], count),
+        Part::Cli => suite(
+            &[
+                "--package=warden",
+                "--package=egress-package",
+                "--package=egress-dist",
+            ],
+            count,
+        ),
         Part::Cni => {
             let plugin = build::static_file("egress-cni", "egress-cni", "dev")?;
             let installed = target().join("tools/bin/cnitool");
