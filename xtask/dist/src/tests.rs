@@ -1,9 +1,3 @@
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test code: a failed assumption is a failed test"
-)]
-
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 
