@@ -122,7 +122,7 @@ pub(crate) enum Lint {
 
 impl Lint {
     /// Every lint.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::UnreachableRule,
         Self::LabelsAlone,
         Self::WideName,
