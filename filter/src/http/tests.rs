@@ -495,7 +495,7 @@ fn two_metadata_headers_are_no_claim() {
     let fake = once();
     assert_eq!(
         judge(&fake, &http_configuration()),
-        checked("api.github.com:80")
+        out("api.github.com:80")
     );
     let twice = once().header("x-envoy-peer-metadata", "CgB=");
     let missing = denied("facts_missing", "seed/apps/app1-github");
