@@ -12,6 +12,8 @@ use crate::record::json;
 
 /// gRPC's `PERMISSION_DENIED`.
 const PERMISSION_DENIED: i32 = 7;
+/// gRPC's `RESOURCE_EXHAUSTED`.
+const RESOURCE_EXHAUSTED: i32 = 8;
 
 /// What the answer says besides the ruling.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +34,7 @@ struct Body<'a> {
     ask: &'a str,
 }
 
-/// The 403. For a gRPC request Envoy turns it into a trailers-only answer whose `grpc-message` is
+/// The 403, or 429 where the workload has reached a limit. For a gRPC request Envoy turns it into a trailers-only answer whose `grpc-message` is
 /// the percent-encoded body.
 #[must_use]
 pub fn response(subject: Subject<'_>, ruling: &Ruling<'_>, wants_json: bool) -> Response {
@@ -61,15 +63,20 @@ pub fn response(subject: Subject<'_>, ruling: &Ruling<'_>, wants_json: bool) -> 
         );
         ("text/plain; charset=utf-8", body)
     };
+    let (status, grpc_status) = if ruling.code.is_limit() {
+        (429, RESOURCE_EXHAUSTED)
+    } else {
+        (403, PERMISSION_DENIED)
+    };
     Response {
-        status: 403,
+        status,
         details: format!("warden_{}", ruling.code),
         headers: vec![
             ("content-type", content_type.to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),
         ],
         body,
-        grpc_status: PERMISSION_DENIED,
+        grpc_status,
     }
 }
 

@@ -116,7 +116,7 @@ impl HttpContext for Request {
     }
 
     fn on_http_response_body(&mut self, _size: usize, _end: bool) -> Action {
-        action(self.0.on_more())
+        action(self.0.on_answer())
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {

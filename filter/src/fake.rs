@@ -114,6 +114,11 @@ impl Fake {
         )
     }
 
+    /// Sets the clock, in seconds since the Unix epoch.
+    pub(crate) fn set_seconds(&self, seconds: u64) {
+        self.0.seconds.set(seconds);
+    }
+
     pub(crate) fn hold(&self, bytes: &[u8]) -> usize {
         let mut held = self.0.held.borrow_mut();
         held.extend_from_slice(bytes);
@@ -379,6 +384,11 @@ pub(crate) fn configuration(context: &str, ports: &Value) -> Value {
         "addressCheck": "classes",
         "addressClasses": [{"name": "plain", "allowPrivate": false, "refused": []}],
         "ports": ports,
+        // Tests ask for more in no time at all than a workload does in a minute.
+        "limits": {
+            "workers": 1, "newNamesPerMinute": 100_000, "names": 100_000,
+            "denialLinesPerMinute": 100_000,
+        },
         "policies": [policy()],
     })
 }

@@ -4,7 +4,7 @@
 //! goes out; only TLS inside a tunnel goes inward first, where its server name is known.
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use egress_policy::config::ServerName;
@@ -13,6 +13,7 @@ use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::Host as Target;
 use egress_policy::verdict::{Action, Code, Evaluation, Ruling, Verdict};
 
+use crate::budget::Taken;
 use crate::caller::identity;
 use crate::denial::{Subject, printable, response, written};
 use crate::ended::Ended;
@@ -32,6 +33,8 @@ pub struct Http<H: Host> {
     began: Began,
     protocol: Cell<Protocol>,
     ended: Cell<bool>,
+    /// What it has of its workload's budget, until it ends.
+    taken: RefCell<Option<Taken>>,
 }
 
 /// Where an undenied request goes next.
@@ -79,6 +82,7 @@ impl<H: Host> Http<H> {
             plugin,
             protocol: Cell::new(Protocol::Http),
             ended: Cell::new(false),
+            taken: RefCell::default(),
         }
     }
 
@@ -99,6 +103,34 @@ impl<H: Host> Http<H> {
         Flow::Stop
     }
 
+    /// Something comes back: a tunnel whose end was judged further in stands.
+    pub fn on_answer(&self) -> Flow {
+        if let Ok(mut taken) = self.taken.try_borrow_mut()
+            && let Some(taken) = taken.as_mut()
+        {
+            taken.decided();
+        }
+        self.on_more()
+    }
+
+    /// Takes what it needs of its workload's budget.
+    fn take(&self, gathered: &Gathered, hop: NextHop, connects: Connects) -> Result<(), Code> {
+        let undecided = hop == NextHop::InternalListener;
+        let resolved = connects.dynamic && !undecided;
+        let taken = self.plugin.take(gathered, true, undecided, resolved)?;
+        if let Ok(mut held) = self.taken.try_borrow_mut() {
+            *held = Some(taken);
+        }
+        Ok(())
+    }
+
+    /// Takes it, and sends the tunnel inward.
+    fn forward(&self, gathered: &Gathered, connects: Connects) -> Result<(), Code> {
+        self.take(gathered, NextHop::InternalListener, connects)?;
+        let forwarded = state::forward(&self.plugin.host, gathered);
+        forwarded.map_err(|HostError| Code::EngineError)
+    }
+
     /// Judges the request.
     pub fn on_request_headers(&self) -> Flow {
         let host = &self.plugin.host;
@@ -114,9 +146,9 @@ impl<H: Host> Http<H> {
         let verdict = match (self.plugin.evaluate(&gathered), hop) {
             (Evaluation::Final(verdict), _) => verdict,
             (Evaluation::Undecided, NextHop::InternalListener) => {
-                return match state::forward(host, &gathered) {
+                return match self.forward(&gathered, connects) {
                     Ok(()) => Flow::Continue,
-                    Err(HostError) => self.refuse(&asked.seen, &gathered, Code::EngineError),
+                    Err(code) => self.refuse(&asked.seen, &gathered, code),
                 };
             }
             // Nothing more comes.
@@ -125,7 +157,7 @@ impl<H: Host> Http<H> {
         let done = match (verdict.enforced.action, hop) {
             (Action::Deny, _) => return self.deny(&asked.seen, &gathered, &verdict),
             (Action::Accept | Action::Inspect(_), NextHop::InternalListener) => {
-                state::forward(host, &gathered).map_err(|HostError| Code::EngineError)
+                self.forward(&gathered, connects)
             }
             (Action::Accept | Action::Inspect(_), NextHop::Upstream) => {
                 self.let_out(&asked, &gathered, connects, &verdict)
@@ -241,6 +273,7 @@ impl<H: Host> Http<H> {
         verdict: &Verdict<'_>,
     ) -> Result<(), Code> {
         let class = self.plugin.class_of(gathered, verdict, connects.by_class)?;
+        self.take(gathered, NextHop::Upstream, connects)?;
         let mark = match verdict.enforced.action {
             Action::Accept => Mark::Accept(&class),
             Action::Inspect(device) if connects.inspectable => Mark::Inspect(device, &class),

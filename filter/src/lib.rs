@@ -12,6 +12,7 @@
 
 #[cfg(target_arch = "wasm32")]
 mod abi;
+pub mod budget;
 pub mod caller;
 pub mod claims;
 pub mod connections;

@@ -128,6 +128,10 @@ impl<H: Host> Network<H> {
             Err(code) => return self.finish(&gathered, &Verdict::refusal(code)),
         };
         if let Origin::Tunnel(_) = self.origin {
+            // The tunnel counts as the stream; the name is asked for here.
+            if let Err(code) = self.plugin.take(&gathered, false, false, true) {
+                return self.finish(&gathered, &Verdict::refusal(code));
+            }
             if self.choose(&way, &gathered, &verdict).is_err() {
                 return self.fail();
             }

@@ -10,16 +10,18 @@ use egress_policy::config::{Config, Context, LabelSource};
 use egress_policy::contract::{LITERAL, UNCHECKED};
 use egress_policy::defect::{Defect, DefectKind, FieldPath};
 use egress_policy::facts::{Fact, Protocol};
+use egress_policy::name::Host as Target;
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Code, Evaluation, Verdict};
 
+use crate::budget::{Budgets, Taken, Untold, Wanted};
 use crate::caller::{Identity, identity};
 use crate::claims::{self, ClaimHeaders, OwnedClaims};
 use crate::connections::{Connections, Peer};
 use crate::gathered::Gathered;
-use crate::host::Host;
+use crate::host::{Host, Level, MetricKind};
 use crate::recheck::{Began, Recheck};
-use crate::record::{Record, Setting, gauge};
+use crate::record::{Lines, Record, Setting, gauge, untold_line, workload};
 use crate::state;
 
 /// How often the clock is read. `expires` counts in seconds.
@@ -37,6 +39,8 @@ pub struct Plugin<H: Host> {
     pub config: Config,
     /// Log and counters.
     pub record: Record,
+    /// What each identity has of this worker.
+    budgets: Rc<Budgets>,
     recheck: Recheck,
     connections: RefCell<Connections>,
     now: Cell<Option<i64>>,
@@ -85,6 +89,7 @@ impl<H: Host> Plugin<H> {
             host,
             config,
             record: Record::default(),
+            budgets: Budgets::of_machine(),
             recheck,
             connections: RefCell::default(),
             now: Cell::new(None),
@@ -104,6 +109,64 @@ impl<H: Host> Plugin<H> {
         self.now.set(self.read_clock());
         self.ticks.set(self.ticks.get().saturating_add(1));
         self.end_overdue();
+        if let Some(now) = self.now.get() {
+            self.sum_up(&self.budgets.sum_up(&self.config.limits, now));
+        }
+        self.show_budgets();
+    }
+
+    /// Gives a stream what it takes of its workload's budget, or says which limit it is beyond.
+    /// `resolved` says whether Envoy's DNS cache is asked for its name.
+    ///
+    /// # Errors
+    /// The limit's code.
+    pub fn take(
+        &self,
+        gathered: &Gathered,
+        stream: bool,
+        undecided: bool,
+        resolved: bool,
+    ) -> Result<Taken, Code> {
+        let name = gathered.place.agreed().filter(|_| resolved);
+        let name = name.and_then(|agreed| match &agreed.host {
+            Target::Name(name) => Some(name.to_string()),
+            Target::Address(_) => None,
+        });
+        let wanted = Wanted {
+            stream,
+            undecided,
+            name: name.as_deref(),
+        };
+        let (whose, limits) = (workload(gathered), &self.config.limits);
+        self.budgets.take(whose, wanted, limits, self.seconds())
+    }
+
+    /// The time by which budgets are kept. Without a clock it stands still, which only narrows them.
+    fn seconds(&self) -> i64 {
+        self.now().known().unwrap_or_default()
+    }
+
+    fn sum_up(&self, untold: &[Untold]) {
+        for untold in untold {
+            self.host.log(Level::Warn, &untold_line(untold));
+        }
+    }
+
+    /// Tells the gauges what has changed. All workers add to them.
+    fn show_budgets(&self) {
+        let names = [
+            "warden_streams_open",
+            "warden_tunnels_undecided",
+            "warden_names_held",
+        ];
+        for (name, change) in names.into_iter().zip(self.budgets.changes()) {
+            if change != 0
+                && let Ok(gauge) = self.host.define_metric(MetricKind::Gauge, name)
+            {
+                // Visibility only.
+                let _ = self.host.increment(gauge, change);
+            }
+        }
     }
 
     /// Seconds since the Unix epoch, as of the last tick. Envoy's ticks and callbacks run on one
@@ -333,6 +396,11 @@ impl<H: Host> Plugin<H> {
             context: context_word(self.config.context),
             policy_hash: &self.config.policy_hash,
             log_accepts: self.config.log_accepts,
+            lines: Some(Lines {
+                budgets: &self.budgets,
+                limits: &self.config.limits,
+                now: self.seconds(),
+            }),
         };
         self.record.verdict(&self.host, setting, gathered, verdict);
     }
@@ -342,6 +410,7 @@ impl<H: Host> Drop for Plugin<H> {
     /// What was not counted yet is counted before this configuration goes.
     fn drop(&mut self) {
         self.record.flush(&self.host);
+        self.sum_up(&self.budgets.rest());
     }
 }
 

@@ -4,9 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use egress_policy::facts::Fact;
+use egress_policy::limits::Limits;
 use egress_policy::verdict::{Action, Basis, Ruling, Verdict};
 use serde::{Serialize, Serializer};
 
+use crate::budget::{Budgets, Untold};
 use crate::caller::Identity;
 use crate::claims::OwnedClaims;
 use crate::gathered::{Gathered, OwnedPath};
@@ -15,6 +17,11 @@ use crate::host::{Host, Level, Metric, MetricKind};
 /// Rules that get counters of their own; the rest count as `other`. A counter lives as long as
 /// Envoy does.
 pub const MAX_RULES: usize = 1_000;
+
+/// Bytes of a path in a log line; what is longer is cut, and its length is said.
+pub const LONGEST_PATH: usize = 512;
+/// The same of a method.
+const LONGEST_METHOD: usize = 32;
 
 /// Counters and sampling of one instance of the module.
 ///
@@ -42,6 +49,28 @@ pub struct Setting<'a> {
     pub policy_hash: &'a str,
     /// One accept in this many is logged; 0 is none.
     pub log_accepts: u32,
+    /// How many lines there are for what is denied; all, without.
+    pub lines: Option<Lines<'a>>,
+}
+
+/// The budget for lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines<'a> {
+    /// This machine's budgets.
+    pub budgets: &'a Budgets,
+    /// The limits.
+    pub limits: &'a Limits,
+    /// Seconds.
+    pub now: i64,
+}
+
+impl Lines<'_> {
+    /// Whether there is a line for this; else it is counted and summed up.
+    fn one_for(&self, gathered: &Gathered, ruling: &Ruling<'_>) -> bool {
+        let code = ruling.code.as_str();
+        self.budgets
+            .line(workload(gathered), code, self.limits, self.now)
+    }
 }
 
 impl Record {
@@ -67,7 +96,14 @@ impl Record {
         let worth_a_line = verdict.enforced.action == Action::Deny
             || verdict.would_be.is_some()
             || self.sampled(setting.log_accepts);
-        if worth_a_line {
+        let within_budget = || match (level, setting.lines) {
+            (Level::Warn, Some(lines)) => {
+                let ruling = verdict.would_be.as_ref().unwrap_or(&verdict.enforced);
+                lines.one_for(gathered, ruling)
+            }
+            (Level::Info | Level::Warn | Level::Error, _) => true,
+        };
+        if worth_a_line && within_budget() {
             host.log(level, &line(setting, gathered, verdict));
         }
     }
@@ -169,6 +205,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     would_be: Option<WouldBe>,
 }
 
@@ -189,6 +227,10 @@ struct WouldBe {
 
 fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> String {
     let agreed = gathered.place.agreed();
+    let path = match &gathered.request.path {
+        OwnedPath::Clean(path) => Some(path.as_str()),
+        OwnedPath::Malformed | OwnedPath::Absent | OwnedPath::Pending => None,
+    };
     let line = Line {
         event: "verdict",
         context: setting.context,
@@ -205,13 +247,11 @@ fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Str
         host: agreed.map(|agreed| agreed.host.to_string()),
         port: agreed.map(|agreed| agreed.port),
         method: match &gathered.request.method {
-            Fact::Known(method) => Some(method),
+            Fact::Known(method) => Some(cut(method, LONGEST_METHOD)),
             Fact::Pending | Fact::Missing => None,
         },
-        path: match &gathered.request.path {
-            OwnedPath::Clean(path) => Some(path),
-            OwnedPath::Malformed | OwnedPath::Absent | OwnedPath::Pending => None,
-        },
+        path: path.map(|path| cut(path, LONGEST_PATH)),
+        path_bytes: path.map(str::len).filter(|length| *length > LONGEST_PATH),
         would_be: verdict.would_be.map(|would_be| WouldBe {
             action: would_be.action.as_str(),
             code: would_be.code.as_str(),
@@ -219,6 +259,31 @@ fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Str
         }),
     };
     json(&line)
+}
+
+/// At most so many bytes, whole characters.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or_default().min(text.len()))
+        .unwrap_or(text)
+}
+
+/// The line for denials that had none of their own.
+pub(crate) fn untold_line(untold: &Untold) -> String {
+    json(&Sum {
+        event: "denials",
+        workload: &untold.workload,
+        code: untold.code,
+        count: untold.count,
+    })
+}
+
+#[derive(Serialize)]
+struct Sum<'a> {
+    event: &'static str,
+    workload: &'a str,
+    code: &'static str,
+    count: u64,
 }
 
 /// As JSON text. Nothing that this module writes fails to serialise: there are no maps with other

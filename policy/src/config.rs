@@ -13,6 +13,7 @@ use crate::decode::{Fields, boolean, each, list, shape, text, word};
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::destination::RouteTable;
 use crate::embedded::Embedded;
+use crate::limits::{self, Limits};
 use crate::policy_set::{PolicySet, PolicySetBuilder};
 use crate::read::object_name;
 use crate::settings::{AddressCheck, Settings};
@@ -77,6 +78,8 @@ pub struct Config {
     pub log_accepts: u32,
     /// Whether streams that began under other policies than these are to end.
     pub recheck_on_update: bool,
+    /// What each identity may take.
+    pub limits: Limits,
     /// The compiled policies. Places that name the same carried ones share them.
     pub policies: Rc<PolicySet>,
     /// SHA-256 over the canonical JSON of the policies.
@@ -191,6 +194,9 @@ fn read(
     let log_accepts = log_accepts.and_then(|node| number(&node, &at.field("logAccepts"), defects));
     let recheck = fields.take("recheckOnUpdate");
     let recheck = recheck.and_then(|node| boolean(&node, &at.field("recheckOnUpdate"), defects));
+    let limits = fields.take("limits").map_or(Limits::DEFAULT, |node| {
+        limits::read(&node, &at.field("limits"), defects)
+    });
     let policies = fields.require("policies", at, defects);
     fields.finish(at, defects);
     let (inspection, policies, at) = (
@@ -217,6 +223,7 @@ fn read(
         refuse_ech: refuse_ech.unwrap_or(false),
         log_accepts: log_accepts.unwrap_or(1),
         recheck_on_update: recheck.unwrap_or(false),
+        limits,
         policy_hash: found.as_ref()?.1.clone(),
         policies: found?.0,
         inspection,

@@ -17,6 +17,7 @@ pub mod destination;
 pub mod embedded;
 pub mod facts;
 mod index;
+pub mod limits;
 pub mod model;
 pub mod name;
 pub mod path;

@@ -49,6 +49,12 @@ pub enum Code {
     PathMalformed,
     /// CONNECT or an upgrade without a rule that lists it.
     ConnectNotAllowed,
+    /// The workload has as many streams open as one may.
+    LimitStreams,
+    /// The workload has as many tunnels open that have carried nothing yet as one may.
+    LimitUndecided,
+    /// The workload has asked for as many names as one may.
+    LimitNames,
     /// A stream of an older policy, which the one in force has asked to end.
     PolicyReplaced,
     /// The engine or its adapter failed.
@@ -57,7 +63,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::Rule,
         Self::Default,
         Self::NoPolicy,
@@ -79,6 +85,9 @@ impl Code {
         Self::AddressUnchecked,
         Self::PathMalformed,
         Self::ConnectNotAllowed,
+        Self::LimitStreams,
+        Self::LimitUndecided,
+        Self::LimitNames,
         Self::PolicyReplaced,
         Self::EngineError,
     ];
@@ -108,6 +117,9 @@ impl Code {
             Self::AddressUnchecked => "address_unchecked",
             Self::PathMalformed => "path_malformed",
             Self::ConnectNotAllowed => "connect_not_allowed",
+            Self::LimitStreams => "limit_streams",
+            Self::LimitUndecided => "limit_undecided",
+            Self::LimitNames => "limit_names",
             Self::PolicyReplaced => "policy_replaced",
             Self::EngineError => "engine_error",
         }
@@ -117,6 +129,15 @@ impl Code {
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.as_str() == word)
+    }
+
+    /// Whether the workload has reached one of its limits, and may try again later.
+    #[must_use]
+    pub const fn is_limit(self) -> bool {
+        matches!(
+            self,
+            Self::LimitStreams | Self::LimitUndecided | Self::LimitNames
+        )
     }
 
     /// One sentence for the person who was denied.
@@ -156,6 +177,13 @@ impl Code {
             Self::AddressUnchecked => "the address behind the name could not be checked",
             Self::PathMalformed => "the path holds characters that servers read differently",
             Self::ConnectNotAllowed => "CONNECT and protocol upgrades need a rule that lists them",
+            Self::LimitStreams => {
+                "the workload has as many requests and tunnels open as one may: close some"
+            }
+            Self::LimitUndecided => {
+                "the workload has too many tunnels open through which nothing has come back"
+            }
+            Self::LimitNames => "the workload asks for more new names than one may: wait",
             Self::PolicyReplaced => {
                 "the policy has changed since the connection began: connect again"
             }

@@ -9,6 +9,7 @@ fn setting(log_accepts: u32) -> Setting<'static> {
         context: "http",
         policy_hash: "abc",
         log_accepts,
+        lines: None,
     }
 }
 
