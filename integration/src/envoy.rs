@@ -187,6 +187,15 @@ impl Envoy {
         Ok(value)
     }
 
+    /// How many files and connections it has open.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn descriptors(&self) -> Result<u64> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.process.id()))?;
+        Ok(u64::try_from(open.count())?)
+    }
+
     /// Everything it has printed so far.
     ///
     /// # Errors

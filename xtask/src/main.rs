@@ -75,6 +75,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Have one workload take all that it can get of a gateway while another sends requests, and
+    /// fail if the other one suffers.
+    Soak {
+        /// The one soak that there is.
+        #[arg(long, required = true)]
+        noisy_neighbour: bool,
+        /// The short form, which is a test too.
+        #[arg(long)]
+        short: bool,
+    },
     /// Write the list of crates that the module is linked from, for its bill of materials.
     Sbom,
     /// Write the lists of kinds and fields that the admission policies have verdicts about, off the
@@ -102,6 +112,10 @@ fn main() -> Result<ExitCode> {
         Command::Dist { rebuild } => dist::run(rebuild).map(|()| ExitCode::SUCCESS),
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
         Command::Bench { arguments } => build::bench(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Soak { short, .. } => {
+            let flags: &[&str] = if short { &["--short"] } else { &[] };
+            program("noisy-neighbour", flags)
+        }
         Command::Sbom => sbom::write().map(|()| ExitCode::SUCCESS),
         Command::Kinds => kinds::write().map(|()| ExitCode::SUCCESS),
         Command::Envoy => {
@@ -136,23 +150,20 @@ fn bypass(json: bool) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!shown)))
 }
 
-fn demo(program: &str, json: bool, keep: bool) -> Result<ExitCode> {
+fn demo(name: &str, json: bool, keep: bool) -> Result<ExitCode> {
+    let flags: Vec<&str> = [(json, "--json"), (keep, "--keep")]
+        .into_iter()
+        .filter_map(|(wanted, flag)| wanted.then_some(flag))
+        .collect();
+    program(name, &flags)
+}
+
+/// A program of the integration tests, with everything that it needs.
+fn program(name: &str, flags: &[&str]) -> Result<ExitCode> {
     let envoy = envoy::install()?;
     build::wasm()?;
-    let mut command = run::cargo(&[
-        "run",
-        "--quiet",
-        "--package",
-        "integration",
-        "--bin",
-        program,
-    ]);
-    command.arg("--").env("ENVOY", envoy);
-    for (wanted, flag) in [(json, "--json"), (keep, "--keep")] {
-        if wanted {
-            command.arg(flag);
-        }
-    }
+    let mut command = run::cargo(&["run", "--quiet", "--package", "integration", "--bin", name]);
+    command.arg("--").args(flags).env("ENVOY", envoy);
     let code = command.status()?.code();
     let code = code.and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(1)))

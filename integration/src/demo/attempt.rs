@@ -4,11 +4,13 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
+use egress_policy::limits::Limits;
 use egress_policy::verdict::Code;
 use serde_json::Value;
 
 use crate::certificates::{Authority, Leaf};
 use crate::client::{self, Heard, Response, Tls};
+use crate::envoy::eventually;
 use crate::mesh::{APP1, HOSTS, Mesh, SMTP_BANNER, SSH_BANNER, address_of};
 use crate::verdicts::{self, Line};
 
@@ -41,6 +43,7 @@ pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<Outcome>
         What::Tls(address, name) => tls(mesh, row.who, address, name)?,
         What::Tcp(address, port) => tcp(mesh, row.who, address, port)?,
         What::NotTls(address) => not_tls(mesh, row.who, address)?,
+        What::OneTooMany(address, name) => one_too_many(mesh, module, row.who, (address, name))?,
     };
     let seen = by_device(mesh, row, seen, tunnels_before);
     let asked = module == Module::Present && !matches!(seen, Seen::Refused);
@@ -129,6 +132,7 @@ fn outcome(
             What::Tls(address, None) => format!("tls {address}:443 without SNI"),
             What::Tcp(address, port) => format!("tcp {address}:{port}"),
             What::NotTls(address) => format!("tcp {address}:443, no TLS"),
+            What::OneTooMany(_, name) => format!("https://{name}, with 200 silent tunnels open"),
         },
         expected: match row.expect {
             Expect::Denied(code) => format!("denied ({code})"),
@@ -162,6 +166,7 @@ fn by_device(mesh: &Mesh, row: &Row, seen: Seen, before: usize) -> Seen {
         What::Tcp(address, port) => format!("{address}:{port}"),
         What::NotTls(address) => format!("{address}:443"),
         What::Ended(name, _) => format!("{name}:9443"),
+        What::OneTooMany(_, name) => format!("{name}:443"),
     };
     let told = tunnel.destination == destination
         && tunnel.rule.as_deref() == Some(rule)
@@ -247,6 +252,37 @@ fn stranger(mesh: &Mesh, certificate: Certificate) -> Result<Option<Tls>> {
         Certificate::NoIdentity => Some(mesh.mesh_authority.server("app1.app1-ns.svc")?),
     };
     mesh.gateway_tls(8080, leaf.as_ref())
+}
+
+/// Holds as many tunnels open as one workload may without a word, then tries TLS.
+fn one_too_many(
+    mesh: &Mesh,
+    module: Module,
+    who: Who,
+    (address, name): (Ipv4Addr, &str),
+) -> Result<Seen> {
+    let Who::Workload(workload) = who else {
+        return Ok(Seen::Else("not tried".to_owned()));
+    };
+    let most = Limits::DEFAULT.undecided_tunnels;
+    let gauge = "wasmcustom.warden_tunnels_undecided";
+    let open = |wanted: u64| {
+        eventually("the silent tunnels", || {
+            mesh.gateway.stat(gauge).is_ok_and(|open| open == wanted)
+        })
+    };
+    let held = (0..most)
+        .map(|_| mesh.dial(workload, SocketAddrV4::new(address, 443)))
+        .collect::<Result<Vec<_>>>()?;
+    if module == Module::Present {
+        open(most.into())?;
+    }
+    let seen = tls(mesh, who, address, Some(name))?;
+    drop(held);
+    if module == Module::Present {
+        open(0)?;
+    }
+    Ok(seen)
 }
 
 fn tls(mesh: &Mesh, who: Who, address: Ipv4Addr, name: Option<&str>) -> Result<Seen> {

@@ -44,6 +44,8 @@ pub enum What {
     Ended(&'static str, &'static str),
     /// Bytes that are no TLS, to port 443.
     NotTls(Ipv4Addr),
+    /// TLS like that, while as many tunnels as a workload may have are open and say nothing.
+    OneTooMany(Ipv4Addr, &'static str),
 }
 
 /// What the policy says.
@@ -341,5 +343,10 @@ fn pretenders() -> Vec<Row> {
         stranger(Certificate::UnknownAuthority, Refused),
         stranger(Certificate::OtherTrustDomain, Denied("trust_domain")),
         stranger(Certificate::NoIdentity, Denied("identity_malformed")),
+        Row {
+            who: Who::Workload(&APP1),
+            what: What::OneTooMany(GITHUB_API, "api.github.com"),
+            expect: Denied("limit_undecided"),
+        },
     ]
 }
