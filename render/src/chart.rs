@@ -59,10 +59,11 @@ const HOLES: [(&str, &str, &str); 7] = [
 ];
 
 /// All of them: one is a text in which two values stand.
-fn holes() -> impl Iterator<Item = (&'static str, &'static str, String)> {
+fn holes(install: &Install) -> impl Iterator<Item = (&'static str, &'static str, String)> {
     let config = proxy_config(
         "{{ toJson .Values.gateway.workers }}",
         "{{ toJson .Values.gateway.drainSeconds }}",
+        install.spec.limits.connections,
     );
     let whole = HOLES.into_iter();
     let whole = whole.map(|(kind, pointer, template)| (kind, pointer, template.to_owned()));
@@ -127,7 +128,10 @@ pub fn files(install: &Install, documents: &[Value]) -> Result<Vec<File>, Vec<Pr
     let mut files = vec![
         ("Chart.yaml".to_owned(), about(rendered.policy_hash())),
         ("values.yaml".to_owned(), values(&settings)),
-        ("templates/gateway.yaml".to_owned(), templates(&workload)?),
+        (
+            "templates/gateway.yaml".to_owned(),
+            templates(&install, &workload)?,
+        ),
         (
             "templates/checks.yaml".to_owned(),
             checks(&install, &settings, load),
@@ -231,12 +235,12 @@ fn checks(install: &Install, settings: &Deployment, load: Load) -> String {
 }
 
 /// The gateway's objects with the values' places in them.
-fn templates(objects: &[&Object]) -> Result<String, Vec<Problem>> {
+fn templates(install: &Install, objects: &[&Object]) -> Result<String, Vec<Problem>> {
     let mut texts = Vec::new();
     for object in objects {
         let mut manifest = object.manifest().clone();
         let mut marks = Vec::new();
-        for (index, (kind, pointer, template)) in holes().enumerate() {
+        for (index, (kind, pointer, template)) in holes(install).enumerate() {
             if kind != object.kind() {
                 continue;
             }

@@ -1,5 +1,6 @@
 //! The gateway's own workload, as an option: Envoy and Istio are what scales out.
 
+pub(crate) mod bootstrap;
 pub(crate) mod memory;
 
 pub(crate) use memory::Load;
@@ -29,9 +30,10 @@ pub(crate) fn objects(
     };
     let resources = memory::resources(install, settings, load, problems);
     let name = &install.spec.gateway.service;
+    let bootstrap = bootstrap::object(install, settings.workers, load, &resources);
     let object =
         |about, api, body| Object::new(Stage::Gateway, about, api, metadata(install, name), body);
-    vec![
+    let mut objects = vec![
         Object::new(
             Stage::Gateway,
             "The gateway's identity, by which sidecars know it.",
@@ -42,7 +44,7 @@ pub(crate) fn objects(
         object(
             "The gateway. Istio's injector fills in the proxy and its version.",
             ("apps/v1", "Deployment"),
-            deployment(install, settings, traffic, &resources),
+            deployment(install, settings, traffic, &resources, bootstrap.is_some()),
         ),
         object(
             "The two rendered ports, named so that Istio knows their protocols.",
@@ -70,7 +72,9 @@ pub(crate) fn objects(
                 "selector": {"matchLabels": install.spec.gateway.selector},
             }}),
         ),
-    ]
+    ];
+    objects.extend(bootstrap);
+    objects
 }
 
 fn deployment(
@@ -78,6 +82,7 @@ fn deployment(
     settings: &Deployment,
     traffic: &Traffic,
     resources: &Value,
+    bounded: bool,
 ) -> Value {
     let gateway = &install.spec.gateway;
     let mut labels = json!(gateway.selector);
@@ -119,7 +124,7 @@ fn deployment(
                 "labels": labels,
                 "annotations": {
                     "inject.istio.io/templates": "gateway",
-                    "proxy.istio.io/config": proxy_config(settings.workers, seconds),
+                    "proxy.istio.io/config": proxy_config(settings.workers, seconds, install.spec.limits.connections),
                 },
             },
             "spec": {
@@ -162,6 +167,13 @@ fn deployment(
             },
         },
     }});
+    if bounded && let Some(annotations) = body.pointer_mut("/spec/template/metadata/annotations") {
+        set(
+            annotations,
+            bootstrap::OVERRIDE,
+            json!(bootstrap::BOOTSTRAP),
+        );
+    }
     if !secrets.is_empty() {
         let pod = "/spec/template/spec";
         if let Some(pod) = body.pointer_mut(pod) {
@@ -178,9 +190,15 @@ fn deployment(
 ///
 /// The agent forgets a module a day after it was last asked for, and a registry that is away then
 /// closes the gateway at the next push; so it keeps modules for a year.
-pub(crate) fn proxy_config(workers: impl Display, drain_seconds: impl Display) -> String {
+pub(crate) fn proxy_config(
+    workers: impl Display,
+    drain_seconds: impl Display,
+    connections: u32,
+) -> String {
     format!(
-        "{{\"concurrency\":{workers},\"proxyMetadata\":{{\"WASM_MODULE_EXPIRY\":\"8760h\"}},\
+        "{{\"concurrency\":{workers},\"proxyMetadata\":{{\
+         \"ISTIO_META_GLOBAL_DOWNSTREAM_MAX_CONNECTIONS\":\"{connections}\",\
+         \"WASM_MODULE_EXPIRY\":\"8760h\"}},\
          \"terminationDrainDuration\":\"{drain_seconds}s\"}}"
     )
 }

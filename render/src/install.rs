@@ -3,6 +3,7 @@
 mod check;
 mod cluster;
 mod gateway;
+mod limits;
 mod networks;
 mod scope;
 mod tunnel;
@@ -16,6 +17,7 @@ use crate::proxies::OLDEST;
 
 pub use cluster::{AdminApi, AdminPolicies, Cluster, Dns, Family};
 pub use gateway::{Deployment, Gateway, GatewayApi, GatewayPorts, PortProtocols};
+pub use limits::Limits;
 pub use networks::{Networks, PodNetworks};
 pub use tunnel::{Exception, Framing, Ports, Tunnel};
 
@@ -66,6 +68,9 @@ pub struct Spec {
     /// Admission policies against ways around the sidecar.
     #[serde(default)]
     pub guardrails: Guardrails,
+    /// What one workload may take of the gateway.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// The mesh.

@@ -92,6 +92,7 @@ impl Module {
             "addressCheck": "classes",
             "addressClasses": classes.listed(),
             "ports": ports(traffic),
+            "limits": install.module_limits(),
             "policies": policies,
         });
         if rechecks(install, documents) {

@@ -4,6 +4,7 @@
 
 pub(crate) mod classes;
 mod clusters;
+pub(crate) mod edge;
 pub(crate) mod inspection;
 mod listener;
 mod refusals;
@@ -117,6 +118,7 @@ pub(crate) fn patches(
         .into_iter()
         .chain(inside);
     patches.extend(listeners.map(|listener| add(install, "LISTENER", listener)));
+    patches.extend(edge::patches(install));
     patches.extend(closed(install));
     patches
 }
@@ -145,7 +147,10 @@ pub(crate) fn of_class(install: &Install, traffic: &Traffic, class: &Class) -> V
     patches
 }
 
-fn add(install: &Install, apply_to: &str, value: Value) -> Value {
+fn add(install: &Install, apply_to: &str, mut value: Value) -> Value {
+    if apply_to == "CLUSTER" {
+        value = edge::bounded(value);
+    }
     patch(install, apply_to, &json!({}), "ADD", value)
 }
 

@@ -15,6 +15,8 @@ use crate::problem::Problem;
 const MIB: u64 = 1 << 20;
 /// Envoy, Istio's agent, connections.
 const PROXY: u64 = 256 * MIB;
+/// Istio's agent, stacks, and what an allocator holds beside the heap.
+const BESIDE: u64 = 128 * MIB;
 /// A machine with a small policy; 1.2 MiB were seen.
 const MACHINE: u64 = 2 * MIB;
 /// Of the policies' size, in each machine.
@@ -81,6 +83,16 @@ fn need(install: &Install, workers: u32, load: Load) -> u64 {
         .saturating_add(policies)
         .saturating_add(classes);
     threads(workers).saturating_mul(each).saturating_add(PROXY)
+}
+
+/// Bytes that Envoy's heap may take within these limits: what the module's machines and the rest of
+/// the pod leave of them. `None` if they bound no memory.
+pub(crate) fn heap(install: &Install, workers: u32, load: Load, resources: &Value) -> Option<u64> {
+    let limit = bytes(stated(resources, "limits")?)?;
+    let machines = need(install, workers, load).saturating_sub(PROXY);
+    let heap = limit.saturating_sub(machines).saturating_sub(BESIDE);
+    // Limits that were refused for being too little may be anything.
+    Some(heap.max(PROXY / 2))
 }
 
 /// The most workers for which these resources are enough, or `None` if they bound no memory.

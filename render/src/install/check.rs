@@ -168,6 +168,7 @@ impl Install {
             None => problems.push(Problem::new(networks::PLACE, networks::MISSING)),
         }
         self.check_inspection(&mut problems);
+        self.check_limits(&mut problems);
         tunnel::check(&spec.tunnel, &mut problems);
         self.check_scopes(&mut problems);
         self.check_lists(&mut problems);

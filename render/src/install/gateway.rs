@@ -36,6 +36,9 @@ pub struct Gateway {
     pub pod_family: Option<Family>,
     /// Render its Deployment, Service and scaling too.
     pub deployment: Option<Deployment>,
+    /// Envoy's worker threads in a pod of a gateway that is not rendered: what one workload may take
+    /// is divided among them. If not said, they are taken for more than most gateways have.
+    pub workers: Option<u32>,
     /// Seconds after which a stream ends, whatever it carries. A running stream keeps the policy
     /// under which it began, so this is how long a changed policy, an expired rule or a rotated
     /// certificate can take to hold everywhere.

@@ -189,6 +189,8 @@ fn dns_cache(install: &Install, refused: &[IpNet], resolvers: &[String], most: u
         "max_hosts": most,
         // One that fails is asked for again soon; Envoy keeps it for a minute otherwise.
         "dns_failure_refresh_rate": {"base_interval": "1s", "max_interval": "5s"},
+        // As long as the module counts the name.
+        "host_ttl": format!("{}s", install.spec.limits.name_lifetime_seconds),
         "resolved_address_filter": {"ranges": ranges},
     });
     if !resolvers.is_empty() {

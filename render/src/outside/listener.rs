@@ -104,6 +104,8 @@ pub(super) fn probe_listener(install: &Install) -> Value {
     let rbac = "envoy.extensions.filters.http.rbac.v3.RBAC";
     json!({
         "name": PROBE_LISTENER,
+        // A pod that is full is not one that is broken.
+        "bypass_overload_manager": true,
         "address": {"socket_address": {
             "address": address,
             "port_value": install.spec.gateway.ports.ready,

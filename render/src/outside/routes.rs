@@ -11,7 +11,7 @@ use egress_policy::contract::{
 use serde_json::{Value, json};
 
 use super::classes::Class;
-use super::{INNER_CLUSTER, inspection, locked_for, longest_stream, patch};
+use super::{INNER_CLUSTER, edge, inspection, locked_for, longest_stream, patch};
 use crate::install::{GatewayApi, Install};
 use crate::object::set;
 use crate::traffic::Traffic;
@@ -163,6 +163,7 @@ pub(super) fn http_route(install: &Install, name: &str, cluster: &str, headers: 
             "cluster": cluster,
             "timeout": "0s",
             "max_stream_duration": longest(install),
+            "retry_policy": edge::retry_policy(),
         },
         "request_headers_to_remove": inward_headers(),
     })

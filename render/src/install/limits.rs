@@ -1,0 +1,113 @@
+//! What one workload may take of a gateway pod, and what a pod may take at all.
+
+use egress_policy::limits::Limits as Budget;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Install;
+use crate::problem::Problem;
+
+/// The limits. Those of a workload hold for each identity (namespace and service account) at each
+/// gateway pod; what is beyond them is denied with a code of its own.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Limits {
+    /// Requests and tunnels that one workload has open at a time (`limit_streams`).
+    pub streams: u32,
+    /// Tunnels among them through which nothing has come back yet (`limit_undecided`).
+    pub undecided_tunnels: u32,
+    /// Names in a minute that were not resolved for it before (`limit_names`).
+    pub new_names_per_minute: u32,
+    /// Names that it keeps in the gateway's DNS caches (`limit_names`).
+    pub names: u32,
+    /// Log lines about its denials in a minute; more are counted and summed up.
+    pub denial_lines_per_minute: u32,
+    /// Seconds that a name stays in the DNS caches when nobody asks for it.
+    pub name_lifetime_seconds: u32,
+    /// Connections of all workloads together at a gateway pod of ours.
+    pub connections: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let Budget {
+            streams,
+            undecided_tunnels,
+            new_names_per_minute,
+            names,
+            denial_lines_per_minute,
+            name_lifetime_seconds,
+            workers: _,
+        } = Budget::DEFAULT;
+        Self {
+            streams,
+            undecided_tunnels,
+            new_names_per_minute,
+            names,
+            denial_lines_per_minute,
+            name_lifetime_seconds,
+            connections: 10_000,
+        }
+    }
+}
+
+impl Install {
+    /// The gateway's worker threads, as far as anybody has said.
+    fn workers(&self) -> Option<u32> {
+        let gateway = &self.spec.gateway;
+        let own = gateway.deployment.as_ref().map(|own| own.workers);
+        gateway.workers.or(own)
+    }
+
+    /// What the module is told. Where nobody has said how many workers share it, the module takes
+    /// them for more than most gateways have.
+    pub(crate) fn module_limits(&self) -> Value {
+        let limits = &self.spec.limits;
+        let mut told = json!({
+            "streams": limits.streams,
+            "undecidedTunnels": limits.undecided_tunnels,
+            "newNamesPerMinute": limits.new_names_per_minute,
+            "names": limits.names,
+            "denialLinesPerMinute": limits.denial_lines_per_minute,
+            "nameLifetimeSeconds": limits.name_lifetime_seconds,
+        });
+        if let Some(workers) = self.workers() {
+            crate::object::set(&mut told, "workers", json!(workers));
+        }
+        told
+    }
+
+    /// What is wrong with them.
+    pub(super) fn check_limits(&self, problems: &mut Vec<Problem>) {
+        let limits = &self.spec.limits;
+        for (name, value) in [
+            ("streams", limits.streams),
+            ("undecidedTunnels", limits.undecided_tunnels),
+            ("newNamesPerMinute", limits.new_names_per_minute),
+            ("names", limits.names),
+            ("denialLinesPerMinute", limits.denial_lines_per_minute),
+            ("nameLifetimeSeconds", limits.name_lifetime_seconds),
+            ("connections", limits.connections),
+        ] {
+            if value == 0 {
+                problems.push(Problem::new(
+                    format!("spec.limits.{name}"),
+                    "expected one or more: none at all would be an outage",
+                ));
+            }
+        }
+        let gateway = &self.spec.gateway;
+        let own = gateway.deployment.as_ref().map(|own| own.workers);
+        match (gateway.workers, own) {
+            (Some(0), _) => problems.push(Problem::new(
+                "spec.gateway.workers",
+                "expected the number of Envoy's worker threads",
+            )),
+            (Some(stated), Some(own)) if stated != own => problems.push(Problem::new(
+                "spec.gateway.workers",
+                format!("`gateway.deployment.workers` says {own}: state one of the two"),
+            )),
+            (Some(_) | None, _) => {}
+        }
+    }
+}
