@@ -34,6 +34,8 @@ pub(crate) struct Kept {
     pub(crate) yaml: String,
     /// Kind, namespace and name of each, in the order in which they are applied.
     pub(crate) objects: Vec<(String, String, String)>,
+    /// The objects themselves.
+    pub(crate) manifests: Vec<Value>,
 }
 
 impl History {
@@ -185,6 +187,10 @@ impl Entry {
                 text("/metadata/name"),
             ));
         }
-        Ok(Kept { yaml, objects })
+        Ok(Kept {
+            yaml,
+            objects,
+            manifests: documents,
+        })
     }
 }

@@ -229,6 +229,49 @@ impl Chance {
     }
 }
 
+/// Asks a server for a name's IPv4 address, as a resolver does; `None` if it says that there is
+/// none, or nothing.
+///
+/// # Errors
+/// If the question cannot be sent.
+pub fn ask(server: Ipv4Addr, name: &str) -> Result<Option<Ipv4Addr>> {
+    const TRIES: usize = 3;
+    let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        question.push(u8::try_from(label.len())?);
+        question.extend(label.as_bytes());
+    }
+    question.extend([0, 0, TYPE_A, 0, 1]);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(2)))?;
+    socket.connect((server, 53))?;
+    let mut packet = [0; 1500];
+    for _ in 0..TRIES {
+        socket.send(&question)?;
+        let Ok(length) = socket.recv(&mut packet) else {
+            continue;
+        };
+        let answer = packet.get(..length).unwrap_or_default();
+        if answer.get(6..8) == Some(&[0, 0]) {
+            return Ok(None);
+        }
+        // Behind the question: a name, of which a pointer is two bytes, then ten bytes.
+        let rest = answer.get(question.len()..).unwrap_or_default();
+        let skip = match rest.first() {
+            Some(first) if *first >= 0xC0 => 2,
+            _ => rest
+                .iter()
+                .position(|byte| *byte == 0)
+                .map_or(0, |at| at + 1),
+        };
+        let octets = rest
+            .get(skip + 10..skip + 14)
+            .and_then(|four| <[u8; 4]>::try_from(four).ok());
+        return Ok(octets.map(Ipv4Addr::from));
+    }
+    Ok(None)
+}
+
 /// The first question's name, in lower case, and its bytes (RFC 1035 §4.1.2).
 fn question(packet: &[u8]) -> Option<(String, &[u8])> {
     let mut labels = Vec::new();

@@ -38,6 +38,8 @@ mod manifests;
 mod matrix;
 #[path = "istio/memory.rs"]
 mod memory;
+#[path = "istio/names.rs"]
+mod names;
 #[path = "istio/origination.rs"]
 mod origination;
 #[path = "istio/patches.rs"]
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         .chain(registry::CASES)
         .chain(streams::CASES)
         .chain(tunnel::CASES)
+        .chain(names::CASES)
         .chain(gateway_api::CASES)
         .chain(chart::CASES)
         .chain(carries::CASES)

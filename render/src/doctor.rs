@@ -7,7 +7,7 @@ pub mod networks;
 use serde_json::Value;
 
 use crate::audit::addresses;
-use crate::install::Install;
+use crate::install::{Install, Names};
 use crate::module;
 use crate::problem::Problem;
 use crate::traffic::Traffic;
@@ -19,6 +19,8 @@ pub struct Needs {
     pub traffic: Traffic,
     /// Trust domains whose certificates count.
     pub trust_domains: Vec<String>,
+    /// Whether applications are told addresses of names over opaque TCP by their sidecars.
+    pub dns_capture: bool,
 }
 
 impl Needs {
@@ -50,6 +52,9 @@ impl Needs {
             Ok(Self {
                 traffic,
                 trust_domains,
+                dns_capture: install.spec.tunnel.names == Some(Names::DnsCapture)
+                    && !crate::traffic::named_tcp(&policies, &install.spec.gateway.protocols)
+                        .is_empty(),
             })
         } else {
             Err(problems)
@@ -216,10 +221,19 @@ pub fn mesh(config: &Value, needs: &Needs) -> Vec<Finding> {
         Finding {
             setting: "defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE",
             wanted: "true".to_owned(),
-            health: advice(dns.as_deref() == Some("true")),
+            health: if needs.dns_capture {
+                health(dns.as_deref() == Some("true"))
+            } else {
+                advice(dns.as_deref() == Some("true"))
+            },
             found: dns,
-            why: "applications must resolve names before the sidecar sees the connection; with \
-                  capture they ask the sidecar",
+            why: if needs.dns_capture {
+                "otherwise applications are not told the addresses of names over opaque TCP \
+                 (tunnel.names: DNSCapture), and rules that take them match nothing"
+            } else {
+                "applications must resolve names before the sidecar sees the connection; with \
+                  capture they ask the sidecar"
+            },
         },
     ];
     findings.extend(flags);

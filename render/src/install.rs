@@ -19,7 +19,7 @@ pub use cluster::{AdminApi, AdminPolicies, Cluster, Dns, Family};
 pub use gateway::{Deployment, Gateway, GatewayApi, GatewayPorts, PortProtocols};
 pub use limits::Limits;
 pub use networks::{Networks, PodNetworks};
-pub use tunnel::{Exception, Framing, Ports, Tunnel};
+pub use tunnel::{Exception, Framing, Names, Ports, Tunnel};
 
 /// The `apiVersion` of install settings.
 pub const API_VERSION: &str = "warden.egress/v1alpha1";

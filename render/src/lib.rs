@@ -24,6 +24,7 @@ mod gateway;
 mod guardrails;
 pub mod install;
 mod module;
+pub mod names;
 mod network;
 mod object;
 mod origination;
@@ -116,6 +117,8 @@ impl<'a> Prepared<'a> {
             objects.extend(deployment::objects(install, &traffic, load, &mut problems));
         }
         objects.extend(workloads::objects(install, &traffic));
+        let named = names::assigned(install, &policies, &mut problems);
+        objects.extend(names::objects(install, &traffic, &named));
         objects.extend(network::objects(install, &policies, &mut problems));
         objects.extend(guardrails::objects(install, &traffic));
         if !problems.is_empty() {
@@ -162,6 +165,21 @@ pub fn node_networks(install: &Install) -> Result<Value, Vec<Problem>> {
     Err(problems)
 }
 
+/// What the cluster's DNS has to say of names over opaque TCP, as CoreDNS' plugin `hosts` takes it.
+///
+/// # Errors
+/// Everything that keeps the policies from being enforced as they are written.
+pub fn coredns_zone(install: &Install, documents: &[Value]) -> Result<String, Vec<Problem>> {
+    let Enforced { policies, .. } = Enforced::of(install, documents)?;
+    let mut problems = Vec::new();
+    let named = names::assigned(install, &policies, &mut problems);
+    if problems.is_empty() {
+        Ok(names::zone(&named))
+    } else {
+        Err(problems)
+    }
+}
+
 /// What is carried out as it is written and probably not meant.
 #[must_use]
 pub fn warnings(install: &Install, documents: &[Value]) -> Vec<Problem> {
@@ -172,6 +190,7 @@ pub fn warnings(install: &Install, documents: &[Value]) -> Vec<Problem> {
     let of_networks: Vec<_> = of_networks.collect();
     let settings = &install.spec.gateway.protocols;
     let opaque = traffic::opaque_names(&policies, settings).into_iter();
+    let opaque = opaque.filter(|found| !found.can_be_named || install.spec.tunnel.names.is_none());
     let opaque = opaque.map(|found| (found.message(), found.id, traffic::HINT));
     let in_tls = traffic::inspected_in_tls(&policies).into_iter();
     let in_tls = in_tls.map(|found| (found.message(), found.id, traffic::IN_TLS_HINT));

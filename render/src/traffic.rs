@@ -19,7 +19,7 @@ use crate::origination::{self, Origination};
 use crate::problem::Problem;
 
 pub use in_tls::{IN_TLS_HINT, InTls, inspected_in_tls};
-pub use opaque::{HINT, OpaqueNames, opaque_names};
+pub use opaque::{HINT, Named, OpaqueNames, named_tcp, opaque_names};
 pub use ports::{PORTS_HINT, PortConflict, port_conflicts};
 
 /// Most ports that one rule may single out for HTTP or TLS: each needs a route of its own.

@@ -5,6 +5,7 @@
 //! `useClientProtocol` keeps `h2` out of what TLS offers, and a patch says HTTP/1.1. Without the
 //! patch such a tunnel goes over HTTP/2, which the gateway takes as well.
 
+use egress_policy::name::Name;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -89,12 +90,15 @@ pub(crate) fn cluster_patches(install: &Install) -> Vec<Value> {
 /// `tcp_proxy` goes by this entry of filter state, which no client can write.
 pub(crate) fn choice(install: &Install) -> Option<Value> {
     let tunnel = &install.spec.tunnel;
-    if tunnel.exceptions.is_empty() {
+    // Where the name is known the cluster is, too.
+    let by_address = |exception: &&Exception| exception.domain_names.is_empty();
+    let exceptions: Vec<_> = tunnel.exceptions.iter().filter(by_address).collect();
+    if exceptions.is_empty() {
         return None;
     }
     let name = |framing| format!("'{}'", cluster(install, framing));
     let mut expression = String::new();
-    for exception in &tunnel.exceptions {
+    for exception in exceptions {
         let condition = condition(exception);
         expression += &format!("{condition} ? {} : ", name(exception.framing));
     }
@@ -116,6 +120,20 @@ pub(crate) fn choice(install: &Install) -> Option<Value> {
             }],
         },
     }))
+}
+
+/// The framing of tunnels that ask for a name.
+pub(crate) fn framing_of_name(tunnel: &Tunnel, name: &str, port: u16) -> Framing {
+    let holds = |exception: &&Exception| {
+        let mut ports = exception.ports.iter();
+        let names = &exception.domain_names;
+        (exception.ports.is_empty()
+            || ports.any(|ports| (ports.first()..=ports.last()).contains(&port)))
+            && exception.networks.is_empty()
+            && (names.is_empty() || names.iter().any(|known| known == name))
+    };
+    let found = tunnel.exceptions.iter().find(holds);
+    found.map_or(tunnel.framing, |exception| exception.framing)
 }
 
 /// In CEL, over the address that was dialled. Envoy's has no networks, so a network of IPv4 is the
@@ -175,11 +193,23 @@ pub(crate) fn check(tunnel: &Tunnel, problems: &mut Vec<Problem>) {
     }
     for exception in &tunnel.exceptions {
         let place = "spec.tunnel.exceptions";
-        if exception.ports.is_empty() && exception.networks.is_empty() {
+        let names = &exception.domain_names;
+        if exception.ports.is_empty() && exception.networks.is_empty() && names.is_empty() {
             wrong(
                 place,
-                "an exception needs `ports` or `networks`: for everything say `framing`",
+                "an exception needs `ports`, `networks` or `domainNames`: for everything say \
+                 `framing`",
             );
+        }
+        if !(exception.networks.is_empty() || names.is_empty()) {
+            wrong(place, "an exception is for `networks` or for `domainNames`");
+        }
+        let written = |name: &&String| {
+            Name::parse(name.as_bytes()).map_or(true, |parsed| parsed.as_str() != *name)
+        };
+        if let Some(name) = names.iter().find(written) {
+            let message = format!("`{name}`: expected a whole name in lower case");
+            wrong(place, &message);
         }
         for network in &exception.networks {
             let whole = network.prefix_len() == network.max_prefix_len();

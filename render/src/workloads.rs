@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::NAME;
-use crate::install::Install;
+use crate::install::{Framing, Install};
 use crate::object::{Object, Stage, set};
 use crate::proxies;
 use crate::traffic::Traffic;
@@ -17,6 +17,8 @@ use crate::tunnel;
 pub(crate) const NAMESPACE_HEADER: &str = "x-egress-warden-namespace";
 /// `key=value` for each label that the policy selects by, `key` alone where the pod has none.
 pub(crate) const LABELS_HEADER: &str = "x-egress-warden-labels";
+
+pub(crate) const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
 /// Three objects per namespace.
 pub(crate) fn objects(install: &Install, traffic: &Traffic) -> Vec<Object> {
@@ -59,17 +61,8 @@ const NOT_HTTP: &str = "PassthroughFilterChain";
 
 fn through_tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Object {
     let tcp_proxy = TCP_PROXY;
-    let value = json!({
-        "name": tcp_proxy,
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-            "cluster": tunnel::cluster(install, install.spec.tunnel.framing),
-            "tunneling_config": {
-                "hostname": "%DOWNSTREAM_LOCAL_ADDRESS%",
-                "headers_to_add": headers(traffic),
-            },
-        },
-    });
+    let framing = install.spec.tunnel.framing;
+    let value = tunnelling(install, traffic, framing, "%DOWNSTREAM_LOCAL_ADDRESS%");
     let patch = |chain: &str, operation: &str, value: &Value| {
         json!({
             "applyTo": "NETWORK_FILTER",
@@ -106,7 +99,26 @@ fn through_tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Obje
     )
 }
 
-const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
+/// The filter that sends a connection on in a tunnel that asks for `target`.
+pub(crate) fn tunnelling(
+    install: &Install,
+    traffic: &Traffic,
+    framing: Framing,
+    target: &str,
+) -> Value {
+    json!({
+        "name": TCP_PROXY,
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "cluster": tunnel::cluster(install, framing),
+            "tunneling_config": {
+                "hostname": target,
+                "headers_to_add": headers(traffic),
+            },
+        },
+    })
+}
+
 /// Istio's cluster for where the application dialled.
 const STRAIGHT: &str = "PassthroughCluster";
 /// The filter state of a connection with the dialled address.

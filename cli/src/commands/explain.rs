@@ -239,10 +239,7 @@ impl Explain {
     ) -> Result<(), Failure> {
         let named = matches!(situation.name, Fact::Known(Some(_)));
         if named && situation.protocol == Protocol::Tcp {
-            assumptions.push(
-                "the client asks the gateway for the name by CONNECT itself; sidecars send opaque TCP by address: ask for tcp://ADDRESS"
-                    .to_owned(),
-            );
+            assumptions.push(asked_by(situation, layers).to_owned());
         }
         match self.address.as_deref() {
             // Where the name leads is no question of the verdict; its class says where it may.
@@ -413,5 +410,23 @@ const fn exit_of(evaluation: &Evaluation<'_>) -> Exit {
             Action::Deny => Exit::Denied,
         },
         Evaluation::Undecided => Exit::Undecided,
+    }
+}
+
+/// Who asks the gateway for a name over opaque TCP.
+fn asked_by(situation: &Situation, layers: &Layers) -> &'static str {
+    let name = match &situation.name {
+        Fact::Known(Some(name)) => name.as_str(),
+        _ => "",
+    };
+    let known = egress_render::traffic::named_tcp(&layers.policies, &layers.protocols);
+    let stands = known.iter().any(|named| {
+        named.name == name
+            && matches!(situation.port, Fact::Known(port) if named.ports.contains(&port))
+    });
+    if stands {
+        "the install settings give the name an address (`tunnel.names`), and the sidecar asks for the name; without it sidecars send opaque TCP by address: ask for tcp://ADDRESS"
+    } else {
+        "the client asks the gateway for the name by CONNECT itself; sidecars send opaque TCP by address: ask for tcp://ADDRESS"
     }
 }

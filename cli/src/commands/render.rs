@@ -49,8 +49,13 @@ pub(crate) struct Render {
     /// `serviceNetworks`: what sidecars send straight is what the node lets pass.
     #[arg(long, conflicts_with_all = ["output_dir", "chart", "prune_list", "history", "adopt", "output", "udp_exceptions"])]
     node_networks: bool,
+    /// Print what CoreDNS' plugin `hosts` has to say of names over opaque TCP, where Istio's DNS
+    /// capture is off (`tunnel.names: Zone`).
+    #[arg(long, conflicts_with_all = ["output_dir", "chart", "prune_list", "udp_exceptions", "node_networks", "adopt", "output"])]
+    coredns_zone: bool,
     /// Keep the render in this folder too, for `warden rollback`, and render the address classes of
-    /// the one before beside the new ones, so that no gateway is without those of its policy.
+    /// the one before beside the new ones, so that no gateway is without those of its policy. Names over opaque
+    /// TCP keep the addresses that the newest one gives them.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["prune_list", "adopt"])]
     history: Option<String>,
     /// Render nothing; say what of the mesh's own objects in this file collides with the
@@ -66,9 +71,12 @@ pub(crate) struct Render {
 impl Render {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let clock = Progress::start("rendering");
-        let Some(read) = self.settings.read(console)? else {
+        let Some(mut read) = self.settings.read(console)? else {
             return Ok(Exit::Defects);
         };
+        if let Some(folder) = &self.history {
+            keep_addresses(&mut read, &console.directory.join(folder))?;
+        }
         clock.report(console, "policies read");
         let warnings = egress_render::warnings(&read.install, &read.policies);
         for warning in &warnings {
@@ -80,6 +88,9 @@ impl Render {
         }
         if self.node_networks {
             return of_kernel_part(egress_render::node_networks(&read.install), console);
+        }
+        if self.coredns_zone {
+            return coredns_zone(&read, console);
         }
         if let Some(folder) = &self.chart {
             return chart(&read, &console.directory.join(folder), console);
@@ -119,6 +130,36 @@ impl Render {
         summary(&rendered, console)?;
         clock.finish(console);
         Ok(Exit::Ok)
+    }
+}
+
+/// Names keep the addresses that the newest render gave them; those that the settings state go first.
+fn keep_addresses(read: &mut Read, folder: &Path) -> Result<(), Failure> {
+    let history = History::open(folder)?;
+    let Some(newest) = history.newest() else {
+        return Ok(());
+    };
+    let objects = newest.read()?.manifests;
+    let tunnel = &mut read.install.spec.tunnel;
+    for (name, address) in egress_render::names::earlier(&objects) {
+        // A range that was changed is meant to be: what is not in it is nobody's any more.
+        if tunnel.name_range.contains(&address) {
+            tunnel.name_addresses.entry(name).or_insert(address);
+        }
+    }
+    Ok(())
+}
+
+fn coredns_zone(read: &Read, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    match egress_render::coredns_zone(&read.install, &read.policies) {
+        Ok(zone) => {
+            write!(console.stdout, "{zone}")?;
+            Ok(Exit::Ok)
+        }
+        Err(problems) => {
+            say(&problems, console)?;
+            Ok(Exit::Defects)
+        }
     }
 }
 

@@ -238,13 +238,13 @@ fn a_public_suffix() {
 #[test]
 fn a_name_over_opaque_tcp() {
     assert_snapshot!(check("networks: [203.0.113.7/32], ports: [22]", "domainNames: [git.partner.example], ports: [22]"), @"
-    warning[named_tcp]: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, so only a client that itself asks the gateway for the name by CONNECT ever matches
+    warning[named_tcp]: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, unless the install settings give the name one (`tunnel.names`)
       --> policy.yaml:23:27
        |
     23 |       to: [{domainNames: [git.partner.example], ports: [22], protocols: [TCP]}]
        |                           ^^^^^^^^^^^^^^^^^^^
        |
-       = help: name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port
+       = help: name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port; whole names at stated ports can be had by `tunnel.names` in the install settings (docs/dns.md)
     ");
     // `render` says the same of the same file, and `explain` what it takes for granted.
     let policy = REFERENCE.replace(
@@ -260,7 +260,7 @@ fn a_name_over_opaque_tcp() {
     ]);
     let rendered = folder.warden("render --install install.yaml policy.yaml");
     assert_eq!(rendered.exit, 0);
-    assert_snapshot!(rendered.stderr.lines().next().unwrap(), @"warning: seed/apps/app1-partner-ssh: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, so only a client that itself asks the gateway for the name by CONNECT ever matches; name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port");
+    assert_snapshot!(rendered.stderr.lines().next().unwrap(), @"warning: seed/apps/app1-partner-ssh: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, unless the install settings give the name one (`tunnel.names`); name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port; whole names at stated ports can be had by `tunnel.names` in the install settings (docs/dns.md)");
     let json = folder
         .warden("render --install install.yaml policy.yaml --output json")
         .json();
@@ -269,7 +269,7 @@ fn a_name_over_opaque_tcp() {
     assert_eq!(ran.exit, 0);
     assert!(
         ran.stdout
-            .contains("assumed: the client asks the gateway for the name by CONNECT itself"),
+            .contains("assumed: the install settings give the name an address (`tunnel.names`)"),
         "{ran:?}"
     );
     let ran = folder.warden(

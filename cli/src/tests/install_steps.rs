@@ -38,7 +38,15 @@ const FURTHER_RULES: &str = r#"
       to: [{domainNames: [b.example], ports: [443], methods: [GET],
             tls: {originate: true, clientCertificate: b}}]
       action: Accept
+    - name: database
+      from: [{namespaces: [app1-ns]}, {namespaces: [app2-ns]}]
+      to: [{domainNames: [db.example], ports: [5432], protocols: [TCP]}]
+      action: Accept
 "#;
+
+const NAMES: &str = "
+  tunnel: {names: DNSCapture, exceptions: [{framing: HTTP1, ports: [5432]}]}
+";
 
 const INSPECTION: &str = "
   inspection:
@@ -105,7 +113,7 @@ fn every_rendered_file_is_applied_by_exactly_one_step() {
             install(
                 "version: \"1.32\", trafficExtension: true, revision: canary",
                 "deployment: {}",
-                &(api("ClusterNetworkPolicy") + INSPECTION),
+                &(api("ClusterNetworkPolicy") + INSPECTION + NAMES),
             ),
             FURTHER_RULES,
         ),
@@ -114,7 +122,7 @@ fn every_rendered_file_is_applied_by_exactly_one_step() {
             install(
                 "version: \"1.32\"",
                 "api: Kubernetes",
-                &(api("AdminNetworkPolicy") + INSPECTION),
+                &(api("AdminNetworkPolicy") + INSPECTION + NAMES),
             ),
             FURTHER_RULES,
         ),

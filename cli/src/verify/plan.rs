@@ -12,6 +12,7 @@ use egress_policy::path::PathPattern;
 use egress_policy::port::PortSet;
 use egress_policy::verdict::{Action, Evaluation};
 use egress_render::Traffic;
+use egress_render::traffic::{Named, named_tcp};
 use ipnet::IpNet;
 
 use super::{Attempt, Expected, Group, Message, Probe, Verdict, around, near};
@@ -38,6 +39,8 @@ pub(crate) struct Plan<'p> {
     layers: &'p Layers,
     set: &'p PolicySet,
     traffic: Traffic,
+    /// Whole names that rules let through over opaque TCP.
+    named: Vec<Named>,
     workload: Workload,
     /// Names that the user gave for wildcards.
     given: Vec<Name>,
@@ -116,6 +119,7 @@ impl<'p> Plan<'p> {
             layers,
             set,
             traffic,
+            named: named_tcp(&layers.policies, &layers.protocols),
             workload,
             given,
             resolved: BTreeMap::new(),
@@ -375,7 +379,11 @@ impl<'p> Plan<'p> {
 
     /// The engine's verdict.
     fn expect(&self, attempt: &Attempt) -> Expected {
-        let Some(mut situation) = facts_of(attempt) else {
+        let facts = match self.stands_for(attempt) {
+            Some(name) => parse_to(&format!("tcp://{name}"), None).ok(),
+            None => facts_of(attempt),
+        };
+        let Some(mut situation) = facts else {
             return Expected::closed();
         };
         situation.caller = self.workload.caller.clone();
@@ -403,11 +411,22 @@ impl<'p> Plan<'p> {
         }
     }
 
-    /// Where the gateway will find a name. An address that Istio made up for the pod
-    /// (240.240.0.0/16, DNS capture with auto-allocation) says nothing about that.
+    /// `NAME:PORT` that the sidecar asks for, where a made-up address is dialled that stands for a
+    /// name over opaque TCP (`tunnel.names`).
+    fn stands_for(&self, attempt: &Attempt) -> Option<String> {
+        let Attempt::Tcp { to } = attempt else {
+            return None;
+        };
+        let (address, port) = (to.ip(), to.port());
+        let mut known = self.named.iter().filter(|one| one.ports.contains(&port));
+        let named = known.find(|one| self.resolved.get(&one.name) == Some(&address))?;
+        made_up(&address).then(|| format!("{}:{port}", named.name))
+    }
+
+    /// Where the gateway will find a name. An address that was made up for the pod says nothing
+    /// about that.
     fn leads_to(&self, name: &Name) -> IpAddr {
         let found = self.resolved.get(name.as_str()).copied();
-        let made_up = |address: &IpAddr| matches!(address, IpAddr::V4(v4) if v4.octets()[0] >= 240);
         found
             .filter(|address| !made_up(address))
             .unwrap_or(self.elsewhere)
@@ -438,6 +457,12 @@ impl<'p> Plan<'p> {
         names.extend(name_under(pattern));
         names
     }
+}
+
+/// Whether an address was made up for the pod: 240.240.0.0/16 by Istio's DNS capture with
+/// auto-allocation, 240.241.0.0/16 by `warden render` (`tunnel.nameRange`).
+fn made_up(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V4(v4) if v4.octets()[0] >= 240)
 }
 
 /// The facts that the gateway will have of an attempt, but for the caller. `None` where it is not

@@ -68,7 +68,17 @@ fn layers(policy: &str) -> Layers {
 
 /// What is planned for `app1-ns/app1`, where these names lead somewhere.
 fn planned(names: &[(&str, [u8; 4])], groups: &[Group], direct: &Direct) -> Planned {
-    let layers = layers(POLICY);
+    planned_for(POLICY, names, groups, direct)
+}
+
+/// The same of another policy.
+fn planned_for(
+    policy: &str,
+    names: &[(&str, [u8; 4])],
+    groups: &[Group],
+    direct: &Direct,
+) -> Planned {
+    let layers = layers(policy);
     let set = layers.compile().unwrap();
     let (caller, claims) = parse_caller("app1-ns/app1,claims=none", "cluster.local").unwrap();
     let workload = Workload {
@@ -126,6 +136,45 @@ fn every_destination_that_a_rule_names_is_tried_and_the_engine_says_what_to_expe
         3,
         "{planned:?}"
     );
+}
+
+/// Where the pod is told an address that stands for a name over opaque TCP, the name is asked for.
+#[test]
+fn a_name_over_opaque_tcp_is_judged_as_a_name_where_an_address_stands_for_it() {
+    const NAMES: &str = r#"
+apiVersion: warden.egress/v1alpha1
+kind: EgressPolicy
+metadata: {name: seed}
+spec:
+  identity: {trustDomains: [cluster.local]}
+  tiers:
+  - name: apps
+    rules:
+    - name: db
+      from: [{namespaces: [app1-ns]}]
+      to: [{domainNames: [db.example], ports: [5432], protocols: [TCP]}]
+      action: Accept
+"#;
+    for (address, wanted) in [
+        (
+            [240, 241, 7, 9],
+            "tcp 240.241.7.9:5432: Reached rule seed/apps/db",
+        ),
+        // No address stands for it: the sidecar asks for where it leads.
+        (
+            [203, 0, 113, 9],
+            "tcp 203.0.113.9:5432: Refused default seed",
+        ),
+    ] {
+        let groups = [Group::Destinations];
+        let planned = planned_for(
+            NAMES,
+            &[("db.example", address)],
+            &groups,
+            &Direct::default(),
+        );
+        assert_eq!(words(&planned), [wanted]);
+    }
 }
 
 #[test]

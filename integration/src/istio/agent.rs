@@ -2,11 +2,13 @@
 //! from registries, checks their digests, and hands Envoy a local file.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Result, ensure};
 
+use super::bench::GATEWAY;
 use super::control_plane::{ADDRESS, XDS};
 use super::tools::Program;
 use crate::envoy::eventually;
@@ -21,29 +23,63 @@ pub struct Agent {
     folder: PathBuf,
 }
 
+/// The proxy that an agent stands beside.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// `router` or `sidecar`.
+    pub role: &'static str,
+    /// Its pod's name.
+    pub pod: String,
+    /// Its pod's namespace.
+    pub namespace: String,
+    /// Its pod's address.
+    pub address: Ipv4Addr,
+    /// Whether the agent answers the pod's questions for names, on [`DNS_PROXY`].
+    pub dns_capture: bool,
+}
+
+/// The port on the pod's loopback where an agent answers questions for names (`DNS_PROXY_ADDR`).
+pub const DNS_PROXY: u16 = 15053;
+
 impl Agent {
     /// Starts it beside a gateway whose Envoy is somebody else's to start.
     ///
     /// # Errors
     /// If it does not start.
     pub fn start(folder: &Path) -> Result<Self> {
+        let gateway = Proxy {
+            role: "router",
+            pod: "egress-0".to_owned(),
+            namespace: "istio-egress".to_owned(),
+            address: GATEWAY,
+            dns_capture: false,
+        };
+        Self::beside(&gateway, &folder.join("agent"))
+    }
+
+    /// The same beside any proxy, in the network where this is called.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn beside(proxy: &Proxy, folder: &Path) -> Result<Self> {
         ensure!(sandbox::inside(), "not in a sandbox");
-        let folder = folder.join("agent");
+        let folder = folder.to_owned();
         std::fs::create_dir_all(folder.join("etc/istio/proxy"))?;
         own_data()?;
         let log = File::create(folder.join("agent.log"))?;
         let process = Program::PilotAgent
             .command()?
-            .args(["proxy", "router", "--log_output_level=default:info,wasm:debug"])
+            .args(["proxy", proxy.role, "--log_output_level=default:info,wasm:debug"])
             .current_dir(&folder)
             .env("DISABLE_ENVOY", "true")
             // The mesh's certificates come from elsewhere in this bench.
             .env("FILE_MOUNTED_CERTS", "true")
             // It would ask the metadata addresses of clouds where it runs.
             .env("CLOUD_PLATFORM", "none")
-            .env("POD_NAME", "egress-0")
-            .env("POD_NAMESPACE", "istio-egress")
-            .env("INSTANCE_IP", "10.244.0.2")
+            .env("POD_NAME", &proxy.pod)
+            .env("POD_NAMESPACE", &proxy.namespace)
+            .env("INSTANCE_IP", proxy.address.to_string())
+            .env("ISTIO_META_DNS_CAPTURE", proxy.dns_capture.to_string())
             .env(
                 "PROXY_CONFIG",
                 format!(
@@ -82,11 +118,16 @@ impl Agent {
 /// The agent keeps modules in a folder whose place is fixed in it. Inside the sandbox that place
 /// is an empty one of our own.
 fn own_data() -> Result<()> {
+    const DATA: &str = "/var/lib/istio/data";
+    // Agents of several proxies share it.
+    if std::fs::read_to_string("/proc/self/mounts")?.contains(" /var/lib tmpfs ") {
+        return Ok(std::fs::create_dir_all(DATA)?);
+    }
     let status = Command::new("mount")
         .args(["-t", "tmpfs", "tmpfs", "/var/lib"])
         .status()?;
     ensure!(status.success(), "no folder of our own for the agent");
-    std::fs::create_dir_all("/var/lib/istio/data")?;
+    std::fs::create_dir_all(DATA)?;
     Ok(())
 }
 

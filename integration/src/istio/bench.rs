@@ -9,7 +9,7 @@ use egress_render::{Install, Rendered};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::agent::Agent;
+use super::agent::{Agent, DNS_PROXY, Proxy};
 use super::control_plane::{ADDRESS, ControlPlane, DEBUG, Feed, XDS};
 use super::dump;
 use super::pod::{Capture, Pod};
@@ -54,6 +54,9 @@ pub struct Plan {
     pub capture: Capture,
     /// The address families that the workloads' pods have, as Istio is told.
     pub families: Families,
+    /// Istio's agent beside every sidecar, which answers what its pod asks the cluster's name server
+    /// ([`CLUSTER_DNS`]).
+    pub dns_capture: bool,
 }
 
 /// Address families of pods.
@@ -71,6 +74,9 @@ pub enum Families {
 /// The version that every proxy of the bench says it is of.
 const VERSION: &str = "1.32.0";
 
+/// The cluster's name server, as pods know it.
+pub const CLUSTER_DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+
 impl Plan {
     /// The rendered manifests and nothing else.
     #[must_use]
@@ -85,6 +91,7 @@ impl Plan {
             gateway_version: VERSION,
             capture: Capture::Outside,
             families: Families::V4,
+            dns_capture: false,
             gateway_name: rendered
                 .objects()
                 .iter()
@@ -105,6 +112,7 @@ impl Plan {
             gateway_version: VERSION,
             capture: Capture::Outside,
             families: Families::V4,
+            dns_capture: false,
             gateway_name: false,
         }
     }
@@ -154,6 +162,7 @@ pub struct Bench {
     apps: Vec<(Workload, Pod, Envoy)>,
     control_plane: Option<ControlPlane>,
     agent: Option<Agent>,
+    _agents: Vec<Agent>,
     _certificates: Vec<ControlPlane>,
     files: TempDir,
     manifests: String,
@@ -191,11 +200,17 @@ impl Bench {
         };
         let config = bootstrap(folder, &Node::gateway(plan), agent.as_ref())?;
         let mut gateway = Envoy::start(&config, GATEWAY, folder.join("gateway.log"))?;
-        let mut apps = Vec::new();
+        let (mut apps, mut agents) = (Vec::new(), Vec::new());
         for (workload, number) in [(APP1, 1), (APP2, 2)] {
             let pod = Pod::start(number, plan.capture)?;
             let node = Node::workload(&workload, &pod, plan.families);
-            let config = bootstrap(folder, &node, None)?;
+            let beside = if plan.dns_capture {
+                Some(captured(&workload, &pod, folder)?)
+            } else {
+                None
+            };
+            let config = bootstrap(folder, &node, beside.as_ref())?;
+            agents.extend(beside);
             let log = folder.join(format!("{}.log", workload.name));
             let address = pod.address();
             let sidecar = pod.run_as_sidecar(move || Envoy::start(&config, address, log))?;
@@ -215,6 +230,7 @@ impl Bench {
             apps,
             control_plane,
             agent,
+            _agents: agents,
             _certificates: certificates,
             files,
             manifests: plan.manifests.clone(),
@@ -592,6 +608,27 @@ fn cluster_of(folder: &Path, plan: &Plan) -> Result<PathBuf> {
         text.replace(labels, &format!("{labels}{key}: {value}, ")),
     )?;
     Ok(file)
+}
+
+/// Istio's agent beside a sidecar, and what `istio-init` redirects to it where DNS is captured.
+fn captured(workload: &Workload, pod: &Pod, folder: &Path) -> Result<Agent> {
+    let proxy = Proxy {
+        role: "sidecar",
+        pod: format!("{}-0", workload.name),
+        namespace: workload.peer.namespace.to_owned(),
+        address: pod.address(),
+        dns_capture: true,
+    };
+    let folder = folder.join(format!("agent-{}", workload.name));
+    pod.run(move || {
+        let rules = format!(
+            "table ip names {{ chain output {{ type nat hook output priority -100; \
+             ip daddr {CLUSTER_DNS} udp dport 53 redirect to :{DNS_PROXY} ; }} ; }}"
+        );
+        let output = std::process::Command::new("nft").arg(rules).output()?;
+        ensure!(output.status.success(), "nft: {output:?}");
+        Agent::beside(&proxy, &folder)
+    })
 }
 
 fn certificates(folder: &Path) -> Result<Vec<ControlPlane>> {

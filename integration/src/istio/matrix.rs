@@ -6,9 +6,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::bench::Bench;
+use super::bench::{Bench, CLUSTER_DNS};
 use crate::certificates::Authority;
 use crate::client::{self, Heard};
+use crate::dns;
+use crate::envoy::eventually;
 use crate::mesh::{SMTP_BANNER, SSH_BANNER, address_of};
 use crate::outside::{Outside, Speech};
 
@@ -23,9 +25,11 @@ pub enum Try {
     Tls(&'static str),
     /// A connection to a server that speaks first.
     Tcp(&'static str, u16),
+    /// The same, to the address that the pod is told of the name.
+    Named(&'static str, u16),
 }
 
-use Try::{Http, HttpAs, Tcp, Tls};
+use Try::{Http, HttpAs, Named, Tcp, Tls};
 
 /// Who tries what, and whether it comes through.
 pub const ROWS: &[(&str, Try, bool)] = &[
@@ -56,6 +60,51 @@ pub const ROWS: &[(&str, Try, bool)] = &[
     ("app2", Tcp("partner.example", 22), false),
 ];
 
+/// Names over opaque TCP, with the rules of [`with_names`] and Istio's DNS capture.
+pub const NAMED: &[(&str, Try, bool)] = &[
+    ("app1", Named("partner.example", 22), true),
+    ("app1", Named("other-partner.example", 22), false),
+    ("app1", Named("inside.payments.example", 22), false),
+    ("app2", Named("other-partner.example", 22), true),
+    ("app2", Named("partner.example", 22), false),
+];
+
+/// The policy, and beside it names over opaque TCP.
+///
+/// # Errors
+/// If it has no rules.
+pub fn with_names(policy: &Value) -> Result<Value> {
+    let mut policy = policy.clone();
+    let rules = policy.pointer_mut("/spec/tiers/1/rules");
+    let rules = rules.and_then(Value::as_array_mut).context("no rules")?;
+    for (namespace, names) in [
+        (
+            "app1-ns",
+            vec!["partner.example", "inside.payments.example"],
+        ),
+        ("app2-ns", vec!["other-partner.example"]),
+    ] {
+        rules.push(json!({
+            "name": format!("{namespace}-by-name"),
+            "from": [{"namespaces": [namespace]}],
+            "to": [{"domainNames": names, "ports": [22], "protocols": ["TCP"]}],
+            "action": "Accept",
+        }));
+    }
+    // Registered for app1 too, which no rule lets there: what is denied is the name.
+    rules.push(json!({
+        "name": "others-by-name",
+        "from": [{"serviceAccounts": ["app1-ns/other", "app2-ns/other"]}],
+        "to": [{
+            "domainNames": ["partner.example", "other-partner.example"],
+            "ports": [22],
+            "protocols": ["TCP"],
+        }],
+        "action": "Accept",
+    }));
+    Ok(policy)
+}
+
 /// Names that no rule allows anybody: neither they nor their addresses may ever be asked for.
 const NEVER: [&str; 3] = ["github.com", "evilgithub.com", "alerts.weather.gov"];
 
@@ -72,12 +121,20 @@ pub struct Outcome {
     pub came: bool,
 }
 
-/// Tries every row.
+/// Tries every row of [`ROWS`].
 ///
 /// # Errors
 /// If an attempt neither comes through nor is refused.
 pub fn run(bench: &Bench) -> Result<Vec<Outcome>> {
-    let rows = ROWS.iter().map(|(app, attempt, expected)| {
+    run_rows(bench, ROWS)
+}
+
+/// Tries every one of these rows.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_rows(bench: &Bench, rows: &[(&'static str, Try, bool)]) -> Result<Vec<Outcome>> {
+    let rows = rows.iter().map(|(app, attempt, expected)| {
         let came = attempt
             .by(bench, app)
             .with_context(|| format!("{app} {attempt:?}"))?;
@@ -145,7 +202,8 @@ impl Try {
             Http(name) => format!("http {name}"),
             HttpAs(name, authority) => format!("http {authority} at {name}"),
             Tls(name) => format!("tls  {name}"),
-            Tcp(name, port) => format!("tcp  {name}:{port}"),
+            Tcp(name, port) => format!("tcp  {name}:{port} by address"),
+            Named(name, port) => format!("tcp  {name}:{port} by name"),
         }
     }
 
@@ -161,6 +219,16 @@ impl Try {
                 answer.is_some_and(|answer| answer.status == 200)
             }
             Tls(name) => bench.tls(app, address_of(name)?, name)?,
+            Named(name, port) => {
+                let mut told = None;
+                eventually("the pod to be told of the name", || {
+                    let asked = bench.inside(app, move || dns::ask(CLUSTER_DNS, name));
+                    told = asked.ok().flatten();
+                    told.is_some()
+                })?;
+                let heard = bench.tcp(app, told.context("no address")?, port)?;
+                heard == Heard::Bytes(SSH_BANNER.as_bytes().to_vec())
+            }
             Tcp(name, port) => {
                 let banner = if port == 22 { SSH_BANNER } else { SMTP_BANNER };
                 let heard = bench.tcp(app, address_of(name)?, port)?;

@@ -13,6 +13,7 @@ fn needs() -> Needs {
             ..Traffic::default()
         },
         trust_domains: vec!["cluster.local".to_owned()],
+        dns_capture: false,
     }
 }
 
@@ -61,6 +62,55 @@ fn a_trust_domain_that_no_policy_names_is_bad() {
         bad(&mesh(&json!({"trustDomain": "td.example"}), &needs())),
         ["trustDomain"]
     );
+}
+
+/// Without it nobody is told the addresses that stand for names.
+#[test]
+fn names_over_opaque_tcp_need_dns_capture() {
+    const SETTING: &str = "defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE";
+    for (settings, names, capture, wanted) in [
+        ("names: DNSCapture", "domainNames: [a.example]", None, true),
+        (
+            "names: DNSCapture",
+            "domainNames: [a.example]",
+            Some("false"),
+            true,
+        ),
+        (
+            "names: DNSCapture",
+            "domainNames: [a.example]",
+            Some("true"),
+            false,
+        ),
+        // Nothing has an address.
+        (
+            "names: DNSCapture",
+            "domainNames: [\"*.example\"]",
+            None,
+            false,
+        ),
+        ("names: DNSCapture", "networks: [192.0.2.0/24]", None, false),
+        ("names: Zone", "domainNames: [a.example]", None, false),
+        ("windowMiB: 64", "domainNames: [a.example]", None, false),
+    ] {
+        let install = crate::sample::install(&format!("tunnel: {{{settings}}}"));
+        let to: serde_json::Value =
+            serde_saphyr::from_str(&format!("{{{names}, ports: [22], protocols: [TCP]}}")).unwrap();
+        let rule = json!({"name": "r", "from": [{"namespaces": ["app1-ns"]}], "to": [to], "action": "Accept"});
+        let policy = crate::sample::policy("p", &json!({"name": "t", "rules": [rule]}));
+        let needs = Needs::of(&install, &[policy]).unwrap();
+        let mut config = json!({});
+        if let Some(capture) = capture {
+            config =
+                json!({"defaultConfig": {"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": capture}}});
+        }
+        let bad = bad(&mesh(&config, &needs));
+        assert_eq!(
+            bad.contains(&SETTING),
+            wanted,
+            "{settings} {names} {capture:?}"
+        );
+    }
 }
 
 /// The flags that make a cut download look whole (`docs/envoy.md`).

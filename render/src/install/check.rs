@@ -9,7 +9,7 @@ use super::gateway::LONGEST_STREAM;
 use super::networks;
 use super::{API_VERSION, Install, KIND, PolicyPlace};
 use crate::problem::Problem;
-use crate::tunnel;
+use crate::{names, tunnel};
 
 /// The first minor version whose proxies are known to send what is inspected to the device and
 /// nowhere else (Envoy 1.40: `default_proxy_address`, routes that match filter state).
@@ -172,6 +172,7 @@ impl Install {
         tunnel::check(&spec.tunnel, &mut problems);
         self.check_scopes(&mut problems);
         self.check_lists(&mut problems);
+        names::check(self, &mut problems);
         for (name, value) in self.names() {
             if !is_dns_label(value) {
                 problems.push(Problem::new(

@@ -1,8 +1,10 @@
 //! The tunnels between sidecars and the gateway.
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 /// How sidecars ask the gateway's tunnel port.
@@ -18,6 +20,15 @@ pub struct Tunnel {
     /// server closes, and fits, arrives.
     #[serde(rename = "windowMiB")]
     pub window_mib: u32,
+    /// How applications are told the addresses of names over opaque TCP. Left out, such names have
+    /// none, and rules that take them match nothing that comes through a sidecar.
+    pub names: Option<Names>,
+    /// Where those addresses are. Nothing else may have them; Istio's own allocation takes
+    /// 240.240.0.0/16 (`PILOT_IP_AUTOALLOCATE_IPV4_PREFIX`).
+    pub name_range: Ipv4Net,
+    /// Names that keep an address, whatever the others are. `--history` adds those of the newest
+    /// render.
+    pub name_addresses: BTreeMap<String, Ipv4Addr>,
 }
 
 impl Default for Tunnel {
@@ -26,8 +37,21 @@ impl Default for Tunnel {
             framing: Framing::default(),
             exceptions: Vec::new(),
             window_mib: 64,
+            names: None,
+            name_range: Ipv4Net::new_assert(Ipv4Addr::new(240, 241, 0, 0), 16),
+            name_addresses: BTreeMap::new(),
         }
     }
+}
+
+/// How an application that asks for a name over opaque TCP hears its address.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum Names {
+    /// From its sidecar's agent, which answers what it asks (Istio's `ISTIO_META_DNS_CAPTURE`).
+    #[serde(rename = "DNSCapture")]
+    DnsCapture,
+    /// From the cluster's DNS, which is given `warden render --coredns-zone`.
+    Zone,
 }
 
 /// How a tunnel is framed between sidecar and gateway. Each loses something: `docs/envoy.md`.
@@ -54,6 +78,9 @@ pub struct Exception {
     /// Dialled addresses; every address if left out.
     #[serde(default)]
     pub networks: Vec<IpNet>,
+    /// Names over opaque TCP, instead of networks.
+    #[serde(default)]
+    pub domain_names: Vec<String>,
 }
 
 /// A port, or `FIRST-LAST`.

@@ -1,25 +1,27 @@
 //! Names that are asked for over opaque TCP.
 //!
-//! A sidecar sends opaque TCP on by the address that the application dialled (`docs/dns.md`), so a
-//! name that only opaque TCP could carry is a name that no workload behind a sidecar shows. What is
-//! left is a client that asks the gateway's tunnel port for the name by CONNECT itself; its tunnel
-//! is judged by name and, once resolved, by address.
+//! A sidecar sends opaque TCP on by the address that the application dialled (`docs/dns.md`). A whole
+//! name can have an address that stands for it (`names.rs`); a wildcard cannot, and neither can a name
+//! at every port. Those no workload behind a sidecar shows. What is left for them is a client that
+//! asks the gateway's tunnel port for the name by CONNECT itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use egress_policy::facts::Protocol;
-use egress_policy::model::{Place, Policy, RuleAction, To};
+use egress_policy::model::{From, Place, Policy, Rule, RuleAction, Source, To};
 use egress_policy::name::NamePattern;
 use egress_policy::port::PortSet;
 
-use super::Traffic;
+use super::{MOST_PORTS, Traffic};
 use crate::install::PortProtocols;
 
 /// What to write instead.
 pub const HINT: &str = "name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the \
-                        client speaks that at this port";
+                        client speaks that at this port; whole names at stated ports can be had by \
+                        `tunnel.names` in the install settings (docs/dns.md)";
 
-/// An element of an opening rule, as far as sidecars cannot show its names.
+/// Names of an opening rule's element, as far as sidecars cannot show them by themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpaqueNames {
     /// The policy's place in the order.
@@ -36,6 +38,8 @@ pub struct OpaqueNames {
     pub others: usize,
     /// The ports that carry opaque TCP; every port if empty.
     pub ports: PortSet,
+    /// Whether `tunnel.names` in the install settings gives them addresses.
+    pub can_be_named: bool,
 }
 
 impl OpaqueNames {
@@ -51,10 +55,21 @@ impl OpaqueNames {
         } else {
             format!("port {}", self.ports)
         };
+        let what = format!("`{}`{others} over opaque TCP ({ports})", self.name);
+        if self.can_be_named {
+            return format!(
+                "{what}: sidecars send that by address, unless the install settings give the name \
+                 one (`tunnel.names`)"
+            );
+        }
+        let why = match &self.name {
+            NamePattern::Exact(_) if self.ports.is_any() => "a name at every port",
+            NamePattern::Exact(_) => "a name at so many ports, or where HTTP or TLS is carried",
+            _ => "a wildcard",
+        };
         format!(
-            "`{}`{others} over opaque TCP ({ports}): sidecars send that by address, so only a client \
-             that itself asks the gateway for the name by CONNECT ever matches",
-            self.name
+            "{what}: sidecars send that by address, and no address stands for {why}, so only a \
+             client that itself asks the gateway for the name by CONNECT ever matches"
         )
     }
 }
@@ -65,27 +80,99 @@ pub fn opaque_names(policies: &[Policy], settings: &PortProtocols) -> Vec<Opaque
     let traffic = Traffic::of(policies, settings, &mut Vec::new());
     let mut found = Vec::new();
     for (p, policy) in policies.iter().enumerate() {
-        for placed in policy.rules() {
+        for placed in policy.rules().filter(|placed| opens(placed.rule.1)) {
             let (r, rule) = placed.rule;
-            if !matches!(rule.action, RuleAction::Accept | RuleAction::Inspect(_)) {
-                continue;
+            for (names, ports) in rule.to.iter().filter_map(|to| traffic.over_opaque(to)) {
+                let some = is_accept(rule) && !traffic.nameable(&ports).is_empty();
+                let (whole, others): (Vec<_>, Vec<_>) = names
+                    .iter()
+                    .partition(|name| some && matches!(name, NamePattern::Exact(_)));
+                for (names, can_be_named) in [(others, false), (whole, true)] {
+                    let Some(first) = names.first() else { continue };
+                    found.push(OpaqueNames {
+                        policy: p,
+                        tier: placed.tier.0,
+                        rule: r,
+                        id: placed.basis().to_string(),
+                        name: (*first).clone(),
+                        others: names.len().saturating_sub(1),
+                        ports: ports.clone(),
+                        can_be_named,
+                    });
+                }
             }
-            let elements = rule.to.iter();
-            found.extend(elements.filter_map(|to| {
-                let (names, ports) = traffic.over_opaque(to)?;
-                Some(OpaqueNames {
-                    policy: p,
-                    tier: placed.tier.0,
-                    rule: r,
-                    id: placed.basis().to_string(),
-                    name: names.first()?.clone(),
-                    others: names.len().saturating_sub(1),
-                    ports,
-                })
-            }));
         }
     }
     found
+}
+
+/// A whole name that rules let through over opaque TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name, in its one form.
+    pub name: String,
+    /// The ports at which it carries opaque TCP. Never empty.
+    pub ports: BTreeSet<u16>,
+    /// The namespaces whose workloads some rule may let there; every one if `None`.
+    pub namespaces: Option<BTreeSet<String>>,
+}
+
+/// All of them, by name.
+#[must_use]
+pub fn named_tcp(policies: &[Policy], settings: &PortProtocols) -> Vec<Named> {
+    let traffic = Traffic::of(policies, settings, &mut Vec::new());
+    let mut found = BTreeMap::<String, Named>::new();
+    let rules = policies.iter().flat_map(Policy::rules);
+    let rules = rules.map(|placed| placed.rule.1);
+    for rule in rules.filter(|rule| is_accept(rule)) {
+        for (names, ports) in rule.to.iter().filter_map(|to| traffic.over_opaque(to)) {
+            let ports = traffic.nameable(&ports);
+            for name in names {
+                let NamePattern::Exact(name) = name else {
+                    continue;
+                };
+                if ports.is_empty() {
+                    continue;
+                }
+                let name = name.as_str().to_owned();
+                let named = found.entry(name.clone()).or_insert_with(|| Named {
+                    name,
+                    ports: BTreeSet::new(),
+                    namespaces: Some(BTreeSet::new()),
+                });
+                named.ports.extend(&ports);
+                match (namespaces(&rule.from), &mut named.namespaces) {
+                    (Some(more), Some(known)) => known.extend(more),
+                    _ => named.namespaces = None,
+                }
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+/// To a device nobody sends opaque TCP by name: it would resolve the name again, unseen.
+fn is_accept(rule: &Rule) -> bool {
+    rule.action == RuleAction::Accept
+}
+
+fn opens(rule: &Rule) -> bool {
+    matches!(rule.action, RuleAction::Accept | RuleAction::Inspect(_))
+}
+
+/// The namespaces whose workloads a rule may be about; `None` is every one.
+fn namespaces(from: &From) -> Option<BTreeSet<String>> {
+    let From::Sources(sources) = from else {
+        return None;
+    };
+    let of = |source: &Source| {
+        let accounts = source.service_accounts.iter();
+        let accounts = accounts.map(|account| account.namespace.clone());
+        let all: Vec<_> = source.namespaces.iter().cloned().chain(accounts).collect();
+        (!all.is_empty()).then_some(all)
+    };
+    let each: Option<Vec<_>> = sources.iter().map(of).collect();
+    each.map(|each| each.into_iter().flatten().collect())
 }
 
 impl Traffic {
@@ -108,5 +195,16 @@ impl Traffic {
         };
         let opaque = PortSet::new(to.ports.ranges().filter(|range| !carries(range)));
         (!opaque.is_any()).then_some((names, opaque))
+    }
+
+    /// Those of these ports at which a whole name can have an address: each is a listener in every
+    /// sidecar, and at a port that carries HTTP or TLS the bytes show the name.
+    fn nameable(&self, ports: &PortSet) -> BTreeSet<u16> {
+        let count: usize = ports.ranges().map(|range| range.len()).sum();
+        if ports.is_any() || count > MOST_PORTS {
+            return BTreeSet::new();
+        }
+        let opaque = |port: &u16| !self.http.contains(port) && !self.tls.contains(port);
+        ports.ranges().flatten().filter(opaque).collect()
     }
 }

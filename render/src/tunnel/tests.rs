@@ -1,4 +1,5 @@
-use super::{check, choice, cluster_patches, subsets};
+use super::{check, choice, cluster_patches, framing_of_name, subsets};
+use crate::install::Framing;
 use crate::sample;
 
 fn expression(settings: &str) -> String {
@@ -49,6 +50,26 @@ fn exceptions_are_asked_in_their_order() {
     }
 }
 
+/// Where the name is known the first exception that is about it holds.
+#[test]
+fn a_name_has_a_framing_of_its_own() {
+    let install = sample::install(
+        "tunnel: {exceptions: [{framing: HTTP2, domainNames: [a.example], ports: [\"20-30\"]}, \
+         {framing: HTTP1, domainNames: [a.example, b.example]}, {framing: HTTP1, ports: [5432]}, \
+         {framing: HTTP1, networks: [240.241.0.0/16]}]}",
+    );
+    for (name, port, wanted) in [
+        ("a.example", 22, Framing::Http2),
+        ("a.example", 31, Framing::Http1),
+        ("b.example", 22, Framing::Http1),
+        ("c.example", 22, Framing::Http2),
+        ("c.example", 5432, Framing::Http1),
+    ] {
+        let found = framing_of_name(&install.spec.tunnel, name, port);
+        assert_eq!(found, wanted, "{name}:{port}");
+    }
+}
+
 #[test]
 fn what_cannot_be_rendered_is_refused() {
     for (settings, wanted) in [
@@ -56,7 +77,23 @@ fn what_cannot_be_rendered_is_refused() {
         ("{windowMiB: 1024}", ""),
         ("{windowMiB: 0}", "1 to 1024"),
         ("{windowMiB: 1025}", "1 to 1024"),
-        ("{exceptions: [{framing: HTTP1}]}", "needs `ports` or"),
+        ("{exceptions: [{framing: HTTP1}]}", "needs `ports`,"),
+        (
+            "{exceptions: [{framing: HTTP1, domainNames: [db.example]}]}",
+            "",
+        ),
+        (
+            "{exceptions: [{framing: HTTP1, domainNames: [\"*.example\"]}]}",
+            "whole name",
+        ),
+        (
+            "{exceptions: [{framing: HTTP1, domainNames: [DB.example]}]}",
+            "whole name",
+        ),
+        (
+            "{exceptions: [{framing: HTTP1, domainNames: [db.example], networks: [10.0.0.0/8]}]}",
+            "or for `domainNames`",
+        ),
         (
             "{exceptions: [{framing: HTTP1, networks: [\"2001:db8::/32\"]}]}",
             "whole addresses",
