@@ -85,7 +85,7 @@ fn names_over_opaque_tcp_need_dns_capture() {
         // Nothing has an address.
         (
             "names: DNSCapture",
-            "domainNames: [\"*.example\"]",
+            "domainNames: [\"*.db.example\"]",
             None,
             false,
         ),

@@ -217,7 +217,7 @@ fn whole_names_at_stated_ports_are_registered_where_they_may_be_used() {
             vec![rule(
                 "r",
                 &app1,
-                &json!({"domainNames": ["*.example"], "ports": [22], "protocols": ["TCP"]}),
+                &json!({"domainNames": ["*.db.example"], "ports": [22], "protocols": ["TCP"]}),
             )],
             vec![],
         ),
@@ -336,7 +336,7 @@ fn a_range_that_is_somebody_elses_is_refused() {
         ),
         (
             "tunnel: {names: DNSCapture, nameRange: 10.0.0.0/8}",
-            "10.244.0.0/16",
+            "10.96.0.0/12",
         ),
         (
             "tunnel: {names: DNSCapture, nameRange: 10.97.0.0/16}",
@@ -377,16 +377,15 @@ fn a_range_that_is_somebody_elses_is_refused() {
 #[test]
 fn what_has_an_address_is_warned_of_no_more() {
     let app1 = json!({"namespaces": ["app1-ns"]});
-    let to =
-        json!({"domainNames": ["*.example", "db.example"], "ports": [5432], "protocols": ["TCP"]});
+    let to = json!({"domainNames": ["*.db.example", "db.example"], "ports": [5432], "protocols": ["TCP"]});
     let policy = policy(&[rule("r", &app1, &to)]);
     for (settings, wanted) in [
         (
             "tunnel: {windowMiB: 64}",
-            &["`*.example`", "`db.example`"][..],
+            &["`*.db.example`", "`db.example`"][..],
         ),
-        (CAPTURE, &["`*.example`"]),
-        ("tunnel: {names: Zone}", &["`*.example`"]),
+        (CAPTURE, &["`*.db.example`"]),
+        ("tunnel: {names: Zone}", &["`*.db.example`"]),
     ] {
         let warnings = warnings(&sample::install(settings), std::slice::from_ref(&policy));
         let found: Vec<_> = warnings
