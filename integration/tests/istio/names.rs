@@ -92,7 +92,7 @@ fn start(change: impl FnOnce(&mut Plan)) -> Result<Bench> {
     let bench = Bench::start(&plan)?;
     let found = reference::audited(&bench.dump()?, &install, &policies)?;
     ensure!(found.is_empty(), "{found:?}");
-    bench.dns.set(&outside("partner.example")?);
+    bench.dns.set(outside("partner.example")?);
     let authority = &bench.outside_authority;
     for (host, banner) in BANNERS {
         let address = address_of(host)?;
@@ -175,7 +175,7 @@ fn names_over_opaque_tcp_are_judged_as_names() -> Result<()> {
     ensure!(real == Heard::Closed, "{real:?}");
 
     // Where the name leads may change at any time.
-    bench.dns.set(&outside("other-partner.example")?);
+    bench.dns.set(outside("other-partner.example")?);
     eventually_within(
         Duration::from_mins(4),
         "the changed address to be followed",

@@ -53,7 +53,7 @@ impl RunsBuilder {
         rule: u32,
     ) -> Option<()> {
         let Self {
-            runs: Runs { runs, of },
+            runs: Runs { runs, of, .. },
             unclaimed: known,
         } = self;
         let (run, other) = match of.get(&(tier, from, narrowing)) {
