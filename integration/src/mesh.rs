@@ -201,7 +201,7 @@ impl Mesh {
         }
         let folder = files.path();
         let config = if plan.discovered {
-            discovered_config(folder, plan.classes, plan.change)?
+            discovered_config(folder, plan.classes, plan.change, || Ok(()))?
         } else {
             gateway_config(folder, plan.classes, plan.change)?
         };
@@ -251,9 +251,16 @@ impl Mesh {
     /// bootstrap does not change.
     ///
     /// # Errors
-    /// If they cannot be written.
+    /// If they cannot be written, or are not taken.
     pub fn reconfigure(&self, classes: &[Class], change: &dyn Fn(&mut Value)) -> Result<()> {
-        discovered_config(self.files.path(), classes, change).map(drop)
+        let taken = || self.gateway.stat("cluster_manager.cds.update_success");
+        let before = taken()?;
+        let between = || {
+            eventually("the clusters to be taken", || {
+                taken().is_ok_and(|now| now > before)
+            })
+        };
+        discovered_config(self.files.path(), classes, change, between).map(drop)
     }
 
     /// Dials `destination` through a workload's sidecar.
@@ -392,10 +399,11 @@ fn discovered_config(
     directory: &Path,
     classes: &[Class],
     change: &dyn Fn(&mut Value),
+    between: impl FnOnce() -> Result<()>,
 ) -> Result<PathBuf> {
     let path = gateway_config(directory, classes, change)?;
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-    template::discovered(&mut config, directory)?;
+    template::discovered(&mut config, directory, between)?;
     std::fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
     Ok(path)
 }

@@ -116,19 +116,21 @@ pub fn remove_filters(config: &mut Value, names: &[&str]) {
 }
 
 /// Lets Envoy read listeners and clusters from files beside the policies', where they can change:
-/// the bootstrap then only names them. The files are `lds.json` and `cds.json`.
+/// the bootstrap then only names them. The files are `cds.json` and `lds.json`; `between` runs when the
+/// first is there, because Envoy refuses a listener whose clusters it does not have yet.
 ///
 /// # Errors
 /// If there is nothing to read them from.
-pub fn discovered(config: &mut Value, directory: &Path) -> Result<()> {
+pub fn discovered(
+    config: &mut Value,
+    directory: &Path,
+    between: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let resources = config
         .get_mut("static_resources")
         .map(Value::take)
         .context("no static resources")?;
-    for (kind, file, name) in [
-        ("listeners", "lds", "listener.v3.Listener"),
-        ("clusters", "cds", "cluster.v3.Cluster"),
-    ] {
+    let put = |(kind, file, name): (&str, &str, &str)| -> Result<()> {
         let mut found = resources.get(kind).cloned().unwrap_or_default();
         for resource in found.as_array_mut().into_iter().flatten() {
             let kind = format!("type.googleapis.com/envoy.config.{name}");
@@ -136,8 +138,11 @@ pub fn discovered(config: &mut Value, directory: &Path) -> Result<()> {
                 fields.insert("@type".to_owned(), Value::from(kind));
             }
         }
-        write(directory, file, &json!({"resources": found}))?;
-    }
+        write(directory, file, &json!({"resources": found}))
+    };
+    put(("clusters", "cds", "cluster.v3.Cluster"))?;
+    between()?;
+    put(("listeners", "lds", "listener.v3.Listener"))?;
     let from = |file: &str| {
         let path = directory.join(format!("{file}.json"));
         json!({"resource_api_version": "V3", "path_config_source": {"path": path}})

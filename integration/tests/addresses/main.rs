@@ -335,6 +335,10 @@ sandboxed! {
         Ok(())
     }
 
+    fn random_answers_lead_many_clients_nowhere_refused() -> Result<()> {
+        soak::run()
+    }
+
     /// Configuration discovery and clusters come in no order.
     fn a_class_that_is_not_there_yet_is_closed_and_never_passed_by() -> Result<()> {
         let old = classes::of(&[rules()]);
@@ -363,7 +367,7 @@ sandboxed! {
         let name = world.name(Way::Http, answer("public")?);
         eventually("the new classes", || {
             world.attempt(&APP2, Way::Http, &name).is_ok_and(|came| came == Came::Reached)
-        })?;
+        }).with_context(|| world.said())?;
         try_all(Came::Reached)?;
         // And go again, before the policy that names them does.
         world.mesh.reconfigure(&few, &changed)?;

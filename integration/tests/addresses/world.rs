@@ -321,12 +321,14 @@ impl World {
             ("x-envoy-peer-metadata", metadata.as_bytes()),
         ];
         let answer = request(&mut session, "CONNECT", &authority, &headers)?;
-        Ok(match answer.map(|answer| answer.status) {
-            Some(200) => match hear(&mut session)? {
+        Ok(match answer {
+            // The banner may come with the answer.
+            Some(answer) if answer.status == 200 && answer.body == SSH_BANNER => Came::Reached,
+            Some(answer) if answer.status == 200 => match hear(&mut session)? {
                 Heard::Bytes(banner) if banner == SSH_BANNER.as_bytes() => Came::Reached,
                 Heard::Bytes(_) | Heard::Closed => Came::Refused(None),
             },
-            other => Came::Refused(other),
+            other => Came::Refused(other.map(|answer| answer.status)),
         })
     }
 
@@ -347,7 +349,8 @@ impl World {
     /// The gateway's last lines.
     pub(crate) fn said(&self) -> String {
         let log = self.mesh.gateway.log().unwrap_or_default();
-        let lines: Vec<&str> = log.lines().rev().take(8).collect();
+        let configured = |line: &&str| !line.contains("work-in-progress");
+        let lines: Vec<&str> = log.lines().rev().filter(configured).take(12).collect();
         lines.join("\n")
     }
 }
