@@ -14,6 +14,8 @@ macro_rules! cases {
     };
 }
 
+#[path = "istio/addresses.rs"]
+mod addresses;
 #[path = "istio/audit.rs"]
 mod audit;
 #[path = "istio/carries.rs"]
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         .chain(inspect::CASES)
         .chain(inside::CASES)
         .chain(updates::CASES)
+        .chain(addresses::CASES)
         .chain(tenants::CASES)
         .chain(memory::CASES);
     for program in Program::ALL {

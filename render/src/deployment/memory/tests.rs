@@ -51,7 +51,7 @@ fn memory_is_what_the_machines_need_and_less_is_refused() {
         ),
         (
             2,
-            json!({"limits": {"memory": "290M"}}),
+            json!({"limits": {"memory": "270M"}}),
             Err("limits.memory: 2 workers"),
         ),
         (2, json!({"limits": {"memory": "300M"}}), Ok("- 300M")),
