@@ -8,8 +8,6 @@
 //! there be more than [`MAX_ACCOUNTS`] at a time, the others share one account.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use egress_policy::limits::Limits;
@@ -38,7 +36,8 @@ pub struct Budgets {
 
 #[derive(Debug, Default)]
 struct Book {
-    accounts: BTreeMap<Rc<str>, Account>,
+    /// In the order of their identities.
+    accounts: Vec<(Rc<str>, Account)>,
     /// Names in all accounts.
     names: usize,
     /// When lines were last summed up.
@@ -50,13 +49,13 @@ struct Book {
 struct Account {
     streams: u32,
     undecided: u32,
-    /// Hashes of names, and the second in which each was last asked for. Two names with one hash
-    /// count as one, which denies nobody.
-    names: BTreeMap<u64, i64>,
+    /// Hashes of names in their order, and the second in which each was last asked for. Two names
+    /// with one hash count as one, which denies nobody.
+    names: Vec<(u64, i64)>,
     new_names: Minute,
     lines: Minute,
     /// Denials without a line.
-    untold: BTreeMap<&'static str, u64>,
+    untold: Vec<(&'static str, u64)>,
 }
 
 /// How often something happened in the current minute.
@@ -145,7 +144,7 @@ impl Budgets {
     ) -> Result<Taken, Code> {
         let mut book = self.book.try_borrow_mut().map_err(|_| Code::EngineError)?;
         let book = &mut *book;
-        let (whose, account) = account(&mut book.accounts, whose, now);
+        let (whose, account) = account(&mut book.accounts, whose, now)?;
         if wanted.stream && account.streams >= limits.share(limits.streams) {
             return Err(Code::LimitStreams);
         }
@@ -173,14 +172,18 @@ impl Budgets {
         let Ok(mut book) = self.book.try_borrow_mut() else {
             return true;
         };
-        let (_, account) = account(&mut book.accounts, whose, now);
+        let Ok((_, account)) = account(&mut book.accounts, whose, now) else {
+            return true;
+        };
         let lines = account.lines.at(now);
         if *lines < limits.share(limits.denial_lines_per_minute) {
             *lines = lines.saturating_add(1);
             return true;
         }
-        let untold = account.untold.entry(code).or_default();
-        *untold = untold.saturating_add(1);
+        match account.untold.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => account.untold.push((code, 1)),
+        }
         false
     }
 
@@ -195,14 +198,14 @@ impl Budgets {
         }
         book.told = Some(now);
         let untold = untold(&mut book);
-        for account in book.accounts.values_mut() {
+        for (_, account) in &mut book.accounts {
             expire(account, limits, now);
         }
-        book.accounts.retain(|_, account| !account.is_idle(now));
+        book.accounts.retain(|(_, account)| !account.is_idle(now));
         book.names = book
             .accounts
-            .values()
-            .map(|account| account.names.len())
+            .iter()
+            .map(|(_, account)| account.names.len())
             .sum();
         untold
     }
@@ -221,7 +224,10 @@ impl Budgets {
         let Ok(book) = self.book.try_borrow() else {
             return self.shown.get();
         };
-        let sum = |of: fn(&Account) -> u32| book.accounts.values().map(of).map(u64::from).sum();
+        let sum = |of: fn(&Account) -> u32| -> u64 {
+            let accounts = book.accounts.iter();
+            accounts.map(|(_, account)| u64::from(of(account))).sum()
+        };
         [
             sum(|account| account.streams),
             sum(|account| account.undecided),
@@ -253,7 +259,8 @@ impl Taken {
 
     fn give_back(&self, change: impl FnOnce(&mut Account)) {
         if let Ok(mut book) = self.budgets.book.try_borrow_mut()
-            && let Some(account) = book.accounts.get_mut(&self.whose)
+            && let Ok(at) = find(&book.accounts, &self.whose)
+            && let Some((_, account)) = book.accounts.get_mut(at)
         {
             change(account);
         }
@@ -269,27 +276,30 @@ impl Drop for Taken {
     }
 }
 
+/// Where an identity's account is, or would be.
+fn find(accounts: &[(Rc<str>, Account)], whose: &str) -> Result<usize, usize> {
+    accounts.binary_search_by(|(known, _)| (**known).cmp(whose))
+}
+
 /// The account of an identity, or the one that it shares.
 fn account<'a>(
-    accounts: &'a mut BTreeMap<Rc<str>, Account>,
+    accounts: &'a mut Vec<(Rc<str>, Account)>,
     whose: &str,
     now: i64,
-) -> (Rc<str>, &'a mut Account) {
-    let key = match accounts.get_key_value(whose) {
-        Some((key, _)) => Rc::clone(key),
-        None => {
-            if accounts.len() >= MAX_ACCOUNTS {
-                accounts.retain(|_, account| !account.is_idle(now));
-            }
-            Rc::from(if accounts.len() < MAX_ACCOUNTS {
-                whose
-            } else {
-                OTHERS
-            })
+) -> Result<(Rc<str>, &'a mut Account), Code> {
+    let mut key = whose;
+    if find(accounts, key).is_err() && accounts.len() >= MAX_ACCOUNTS {
+        accounts.retain(|(_, account)| !account.is_idle(now));
+        if accounts.len() >= MAX_ACCOUNTS {
+            key = OTHERS;
         }
-    };
-    let account = accounts.entry(Rc::clone(&key)).or_default();
-    (key, account)
+    }
+    let at = find(accounts, key).unwrap_or_else(|at| {
+        accounts.insert(at, (Rc::from(key), Account::default()));
+        at
+    });
+    let (key, account) = accounts.get_mut(at).ok_or(Code::EngineError)?;
+    Ok((Rc::clone(key), account))
 }
 
 /// Notes that a name is asked for, if it may be.
@@ -301,7 +311,13 @@ fn note_name(
     now: i64,
 ) -> Result<(), Code> {
     let hash = hash(name);
-    if let Some(last) = account.names.get_mut(&hash)
+    let place = |account: &Account| {
+        account
+            .names
+            .binary_search_by_key(&hash, |(known, _)| *known)
+    };
+    if let Ok(at) = place(account)
+        && let Some((_, last)) = account.names.get_mut(at)
         && is_kept(*last, limits, now)
     {
         *last = now;
@@ -319,8 +335,16 @@ fn note_name(
         return Err(Code::LimitNames);
     }
     *new = new.saturating_add(1);
-    if account.names.insert(hash, now).is_none() {
-        *all = all.saturating_add(1);
+    match place(account) {
+        Ok(at) => {
+            if let Some((_, last)) = account.names.get_mut(at) {
+                *last = now;
+            }
+        }
+        Err(at) => {
+            account.names.insert(at, (hash, now));
+            *all = all.saturating_add(1);
+        }
     }
     Ok(())
 }
@@ -328,7 +352,9 @@ fn note_name(
 /// Forgets the names that Envoy has forgotten too; how many.
 fn expire(account: &mut Account, limits: &Limits, now: i64) -> usize {
     let before = account.names.len();
-    account.names.retain(|_, last| is_kept(*last, limits, now));
+    account
+        .names
+        .retain(|(_, last)| is_kept(*last, limits, now));
     before.saturating_sub(account.names.len())
 }
 
@@ -338,10 +364,11 @@ fn is_kept(last: i64, limits: &Limits, now: i64) -> bool {
     (0..i64::from(limits.name_lifetime_seconds)).contains(&now.saturating_sub(last))
 }
 
+/// FNV-1a.
 fn hash(name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    hasher.finish()
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn untold(book: &mut Book) -> Vec<Untold> {

@@ -42,10 +42,8 @@ fn both_ports_are_bounded() {
     for (port, idle, whole_request) in
         [(8080, "300s", json!("3600s")), (8443, "3600s", Value::Null)]
     {
-        assert_eq!(
-            merged("LISTENER", port),
-            [&json!({"per_connection_buffer_limit_bytes": 32_768})]
-        );
+        let bounded = json!({"per_connection_buffer_limit_bytes": 32_768});
+        assert!(merged("LISTENER", port).contains(&&bounded));
         assert_eq!(
             merged("FILTER_CHAIN", port),
             [&json!({"transport_socket_connect_timeout": "10s"})]
