@@ -20,6 +20,11 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../cases/address-check-unstated.yaml"),
     ),
     ("addresses", include_str!("../../cases/addresses.yaml")),
+    (
+        "classes-by-request",
+        include_str!("../../cases/classes-by-request.yaml"),
+    ),
+    ("classes", include_str!("../../cases/classes.yaml")),
     ("composition", include_str!("../../cases/composition.yaml")),
     (
         "default-accept",

@@ -4,11 +4,14 @@
 use super::PolicySet;
 use crate::address::{Environment, Nat64Prefixes};
 use crate::classes::{AddressClass, Addresses, Classes};
-use crate::facts::{Caller, Fact, Facts};
+use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::index::mutations::Fault;
+use crate::model::Policy;
+use crate::name::Name;
 use crate::path::RequestPath;
 use crate::reference;
 use crate::settings::{AddressCheck, Settings};
+use crate::tree::Json;
 use crate::verdict::{Action, Evaluation};
 
 #[path = "../../tests/support/generate.rs"]
@@ -28,7 +31,7 @@ enum Mutation {
     Facts(for<'f> fn(&mut Facts<'f>)),
 }
 
-const MUTATIONS: [(&str, Mutation); 26] = [
+const MUTATIONS: [(&str, Mutation); 24] = [
     (
         "shadow is enforced",
         Mutation::Index(Fault::ShadowIsEnforced),
@@ -63,14 +66,6 @@ const MUTATIONS: [(&str, Mutation); 26] = [
     (
         "Deny networks hold no name",
         Mutation::Index(Fault::NetworksHoldNobody),
-    ),
-    (
-        "Deny networks behind the rule that decides hold names",
-        Mutation::Index(Fault::NetworksBehindTheEndHold),
-    ),
-    (
-        "Deny networks for labels hold no name whose labels are not known",
-        Mutation::Index(Fault::NetworksOfUnknownClaimsAreForgotten),
     ),
     (
         "the first of several Deny networks holds no name",
@@ -272,17 +267,65 @@ fn a_wrong_class_is_noticed_by_known_addresses() {
         ("private addresses are left in", private, None),
         ("allowPrivate does nothing", no_private, None),
         ("nobody is held", nothing, Some(Fault::NetworksHoldNobody)),
-        (
-            "too much is held",
-            nothing,
-            Some(Fault::NetworksBehindTheEndHold),
-        ),
     ] {
         assert!(
             class_against_address(spoil, fault) > 0,
             "not noticed: {name}"
         );
     }
+}
+
+/// Random policies seldom have Deny networks alike on both sides of the rule that decides, or alike
+/// but for their labels, so this one is written out. What stands behind the deciding rule is not in
+/// the class, and where labels are not known the networks for all of them are; a fault in either is
+/// noticed.
+#[test]
+fn deny_networks_hold_before_the_rule_that_decides_and_for_labels_that_are_not_known() {
+    const POLICY: &str = r#"{"apiVersion": "warden.egress/v1alpha1", "kind": "EgressPolicy",
+        "metadata": {"name": "p"}, "spec": {"identity": {"trustDomains": ["cluster.local"]},
+        "tiers": [{"name": "t", "rules": [
+            {"name": "one", "to": [{"networks": ["203.0.113.0/28"]}], "action": "Deny"},
+            {"name": "a", "to": [{"domainNames": ["a.example"]}], "action": "Accept"},
+            {"name": "two", "to": [{"networks": ["203.0.113.16/28"]}], "action": "Deny"},
+            {"name": "b", "to": [{"domainNames": ["b.example"]}], "action": "Accept"},
+            {"name": "x", "from": [{"namespaces": ["n"], "matchLabels": {"k": "x"}}],
+             "to": [{"networks": ["203.0.113.32/28"]}], "action": "Deny"},
+            {"name": "y", "from": [{"namespaces": ["n"], "matchLabels": {"k": "y"}}],
+             "to": [{"networks": ["203.0.113.48/28"]}], "action": "Deny"},
+            {"name": "c", "to": [{"domainNames": ["c.example"]}], "action": "Accept"}]}]}}"#;
+    let policy = Policy::read(&Json::parse(POLICY).unwrap()).unwrap();
+    let settings = Settings::new(AddressCheck::Classes);
+    let refused = |host: &str, fault: Option<Fault>| {
+        let policies = std::slice::from_ref(&policy);
+        let mut set = PolicySet::compile(policies, settings, []).unwrap();
+        if let Some(fault) = fault {
+            let indexes = set.policies.iter_mut().map(|(_, index)| index);
+            indexes.for_each(|index| index.spoil(fault));
+        }
+        let name = Name::parse(host.as_bytes()).unwrap();
+        let mut facts = Facts::pending(Protocol::Tls);
+        facts.caller = Fact::Known(Caller::from_uri_sans([
+            b"spiffe://cluster.local/ns/n/sa/s".as_slice()
+        ]));
+        facts.destination.name = Fact::Known(Some(&name));
+        facts.destination.port = Fact::Known(443);
+        facts.claims = Fact::Missing;
+        let Evaluation::Final(verdict) = set.evaluate(&facts) else {
+            panic!("undecided");
+        };
+        let Addresses::Class(key) = &verdict.addresses else {
+            panic!("no class");
+        };
+        let refused = set.class(key).refused;
+        refused.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(refused("a.example", None), ["203.0.113.0/28"]);
+    assert_eq!(refused("b.example", None), ["203.0.113.0/27"]);
+    let fault = Some(Fault::NetworksBehindTheEndHold);
+    assert_eq!(refused("a.example", fault), ["203.0.113.0/27"]);
+    assert_eq!(refused("c.example", None), ["203.0.113.0/26"]);
+    let fault = Some(Fault::NetworksOfUnknownClaimsAreForgotten);
+    assert_ne!(refused("c.example", fault), ["203.0.113.0/26"]);
 }
 
 /// The law that every class of a verdict is listed can fail: whichever class is left out of the

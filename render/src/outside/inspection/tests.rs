@@ -39,7 +39,7 @@ fn what_cannot_be_inspected_as_written_is_refused() {
             "1.32",
             DLP,
             json!({"domainNames": ["api.example.com"], "ports": [22], "protocols": ["TCP"]}),
-            Some("names over opaque TCP"),
+            None,
         ),
         (
             "1.32",
