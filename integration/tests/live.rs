@@ -241,6 +241,31 @@ sandboxed! {
         Ok(())
     }
 
+    /// Connections inside the gateway are pooled, and a pool hands on what its first stream had.
+    fn a_tunnel_does_not_pass_for_one_that_stands_already() -> Result<()> {
+        let mesh = start()?;
+        let (api, name) = (address_of("api.github.com")?, "api.github.com");
+        let config = client::tls_config(&mesh.ending_authority.certificate(), None)?;
+        let ended = |workload: &Workload| {
+            client::tls(mesh.dial(workload, port("github.com", 9443)?)?, config.clone(), name)
+        };
+        let mut held = mesh.dial_tls(&APP1, api, name)?.context("refused")?;
+        let mut held_ended = ended(&APP1)?.context("refused")?;
+        for _ in 0..3 {
+            // App1's stand, and app2 asks for the same.
+            assert!(mesh.dial_tls(&APP2, api, name)?.is_none());
+            if let Some(mut session) = ended(&APP2)? {
+                let answer = request(&mut session, "GET", "/", &[("Host", name.as_bytes())])?;
+                assert!(answer.is_none_or(|answer| answer.status == 403));
+            }
+            for session in [&mut held, &mut held_ended] {
+                let answer = request(session, "GET", "/", &[("Host", name.as_bytes())])?;
+                assert_eq!(answer.context("closed")?.status, 200);
+            }
+        }
+        Ok(())
+    }
+
     fn the_words_of_the_mesh_do_not_leave_it() -> Result<()> {
         let mesh = start()?;
         assert_eq!(status(&mesh, &APP1, "api.github.com")?, 200);

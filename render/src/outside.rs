@@ -308,9 +308,12 @@ fn lock() -> Value {
     named(LOCK, "envoy.extensions.filters.http.rbac.v3.RBAC", rules)
 }
 
-/// What the inner listener cannot see for itself travels inward with the connection.
+/// What the inner listener cannot see for itself travels inward with the connection. Hashable, because
+/// a pool of connections hands on what its first stream had, and only what is hashed makes it another
+/// pool: without it a tunnel would pass for one that stands already.
 fn carry_inward() -> Value {
     let mut facts = state(FACTS, &format!("%FILTER_STATE({VERDICT_STATE}:PLAIN)%"));
+    set(&mut facts, "factory_key", json!("envoy.hashable_string"));
     set(&mut facts, "shared_with_upstream", json!("ONCE"));
     named(
         "egress-warden.carry",
