@@ -371,8 +371,9 @@ sandboxed! {
         try_all(Came::Reached)?;
         // And go again, before the policy that names them does.
         world.mesh.reconfigure(&few, &changed)?;
+        // While the clusters have gone and their routes stand it is 503.
         eventually("the classes to go", || {
-            world.attempt(&APP2, Way::Http, &name).is_ok_and(|came| came != Came::Reached)
+            world.attempt(&APP2, Way::Http, &name).is_ok_and(|came| came == Came::Refused(Some(403)))
         })?;
         let before = world.count();
         try_all(Came::Refused(Some(403)))?;

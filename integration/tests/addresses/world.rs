@@ -283,9 +283,14 @@ impl World {
                 request(&mut stream, "GET", path, &headers)?
             }
             Way::Tls => {
-                let Some(mut session) = self.mesh.dial_tls(caller, *dialled(443).ip(), name)?
-                else {
-                    return Ok(Came::Refused(None));
+                let mut session = match self.mesh.dial_tls(caller, *dialled(443).ip(), name) {
+                    Ok(Some(session)) => session,
+                    Ok(None) => return Ok(Came::Refused(None)),
+                    // Somebody answers, who has no certificate for it.
+                    Err(error) if error.to_string().contains("invalid peer certificate") => {
+                        return Ok(Came::Reached);
+                    }
+                    Err(error) => return Err(error),
                 };
                 request(&mut session, "GET", path, &headers)?
             }
