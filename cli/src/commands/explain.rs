@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use egress_policy::facts::{Fact, Protocol};
+use egress_policy::facts::{Fact, Facts, Protocol};
 use egress_policy::settings::AddressCheck;
-use egress_policy::verdict::{Action, Evaluation};
+use egress_policy::verdict::{Action, Code, Evaluation};
 
 use crate::Console;
 use crate::cases::read_cases;
@@ -176,6 +176,19 @@ impl Explain {
         let mut explanation = explain(&ready.layers, &ready.set, situation, Vec::new());
         if step.limit {
             explanation.evaluation = Evaluation::Final(explanation.evaluation.at_limit());
+        }
+        let evaluate = |facts: &Facts<'_>| ready.set.evaluate(facts);
+        let left = step
+            .situation
+            .left(gateway, &explanation.evaluation, evaluate);
+        // What a caller sees: a name is refused where nothing is left of its answers.
+        if left.is_some_and(|left| left.is_empty())
+            && let Evaluation::Final(verdict) = &mut explanation.evaluation
+            && verdict.enforced.action != Action::Deny
+        {
+            verdict.enforced.action = Action::Deny;
+            verdict.enforced.code = Code::PrivateAddress;
+            verdict.would_be = None;
         }
         self.answer(&explanation, console)
     }

@@ -195,13 +195,14 @@ impl Wanted {
                 self.last.push(value);
             }
             // Of proxies with another version; and the port is compared as a whole.
-            (Some("LISTENER"), Some("REMOVE" | "MERGE"), None) => {}
+            (Some("LISTENER"), Some("REMOVE" | "MERGE"), None)
+            | (Some("FILTER_CHAIN"), Some("MERGE"), None) => {}
             // The rest of the manager is compared as a whole.
             (Some("NETWORK_FILTER"), Some("MERGE"), None) => {
                 let port = port("/match/listener/portNumber").unwrap_or_default();
-                let replies = value.pointer("/typed_config/local_reply_config");
-                self.replies
-                    .insert(port, replies.cloned().unwrap_or_default());
+                if let Some(replies) = value.pointer("/typed_config/local_reply_config") {
+                    self.replies.insert(port, replies.clone());
+                }
             }
             // Of plain TCP nothing may be there at all.
             (Some("NETWORK_FILTER"), Some("REPLACE"), None) => {}
