@@ -113,19 +113,13 @@ impl Shape {
                 &format!(r#"{{"networks":["{}/32"],"ports":[22]}}"#, address(i)),
                 "Accept",
             ),
-            Self::DeniedNetworks => rule(
-                text,
-                shop,
-                &format!(r#"{{"networks":["{}/32"]}}"#, address(i)),
-                "Deny",
-            ),
             Self::DeniedBetween if i % 2 == 1 => rule(
                 text,
                 shop,
                 &format!(r#"{{"domainNames":["{}"]}}"#, domain(i)),
                 "Accept",
             ),
-            Self::DeniedBetween => rule(
+            Self::DeniedNetworks | Self::DeniedBetween => rule(
                 text,
                 shop,
                 &format!(r#"{{"networks":["{}/32"]}}"#, address(i)),

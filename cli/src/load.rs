@@ -363,7 +363,7 @@ fn fails_open(root: document::Place<'_>) -> Option<Diagnostic> {
 }
 
 /// The objects of a document: a `List`, as `kubectl get` prints several, is its items.
-fn objects<'d>(root: document::Place<'d>) -> Vec<document::Place<'d>> {
+fn objects(root: document::Place<'_>) -> Vec<document::Place<'_>> {
     let text = |name: &str| root.field(name).and_then(document::Place::text);
     match (text("kind"), root.field("items")) {
         (Some("List"), Some(items)) => items.items().collect(),

@@ -244,8 +244,11 @@ impl Budgets {
             let signed = |value| i64::try_from(value).unwrap_or(i64::MAX);
             signed(now).saturating_sub(signed(before))
         };
-        let ([a, b, c], [d, e, f]) = (held, shown);
-        [change(a, d), change(b, e), change(c, f)]
+        let mut changes = [0; 3];
+        for (change_of, (now, before)) in changes.iter_mut().zip(held.into_iter().zip(shown)) {
+            *change_of = change(now, before);
+        }
+        changes
     }
 }
 

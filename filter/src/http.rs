@@ -192,7 +192,7 @@ impl<H: Host> Http<H> {
                     ends_tls: routes.ends_tls(cluster),
                     ended: ended.as_ref(),
                 };
-                let hop = self.place(seen, towards, &mut gathered);
+                let hop = Self::place(seen, towards, &mut gathered);
                 let connects = Connects {
                     dynamic: route.host.is_dynamic(),
                     // Istio's own wildcard clusters resolve without a class.
@@ -227,7 +227,7 @@ impl<H: Host> Http<H> {
     }
 
     /// Where the request leads, by what its route carries.
-    fn place(&self, seen: &Seen<'_>, towards: Towards<'_>, gathered: &mut Gathered) -> NextHop {
+    fn place(seen: &Seen<'_>, towards: Towards<'_>, gathered: &mut Gathered) -> NextHop {
         let authority = seen.authority.unwrap_or_default();
         let route = towards.route;
         match (route.protocol, seen.is_connect()) {

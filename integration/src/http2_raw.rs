@@ -169,11 +169,11 @@ impl Raw {
     /// The next whole frame: kind, flags, stream and body.
     fn take(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         let head: [u8; 9] = self.read.get(..9)?.try_into().ok()?;
-        let [a, b, c, kind, flags, d, e, f, g] = head;
-        let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?;
+        let [l2, l1, l0, kind, flags, s3, s2, s1, s0] = head;
+        let length = usize::try_from(u32::from_be_bytes([0, l2, l1, l0])).ok()?;
         let body = self.read.get(9..9 + length)?.to_vec();
         self.read.drain(..9 + length);
-        let stream = u32::from_be_bytes([d & 0x7f, e, f, g]);
+        let stream = u32::from_be_bytes([s3 & 0x7f, s2, s1, s0]);
         Some((kind, flags, stream, body))
     }
 

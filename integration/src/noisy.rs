@@ -564,12 +564,13 @@ pub fn table(outcome: &Outcome) -> String {
             p99,
             allocated,
         } = phase;
-        text.push_str(&format!(
+        let line = format!(
             "{name:42} {requests:>8} {:>8} {:>9.1} {:>10}\n",
             failures.len(),
             p99.as_secs_f64() * 1e3,
             allocated >> 20,
-        ));
+        );
+        text.push_str(&line);
     }
     text
 }

@@ -320,7 +320,7 @@ fn talk_at_length(mut stream: TcpStream, speech: &Speech, note: &Note) -> Result
 }
 
 fn send(stream: &mut TcpStream, size: usize, note: &Note) -> Result<()> {
-    let piece = [b'.'; 65536];
+    let piece = vec![b'.'; 65536];
     let mut left = size;
     while left > 0 {
         let next = piece.get(..left.min(piece.len())).unwrap_or(&piece);

@@ -151,7 +151,8 @@ pub fn black_hole(addresses: &[IpAddr]) -> Result<()> {
     );
     for address in addresses {
         let family = if address.is_ipv4() { "ip" } else { "ip6" };
-        rules += &format!("add rule inet holes out {family} daddr {address} tcp flags syn drop\n");
+        let rule = format!("add rule inet holes out {family} daddr {address} tcp flags syn drop\n");
+        rules.push_str(&rule);
     }
     nft(&rules)
 }

@@ -319,7 +319,7 @@ sandboxed! {
         }
         let class = classes::of(&[policy::demo()?]).pop().context("no class")?.name;
         let count = |what: &str| mesh.gateway.stat(&format!("cluster.warden-originate-{class}.ssl.{what}"));
-        assert_eq!((count("fail_verify_san")?, count("fail_verify_error")?), (1, 1));
+        assert_eq!((count("fail_verify_san")?, count("fail_verify_error")?), (3, 3));
         // What never went out in the clear.
         for (name, address) in HOSTS.iter().filter(|(name, _)| name.ends_with("payments.example")) {
             assert!(mesh.outside.seen_at(*address, 80).is_empty(), "{name}");

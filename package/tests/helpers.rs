@@ -29,6 +29,10 @@ fn helper(folder: &Path, name: &str, script: &str) {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "compared with what a look-up gives"
+)]
 fn basic(user: &str, password: &str) -> Result<Option<Credentials>, CredentialsError> {
     Ok(Some(Credentials::Basic {
         user: user.to_owned(),

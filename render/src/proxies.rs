@@ -17,10 +17,11 @@ pub(crate) fn supported(install: &Install) -> String {
 pub(crate) fn unsupported(install: &Install) -> String {
     let minor = install.minor().unwrap_or(NEWEST);
     let (tens, ones) = (minor / 10, minor % 10);
-    let mut below = format!("[0-{}][0-9]", tens - 1);
-    if ones > 0 {
-        below += &format!("|{tens}[0-{}]", ones - 1);
-    }
+    let decades = format!("[0-{}][0-9]", tens - 1);
+    let below = match ones {
+        0 => decades,
+        _ => format!("{decades}|{tens}[0-{}]", ones - 1),
+    };
     let minors = format!("([0-9]|{below})([^0-9].*)?|[0-9][0-9][0-9].*|[^0-9].*");
     format!("^(|[^1].*|1|1[^.].*|1\\.|1\\.({minors}))$")
 }

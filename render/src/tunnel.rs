@@ -97,12 +97,11 @@ pub(crate) fn choice(install: &Install) -> Option<Value> {
         return None;
     }
     let name = |framing| format!("'{}'", cluster(install, framing));
-    let mut expression = String::new();
-    for exception in exceptions {
+    let mut expression = name(tunnel.framing);
+    for exception in exceptions.iter().rev() {
         let condition = condition(exception);
-        expression += &format!("{condition} ? {} : ", name(exception.framing));
+        expression = format!("{condition} ? {} : {expression}", name(exception.framing));
     }
-    expression += &name(tunnel.framing);
     Some(json!({
         "name": "egress-warden.framing",
         "typed_config": {

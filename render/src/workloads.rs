@@ -167,7 +167,7 @@ fn inside(install: &Install, namespace: &str) -> Object {
             "INSERT_BEFORE",
             set_state(
                 "egress-warden.dialled",
-                vec![state(DIALLED, "envoy.network.ip", &dialled(None))],
+                &[state(DIALLED, "envoy.network.ip", &dialled(None))],
             ),
         ),
         patch(
@@ -213,7 +213,7 @@ fn inside(install: &Install, namespace: &str) -> Object {
             json!({"filterChain": {"name": NOT_HTTP, "filter": {"name": TCP_PROXY}}}),
         ),
         "INSERT_BEFORE",
-        set_state("egress-warden.inside", not_http(&networks)),
+        set_state("egress-warden.inside", &not_http(&networks)),
     ));
     Object::new(
         Stage::Workloads,
@@ -241,7 +241,7 @@ fn state(key: &str, factory: &str, text: &str) -> Value {
     })
 }
 
-fn set_state(name: &str, states: Vec<Value>) -> Value {
+fn set_state(name: &str, states: &[Value]) -> Value {
     json!({
         "name": name,
         "typed_config": {

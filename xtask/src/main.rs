@@ -54,7 +54,7 @@ enum Command {
     /// Build what runs outside an image of its own as static files, and print their paths: the
     /// `warden` command for pods, the CNI plugin and its agent for nodes.
     Static,
-    /// Make what a release holds in `target/dist`: static `warden` for x86_64 and aarch64, the CNI
+    /// Make what a release holds in `target/dist`: static `warden` for `x86_64` and `aarch64`, the CNI
     /// plugin and the node agent as static files, the module, images of the module, of `warden`
     /// and of the node agent as OCI layouts, completions for shells, bills of materials, and
     /// SHA256SUMS.

@@ -29,6 +29,7 @@ Examples:
   warden render --install install.yaml --node-networks policy.yaml
   kubectl get gateways.networking.istio.io,virtualservices,serviceentries,destinationrules,sidecars,\
 networkpolicies -A -o yaml | warden render --install install.yaml --adopt - policy.yaml")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Render {
     #[command(flatten)]
     settings: Settings,

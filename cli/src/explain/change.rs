@@ -6,6 +6,7 @@ use egress_policy::PolicySet;
 use egress_policy::facts::Fact;
 use egress_policy::model::Rule;
 use egress_policy::reference::{Truth, trace};
+use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Code, Evaluation};
 use serde_json::{Value, json};
 
@@ -131,7 +132,11 @@ fn settle(situation: &mut Situation, layers: &Layers) {
             labels: Vec::new(),
         });
     }
-    if !matches!(situation.address, Fact::Known(_))
+    // Where a name may lead is its class's business: no address has to be supposed.
+    let classed = matches!(situation.name, Fact::Known(Some(_)))
+        && layers.settings.address_check == AddressCheck::Classes;
+    if !classed
+        && !matches!(situation.address, Fact::Known(_))
         && let Some(address) = ordinary_address(&layers.policies)
     {
         situation.address = Fact::Known(address);

@@ -141,7 +141,7 @@ fn every_destination_that_a_rule_names_is_tried_and_the_engine_says_what_to_expe
 /// Where the pod is told an address that stands for a name over opaque TCP, the name is asked for.
 #[test]
 fn a_name_over_opaque_tcp_is_judged_as_a_name_where_an_address_stands_for_it() {
-    const NAMES: &str = r#"
+    const NAMES: &str = r"
 apiVersion: warden.egress/v1alpha1
 kind: EgressPolicy
 metadata: {name: seed}
@@ -154,7 +154,7 @@ spec:
       from: [{namespaces: [app1-ns]}]
       to: [{domainNames: [db.example], ports: [5432], protocols: [TCP]}]
       action: Accept
-"#;
+";
     for (address, wanted) in [
         (
             [240, 241, 7, 9],

@@ -48,6 +48,7 @@ const EVERYWHERE: [&str; 5] = ["cluster", "metadata", "gateway", "reach", "gatew
 const ROUTED: [&str; 2] = ["service", "private"];
 
 /// The sets of destinations of a family.
+#[must_use]
 pub fn destination_sets(family: Family) -> Vec<String> {
     let routed = ROUTED.iter().filter(|_| family == Family::Inet);
     let names = EVERYWHERE.iter().chain(routed);

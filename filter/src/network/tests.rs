@@ -578,6 +578,9 @@ fn tls_goes_by_way_of_its_device_and_of_its_class() {
     }
 }
 
+/// A change of a configuration, and what it is.
+type Change<'c> = (&'static str, &'c dyn Fn(&mut Value));
+
 #[test]
 fn a_class_or_a_cluster_that_the_gateway_does_not_have_is_closed_at_accept() {
     let no_class = |configuration: &mut Value| configuration["addressClasses"] = json!([]);
@@ -587,7 +590,7 @@ fn a_class_or_a_cluster_that_the_gateway_does_not_have_is_closed_at_accept() {
     let fixed = |configuration: &mut Value| {
         configuration["ports"][0]["host"] = json!("api.github.com");
     };
-    let changes: [(&str, &dyn Fn(&mut Value)); 3] = [
+    let changes: [Change<'_>; 3] = [
         ("class", &no_class),
         ("cluster", &no_cluster),
         ("a cluster that resolves", &fixed),

@@ -240,7 +240,9 @@ fn once(stage: &Stage, gateway: &Envoy, attempt: &Attempt) -> Result<()> {
     }
     let reached = came == Came::Reached;
     if reached != (enforced.verdict == "Accept") {
-        bail!("{seen:?} was logged, and the client saw {came:?}");
+        let log = gateway.log()?;
+        let log = log.get(log_before..).unwrap_or_default();
+        bail!("{seen:?} was logged, and the client saw {came:?}:\n{log}");
     }
     let arrived = stage.bytes() - bytes_before;
     if !reached && arrived > 0 {

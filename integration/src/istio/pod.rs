@@ -60,7 +60,7 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Makes one, with the addresses 10.244.`number`.2 and fd00:10:244:`number`::2, connected to
+    /// Makes one, with the addresses 10.244.`number`.2 and `fd00:10:244:NUMBER::2`, connected to
     /// the sandbox's own network.
     ///
     /// # Errors

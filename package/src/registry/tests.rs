@@ -254,15 +254,15 @@ fn an_identity_token_is_exchanged() {
         ("GET", "Basic dTpw")
     );
 
-    for (answer, expected) in [
+    let answers: [(Answer, &str); 3] = [
         (
-            (|asked, own| {
+            |asked, own| {
                 if asked.path.starts_with("/token") {
                     Some(answered("200 OK", "", "{}"))
                 } else {
                     guarded(asked, own)
                 }
-            }) as Answer,
+            },
             "no token",
         ),
         (
@@ -285,7 +285,8 @@ fn an_identity_token_is_exchanged() {
             },
             "answers 403 Forbidden",
         ),
-    ] {
+    ];
+    for (answer, expected) in answers {
         let registry = Fake::start(answer);
         let error = registry.push(None).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");

@@ -104,7 +104,13 @@ fn items_of<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Vec<IpNet>
 fn network<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<IpNet> {
     let value = text(node, at, defects)?;
     let parsed = parse_network(&value);
-    fitting(&value, parsed, |error| error.hint(), at, defects)
+    fitting(
+        &value,
+        parsed,
+        crate::address::NetworkError::hint,
+        at,
+        defects,
+    )
 }
 
 /// `nat64Prefixes`: network-specific ones (RFC 6052).

@@ -16,6 +16,9 @@ use crate::address::Ranges;
 /// Where an element with networks stands: tier, callers, narrowing.
 type Stand = (u32, From, u32);
 
+/// The same by what is proven of the callers.
+type Unclaimed = (u32, Slice<(u32, bool)>, u32);
+
 /// A run.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -26,6 +29,13 @@ pub(super) struct Run {
 
 /// All runs of a policy.
 #[derive(Debug, Default)]
+#[cfg_attr(
+    test,
+    expect(
+        clippy::struct_field_names,
+        reason = "with the fault's field it has three"
+    )
+)]
 pub(super) struct Runs {
     pub(super) runs: Vec<Run>,
     /// The run of an element, and its run where what callers claim is not known, if that is
@@ -40,7 +50,7 @@ pub(super) struct Runs {
 #[derive(Debug, Default)]
 pub(super) struct RunsBuilder {
     runs: Runs,
-    unclaimed: HashMap<(u32, Slice<(u32, bool)>, u32), u32>,
+    unclaimed: HashMap<Unclaimed, u32>,
 }
 
 impl RunsBuilder {
@@ -56,24 +66,21 @@ impl RunsBuilder {
             runs: Runs { runs, of, .. },
             unclaimed: known,
         } = self;
-        let (run, other) = match of.get(&(tier, from, narrowing)) {
-            Some(found) => *found,
-            None => {
-                let run = begin(runs, narrowing)?;
-                let other = match unclaimed {
-                    None => None,
-                    Some(proven) => match known.get(&(tier, proven, narrowing)) {
-                        Some(found) => Some(*found),
-                        None => {
-                            let other = begin(runs, narrowing)?;
-                            known.insert((tier, proven, narrowing), other);
-                            Some(other)
-                        }
-                    },
-                };
-                of.insert((tier, from, narrowing), (run, other));
-                (run, other)
+        let (run, other) = if let Some(found) = of.get(&(tier, from, narrowing)) {
+            *found
+        } else {
+            let run = begin(runs, narrowing)?;
+            let mut other = None;
+            if let Some(proven) = unclaimed {
+                other = known.get(&(tier, proven, narrowing)).copied();
+                if other.is_none() {
+                    let begun = begin(runs, narrowing)?;
+                    known.insert((tier, proven, narrowing), begun);
+                    other = Some(begun);
+                }
             }
+            of.insert((tier, from, narrowing), (run, other));
+            (run, other)
         };
         for run in std::iter::once(run).chain(other) {
             let rules = &mut runs.get_mut(usize::try_from(run).ok()?)?.rules;

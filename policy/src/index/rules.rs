@@ -487,20 +487,20 @@ impl Store {
         seen: &Seen<'_>,
     ) -> Truth {
         let name = seen.facts.destination.name;
-        let classed = seen.is_classed();
+        let by_class = seen.is_classed();
         match seen.address {
             Fact::Known(address) => {
                 let mut translated = seen.translated.iter();
                 let inside = self.within(classes, except, address, &seen.classes)
                     || translated.any(|(v4, within)| self.within(classes, except, *v4, within));
                 let inside = Truth::of(inside);
-                if classed {
+                if by_class {
                     inside.and(seen.in_shadow.not())
                 } else {
                     inside
                 }
             }
-            Fact::Pending | Fact::Missing if classed => Truth::False,
+            Fact::Pending | Fact::Missing if by_class => Truth::False,
             Fact::Pending => Truth::Open,
             Fact::Missing if seen.by_classes && name == Fact::Pending => Truth::Open,
             Fact::Missing => Truth::Lost,

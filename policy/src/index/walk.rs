@@ -500,10 +500,11 @@ impl<'p> Walk<'p, '_> {
             self.settings.address_check,
             self.seen.facts.destination.address,
         ) {
-            (AddressCheck::None, _) => opened,
+            // Its class leaves the rest out of the answer, if there are classes.
+            (AddressCheck::None, _) | (AddressCheck::Classes, Fact::Pending | Fact::Missing) => {
+                opened
+            }
             (AddressCheck::Unstated, _) => Ending::deny(Code::AddressUnchecked),
-            // Its class leaves the rest out of the answer.
-            (AddressCheck::Classes, Fact::Pending | Fact::Missing) => opened,
             (AddressCheck::Classes, Fact::Known(address)) => {
                 match self.settings.nat64.special(address) {
                     Some(kind) if !(exempt && kind.opened_by_allow_private()) => {

@@ -194,9 +194,11 @@ impl Wanted {
             (Some("HTTP_FILTER"), Some("INSERT_BEFORE"), Some("envoy.filters.http.router")) => {
                 self.last.push(value);
             }
-            // Of proxies with another version; and the port is compared as a whole.
+            // Of proxies with another version; the port is compared as a whole; and of plain TCP
+            // nothing may be there at all.
             (Some("LISTENER"), Some("REMOVE" | "MERGE"), None)
-            | (Some("FILTER_CHAIN"), Some("MERGE"), None) => {}
+            | (Some("FILTER_CHAIN"), Some("MERGE"), None)
+            | (Some("NETWORK_FILTER"), Some("REPLACE"), None) => {}
             // The rest of the manager is compared as a whole.
             (Some("NETWORK_FILTER"), Some("MERGE"), None) => {
                 let port = port("/match/listener/portNumber").unwrap_or_default();
@@ -204,8 +206,6 @@ impl Wanted {
                     self.replies.insert(port, replies.clone());
                 }
             }
-            // Of plain TCP nothing may be there at all.
-            (Some("NETWORK_FILTER"), Some("REPLACE"), None) => {}
             _ => {
                 let message = "a rendered patch of a kind that cannot be looked for";
                 return Err(Problem::new("EnvoyFilter", message));

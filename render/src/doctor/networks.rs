@@ -49,7 +49,10 @@ const WIDER: &str = "what is not the cluster's goes past the gateway, judged by 
                      cluster has";
 
 /// `KIND NAME` and a network, for each that the reader finds.
-fn said(objects: &[Value], read: fn(&Value) -> Option<(bool, Vec<&Value>)>) -> Vec<Said> {
+/// What an object says of networks: whether they are pods', and where they stand.
+type Read = fn(&Value) -> Option<(bool, Vec<&Value>)>;
+
+fn said(objects: &[Value], read: Read) -> Vec<Said> {
     let of = |object: &Value| {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
         let kind = text("/kind").unwrap_or_default();

@@ -49,7 +49,7 @@ pub(super) fn variables(install: &Install, traffic: &Traffic) -> Value {
         .map(|namespace| format!("system:serviceaccount:{namespace}:"))
         .collect();
     let visible: Vec<_> = install.visible().into_iter().collect();
-    let mut ports: Vec<_> = SERVER_FIRST.iter().copied().collect();
+    let mut ports: Vec<_> = SERVER_FIRST.to_vec();
     ports.extend(traffic.opaque.iter().copied());
     ports.sort_unstable();
     ports.dedup();

@@ -200,17 +200,17 @@ pub(super) fn listeners(install: &Install, device: &Device) -> [Value; 2] {
         "tunneling_config": tunneling,
     });
     [
-        listener(install, device, listener_name(&device.name), asks),
+        listener(install, device, &listener_name(&device.name), asks),
         listener(
             install,
             device,
-            tunnel_listener_name(&device.name),
+            &tunnel_listener_name(&device.name),
             json!({}),
         ),
     ]
 }
 
-fn listener(install: &Install, device: &Device, name: String, mut proxy: Value) -> Value {
+fn listener(install: &Install, device: &Device, name: &str, mut proxy: Value) -> Value {
     let rbac = "envoy.extensions.filters.network.rbac.v3.RBAC";
     let only = json!({"key": DEVICE_STATE, "string_match": {"exact": device.name}});
     for (field, value) in [

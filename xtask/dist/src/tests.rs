@@ -261,7 +261,8 @@ fn inflated(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn what_is_not_as_it_should_be_makes_no_release() {
-    let spoil: [(&str, fn(&Path)); 5] = [
+    type Spoil = (&'static str, fn(&Path));
+    let spoil: [Spoil; 5] = [
         ("is another file than the one that is listed", |folder| {
             std::fs::write(folder.join("nftables_1+2_amd64.deb"), "").unwrap();
         }),
@@ -274,13 +275,13 @@ fn what_is_not_as_it_should_be_makes_no_release() {
             std::fs::write(folder.join("packages.lock"), lock.join("\n")).unwrap();
         }),
         ("is no SHA256 PATH", |folder| {
-            std::fs::write(folder.join("packages.lock"), "0  x.deb").unwrap()
+            std::fs::write(folder.join("packages.lock"), "0  x.deb").unwrap();
         }),
         ("is not static", |folder| {
-            std::fs::write(folder.join("x86_64/warden"), elf(3)).unwrap()
+            std::fs::write(folder.join("x86_64/warden"), elf(3)).unwrap();
         }),
         ("module.wasm", |folder| {
-            std::fs::remove_file(folder.join("module.wasm")).unwrap()
+            std::fs::remove_file(folder.join("module.wasm")).unwrap();
         }),
     ];
     for (expected, spoil) in spoil {

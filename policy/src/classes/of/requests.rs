@@ -16,7 +16,7 @@ pub(super) struct Request {
 
 impl Request {
     /// Whether some of them can be what an element of a rule that opens or passes is about.
-    pub(super) fn may_be(&self, to: &To) -> bool {
+    pub(super) fn may_be(self, to: &To) -> bool {
         let ports = to.ports.is_any()
             || to
                 .ports

@@ -1,6 +1,12 @@
 //! Whether `kinds.yaml` has a verdict for every kind and field of the pinned Istio, Gateway API and
 //! Kubernetes, and a case that is refused for each that is judged.
 
+#![expect(
+    clippy::string_slice,
+    clippy::struct_field_names,
+    reason = "the project's own ASCII data, in its own words"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
