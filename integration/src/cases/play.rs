@@ -89,9 +89,6 @@ pub fn play(
     let files = TempDir::new()?;
     write_certificates(files.path(), &stage.authority, &[])?;
     write_outside_certificates(files.path(), &stage.authority, &stage.authority)?;
-    for extension in extensions(loaded, &clusters) {
-        extension.write(files.path())?;
-    }
     let classes = match loaded.file.gateway.settings.address_check {
         AddressCheck::None => vec![Class::unchecked()],
         AddressCheck::Classes | AddressCheck::Unstated => {
@@ -102,6 +99,9 @@ pub fn play(
             classes::of_in(&loaded.policies, &environment)
         }
     };
+    for extension in extensions(loaded, &clusters, &classes) {
+        extension.write(files.path())?;
+    }
     let config: PathBuf = gateway_config(files.path(), &classes, &|config| {
         bootstrap::change(config, &clusters, &classes);
     })?;
@@ -115,7 +115,7 @@ pub fn play(
 }
 
 /// The module's five instances, with the file's settings.
-fn extensions(loaded: &Loaded, clusters: &BTreeSet<String>) -> Vec<Extension> {
+fn extensions(loaded: &Loaded, clusters: &BTreeSet<String>, classes: &[Class]) -> Vec<Extension> {
     let mut extensions = policy::everywhere(&loaded.policies);
     let listed = loaded.settings["ports"]
         .as_array()
@@ -142,6 +142,8 @@ fn extensions(loaded: &Loaded, clusters: &BTreeSet<String>) -> Vec<Extension> {
                 configuration[key] = value.clone();
             }
         }
+        // Their names depend on the file's NAT64 prefixes, as the gateway's do.
+        configuration["addressClasses"] = classes::listed(classes);
         let stated = loaded.file.gateway.settings.address_check;
         if let (Some(fields), false) = (
             configuration.as_object_mut(),
