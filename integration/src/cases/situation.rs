@@ -292,7 +292,9 @@ fn host_of(authority: &[u8]) -> Option<String> {
         .next()?
         .bytes()
         .all(|byte| byte.is_ascii_digit());
-    (!host.is_empty() && !numeric).then_some(host)
+    // IPv6 stands in brackets.
+    let is_name = !host.is_empty() && !numeric && !host.starts_with('[');
+    is_name.then_some(host)
 }
 
 impl Attempt {
