@@ -187,6 +187,21 @@ impl Envoy {
         Ok(value)
     }
 
+    /// Waits until bytes wait in a stream of HTTP/2 and stay there: a window is full.
+    ///
+    /// # Errors
+    /// If that does not happen.
+    pub fn stuck(&self) -> Result<()> {
+        let mut times = 0;
+        eventually("a window to be full", || {
+            let waits = self
+                .stat("http2.pending_send_bytes")
+                .is_ok_and(|bytes| bytes > 0);
+            times = if waits { times + 1 } else { 0 };
+            times == 3
+        })
+    }
+
     /// How many files and connections it has open.
     ///
     /// # Errors

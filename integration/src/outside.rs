@@ -1,6 +1,6 @@
 //! Servers of the outside world, which write down every connection and every byte.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,8 +37,8 @@ pub enum Speech {
     Linger(usize),
     /// Reads until the client's direction ends, and then sends so many bytes.
     Late(usize),
-    /// Sends little by little until it is told to close.
-    Until(Arc<AtomicBool>),
+    /// Sends so many bytes, and then little by little until it is told to close.
+    Until(usize, Arc<AtomicBool>),
     /// HTTP/1.1 where the client speaks it, else an echo.
     HttpOrEcho(&'static str),
 }
@@ -128,7 +128,7 @@ impl Outside {
                             Speech::Download(_)
                             | Speech::Linger(_)
                             | Speech::Late(_)
-                            | Speech::Until(_),
+                            | Speech::Until(..),
                         ) => talk_at_length(stream, &speech, &note),
                         (None, Speech::HttpOrEcho(name)) if begins_http1(&stream) => {
                             talk(stream, &Speech::Http(name), &note)
@@ -300,10 +300,12 @@ fn talk_at_length(mut stream: TcpStream, speech: &Speech, note: &Note) -> Result
         scope.spawn(&mut read);
         let sent = match speech {
             Speech::Download(size) | Speech::Linger(size) => send(&mut stream, *size, note),
-            Speech::Until(told) => {
-                let mut all = Ok(());
+            Speech::Until(size, told) => {
+                // So that it closes although nothing more goes.
+                stream.set_write_timeout(Some(Duration::from_millis(50)))?;
+                let mut all = send(&mut stream, *size, note);
                 while all.is_ok() && !told.load(Ordering::Relaxed) {
-                    all = send(&mut stream, 32 * 1024, note);
+                    all = send_some(&mut stream, 1024, note).map(drop);
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 all
@@ -320,15 +322,22 @@ fn talk_at_length(mut stream: TcpStream, speech: &Speech, note: &Note) -> Result
 }
 
 fn send(stream: &mut TcpStream, size: usize, note: &Note) -> Result<()> {
-    let piece = vec![b'.'; 65536];
     let mut left = size;
     while left > 0 {
-        let next = piece.get(..left.min(piece.len())).unwrap_or(&piece);
-        let length = stream.write(next)?;
-        left -= length;
-        note.change(|seen| seen.sent += length);
+        left -= send_some(stream, left, note)?;
     }
     Ok(())
+}
+
+/// Sends up to so many bytes, 64 KiB at most, and says how many; none if the stream's time is over.
+fn send_some(stream: &mut TcpStream, most: usize, note: &Note) -> Result<usize> {
+    const PIECE: [u8; 65536] = [b'.'; 65536];
+    let length = match stream.write(PIECE.get(..most).unwrap_or(&PIECE)) {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => 0,
+        other => other?,
+    };
+    note.change(|seen| seen.sent += length);
+    Ok(length)
 }
 
 /// After this an upgraded server echoes; what it echoes is no frame, which nobody here reads.

@@ -122,7 +122,7 @@ fn embedded(rules: u32) -> Result<()> {
     let said = mesh.gateway.log()?;
     let lines = integration::verdicts::read(said.get(log..).unwrap_or_default());
     ensure!(!lines.is_empty() && lines.iter().all(|line| line.policy_hash == hash));
-    for context in ["http", "upstream", "network"] {
+    for context in ["http", "network"] {
         ensure!(
             lines.iter().any(|line| line.context == context),
             "no verdict of {context}"

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::carried::Carried;
-use crate::deployment::{Load, memory, proxy_config};
+use crate::deployment::{Load, bootstrap, memory, proxy_config};
 use crate::install::{Deployment, Install};
 use crate::object::{Object, sorted};
 use crate::problem::Problem;
@@ -58,24 +58,40 @@ const HOLES: [(&str, &str, &str); 7] = [
     ),
 ];
 
-/// All of them: one is a text in which two values stand.
-fn holes(install: &Install) -> impl Iterator<Item = (&'static str, &'static str, String)> {
+/// All of them: two are texts in which values stand.
+fn holes(
+    install: &Install,
+    settings: &Deployment,
+) -> impl Iterator<Item = (&'static str, &'static str, String)> {
     let config = proxy_config(
-        "{{ toJson .Values.gateway.workers }}",
+        settings.workers,
         "{{ toJson .Values.gateway.drainSeconds }}",
         install.spec.limits.connections,
     );
     let whole = HOLES.into_iter();
     let whole = whole.map(|(kind, pointer, template)| (kind, pointer, template.to_owned()));
-    whole.chain([(
-        "Deployment",
-        "/spec/template/metadata/annotations/proxy.istio.io~1config",
-        format!("'{config}'"),
-    )])
+    whole.chain([
+        (
+            "Deployment",
+            "/spec/template/metadata/annotations/proxy.istio.io~1config",
+            format!("'{config}'"),
+        ),
+        (
+            "ConfigMap",
+            BOOTSTRAP_POINTER,
+            format!("'{}'", bootstrap::text(HEAP)),
+        ),
+    ])
 }
 
+/// Where [`bootstrap::FILE`] is in its `ConfigMap`.
+const BOOTSTRAP_POINTER: &str = "/data/custom_bootstrap.json";
+/// Bytes of Envoy's heap, which depend on the memory limit.
+const HEAP: &str = "{{ include \"egress-warden.heap\" . }}";
+
 /// The kinds of the gateway's own workload, which the values are for.
-const WORKLOAD: [&str; 5] = [
+const WORKLOAD: [&str; 6] = [
+    "ConfigMap",
     "ServiceAccount",
     "Deployment",
     "Service",
@@ -130,11 +146,15 @@ pub fn files(install: &Install, documents: &[Value]) -> Result<Vec<File>, Vec<Pr
         ("values.yaml".to_owned(), values(&settings)),
         (
             "templates/gateway.yaml".to_owned(),
-            templates(&install, &workload)?,
+            templates(&install, &settings, &workload)?,
         ),
         (
             "templates/checks.yaml".to_owned(),
             checks(&install, &settings, load),
+        ),
+        (
+            "templates/_memory.tpl".to_owned(),
+            memory(&install, &settings, load),
         ),
         ("templates/rendered.yaml".to_owned(), INCLUDE.to_owned()),
     ];
@@ -179,13 +199,7 @@ fn values(settings: &Deployment) -> String {
             json!(settings.drain_seconds),
         ),
         (
-            "Envoy's worker threads in a pod.",
-            "workers",
-            json!(settings.workers),
-        ),
-        (
-            "A pod's CPU and memory. These are enough for the policies of this chart and so many workers\n  \
-             # as templates/checks.yaml says; more workers need more.",
+            "A pod's CPU and memory. The chart refuses less memory than its policies need.",
             "resources",
             settings.resources.clone().unwrap_or_default(),
         ),
@@ -220,27 +234,60 @@ fn checks(install: &Install, settings: &Deployment, load: Load) -> String {
          {{{{- fail \"gateway.drainSeconds: streams take up to {longest} s, and a pod that goes would cut them\" }}}}\n\
          {{{{- end }}}}\n"
     );
-    let resources = settings.resources.clone().unwrap_or_default();
-    if let Some(most) = memory::most_workers(install, &resources, load) {
-        let stated = resources.to_string();
-        // Writing to a String does not fail.
-        let _ = write!(
-            text,
-            "{{{{- if and (gt (int .Values.gateway.workers) {most}) (eq (toJson .Values.gateway.resources) `{stated}`) }}}}\n\
-             {{{{- fail \"gateway.resources: state the memory of more than {most} workers\" }}}}\n\
-             {{{{- end }}}}\n"
-        );
-    }
+    let need = memory::need(install, settings.workers, load);
+    // Writing to a String does not fail.
+    let _ = write!(
+        text,
+        "{{{{- range $kind := list \"requests\" \"limits\" }}}}\n\
+         {{{{- $stated := dig $kind \"memory\" \"\" $.Values.gateway.resources }}}}\n\
+         {{{{- if and $stated (lt (include \"egress-warden.bytes\" $stated | int64) {need}) }}}}\n\
+         {{{{- fail (printf \"gateway.resources.%s.memory: the policies need {}Mi with {} workers\" $kind) }}}}\n\
+         {{{{- end }}}}\n\
+         {{{{- end }}}}\n",
+        memory::mebibytes(need),
+        settings.workers,
+    );
     text
 }
 
+/// How Helm counts bytes, and Envoy's heap as [`memory::heap`] does.
+fn memory(install: &Install, settings: &Deployment, load: Load) -> String {
+    let (beside, least) = memory::beside(install, settings.workers, load);
+    let units = memory::UNITS.map(|(unit, bytes)| format!("\"{unit}\" {bytes}"));
+    let units = units.join(" ");
+    format!(
+        "{{{{- /* Bytes of a quantity of memory. */ -}}}}\n\
+         {{{{- define \"egress-warden.bytes\" -}}}}\n\
+         {{{{- $text := kindIs \"string\" . | ternary . (int64 . | toString) -}}}}\n\
+         {{{{- $unit := regexReplaceAll \"^[0-9]+\" $text \"\" -}}}}\n\
+         {{{{- $units := dict {units} -}}}}\n\
+         {{{{- if not (and (regexMatch \"^[0-9]\" $text) (hasKey $units $unit)) -}}}}\n\
+         {{{{- fail (printf \"%s is no quantity of memory\" $text) -}}}}\n\
+         {{{{- end -}}}}\n\
+         {{{{- mul (regexFind \"^[0-9]+\" $text | int64) (get $units $unit) -}}}}\n\
+         {{{{- end -}}}}\n\
+         {{{{- /* Bytes that Envoy's heap may take. */ -}}}}\n\
+         {{{{- define \"egress-warden.heap\" -}}}}\n\
+         {{{{- $limit := dig \"limits\" \"memory\" \"\" .Values.gateway.resources -}}}}\n\
+         {{{{- if not $limit -}}}}\n\
+         {{{{- fail \"gateway.resources.limits.memory: state it, what Envoy does as its memory fills is counted from it\" -}}}}\n\
+         {{{{- end -}}}}\n\
+         {{{{- max (sub (include \"egress-warden.bytes\" $limit | int64) {beside}) {least} -}}}}\n\
+         {{{{- end -}}}}\n"
+    )
+}
+
 /// The gateway's objects with the values' places in them.
-fn templates(install: &Install, objects: &[&Object]) -> Result<String, Vec<Problem>> {
+fn templates(
+    install: &Install,
+    settings: &Deployment,
+    objects: &[&Object],
+) -> Result<String, Vec<Problem>> {
     let mut texts = Vec::new();
     for object in objects {
         let mut manifest = object.manifest().clone();
         let mut marks = Vec::new();
-        for (index, (kind, pointer, template)) in holes(install).enumerate() {
+        for (index, (kind, pointer, template)) in holes(install, settings).enumerate() {
             if kind != object.kind() {
                 continue;
             }

@@ -1,7 +1,7 @@
 //! What the agent needs of Kubernetes, as one narrow trait, and its implementation over the
 //! API server's HTTPS interface.
 //!
-//! Pods and `EndpointSlices` are watched ([`watched`]); the node and events are single requests.
+//! Pods and `EndpointSlices` are watched; the node and events are single requests.
 
 mod access;
 mod watched;

@@ -24,15 +24,15 @@ fn tests_in(path: &str) -> Vec<String> {
 /// Whether `name` (`file`, `file::test`, `file::test_*`, a path, `path::test`) is something that
 /// runs.
 fn exists(name: &str) -> bool {
+    // The suites with Envoy and Istio write their tests in macros.
     if let Some((path, test)) = name.split_once(".rs::") {
-        return tests_in(&format!("{path}.rs"))
-            .iter()
-            .any(|name| name == test);
+        let text = std::fs::read_to_string(root().join(format!("{path}.rs"))).unwrap_or_default();
+        return text.contains(&format!("fn {test}("));
     }
     if name.contains('/') {
-        // The suites with Envoy write their tests in a macro.
         let text = std::fs::read_to_string(root().join(name)).unwrap_or_default();
-        return text.contains("sandboxed! {\n    fn ") || !tests_in(name).is_empty();
+        let cases = name.ends_with(".yaml") && !text.is_empty();
+        return cases || text.contains("sandboxed! {\n    fn ") || !tests_in(name).is_empty();
     }
     let Some((module, test)) = name.split_once("::") else {
         let golden = root().join("cni/tests/golden").join(name).is_file();
@@ -63,10 +63,16 @@ fn wrong(row: &str) -> Vec<String> {
 #[test]
 fn every_test_that_the_page_of_bypasses_names_exists() {
     let page = std::fs::read_to_string(root().join("docs/bypass.md")).unwrap();
-    let rows: Vec<&str> = page
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| Way |"))
-        .collect();
+    // Only tables of ways have a column of tests; a table ends where a line is no row.
+    let mut rows: Vec<&str> = Vec::new();
+    let mut in_table = false;
+    for line in page.lines() {
+        let header = line.starts_with("| Way |");
+        in_table = header || in_table && line.starts_with('|');
+        if in_table && !header && line.starts_with("| ") {
+            rows.push(line);
+        }
+    }
     assert!(rows.len() > 35, "{}", rows.len());
     for row in rows {
         assert_eq!(wrong(row), [""; 0], "{row}");

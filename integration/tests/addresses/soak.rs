@@ -51,7 +51,7 @@ pub(crate) fn run() -> Result<()> {
     let (tries, reached) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let end = Instant::now() + lasts;
     let (all, world) = (&names, &world);
-    let (tried, came_through) = (&tries, &reached);
+    let (attempts, came_through) = (&tries, &reached);
     std::thread::scope(|scope| -> Result<()> {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
@@ -71,7 +71,7 @@ pub(crate) fn run() -> Result<()> {
                             continue;
                         };
                         let came = world.attempt_path(caller, *way, name, path)?;
-                        tried.fetch_add(1, Ordering::Relaxed);
+                        attempts.fetch_add(1, Ordering::Relaxed);
                         came_through
                             .fetch_add(usize::from(came == Came::Reached), Ordering::Relaxed);
                     }

@@ -122,8 +122,8 @@ fn list(folder: &Path, root: &Path, files: &mut Vec<File>) -> Result<()> {
     Ok(())
 }
 
-/// The two forms that the chart's templates use; any other is an error.
-fn fill(template: &str, values: &Value) -> Result<String> {
+/// The three forms that the chart's templates use; any other is an error.
+fn fill(template: &str, values: &Value, heap: u64) -> Result<String> {
     let mut text = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{ ") {
@@ -145,6 +145,8 @@ fn fill(template: &str, values: &Value) -> Result<String> {
                 let number = value(path)?.as_u64().context("no number")?;
                 (number + more.parse::<u64>()?).to_string()
             }
+            // Counted from two values; Helm does in its own test.
+            ["include", "\"egress-warden.heap\"", "."] => heap.to_string(),
             _ => bail!("the template `{form}` is not known here"),
         });
         rest = after;
@@ -154,11 +156,11 @@ fn fill(template: &str, values: &Value) -> Result<String> {
 }
 
 /// What the chart installs with these values, by our own reading of it.
-fn installed(files: &[File], values: &Value) -> Result<Objects> {
+fn installed(files: &[File], values: &Value, heap: u64) -> Result<Objects> {
     let mut texts = Vec::new();
     for (name, text) in files {
         if name == "templates/gateway.yaml" {
-            texts.push(fill(text, values)?);
+            texts.push(fill(text, values, heap)?);
         } else if name.starts_with("rendered/") {
             texts.push(text.clone());
         }
@@ -171,13 +173,27 @@ fn the_charts_own_values_install_what_is_rendered() -> Result<()> {
     let text = files.iter().find(|(name, _)| name == "values.yaml");
     let (_, text) = text.context("no values")?;
     let mut values: Value = serde_saphyr::from_str(text)?;
-    same(&installed(&files, &values)?, &rendered(|_| {})?)?;
+    let wanted = rendered(|_| {})?;
+    same(&installed(&files, &values, heap(&wanted)?)?, &wanted)?;
     // Every value does what the setting of its name does.
     let gateway = values.get_mut("gateway").context("no gateway")?;
     *gateway = changed();
     let settings: Deployment = serde_json::from_value(changed())?;
     let wanted = rendered(|deployment| *deployment = settings)?;
-    same(&installed(&files, &values)?, &wanted)
+    same(&installed(&files, &values, heap(&wanted)?)?, &wanted)
+}
+
+/// The bytes of Envoy's heap in these objects.
+fn heap(objects: &Objects) -> Result<u64> {
+    let bootstrap = objects
+        .iter()
+        .find(|([kind, ..], _)| kind == "ConfigMap")
+        .and_then(|(_, object)| object.pointer("/data/custom_bootstrap.json")?.as_str());
+    let bootstrap: Value = serde_json::from_str(bootstrap.context("no bootstrap")?)?;
+    let heap = bootstrap
+        .pointer("/overload_manager/resource_monitors/0/typed_config/max_heap_size_bytes")
+        .and_then(Value::as_u64);
+    heap.context("no heap")
 }
 
 /// Every setting of the gateway's Deployment, none at its default.
@@ -187,7 +203,6 @@ fn changed() -> Value {
         "maxReplicas": 30,
         "cpuPercent": 55,
         "drainSeconds": 7200,
-        "workers": 4,
         "resources": {"requests": {"cpu": "2", "memory": "2Gi"}, "limits": {"memory": "4Gi"}},
         "nodeSelector": {"pool": "egress"},
         "tolerations": [{"key": "egress", "operator": "Exists"}],
@@ -223,10 +238,18 @@ fn helm_installs_what_is_rendered() -> Result<()> {
     for (value, refused) in [
         ("drainSeconds=3600", None),
         ("drainSeconds=3599", Some("streams take up to 3600 s")),
-        ("workers=40", None),
+        ("resources.limits.memory=2147483648", None),
         (
-            "workers=41",
-            Some("state the memory of more than 40 workers"),
+            "resources.limits.memory=250Mi",
+            Some("gateway.resources.limits.memory: the policies need"),
+        ),
+        (
+            "resources.limits.memory=lots",
+            Some("lots is no quantity of memory"),
+        ),
+        (
+            "resources.limits=null",
+            Some("gateway.resources.limits.memory: state it"),
         ),
     ] {
         let set = format!("--set=gateway.{value}");

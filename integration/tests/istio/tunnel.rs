@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use egress_render::install::Tunnel;
 use integration::client::{self, End};
-use integration::envoy::eventually;
 use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
 use integration::istio::tools::Program;
@@ -120,17 +119,14 @@ fn over_http2_the_stated_window_is_what_arrives() -> Result<()> {
     let bench = start("{windowMiB: 1}")?;
     let full = Arc::new(AtomicBool::new(false));
     let address = address_of("partner.example")?;
-    let speech = Speech::Until(Arc::clone(&full));
+    let speech = Speech::Until(1 << 20, Arc::clone(&full));
     bench
         .outside
         .serve(&bench.outside_authority, address, UNTIL, &speech)?;
     let mut stream = bench.inside("app1", move || {
         client::connect(SocketAddrV4::new(address, UNTIL))
     })?;
-    let waiting = || bench.gateway.stat("http2.pending_send_bytes");
-    eventually("the window to be full", || {
-        waiting().is_ok_and(|bytes| bytes > 0)
-    })?;
+    bench.gateway.stuck()?;
     full.store(true, Ordering::Relaxed);
     std::thread::sleep(Duration::from_secs(2));
     let sent: usize = bench

@@ -6,6 +6,8 @@
 //! so the monitor of connections that Istio writes itself is left to Istio's own setting
 //! (`ISTIO_META_GLOBAL_DOWNSTREAM_MAX_CONNECTIONS`).
 
+use std::fmt::Display;
+
 use serde_json::{Value, json};
 
 use super::{Load, memory};
@@ -19,7 +21,7 @@ pub(crate) const BOOTSTRAP: &str = "egress-warden-bootstrap";
 /// The pod's annotation that names it.
 pub(crate) const OVERRIDE: &str = "sidecar.istio.io/bootstrapOverride";
 /// The file that Istio looks for in it.
-const FILE: &str = "custom_bootstrap.json";
+pub(crate) const FILE: &str = "custom_bootstrap.json";
 
 /// What Envoy does as its heap fills, by the part that is in use. Giving memory back comes first,
 /// then the streams that hold most of it go, and only then does everybody wait.
@@ -59,6 +61,13 @@ pub(crate) fn overload_manager(heap: u64) -> Value {
     })
 }
 
+/// The part of a bootstrap, as JSON. The number may be a place for a value.
+pub(crate) fn text(heap: impl Display) -> String {
+    const MARK: u64 = u64::MAX;
+    let whole = json!({"overload_manager": overload_manager(MARK)}).to_string();
+    whole.replace(&MARK.to_string(), &heap.to_string())
+}
+
 /// The `ConfigMap`, if the pod's memory is bounded.
 pub(crate) fn object(
     install: &Install,
@@ -66,8 +75,7 @@ pub(crate) fn object(
     load: Load,
     resources: &Value,
 ) -> Option<Object> {
-    let heap = memory::heap(install, workers, load, resources)?;
-    let text = json!({"overload_manager": overload_manager(heap)}).to_string();
+    let text = text(memory::heap(install, workers, load, resources)?);
     Some(Object::new(
         Stage::Gateway,
         "What the gateway does when its memory fills: it gives memory back, then ends the streams that

@@ -71,7 +71,7 @@ pub fn machines(install: &Install, workers: u32) -> u64 {
 }
 
 /// Bytes that a pod needs.
-fn need(install: &Install, workers: u32, load: Load) -> u64 {
+pub(crate) fn need(install: &Install, workers: u32, load: Load) -> u64 {
     let whole = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let Thread { machines, copies } = thread(install);
     let policies = whole(load.policies)
@@ -85,29 +85,20 @@ fn need(install: &Install, workers: u32, load: Load) -> u64 {
     threads(workers).saturating_mul(each).saturating_add(PROXY)
 }
 
-/// Bytes that Envoy's heap may take within these limits: what the module's machines and the rest of
-/// the pod leave of them. `None` if they bound no memory.
+/// Bytes of a memory limit that are not Envoy's heap: those of the module's machines and of the rest
+/// of the pod. And the smallest heap, since limits that were refused for being too little may be
+/// anything.
+pub(crate) fn beside(install: &Install, workers: u32, load: Load) -> (u64, u64) {
+    let machines = need(install, workers, load).saturating_sub(PROXY);
+    (machines.saturating_add(BESIDE), PROXY / 2)
+}
+
+/// Bytes that Envoy's heap may take within these limits. `None` if they bound no memory.
 pub(crate) fn heap(install: &Install, workers: u32, load: Load, resources: &Value) -> Option<u64> {
     let limit = bytes(stated(resources, "limits")?)?;
-    let machines = need(install, workers, load).saturating_sub(PROXY);
-    let heap = limit.saturating_sub(machines).saturating_sub(BESIDE);
-    // Limits that were refused for being too little may be anything.
-    Some(heap.max(PROXY / 2))
+    let (beside, least) = beside(install, workers, load);
+    Some(limit.saturating_sub(beside).max(least))
 }
-
-/// The most workers for which these resources are enough, or `None` if they bound no memory.
-pub(crate) fn most_workers(install: &Install, resources: &Value, load: Load) -> Option<u32> {
-    let bound = ["requests", "limits"]
-        .into_iter()
-        .filter_map(|kind| bytes(stated(resources, kind)?))
-        .min()?;
-    (0..=MOST_WORKERS)
-        .rev()
-        .find(|workers| need(install, *workers, load) <= bound)
-}
-
-/// More threads than a node has cores.
-const MOST_WORKERS: u32 = 1024;
 
 /// What the container asks for and may use: as stated, or as much as is needed.
 pub(crate) fn resources(
@@ -121,8 +112,8 @@ pub(crate) fn resources(
         // Whole steps, so that a rule more is not another Deployment.
         let asked = need.max(LEAST).div_ceil(64 * MIB).saturating_mul(64);
         return json!({
-            "requests": {"cpu": "500m", "memory": mebibytes(asked)},
-            "limits": {"memory": mebibytes(asked.saturating_mul(2))},
+            "requests": {"cpu": "500m", "memory": quantity(asked)},
+            "limits": {"memory": quantity(asked.saturating_mul(2))},
         });
     };
     for kind in ["requests", "limits"] {
@@ -141,7 +132,7 @@ pub(crate) fn resources(
                      and Envoy itself: state as much, or fewer workers, or leave it out",
                     settings.workers,
                     machines(install, settings.workers),
-                    need.div_ceil(MIB),
+                    mebibytes(need),
                 );
                 problems.push(Problem::new(place, message));
             }
@@ -155,13 +146,31 @@ fn stated<'v>(resources: &'v Value, kind: &str) -> Option<&'v Value> {
     resources.get(kind)?.get("memory")
 }
 
-fn mebibytes(count: u64) -> String {
+/// Whole mebibytes that hold so many bytes.
+pub(crate) fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(MIB)
+}
+
+/// Mebibytes as Kubernetes writes them.
+fn quantity(count: u64) -> String {
     if count.is_multiple_of(1024) {
         format!("{}Gi", count / 1024)
     } else {
         format!("{count}Mi")
     }
 }
+
+/// What a quantity may end with, and how many bytes one of it is.
+pub(crate) const UNITS: [(&str, u64); 8] = [
+    ("", 1),
+    ("k", 1000),
+    ("M", 1000 * 1000),
+    ("G", 1000 * 1000 * 1000),
+    ("Ki", 1 << 10),
+    ("Mi", MIB),
+    ("Gi", 1 << 30),
+    ("Ti", 1 << 40),
+];
 
 /// A quantity of memory as Kubernetes writes it: a whole number of bytes, or one with a suffix.
 /// Fractions and exponents, which it has too, are not read: nobody states memory so.
@@ -171,18 +180,9 @@ fn bytes(value: &Value) -> Option<u64> {
         other => return other.as_u64(),
     };
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let unit: u64 = match text.get(digits.len()..)? {
-        "" => 1,
-        "k" => 1000,
-        "M" => 1000 * 1000,
-        "G" => 1000 * 1000 * 1000,
-        "Ki" => 1 << 10,
-        "Mi" => MIB,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
+    let unit = text.get(digits.len()..)?;
+    let (_, unit) = UNITS.iter().find(|(known, _)| *known == unit)?;
+    digits.parse::<u64>().ok()?.checked_mul(*unit)
 }
 
 #[cfg(test)]
