@@ -85,8 +85,18 @@ impl Raw {
         let stream = self.next;
         self.next = self.next.saturating_add(2);
         self.streams.insert(stream, self.initial);
-        let flags = END_HEADERS | if end { END_STREAM } else { 0 };
-        self.write(&frame(HEADERS, flags, stream, &block(head)));
+        let block = block(head);
+        let mut pieces = block.chunks(FRAME).peekable();
+        let (mut kind, mut flags) = (HEADERS, if end { END_STREAM } else { 0 });
+        let mut bytes = Vec::new();
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                flags |= END_HEADERS;
+            }
+            bytes.extend(frame(kind, flags, stream, piece));
+            (kind, flags) = (CONTINUATION, 0);
+        }
+        self.write(&bytes);
         stream
     }
 

@@ -113,6 +113,8 @@ impl Outside {
         let (record, speech) = (Arc::clone(&self.record), speech.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
+                // Heads and bodies go in pieces, which must not wait for one another.
+                let _ = stream.set_nodelay(true);
                 let index = begin(&record, &stream);
                 let (record, speech, tls) = (Arc::clone(&record), speech.clone(), tls.clone());
                 std::thread::spawn(move || {
