@@ -447,7 +447,7 @@ fn names(noisy: &Noisy<'_>, end: Instant) {
                 (":authority", host.as_str()),
             ];
             connection.open(&head, true);
-            if number % 32 == 0 {
+            if number.is_multiple_of(32) {
                 connection.listen(Duration::from_millis(1));
             }
         }

@@ -333,7 +333,7 @@ fn send(stream: &mut TcpStream, size: usize, note: &Note) -> Result<()> {
 
 /// Sends up to so many bytes, 64 KiB at most, and says how many; none if the stream's time is over.
 fn send_some(stream: &mut TcpStream, most: usize, note: &Note) -> Result<usize> {
-    const PIECE: [u8; 65536] = [b'.'; 65536];
+    static PIECE: [u8; 65536] = [b'.'; 65536];
     let length = match stream.write(PIECE.get(..most).unwrap_or(&PIECE)) {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => 0,
         other => other?,

@@ -31,7 +31,10 @@ fn exists(name: &str) -> bool {
     }
     if name.contains('/') {
         let text = std::fs::read_to_string(root().join(name)).unwrap_or_default();
-        let cases = name.ends_with(".yaml") && !text.is_empty();
+        let cases = Path::new(name)
+            .extension()
+            .is_some_and(|kind| kind == "yaml")
+            && !text.is_empty();
         return cases || text.contains("sandboxed! {\n    fn ") || !tests_in(name).is_empty();
     }
     let Some((module, test)) = name.split_once("::") else {

@@ -108,28 +108,19 @@ impl Way {
 }
 
 fn rules(denied: &Value) -> Value {
-    let plain = |name: &str, more: Value| {
-        let mut rule = json!({
-            "name": name,
-            "to": [
-                {"domainNames": [format!("*.{name}web.example")], "ports": [80, 443]},
-                {"domainNames": [format!("*.{name}web.example")], "ports": [22], "protocols": ["TCP"]},
-                {"domainNames": [format!("*.{name}paid.example")], "ports": [443],
-                 "tls": {"originate": true, "caCertificates": "ca"}},
-            ],
-            "action": "Accept",
-        });
-        for to in rule["to"].as_array_mut().into_iter().flatten() {
-            for (field, value) in more.as_object().into_iter().flatten() {
-                to[field] = value.clone();
-            }
-        }
-        rule
+    let plain = |name: &str, label: &str, allowed: bool| {
+        let web = format!("*.{label}web.example");
+        let paid = format!("*.{label}paid.example");
+        let to = [
+            json!({"domainNames": [web], "ports": [80, 443], "allowPrivate": allowed}),
+            json!({"domainNames": [web], "ports": [22], "protocols": ["TCP"], "allowPrivate": allowed}),
+            json!({"domainNames": [paid], "ports": [443], "allowPrivate": allowed,
+                   "tls": {"originate": true, "caCertificates": "ca"}}),
+        ];
+        json!({"name": name, "to": to, "action": "Accept"})
     };
-    let mut outer = plain("", json!({}));
-    outer["name"] = json!("outer");
-    let mut inner = plain("inner-", json!({"allowPrivate": true}));
-    inner["name"] = json!("inner");
+    let outer = plain("outer", "", false);
+    let inner = plain("inner", "inner-", true);
     let mut rules = vec![inner, outer];
     rules.insert(
         0,

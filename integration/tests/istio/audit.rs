@@ -240,10 +240,7 @@ fn pointer(value: &Value, path: &[&str]) -> Option<String> {
                 let found = entry.pointer(&format!("/{}", field.replace(':', "/")));
                 found
                     .and_then(Value::as_str)
-                    .is_some_and(|found| match whole {
-                        true => found == text,
-                        false => found.contains(text),
-                    })
+                    .is_some_and(|found| found == text || !whole && found.contains(text))
             };
             let mut entries = entries.iter().enumerate().filter(|(_, entry)| is_it(entry));
             entries.find_map(|(i, entry)| step(&i.to_string(), entry))

@@ -394,8 +394,8 @@ fn the_kernel_part_lets_pass_what_sidecars_send_straight() -> Result<()> {
             .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
         let config = json!({
             "exemptNamespaces": ["kube-system"],
-            "clusterNetworks": node["clusterNetworks"],
-            "serviceNetworks": node["serviceNetworks"],
+            "clusterNetworks": node.get("clusterNetworks"),
+            "serviceNetworks": node.get("serviceNetworks"),
             "dns": {},
         });
         let config = egress_cni::config::NodeConfig::parse("rendered", &config.to_string())?;

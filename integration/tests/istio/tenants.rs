@@ -364,15 +364,15 @@ fn a_call_under_strict_mtls_works_with_the_scope_and_without() -> Result<()> {
     })?;
     answered(&bench, true).context("before")?;
     // Without its sidecar nobody gets through: the server's own insists on mTLS.
-    let plain = bench.inside("app1", || {
+    let unguarded = bench.inside("app1", || {
         let address = SocketAddrV4::new(Ipv4Addr::new(10, 244, 2, 2), 8000);
         Ok(client::connect(address).and_then(|mut stream| {
             client::request(&mut stream, "GET", "/", &[("Host", b"orders.app2-ns")])
         }))
     })?;
     ensure!(
-        !matches!(&plain, Ok(Some(answer)) if answer.status == 200),
-        "{plain:?}"
+        !matches!(&unguarded, Ok(Some(answer)) if answer.status == 200),
+        "{unguarded:?}"
     );
     plan.manifests = scoped.yaml();
     bench.update(&plan)?;

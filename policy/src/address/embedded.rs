@@ -88,7 +88,7 @@ impl Nat64Prefixes {
             .collect()
     }
 
-    /// As [`super::special`], through these prefixes too.
+    /// As [`super::special()`], through these prefixes too.
     #[must_use]
     pub fn special(&self, address: IpAddr) -> Option<Special> {
         let v4 = || self.behind(address).into_iter();
