@@ -62,16 +62,6 @@ impl<H: Host> Plugin<H> {
     /// # Errors
     /// If the host lacks what it needs.
     pub fn configure(host: H, config: Config, place: &str) -> Result<Self, Vec<Defect>> {
-        if config.context == Context::Upstream {
-            return Err(vec![Defect {
-                kind: DefectKind::BadValue,
-                path: FieldPath::default(),
-                message: "there is no place upstream any more: addresses are kept out of names by \
-                          the DNS caches of address classes"
-                    .to_owned(),
-                hint: None,
-            }]);
-        }
         let hash = short(&config.policy_hash);
         let ticking = host.set_tick_period(TICK_MILLISECONDS);
         let recheck =
@@ -420,7 +410,6 @@ pub const fn context_word(context: Context) -> &'static str {
     match context {
         Context::Http => "http",
         Context::Network => "network",
-        Context::Upstream => "upstream",
     }
 }
 

@@ -30,8 +30,6 @@ pub enum Context {
     Http,
     /// A network filter on a TCP chain or internal listener.
     Network,
-    /// An upstream HTTP filter, where the resolved address is known.
-    Upstream,
 }
 
 /// Where the caller's labels are read.
@@ -153,7 +151,6 @@ fn read(
     let contexts = [
         ("http", Some(Context::Http)),
         ("network", Some(Context::Network)),
-        ("upstream", Some(Context::Upstream)),
         ("ready", None),
     ];
     let context = fields.require("context", at, defects);

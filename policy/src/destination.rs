@@ -70,7 +70,6 @@ pub struct RouteTable {
     clusters: BTreeMap<String, Route>,
     istio_ports: BTreeMap<u16, Protocol>,
     ending_tls: BTreeSet<String>,
-    checking_tunnels: BTreeSet<String>,
 }
 
 impl RouteTable {
@@ -89,17 +88,6 @@ impl RouteTable {
     #[must_use]
     pub fn ends_tls(&self, cluster: &[u8]) -> bool {
         std::str::from_utf8(cluster).is_ok_and(|cluster| self.ending_tls.contains(cluster))
-    }
-
-    /// Notes that in this cluster the module stands once more, as upstream filter, for tunnels.
-    pub fn checks_tunnels_at(&mut self, cluster: String) {
-        self.checking_tunnels.insert(cluster);
-    }
-
-    /// Whether the address behind a tunnel's name is looked at in this cluster.
-    #[must_use]
-    pub fn checks_tunnels(&self, cluster: &[u8]) -> bool {
-        std::str::from_utf8(cluster).is_ok_and(|cluster| self.checking_tunnels.contains(cluster))
     }
 
     /// Takes the names that clusters list as theirs out of the clusters that lead to any host, for

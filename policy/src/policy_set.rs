@@ -7,7 +7,7 @@ use crate::decode::suggestion;
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::facts::{Fact, Facts};
 use crate::index::{
-    Actions, Extent, Full, Index, IndexBuilder, MAX_DEVICES, Outcome, Truth, View, listed,
+    Actions, Full, Index, IndexBuilder, MAX_DEVICES, Outcome, Truth, View, listed,
 };
 use crate::model::{From, Head, Mode, Policy, Rule, RuleAction, TierDefault};
 use crate::read::{RuleSink, read_policy};
@@ -97,38 +97,6 @@ impl PolicySet {
         Addresses::Class(key)
     }
 
-    /// What holds where the address behind a name is all that is still to come, unless it denies:
-    /// an address that a name leads to opens nothing ("the address after resolution can only
-    /// deny"). `None` if nothing opens.
-    ///
-    /// By this an adapter chooses the way to an inspection cluster before the address is known; it
-    /// is no verdict.
-    #[must_use]
-    pub fn unless_address_denies(&self, facts: &Facts<'_>) -> Option<Ruling<'_>> {
-        let mut all = self.outcomes(facts, (View::Enforced, Extent::Whole));
-        all.possible = Actions::ACCEPT;
-        for outcome in &mut all.outcomes {
-            outcome.possible = outcome.possible.opening();
-            all.possible = all.possible.together(outcome.possible);
-        }
-        let strictest = all.possible.strictest()?;
-        let decided = all
-            .outcomes
-            .iter()
-            .find(|outcome| outcome.possible.has(strictest))?;
-        let (action, code, basis) = decided.end;
-        let (code, basis) = if action == strictest {
-            (code, basis)
-        } else {
-            (Code::FactsMissing, unsettled_basis(decided))
-        };
-        Some(Ruling {
-            action: self.action(strictest),
-            code,
-            basis,
-        })
-    }
-
     /// The same answer with what its class stands for, as the reference evaluator gives it.
     #[must_use]
     pub fn spelt_out<'p>(&self, evaluation: Evaluation<'p>) -> Evaluation<'p, AddressClass> {
@@ -178,13 +146,13 @@ impl PolicySet {
         if self.policies.is_empty() {
             return refusal(Code::NoPolicy);
         }
-        let all = self.outcomes(facts, (view, Extent::Settled));
+        let all = self.outcomes(facts, view);
         (self.together(&all), all)
     }
 
     /// What each policy that is consulted can come to. Once in the module.
     #[inline(never)]
-    fn outcomes(&self, facts: &Facts<'_>, (view, extent): (View, Extent)) -> Together<'_> {
+    fn outcomes(&self, facts: &Facts<'_>, view: View) -> Together<'_> {
         let mut all = Together::default();
         for (place, (head, index)) in self.policies.iter().enumerate() {
             let applies = head
@@ -194,7 +162,7 @@ impl PolicySet {
             if applies == Truth::False {
                 continue;
             }
-            let mut outcome = index.walk(head, self.settings, facts, (view, extent));
+            let mut outcome = index.walk(head, self.settings, facts, view);
             outcome.policy = u32::try_from(place).unwrap_or(u32::MAX);
             if applies != Truth::True {
                 // Not consulted is the same as accepting: the other policies decide.

@@ -18,7 +18,6 @@ type Carried = (Protocol, bool);
 /// port, host}` a cluster by name; without `host` any host, without `port` any port that a tunnel
 /// asks for. `hosts` are names that Envoy resolves, and no other cluster of the same port may lead
 /// to them. `protocol: HTTPS` is a cluster inward, to where the application's TLS ends.
-/// `addressCheck: upstream` beside `TCP` says that the module stands in the cluster too.
 pub(crate) fn read_route<N: Node>(
     node: &N,
     at: &At<'_>,
@@ -44,11 +43,7 @@ pub(crate) fn read_route<N: Node>(
         .take("port")
         .and_then(|node| read_port(&node, &at.field("port"), defects));
     let host = take_host(&mut fields, at, defects);
-    let checked = take_check(&mut fields, at, defects, carried, cluster.is_some());
     fields.finish(at, defects);
-    if let (true, Some(cluster)) = (checked, &cluster) {
-        routes.checks_tunnels_at(cluster.clone());
-    }
     if let Some(carried) = carried
         && defects.len() == before
         && add(routes, cluster, port, host, carried, at, defects) == Some(false)
@@ -96,27 +91,6 @@ fn add(
             None
         }
     }
-}
-
-/// `addressCheck: upstream`, for tunnels of opaque bytes: without the module in their cluster
-/// nothing would see where a name leads before the bytes do. For requests it is said once for all.
-fn take_check<N: Node>(
-    fields: &mut Fields<'_, N>,
-    at: &At<'_>,
-    defects: &mut Defects,
-    carried: Option<Carried>,
-    by_name: bool,
-) -> bool {
-    let Some(node) = fields.take("addressCheck") else {
-        return false;
-    };
-    let at = at.field("addressCheck");
-    let found = word(&node, &at, defects, &[("upstream", ())]);
-    if carried.is_some_and(|(protocol, _)| protocol != Protocol::Tcp) || !by_name {
-        let message = "here `addressCheck` goes with `cluster` and `protocol: TCP`";
-        defects.add(DefectKind::Conflict, &at, message, None);
-    }
-    found.is_some()
 }
 
 fn take_host<N: Node>(

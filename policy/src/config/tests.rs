@@ -130,8 +130,8 @@ fn the_server_name_is_the_meshs_unless_it_is_said() {
         Ok(ServerName::Application)
     );
     assert!(with(r#", "serverName": "app""#).is_err());
-    let upstream = r#""context": "upstream", "labels": "none", "serverName": "application""#;
-    let found = read(&format!("{upstream}, {ports}"))
+    let network = r#""context": "network", "labels": "none", "serverName": "application""#;
+    let found = read(&format!("{network}, {ports}"))
         .map(|_| ())
         .expect_err("refused");
     let expected = "serverName: `serverName` goes with `context: http`";

@@ -99,11 +99,11 @@ fn the_places_of_a_module_share_what_is_compiled() {
         let json = configuration(context, &format!(r#"{{"embedded":"{digest}"}}"#));
         Config::read_beside(&json, &embedded).unwrap()
     };
-    let (http, upstream) = (read("http"), read("upstream"));
-    assert!(Rc::ptr_eq(&http.policies, &upstream.policies));
+    let (http, network) = (read("http"), read("network"));
+    assert!(Rc::ptr_eq(&http.policies, &network.policies));
     // What no place uses any more is compiled anew.
     let gone = Rc::downgrade(&http.policies);
-    drop((http, upstream));
+    drop((http, network));
     assert!(gone.upgrade().is_none());
     assert_eq!(read("network").policies.rule_count(), 1);
 }

@@ -653,11 +653,6 @@ impl Actions {
         self.0 & !Self::DENY.0 != 0
     }
 
-    /// Without Deny.
-    pub(crate) const fn opening(self) -> Self {
-        Self(self.0 & !Self::DENY.0)
-    }
-
     /// Exactly one is in it.
     pub(crate) const fn is_single(self) -> bool {
         self.0.is_power_of_two()

@@ -21,15 +21,6 @@ pub(crate) enum View {
     ShadowLifted,
 }
 
-/// How far a policy is walked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// Until the outcome is certain, be it that it is undecided.
-    Settled,
-    /// To the end, so that every possible action is collected.
-    Whole,
-}
-
 /// What one policy's walk can come to.
 #[derive(Debug)]
 pub(crate) struct Outcome<'p> {
@@ -118,7 +109,6 @@ struct Walk<'p, 's> {
     outcome: Outcome<'p>,
     /// The chance over all tiers before this one.
     so_far: Chance,
-    extent: Extent,
     /// The chance of this tier, once something decided it.
     this_tier: Option<Chance>,
     /// What the rest of this tier stands for, if it surely opens and if it never does.
@@ -133,7 +123,7 @@ impl Index {
         head: &'p Head,
         settings: Settings,
         facts: &Facts<'_>,
-        (view, extent): (View, Extent),
+        view: View,
     ) -> Outcome<'p> {
         let Self {
             tables: Tables { store, runs, .. },
@@ -168,7 +158,6 @@ impl Index {
                 policy: 0,
             },
             so_far: Chance::AsNext,
-            extent,
             this_tier: None,
             if_surely: Chance::Surely,
             if_never: Chance::Never,
@@ -467,8 +456,7 @@ impl<'p> Walk<'p, '_> {
     /// Nothing that follows can make this outcome other than undecided.
     fn is_settled(&self) -> bool {
         let possible = self.outcome.possible;
-        self.extent == Extent::Settled
-            && self.outcome.pending
+        self.outcome.pending
             && possible.has(Actions::DENY)
             && possible.has_opening()
             && self.chance() == Chance::Surely
