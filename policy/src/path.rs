@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use globset::{GlobBuilder, GlobMatcher};
-
 /// A path as the request carries it, already classified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestPath<'a> {
@@ -77,13 +75,27 @@ fn is_unambiguous_escape(after_percent: &str) -> bool {
     !separator && !is_plain(byte) && !byte.is_ascii_control()
 }
 
-/// A path glob: `*` inside a segment, `**` across segments.
+/// A path glob: `*` inside a segment, `**` for whole segments, `{a,b}` for either.
 #[derive(Clone, Debug)]
 pub struct PathPattern {
-    matcher: GlobMatcher,
+    text: Box<str>,
+    /// One for each choice of what stands in braces.
+    alternatives: Box<[Box<[Segment]>]>,
+}
+
+/// What stands between two slashes of a glob.
+#[derive(Clone, Debug)]
+enum Segment {
+    /// `**`: any number of segments.
+    Any,
+    /// Text with `*`.
+    Text(Box<str>),
 }
 
 impl PathPattern {
+    /// How many globs without braces one with braces may stand for.
+    pub const MAX_ALTERNATIVES: usize = 64;
+
     /// Compiles a glob.
     ///
     /// # Errors
@@ -92,39 +104,139 @@ impl PathPattern {
         if !text.starts_with('/') {
             return Err(PathPatternError::NotAbsolute);
         }
-        let segments = || text.split('/').skip(1);
-        if segments().any(|segment| segment.contains("**") && segment != "**") {
-            return Err(PathPatternError::DoubleStar);
-        }
-        // What no clean path holds in one spelling only would make a rule that never matches, or
-        // one that an escape slips past.
-        let fine = |byte: u8| is_plain(byte) || matches!(byte, b'/' | b'{' | b'}');
-        if text.contains("//")
-            || segments().any(|segment| matches!(segment, "." | ".."))
-            || !text.bytes().all(fine)
-        {
-            return Err(PathPatternError::NeverMatches);
-        }
-        GlobBuilder::new(text)
-            .literal_separator(true)
-            .backslash_escape(false)
-            .build()
-            .map(|glob| Self {
-                matcher: glob.compile_matcher(),
-            })
-            .map_err(|error| PathPatternError::Glob(error.kind().to_string()))
+        let mut plain = Vec::new();
+        expand(text, &mut plain)?;
+        let alternatives: Result<_, _> = plain.iter().map(|glob| segments(glob)).collect();
+        Ok(Self {
+            text: text.into(),
+            alternatives: alternatives?,
+        })
     }
 
-    /// True if the whole path matches.
+    /// True if the whole path matches. The time is at most the product of the lengths.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        self.matcher.is_match(path)
+        let mut alternatives = self.alternatives.iter();
+        alternatives.any(|segments| matches(segments, path))
     }
 
     /// The glob as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.matcher.glob().glob()
+        &self.text
+    }
+}
+
+/// Writes out what braces stand for, the innermost first.
+fn expand(text: &str, into: &mut Vec<String>) -> Result<(), PathPatternError> {
+    let Some((head, rest)) = text.split_once('}') else {
+        if text.contains('{') {
+            return Err(PathPatternError::Braces);
+        }
+        if into.len() == PathPattern::MAX_ALTERNATIVES {
+            return Err(PathPatternError::Alternatives);
+        }
+        into.push(text.to_owned());
+        return Ok(());
+    };
+    let (before, choices) = head.rsplit_once('{').ok_or(PathPatternError::Braces)?;
+    for choice in choices.split(',') {
+        if choice.is_empty() {
+            return Err(PathPatternError::Braces);
+        }
+        // `**` is written out, and does not come about.
+        let joined = |left: &str, right: &str| left.ends_with('*') && right.starts_with('*');
+        if choice.contains("**") || joined(before, choice) || joined(choice, rest) {
+            return Err(PathPatternError::DoubleStar);
+        }
+        expand(&format!("{before}{choice}{rest}"), into)?;
+    }
+    Ok(())
+}
+
+/// The segments of a glob without braces.
+fn segments(glob: &str) -> Result<Box<[Segment]>, PathPatternError> {
+    // What no clean path holds in one spelling only would make a rule that never matches, or one
+    // that an escape slips past.
+    let fine = |byte: u8| is_plain(byte) || byte == b'/';
+    if glob.contains("//") || !glob.bytes().all(fine) {
+        return Err(PathPatternError::NeverMatches);
+    }
+    let mut segments = Vec::new();
+    for segment in glob.split('/').skip(1) {
+        segments.push(match segment {
+            "." | ".." => return Err(PathPatternError::NeverMatches),
+            "**" => Segment::Any,
+            text if text.contains("**") => return Err(PathPatternError::DoubleStar),
+            text => Segment::Text(text.into()),
+        });
+    }
+    // At the end it stands for what is below, and not for the path itself.
+    if matches!(segments.last(), Some(Segment::Any)) {
+        segments.push(Segment::Text("*".into()));
+    }
+    Ok(segments.into())
+}
+
+/// Whether segments stand for this path. A mismatch goes back to the last `**` alone: what an
+/// earlier one could take besides, the last can take too.
+fn matches(segments: &[Segment], path: &str) -> bool {
+    let mut left = path.split('/');
+    // What is before the first slash.
+    left.next();
+    let (mut pattern, mut retry) = (segments, None);
+    loop {
+        let mut after = left.clone();
+        match (pattern.split_first(), after.next()) {
+            (None, None) => return true,
+            (Some((Segment::Any, rest)), _) => {
+                pattern = rest;
+                retry = Some((rest, left.clone()));
+                continue;
+            }
+            (Some((Segment::Text(text), rest)), Some(segment))
+                if in_segment(text.as_bytes(), segment.as_bytes()) =>
+            {
+                (pattern, left) = (rest, after);
+                continue;
+            }
+            _ => {}
+        }
+        let Some((rest, from)) = &mut retry else {
+            return false;
+        };
+        if from.next().is_none() {
+            return false;
+        }
+        (pattern, left) = (rest, from.clone());
+    }
+}
+
+/// The same inside a segment, with `*` and bytes.
+fn in_segment(mut pattern: &[u8], mut text: &[u8]) -> bool {
+    let mut retry: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => return true,
+            (Some((b'*', rest)), _) => {
+                pattern = rest;
+                retry = Some((rest, text));
+                continue;
+            }
+            (Some((wanted, rest)), Some((found, after))) if wanted == found => {
+                (pattern, text) = (rest, after);
+                continue;
+            }
+            _ => {}
+        }
+        let Some((rest, from)) = retry else {
+            return false;
+        };
+        let Some((_, after)) = from.split_first() else {
+            return false;
+        };
+        retry = Some((rest, after));
+        (pattern, text) = (rest, after);
     }
 }
 
@@ -155,9 +267,15 @@ pub enum PathPatternError {
     /// `**` beside other characters of its segment.
     #[error("`**` is a whole segment")]
     DoubleStar,
-    /// globset's own complaint.
-    #[error("{0}")]
-    Glob(String),
+    /// A brace without its other one, or nothing between two commas.
+    #[error("braces stand around alternatives: `{{a,b}}`")]
+    Braces,
+    /// More than [`PathPattern::MAX_ALTERNATIVES`].
+    #[error(
+        "braces that stand for more than {} globs",
+        PathPattern::MAX_ALTERNATIVES
+    )]
+    Alternatives,
 }
 
 impl PathPatternError {
@@ -169,9 +287,10 @@ impl PathPatternError {
             Self::NeverMatches => {
                 "a glob holds what stands in a path unescaped, `*` and `{a,b}`; write `*` where a path holds an escape"
             }
-            Self::DoubleStar | Self::Glob(_) => {
+            Self::DoubleStar | Self::Braces => {
                 "`*` matches inside a segment, `**` across segments, `{a,b}` either"
             }
+            Self::Alternatives => "write several globs, or `*`",
         }
     }
 }

@@ -6,9 +6,7 @@ use crate::classes::{AddressClass, Addresses, ClassKey, Held};
 use crate::decode::suggestion;
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::facts::{Fact, Facts};
-use crate::index::{
-    Actions, Full, Index, IndexBuilder, MAX_DEVICES, Outcome, Truth, View, listed,
-};
+use crate::index::{Actions, Full, Index, IndexBuilder, MAX_DEVICES, Outcome, Truth, View, listed};
 use crate::model::{From, Head, Mode, Policy, Rule, RuleAction, TierDefault};
 use crate::read::{RuleSink, read_policy};
 use crate::settings::{AddressCheck, Settings};

@@ -131,6 +131,9 @@ fn what_is_no_glob() {
         ("/a**", DoubleStar),
         ("/**a/b", DoubleStar),
         ("/a/***", DoubleStar),
+        ("/{**,a}", DoubleStar),
+        ("/*{a,*}", DoubleStar),
+        ("/{a,*}*", DoubleStar),
         ("/a//b", NeverMatches),
         ("/a/../b", NeverMatches),
         ("/a/.", NeverMatches),
@@ -147,9 +150,70 @@ fn what_is_no_glob() {
         assert_eq!(parsed, Err(error.clone()), "{text}");
         assert!(!error.hint().is_empty());
     }
-    let unclosed = PathPattern::parse("/{a,b");
-    assert!(
-        matches!(unclosed, Err(PathPatternError::Glob(_))),
-        "{unclosed:?}"
-    );
+    for text in ["/{a,b", "/a,b}", "/{a,}", "/{}", "/}{", "/{{a,b}"] {
+        let parsed = PathPattern::parse(text).map(|pattern| pattern.to_string());
+        assert_eq!(parsed, Err(PathPatternError::Braces), "{text}");
+    }
+}
+
+#[test]
+fn braces_stand_for_a_bounded_number_of_globs() {
+    let nested = PathPattern::parse("/{a,{b,c}d}/{e,f/g}").unwrap();
+    for (path, matched) in [
+        ("/a/e", true),
+        ("/bd/f/g", true),
+        ("/cd/e", true),
+        ("/b/e", false),
+        ("/a/f", false),
+    ] {
+        assert_eq!(nested.matches(path), matched, "{path}");
+    }
+    let many = "/{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}";
+    assert!(PathPattern::parse(many).is_ok());
+    let more = PathPattern::parse(&format!("{many}{{a,b}}"));
+    assert_eq!(more, Err(PathPatternError::Alternatives));
+}
+
+/// Every path of up to six pieces under every glob of up to five, as globset reads them.
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn globs_match_as_in_globset() {
+    let words = |pieces: &[&str], most: u32| -> Vec<String> {
+        let mut words = Vec::new();
+        let mut last = vec!["/".to_owned()];
+        for _ in 0..most {
+            words.append(&mut last.clone());
+            let longer = last
+                .iter()
+                .flat_map(|word| pieces.iter().map(move |piece| format!("{word}{piece}")));
+            last = longer.collect();
+        }
+        words.append(&mut last);
+        words
+    };
+    let paths: Vec<_> = words(&["/", "a", "b"], 6)
+        .into_iter()
+        .filter(|path| is_clean(path))
+        .collect();
+    let mut compared = 0;
+    for glob in words(&["/", "a", "*", "**", "{a,b}", "{a/b,*}"], 5) {
+        let Ok(pattern) = PathPattern::parse(&glob) else {
+            continue;
+        };
+        let other = globset::GlobBuilder::new(&glob)
+            .literal_separator(true)
+            .backslash_escape(false)
+            .build()
+            .unwrap()
+            .compile_matcher();
+        compared += 1;
+        for path in &paths {
+            assert_eq!(
+                pattern.matches(path),
+                other.is_match(path),
+                "{glob}, {path}"
+            );
+        }
+    }
+    assert!(compared > 1_000, "{compared}");
 }
