@@ -98,6 +98,19 @@ pub struct Workload {
     pub peer: Peer<'static>,
 }
 
+impl Workload {
+    /// Where its sidecar's admin interface listens: on loopback, where sidecars that share one have
+    /// addresses of their own.
+    #[must_use]
+    pub const fn admin(&self) -> Ipv4Addr {
+        if self.sidecar.is_loopback() {
+            self.sidecar
+        } else {
+            Ipv4Addr::LOCALHOST
+        }
+    }
+}
+
 /// The first workload of the reference case.
 pub const APP1: Workload = Workload {
     name: "app1",
@@ -211,7 +224,7 @@ impl Mesh {
         for workload in plan.workloads {
             let config = sidecar_config(files.path(), workload)?;
             let log = files.path().join(format!("{}.log", workload.name));
-            sidecars.push(Envoy::start(&config, workload.sidecar, log)?);
+            sidecars.push(Envoy::start(&config, workload.admin(), log)?);
         }
         gateway.ready().context("gateway")?;
         for sidecar in &mut sidecars {
@@ -423,6 +436,7 @@ pub fn sidecar_config(directory: &Path, workload: &Workload) -> Result<PathBuf> 
         ("WORKLOAD", workload.name),
         ("GATEWAY", &GATEWAY.to_string()),
         ("SIDECAR", &workload.sidecar.to_string()),
+        ("ADMIN", &workload.admin().to_string()),
     ];
     write_config(("sidecar", &[]), directory, workload.name, &values, &|_| {})
 }

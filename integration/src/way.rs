@@ -315,7 +315,7 @@ pub fn start(change: &dyn Fn(&mut Value)) -> Result<Way> {
     let mut text: Value = serde_json::from_slice(&std::fs::read(&config)?)?;
     readdress(&mut text);
     std::fs::write(&config, text.to_string())?;
-    let sidecar = Resident::start("app1", POD, config, log("app1"))?;
+    let sidecar = Resident::start("app1", workload.admin(), config, log("app1"))?;
     Ok(Way {
         _gateway: gateway,
         _sidecar: sidecar,

@@ -48,6 +48,10 @@ enum Command {
         /// Only this part, without format check and lints.
         #[arg(long)]
         only: Option<test::Part>,
+        /// At full length, and with every demo, the whole soak and a release besides: an hour or
+        /// two.
+        #[arg(long)]
+        long: bool,
     },
     /// Build the proxy-wasm modules.
     Wasm,
@@ -106,7 +110,7 @@ fn main() -> Result<ExitCode> {
             json, istio: true, ..
         } => demo("istio-demo", json, false),
         Command::Demo { json, keep, .. } => demo("demo", json, keep),
-        Command::Test { only } => Ok(test::run(only)),
+        Command::Test { only, long } => Ok(test::run(only, long)),
         Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
         Command::Static => build::static_files().map(|()| ExitCode::SUCCESS),
         Command::Dist { rebuild } => dist::run(rebuild).map(|()| ExitCode::SUCCESS),

@@ -43,16 +43,26 @@ const FULL: [Part; 7] = [
     Part::Envoy,
 ];
 
+/// What a long run sets: policies that the laws are tried on, and seconds of the soak with random
+/// answers of DNS.
+const LONG: [(&str, &str); 2] = [("LAWS_POLICIES", "25000"), ("WARDEN_SOAK_SECONDS", "180")];
+
 #[derive(Default)]
 struct Count {
+    /// Whether everything runs at full length.
+    long: bool,
     passed: u64,
     failed: u64,
     skipped: u64,
 }
 
-/// Runs one part, or everything.
-pub(crate) fn run(only: Option<Part>) -> ExitCode {
-    let mut count = Count::default();
+/// Runs one part, or everything; `long` at full length, and then every demo, the whole soak and a
+/// release.
+pub(crate) fn run(only: Option<Part>, long: bool) -> ExitCode {
+    let mut count = Count {
+        long,
+        ..Count::default()
+    };
     let mut broken = Vec::new();
     if only.is_none() {
         for (name, arguments) in [
@@ -97,6 +107,9 @@ pub(crate) fn run(only: Option<Part>) -> ExitCode {
             tests(part, &mut count)
         });
     }
+    if long && only.is_none() {
+        at_length(&mut broken);
+    }
     for name in &broken {
         progress(&format!("{name} failed"));
     }
@@ -104,6 +117,7 @@ pub(crate) fn run(only: Option<Part>) -> ExitCode {
         passed,
         failed,
         skipped,
+        ..
     } = count;
     say(&format!(
         "{passed} passed, {failed} failed, {skipped} skipped"
@@ -115,6 +129,23 @@ pub(crate) fn run(only: Option<Part>) -> ExitCode {
     }
     let failed = !broken.is_empty() || passed == 0 || left_out;
     ExitCode::from(u8::from(failed))
+}
+
+/// What no test covers in its whole length.
+fn at_length(broken: &mut Vec<String>) {
+    for arguments in [
+        &["demo"][..],
+        &["demo", "--istio"],
+        &["demo", "--bypass"],
+        &["demo", "--verify"],
+        &["soak", "--noisy-neighbour"],
+        &["bench"],
+        &["dist"],
+    ] {
+        stage(&arguments.join(" "), broken, || {
+            check(cargo(&["xtask"]).args(arguments))
+        });
+    }
 }
 
 fn stage(name: &str, broken: &mut Vec<String>, work: impl FnOnce() -> Result<()>) {
@@ -248,6 +279,9 @@ fn suite(packages: &[&str], count: &mut Count) -> Result<()> {
 }
 
 fn counted(command: &mut std::process::Command, count: &mut Count) -> Result<()> {
+    if count.long {
+        command.envs(LONG);
+    }
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().context("no output")?;
     for line in BufReader::new(output).lines() {

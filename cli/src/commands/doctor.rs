@@ -97,7 +97,8 @@ impl Doctor {
         }
         report(&findings, &looked, self.output, console)?;
         let mut health = findings.iter().map(|(_, finding)| finding.health);
-        let bad = health.any(|health| health == Health::Bad) || looked.troubles().next().is_some();
+        let bad = health.any(|health| health == Health::Bad)
+            || looked.troubles().any(|trouble| !trouble.code.is_advice());
         Ok(if bad && checked {
             Exit::Defects
         } else {
@@ -234,7 +235,8 @@ fn report(
     }
     for trouble in looked.troubles() {
         let (object, code) = (trouble.object(), trouble.code.word());
-        writeln!(console.stdout, "bad     {object} ({code})")?;
+        let health = word(health(trouble));
+        writeln!(console.stdout, "{health:<7} {object} ({code})")?;
         writeln!(console.stdout, "        {}", trouble.message)?;
         writeln!(console.stdout, "        help: {}", trouble.remedy)?;
     }
@@ -249,12 +251,21 @@ fn report(
     Ok(())
 }
 
+const fn health(trouble: &Trouble) -> Health {
+    if trouble.code.is_advice() {
+        Health::Advice
+    } else {
+        Health::Bad
+    }
+}
+
 fn as_json(trouble: &Trouble) -> Value {
     json!({
         "kind": trouble.kind,
         "namespace": trouble.namespace,
         "name": trouble.name,
         "code": trouble.code.word(),
+        "health": word(health(trouble)),
         "message": trouble.message,
         "remedy": trouble.remedy,
     })

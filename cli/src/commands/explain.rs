@@ -11,6 +11,7 @@ use crate::cases::read_cases;
 use crate::document::to_a_labels;
 use crate::exit::{Exit, Failure};
 use crate::explain::{Entry, Explanation, explain, rule_id, truth_word};
+use crate::lint::port_conflicts;
 use crate::load::{Inputs, Layers, load, one_set, read_one};
 use crate::progress::Progress;
 use crate::report;
@@ -129,8 +130,11 @@ impl Explain {
                     AddressCheckWord::Unstated => AddressCheck::Unstated,
                 };
             }
+            // What is not rendered is not answered: the mesh will not do it.
+            let conflicts = port_conflicts(&layers);
             match layers.compile() {
-                Ok(set) => compiled = Some((layers, set)),
+                Ok(set) if conflicts.is_empty() => compiled = Some((layers, set)),
+                Ok(_) => loaded.diagnostics.extend(conflicts),
                 Err(found) => loaded.diagnostics.extend(found),
             }
         }

@@ -409,6 +409,7 @@ fn doctor() -> Value {
     for (name, schema) in [
         ("kind", json!({"enum": ["Namespace", "Pod"]})),
         ("code", json!({"enum": Trouble::ALL.map(Trouble::word)})),
+        ("health", json!({"enum": ["advice", "bad"]})),
         ("message", text("What would happen.")),
         ("remedy", text("What to do about it.")),
     ] {

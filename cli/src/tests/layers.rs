@@ -176,3 +176,23 @@ fn two_manifests_are_not_one_side() {
     assert_eq!(ran.exit, 1, "{ran:?}");
     assert!(ran.stderr.contains("carry different policies"), "{ran:?}");
 }
+
+/// What `check` and `render` refuse because it would change what a port carries for everybody is
+/// not answered as if it were so.
+#[test]
+fn explain_answers_nothing_of_a_set_that_is_not_rendered() {
+    let folder = Folder::with(&[
+        ("seed.yaml", REFERENCE),
+        (
+            "team.yaml",
+            &TEAM.replace("ports: [80]}", "ports: [22], protocols: [TLS]}"),
+        ),
+    ]);
+    let facts = "--from app1-ns/app1,label=egress-ruleset=app1 --to tcp://203.0.113.7:22";
+    let ran = folder.warden(&format!("explain seed.yaml team.yaml {facts}"));
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert!(ran.stderr.contains("error[port_protocol]"), "{ran:?}");
+    assert!(ran.stderr.contains("team.yaml:"), "{ran:?}");
+    let alone = folder.warden(&format!("explain seed.yaml {facts}"));
+    assert_eq!(alone.exit, 0, "{alone:?}");
+}

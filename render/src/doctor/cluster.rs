@@ -61,6 +61,8 @@ pub enum Code {
     Refused,
     /// A namespace of the mesh that the sidecars of enforced ones would not see any more.
     OutOfScope,
+    /// The same where the settings say so themselves.
+    LeftOut,
     /// A namespace whose Services have outside names.
     LikeADomain,
     /// A pod of the gateway whose proxy is older than what is rendered is for.
@@ -69,7 +71,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ambient,
         Self::NoNamespace,
         Self::NotInjected,
@@ -78,9 +80,16 @@ impl Code {
         Self::InitBeforeSidecar,
         Self::Refused,
         Self::OutOfScope,
+        Self::LeftOut,
         Self::LikeADomain,
         Self::OldProxy,
     ];
+
+    /// Whether it may be meant: worth knowing, and no reason to stop.
+    #[must_use]
+    pub const fn is_advice(self) -> bool {
+        matches!(self, Self::LeftOut)
+    }
 
     /// The word.
     #[must_use]
@@ -94,6 +103,7 @@ impl Code {
             Self::InitBeforeSidecar => "init_before_sidecar",
             Self::Refused => "refused",
             Self::OutOfScope => "out_of_scope",
+            Self::LeftOut => "left_out",
             Self::LikeADomain => "like_a_domain",
             Self::OldProxy => "old_proxy",
         }

@@ -83,19 +83,24 @@ fn others(install: &Install, namespace: &Value) -> Vec<Trouble> {
     let in_mesh = label("istio-injection") == Some("enabled")
         || (label("istio-injection").is_none() && label("istio.io/rev").is_some())
         || label("istio.io/dataplane-mode") == Some("ambient");
-    // Where the settings list what is seen, what they leave out is meant.
-    let unmeant = spec.workloads.mesh_hosts.is_none();
-    if unmeant
-        && in_mesh
+    if in_mesh
         && !system.into_iter().any(|one| one == name)
         && !install.visible().contains(name)
     {
+        // Where the settings list what is seen, what they leave out may be meant.
+        let (code, remedy) = if spec.workloads.mesh_hosts.is_none() {
+            let remedy = "list it in workloads.meshHosts with the others, or list those without it";
+            (Code::OutOfScope, remedy)
+        } else {
+            let remedy = "nothing if nobody calls it; else list it in workloads.meshHosts";
+            (Code::LeftOut, remedy)
+        };
         found.push(trouble(
-            Code::OutOfScope,
+            code,
             "its Services are in the mesh, and sidecars of enforced namespaces would not see them: \
              their calls there lose mTLS or go to the gateway, and are refused"
                 .to_owned(),
-            "list it in workloads.meshHosts with the others, or list those without it",
+            remedy,
         ));
     }
     found

@@ -124,13 +124,14 @@ fn namespaces_beside_the_enforced_ones_are_seen_or_named_as_lost() {
             "{meshHosts: [sales/orders.sales.svc.cluster.local]}",
             vec![],
         ),
-        // What a stated list leaves out is meant.
-        ("sales", injected, "{meshHosts: []}", vec![]),
+        // What a stated list leaves out may be meant.
+        ("sales", injected, "{meshHosts: []}", vec!["left_out"]),
+        ("sales", injected, "{meshHosts: [orders]}", vec!["left_out"]),
         ("istio-egress", injected, default, vec![]),
         ("istio-system", injected, default, vec![]),
         ("kube-system", injected, default, vec![]),
         ("dev", "", default, like.clone()),
-        ("io", injected, "{meshHosts: []}", like.clone()),
+        ("io", "", "{meshHosts: []}", like.clone()),
         ("xn--p1ai", "", default, like),
         ("bank", "", default, vec![]),
     ] {
