@@ -5,11 +5,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use egress_render::install::Names;
-use integration::istio::bench::{Bench, Plan, install};
-use integration::istio::pod::{self, Capture};
+use integration::istio::matrix;
 use integration::istio::tools::{Missing, Program};
-use integration::istio::{matrix, reference};
 use integration::sandbox;
 
 fn main() -> Result<ExitCode> {
@@ -21,34 +18,7 @@ fn main() -> Result<ExitCode> {
         return sandbox::reenter();
     }
     eprintln!("demo: starting the control plane, the gateway, two pods and the outside world");
-    let (mut install, mut policy) = (install()?, reference::policy()?);
-    // Istio's agent tells pods of the names that have an address.
-    let agent = Program::PilotAgent.find().is_some();
-    if agent {
-        install.spec.tunnel.names = Some(Names::DnsCapture);
-        policy = matrix::with_names(&policy)?;
-    } else {
-        eprintln!(
-            "demo: without names over TCP: {}",
-            Missing(Program::PilotAgent)
-        );
-    }
-    let mut plan = Plan::of(&reference::of(&install, &[policy])?);
-    plan.dns_capture = agent;
-    // Without a user for applications, what stays in the mesh is not redirected at all.
-    if pod::has_applications() {
-        plan.capture = Capture::Everything;
-        sandbox::forward()?;
-    } else {
-        eprintln!("demo: without root the row about a pod's address shows nothing");
-    }
-    let bench = Bench::start(&plan)?;
-    let mut outcomes = matrix::run(&bench)?;
-    outcomes.push(matrix::pod(&bench)?);
-    if agent {
-        outcomes.extend(matrix::run_rows(&bench, matrix::NAMED)?);
-    }
-    let leaks = matrix::leaks(&bench)?;
+    let (outcomes, leaks) = matrix::whole(|notice| eprintln!("demo: {notice}"))?;
     let json = std::env::args().any(|argument| argument == "--json");
     let text = if json {
         format!("{:#}\n", matrix::json(&outcomes))

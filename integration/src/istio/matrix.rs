@@ -4,15 +4,20 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Context, Result};
+use egress_render::install::Names;
 use serde_json::{Value, json};
 
-use super::bench::{Bench, CLUSTER_DNS};
+use super::bench::{Bench, CLUSTER_DNS, Plan, install};
+use super::pod::{self, Capture};
+use super::reference;
+use super::tools::{Missing, Program};
 use crate::certificates::Authority;
 use crate::client::{self, Heard};
 use crate::dns;
 use crate::envoy::eventually;
 use crate::mesh::{SMTP_BANNER, SSH_BANNER, address_of};
 use crate::outside::{Outside, Speech};
+use crate::sandbox;
 
 /// What an application tries.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +151,42 @@ pub fn run_rows(bench: &Bench, rows: &[(&'static str, Try, bool)]) -> Result<Vec
         })
     });
     rows.collect()
+}
+
+/// Everything that `cargo xtask demo --istio` shows, and what came through although nobody may: the
+/// matrix, a pod dialled by its address, and names over opaque TCP. What the machine lacks for one of
+/// them is told, and its rows are left out.
+///
+/// # Errors
+/// If the bench cannot be started, or an attempt is neither answered nor refused.
+pub fn whole(mut tell: impl FnMut(&str)) -> Result<(Vec<Outcome>, Vec<String>)> {
+    let (mut install, mut policy) = (install()?, reference::policy()?);
+    // Istio's agent tells pods of the names that have an address.
+    let agent = Program::PilotAgent.find().is_some();
+    if agent {
+        install.spec.tunnel.names = Some(Names::DnsCapture);
+        policy = with_names(&policy)?;
+    } else {
+        let missing = Missing(Program::PilotAgent);
+        tell(&format!("without names over TCP: {missing}"));
+    }
+    let mut plan = Plan::of(&reference::of(&install, &[policy])?);
+    plan.dns_capture = agent;
+    // Without a user for applications, what stays in the mesh is not redirected at all.
+    if pod::has_applications() {
+        plan.capture = Capture::Everything;
+        sandbox::forward()?;
+    } else {
+        tell("without root the row about a pod's address shows nothing");
+    }
+    let bench = Bench::start(&plan)?;
+    let mut outcomes = run(&bench)?;
+    outcomes.push(self::pod(&bench)?);
+    if agent {
+        outcomes.extend(run_rows(&bench, NAMED)?);
+    }
+    let leaks = leaks(&bench)?;
+    Ok((outcomes, leaks))
 }
 
 /// The row about another pod's address, which is no egress: app1 asks app2's pod itself, in a bench

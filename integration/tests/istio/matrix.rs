@@ -30,6 +30,16 @@ pub(crate) const CASES: &[Case] = &[
         },
     },
     Case {
+        name: "everything_that_the_demo_shows_holds",
+        needs: &[Program::Istiod, Program::PilotAgent],
+        body: || {
+            sandbox::test(
+                "everything_that_the_demo_shows_holds",
+                everything_that_the_demo_shows_holds,
+            )
+        },
+    },
+    Case {
         name: "warden_verify_finds_what_the_policy_says_over_both_hops",
         needs: &[Program::Istiod],
         body: || {
@@ -55,6 +65,23 @@ pub(crate) const CASES: &[Case] = &[
         body: tests_patch_nothing_but_istios_own_filters,
     },
 ];
+
+fn everything_that_the_demo_shows_holds() -> Result<()> {
+    let (outcomes, leaks) = matrix::whole(|_| {})?;
+    let table = matrix::table(&outcomes);
+    ensure!(
+        outcomes.iter().all(|row| row.came == row.expected),
+        "{table}"
+    );
+    ensure!(leaks.is_empty(), "{leaks:?}");
+    for shown in ["at pod ", "other-partner.example:22"] {
+        ensure!(
+            outcomes.iter().any(|row| row.attempt.contains(shown)),
+            "no {shown}: {table}"
+        );
+    }
+    Ok(())
+}
 
 fn warden_verify_finds_what_the_policy_says_over_both_hops() -> Result<()> {
     let rendered = reference::of(&install()?, &[reference::policy()?])?;

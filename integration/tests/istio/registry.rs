@@ -341,7 +341,8 @@ fn a_credential_helper_says_who_is_there() -> Result<()> {
     Ok(())
 }
 
-/// Runs this case again, with helpers on its PATH.
+/// Runs this case again, with helpers on its PATH. They read the question as real ones do: one that
+/// ends before it is written has not started, for who asks.
 fn with_helpers() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let here = folder.path().display().to_string();
@@ -354,15 +355,15 @@ fn with_helpers() -> Result<()> {
         ),
         (
             "wrong",
-            r#"echo '{"Username":"warden","Secret":"wrong"}'"#.to_owned(),
+            r#"cat >/dev/null; echo '{"Username":"warden","Secret":"wrong"}'"#.to_owned(),
         ),
         (
             "locked",
-            "echo the keychain is locked >&2; exit 1".to_owned(),
+            "cat >/dev/null; echo the keychain is locked >&2; exit 1".to_owned(),
         ),
         (
             "none",
-            "echo credentials not found in native keychain; exit 1".to_owned(),
+            "cat >/dev/null; echo credentials not found in native keychain; exit 1".to_owned(),
         ),
     ] {
         let path = folder.path().join(format!("docker-credential-{name}"));

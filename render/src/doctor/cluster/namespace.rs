@@ -83,10 +83,7 @@ fn others(install: &Install, namespace: &Value) -> Vec<Trouble> {
     let in_mesh = label("istio-injection") == Some("enabled")
         || (label("istio-injection").is_none() && label("istio.io/rev").is_some())
         || label("istio.io/dataplane-mode") == Some("ambient");
-    if in_mesh
-        && !system.into_iter().any(|one| one == name)
-        && !install.visible().contains(name)
-    {
+    if in_mesh && !system.into_iter().any(|one| one == name) && !install.visible().contains(name) {
         // Where the settings list what is seen, what they leave out may be meant.
         let (code, remedy) = if spec.workloads.mesh_hosts.is_none() {
             let remedy = "list it in workloads.meshHosts with the others, or list those without it";
