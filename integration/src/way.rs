@@ -252,6 +252,8 @@ pub struct Way {
     _sidecar: Resident,
     /// The outside servers.
     pub outside: Outside,
+    /// What the gateway asks for names.
+    pub dns: Dns,
     /// The mesh's authority.
     pub mesh_authority: Authority,
     outside_authority: Authority,
@@ -273,7 +275,7 @@ pub fn start(change: &dyn Fn(&mut Value)) -> Result<Way> {
     let names = HOSTS
         .iter()
         .map(|(name, address)| ((*name).to_owned(), IpAddr::V4(*address)));
-    inside("cluster", || Dns::start(RESOLVER, names).map(drop))?;
+    let dns = inside("cluster", || Dns::start(RESOLVER, names))?;
     sandbox::resolve_with(RESOLVER, &files.path().join("resolv.conf"))?;
     let outside = Outside::default();
     for (name, address) in HOSTS {
@@ -320,6 +322,7 @@ pub fn start(change: &dyn Fn(&mut Value)) -> Result<Way> {
         _gateway: gateway,
         _sidecar: sidecar,
         outside,
+        dns,
         mesh_authority,
         outside_authority,
         _files: files,
@@ -356,7 +359,15 @@ impl Way {
     /// # Errors
     /// If the connection is closed.
     pub fn http(name: &str) -> Result<u16> {
-        let to = SocketAddrV4::new(address_of(name)?, 80);
+        Self::http_at(address_of(name)?, name)
+    }
+
+    /// The same where the name led the pod to this address.
+    ///
+    /// # Errors
+    /// If the connection is closed.
+    pub fn http_at(address: Ipv4Addr, name: &str) -> Result<u16> {
+        let to = SocketAddrV4::new(address, 80);
         inside("app1", || {
             let mut stream = client::dial(POD, to)?;
             let answer = client::request(&mut stream, "GET", "/", &[("Host", name.as_bytes())])?;
@@ -378,7 +389,15 @@ impl Way {
     /// # Errors
     /// If somebody else answers.
     pub fn tls(&self, name: &str) -> Result<bool> {
-        let to = SocketAddrV4::new(address_of(name)?, 443);
+        self.tls_at(address_of(name)?, name)
+    }
+
+    /// The same where the name led the pod to this address.
+    ///
+    /// # Errors
+    /// If somebody else answers.
+    pub fn tls_at(&self, address: Ipv4Addr, name: &str) -> Result<bool> {
+        let to = SocketAddrV4::new(address, 443);
         let config = client::tls_config(&self.outside_authority.certificate(), None)?;
         inside("app1", || {
             Ok(client::tls(client::dial(POD, to)?, config, name)?.is_some())

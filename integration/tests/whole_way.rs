@@ -1,15 +1,20 @@
 //! The whole way together, and `warden verify` inside it.
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::thread::ScopedJoinHandle;
 
 use anyhow::{Result, ensure};
 use integration::client::{self, Heard};
+use integration::dns::Answer;
 use integration::mesh::{self, HOSTS, SSH_BANNER, address_of};
 use integration::verify::attempts;
 use integration::way::{self, GATEWAY, Node, POD, SILENCE, Way, inside};
 use integration::{sandboxed, template};
 use warden::Exit;
+
+/// Nobody is there.
+const DEAD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 29);
+const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 sandboxed! {
     fn what_the_policy_accepts_works_and_there_is_no_other_way() -> Result<()> {
@@ -79,6 +84,44 @@ sandboxed! {
 
         // Still, after all that, the accepted way works.
         ensure!(Way::http("api.github.com")? == 200);
+        Ok(())
+    }
+
+    /// The same whether the node is guarded or not: what keeps an address away is not the kernel
+    /// alone.
+    fn names_with_several_addresses_lead_outside_or_nowhere() -> Result<()> {
+        let way = way::start(&|_| {})?;
+        let node = Node::new()?;
+        let (private, public) = (address_of("rebind.github.com")?, address_of("api.github.com")?);
+        ensure!(Way::connects("gateway", private, 80)?, "without the guard the gateway's pod gets there");
+        for guarded in [false, true] {
+            if guarded {
+                node.guard()?;
+                ensure!(!Way::connects("gateway", private, 80)?);
+            }
+            for (name, addresses, reached) in [
+                ("inner", vec![private], false),
+                ("dead-inner", vec![DEAD, private], false),
+                ("inner-dead", vec![private, DEAD], false),
+                ("metadata", vec![DEAD, METADATA, private], false),
+                ("inner-public", vec![private, public], true),
+                ("public-inner", vec![public, private], true),
+            ] {
+                let name = format!("{name}-{guarded}.github.com");
+                let addresses: Vec<IpAddr> = addresses.into_iter().map(IpAddr::V4).collect();
+                way.dns.add(&name, Answer::of(&addresses));
+                let status = Way::http_at(public, &name)?;
+                ensure!((status == 200) == reached, "{name}: {status}");
+                // What the certificate says is another name's affair: the connection counts.
+                let before = way.outside.seen_at(public, 443).len();
+                let _ = way.tls_at(public, &name);
+                let connected = way.outside.seen_at(public, 443).len() > before;
+                ensure!(connected == reached, "{name}: TLS connected {connected}");
+            }
+            // The one at port 80 was made on purpose, above.
+            ensure!(way.outside.seen_at(private, 80).len() == 1, "{:?}", way.outside.seen_at(private, 80));
+            ensure!(way.outside.seen_at(private, 443).is_empty());
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod envoy;
 mod kinds;
 mod run;
 mod sbom;
+mod suites;
 mod test;
 
 use std::process::ExitCode;

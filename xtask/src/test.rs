@@ -1,14 +1,17 @@
 //! `cargo xtask test`: every check and test, with a count at the end.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::run::{cargo, check, progress, root, say, target};
+use crate::suites::{self, Suite};
 use crate::{build, dependencies, envoy};
 
 /// A part of the tests.
@@ -32,6 +35,33 @@ pub(crate) enum Part {
     Dependencies,
 }
 
+impl Part {
+    /// The packages whose tests it runs.
+    const fn folders(self) -> &'static [&'static str] {
+        match self {
+            Self::Engine => &["policy"],
+            Self::Filter => &["filter"],
+            Self::Envoy => &[
+                "integration",
+                "render",
+                "xtask",
+                "integration/fixtures/peer-metadata",
+            ],
+            Self::Cni => &["cni"],
+            Self::Istio => &["render", "integration"],
+            Self::Cli => &["cli", "package", "xtask/dist"],
+            Self::Wasm | Self::Dependencies => &[],
+        }
+    }
+
+    /// Whether it runs this one.
+    fn has(self, suite: &Suite) -> bool {
+        let mut folders = self.folders().iter();
+        let all = self != Self::Istio || suite.folder.ends_with("render") || suite.name == "istio";
+        all && folders.any(|folder| root().join(folder) == suite.folder)
+    }
+}
+
 /// A full run, quickest first.
 const FULL: [Part; 7] = [
     Part::Dependencies,
@@ -49,6 +79,8 @@ const LONG: [(&str, &str); 2] = [("LAWS_POLICIES", "25000"), ("WARDEN_SOAK_SECON
 
 #[derive(Default)]
 struct Count {
+    /// The test programs.
+    suites: BTreeSet<Suite>,
     /// Whether everything runs at full length.
     long: bool,
     passed: u64,
@@ -102,6 +134,10 @@ pub(crate) fn run(only: Option<Part>, long: bool) -> ExitCode {
             check(document.env("RUSTDOCFLAGS", "-D warnings"))
         });
     }
+    stage("build of tests", &mut broken, || {
+        count.suites = suites::build(only.map(Part::folders))?;
+        Ok(())
+    });
     for part in only.map_or(FULL.to_vec(), |part| vec![part]) {
         stage(&format!("{part:?}"), &mut broken, || {
             tests(part, &mut count)
@@ -161,23 +197,16 @@ fn stage(name: &str, broken: &mut Vec<String>, work: impl FnOnce() -> Result<()>
 fn tests(part: Part, count: &mut Count) -> Result<()> {
     match part {
         Part::Engine => {
-            suite(&["--package=egress-policy"], count)?;
+            suites(part, count, &[])?;
             build::bench(&["--samples=31".to_owned()])
         }
         Part::Filter => {
             build::size()?;
-            suite(&["--package=egress-filter"], count)
+            suites(part, count, &[])
         }
         Part::Wasm => wasm_cases(count),
         Part::Dependencies => dependencies(count),
-        Part::Cli => suite(
-            &[
-                "--package=warden",
-                "--package=egress-package",
-                "--package=egress-dist",
-            ],
-            count,
-        ),
+        Part::Cli => suites(part, count, &[]),
         Part::Cni => {
             let plugin = build::static_file("egress-cni", "egress-cni", "dev")?;
             let installed = target().join("tools/bin/cnitool");
@@ -188,27 +217,12 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
                 let why = format!("the chain by libcni needs cnitool: {CNITOOL}");
                 count.skip_unless(is_set(GO_REQUIRED), &why)?;
             }
-            let mut command = cargo(&["test", "--quiet", "--no-fail-fast", "--package=egress-cni"]);
-            counted(command.env("EGRESS_CNI_STATIC", plugin), count)
+            suites(part, count, &[("EGRESS_CNI_STATIC", plugin.as_os_str())])
         }
-        Part::Istio => {
+        Part::Istio | Part::Envoy => {
             envoy::install()?;
             build::wasm()?;
-            suite(&["--package=egress-render"], count)?;
-            suite(&["--package=integration", "--test=istio"], count)
-        }
-        Part::Envoy => {
-            envoy::install()?;
-            build::wasm()?;
-            suite(
-                &[
-                    "--package=integration",
-                    "--package=egress-render",
-                    "--package=xtask",
-                ],
-                count,
-            )?;
-            suite(&["--package=fixture-peer-metadata"], count)
+            suites(part, count, &[])
         }
     }
 }
@@ -272,12 +286,29 @@ fn wasm_bindgen_version() -> Result<String> {
     Ok(version.to_owned())
 }
 
-/// Runs `cargo test`, passes its output on and adds up what it says.
-fn suite(packages: &[&str], count: &mut Count) -> Result<()> {
-    let mut command = cargo(&["test", "--quiet", "--no-fail-fast"]);
-    counted(command.args(packages), count)
+/// Runs the test programs of a part with these variables, whatever comes of each.
+fn suites(part: Part, count: &mut Count, variables: &[(&str, &OsStr)]) -> Result<()> {
+    let wanted: Vec<_> = count
+        .suites
+        .iter()
+        .filter(|suite| part.has(suite))
+        .cloned()
+        .collect();
+    ensure!(!wanted.is_empty(), "no test program is there");
+    let mut failed = Vec::new();
+    for suite in wanted {
+        progress(&suite.title());
+        let mut command = suite.command();
+        command.envs(variables.iter().copied());
+        if counted(&mut command, count).is_err() {
+            failed.push(suite.title());
+        }
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
 }
 
+/// Runs a test program, passes its output on and adds up what it says.
 fn counted(command: &mut std::process::Command, count: &mut Count) -> Result<()> {
     if count.long {
         command.envs(LONG);
@@ -289,7 +320,7 @@ fn counted(command: &mut std::process::Command, count: &mut Count) -> Result<()>
         count.add(&line);
         say(&line);
     }
-    anyhow::ensure!(child.wait()?.success(), "a test failed");
+    ensure!(child.wait()?.success(), "a test failed");
     Ok(())
 }
 
@@ -312,7 +343,7 @@ impl Count {
     }
 
     fn skip_unless(&mut self, required: bool, what: &str) -> Result<()> {
-        anyhow::ensure!(!required, "{what} ({REQUIRED} or {GO_REQUIRED} is set)");
+        ensure!(!required, "{what} ({REQUIRED} or {GO_REQUIRED} is set)");
         self.skipped += 1;
         progress(&format!("skipped: {what}"));
         Ok(())

@@ -1,0 +1,128 @@
+//! Test programs: built once for the whole workspace, then run package by package.
+//!
+//! `cargo test --package` resolves features for that package alone, so that each further package
+//! compiles much of what is there already once more.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::run::{cargo, root};
+
+/// A test program.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Suite {
+    /// The folder of its package, where it runs.
+    pub(crate) folder: PathBuf,
+    /// What it is called: a library's or a program's name, or that of a file in `tests/`.
+    pub(crate) name: String,
+    /// What it is part of: `lib`, `bin` or `test`.
+    kind: String,
+    program: PathBuf,
+}
+
+impl Suite {
+    /// The command that runs it.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--quiet")
+            .current_dir(&self.folder)
+            .env("CARGO_MANIFEST_DIR", &self.folder);
+        command
+    }
+
+    /// What is said as it begins.
+    pub(crate) fn title(&self) -> String {
+        let folder = self.folder.strip_prefix(root()).unwrap_or(&self.folder);
+        format!("{} ({} {})", folder.display(), self.kind, self.name)
+    }
+}
+
+/// Builds the test programs of the packages in these folders, or of all.
+///
+/// # Errors
+/// If something does not compile.
+pub(crate) fn build(folders: Option<&[&str]>) -> Result<BTreeSet<Suite>> {
+    let mut command = cargo(&[
+        "test",
+        "--no-run",
+        "--quiet",
+        "--message-format=json-render-diagnostics",
+    ]);
+    match folders {
+        None => {
+            command.arg("--workspace");
+        }
+        Some([]) => return Ok(BTreeSet::new()),
+        Some(folders) => {
+            for folder in folders {
+                command.arg(format!(
+                    "--package=path+file://{}",
+                    root().join(folder).display()
+                ));
+            }
+        }
+    }
+    let output = command.stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "the tests do not compile");
+    let text = String::from_utf8(output.stdout).context("cargo's messages")?;
+    text.lines()
+        .filter_map(|line| read(line).transpose())
+        .collect()
+}
+
+/// One of cargo's messages (`cargo help build`, "--message-format"); `None` if it is about no test
+/// program.
+fn read(line: &str) -> Result<Option<Suite>> {
+    let message: Value = serde_json::from_str(line).context("cargo's messages")?;
+    let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
+    let tested = message.pointer("/profile/test") == Some(&Value::Bool(true));
+    let (true, Some(program)) = (tested, text("/executable")) else {
+        return Ok(None);
+    };
+    let manifest = text("/manifest_path").context("a program without a manifest")?;
+    let folder = Path::new(manifest).parent().context("no folder")?;
+    let kind = text("/target/kind/0").context("a program without a kind")?;
+    Ok(Some(Suite {
+        folder: folder.to_owned(),
+        name: text("/target/name").unwrap_or_default().to_owned(),
+        kind: match kind {
+            "bin" | "test" => kind.to_owned(),
+            _ => "lib".to_owned(),
+        },
+        program: program.into(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn messages_about_test_programs_are_read() {
+        let line = |test: bool, kind: &str, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"/w/policy/Cargo.toml",
+                "target":{{"kind":["{kind}"],"name":"laws"}},"profile":{{"test":{test}}},
+                "executable":{executable}}}"#
+            )
+        };
+        let found = read(&line(true, "test", r#""/t/laws-1""#))
+            .unwrap()
+            .unwrap();
+        assert_eq!(found.folder.to_str(), Some("/w/policy"));
+        assert_eq!((found.name.as_str(), found.kind.as_str()), ("laws", "test"));
+        for other in [
+            line(false, "bin", r#""/t/warden""#),
+            line(true, "lib", "null"),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ] {
+            assert_eq!(read(&other).unwrap(), None, "{other}");
+        }
+        assert!(read("Compiling").is_err());
+    }
+}
