@@ -7,6 +7,7 @@ mod clusters;
 pub(crate) mod edge;
 pub(crate) mod inspection;
 mod listener;
+pub(crate) mod log;
 mod refusals;
 mod routes;
 
@@ -230,6 +231,7 @@ fn filters(install: &Install) -> Vec<Value> {
             "local_reply_config",
             refusals::local_replies(),
         );
+        log::write(install, log::Seen::AtPort, &mut manager);
         let manager = named(
             CONNECTION_MANAGER,
             "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -257,11 +259,15 @@ fn filters(install: &Install) -> Vec<Value> {
 /// All names in the caller's certificate, ahead of the policy, which has to see if there are
 /// several: the attribute that it could read itself has only the first.
 fn principal() -> Value {
+    let mut caller = state(PRINCIPAL, "%DOWNSTREAM_PEER_URI_SAN%");
+    // For the access log of TLS inside tunnels. Pools are apart by what `carry_inward` adds, which
+    // has the caller in it.
+    set(&mut caller, "shared_with_upstream", json!("ONCE"));
     named(
         "egress-warden.principal",
         "envoy.extensions.filters.http.set_filter_state.v3.Config",
         json!({"on_request_headers": [
-            state(PRINCIPAL, "%DOWNSTREAM_PEER_URI_SAN%"),
+            caller,
             // One call instead of two for the policy to read.
             state(POSITION, "%CONNECTION_ID% %UPSTREAM_CLUSTER_RAW%"),
         ]}),

@@ -456,6 +456,34 @@ impl Bench {
         Ok(answer.map(|answer| answer.status))
     }
 
+    /// The first line of the gateway's access log in which a field begins so, when it is there.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn access_line(&self, field: &str, begins: &str) -> Result<Value> {
+        let line = self.access_line_of(|line| {
+            let text = line.get(field).and_then(Value::as_str);
+            text.is_some_and(|text| text.starts_with(begins))
+        });
+        line.with_context(|| format!("{field}: {begins}"))
+    }
+
+    /// The first line of the gateway's access log for which this holds, when it is there.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn access_line_of(&self, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+        let mut found = None;
+        eventually("the access log", || {
+            let log = self.gateway.log().unwrap_or_default();
+            let lines = log.lines().filter(|line| line.starts_with('{'));
+            let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            found = lines.find(|line| line.get("event") == Some(&json!("access")) && is_it(line));
+            found.is_some()
+        })?;
+        found.context("no line")
+    }
+
     /// Dials an address and listens: the server's first bytes, or that it was closed.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use integration::envoy::eventually;
 use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
 use integration::istio::tools::Program;
-use integration::mesh::SSH_BANNER;
+use integration::mesh::{APP1, SSH_BANNER};
 use integration::outside::Speech;
 use integration::sandbox;
 use serde_json::{Value, json};
@@ -23,6 +23,7 @@ cases!(
     names_lead_to_what_the_policy_leaves_of_their_addresses,
     with_another_network_left_out_names_lead_inside,
     classes_and_policy_in_either_order,
+    the_access_log_has_the_address_that_was_connected_to,
 );
 
 /// What the words of a row stand for. Somebody answers everywhere but at `dead`.
@@ -444,5 +445,91 @@ fn classes_and_policy_in_either_order() -> Result<()> {
             .contains("which these policies do not have")),
         "{found:#?}"
     );
+    Ok(())
+}
+
+/// Two addresses, and nobody at the first, which is what `%UPSTREAM_HOST%` says.
+fn the_access_log_has_the_address_that_was_connected_to() -> Result<()> {
+    let (install, _secrets, outside) = settings()?;
+    let policy = rules(&json!(["203.0.113.130/32"]));
+    let rendered = reference::of(&install, std::slice::from_ref(&policy))?;
+    let bench = Bench::start_before(&Plan::of(&rendered), outside)?;
+    becomes_ready(&install, &rendered)?;
+    let public = at("public")?;
+    sandbox::assign_also(public)?;
+    for (port, speech) in [
+        (80, Speech::Http("public")),
+        (443, Speech::Https("o0.paid.example")),
+        (22, Speech::Banner(SSH_BANNER)),
+    ] {
+        bench
+            .outside
+            .serve(&bench.outside_authority, public, port, &speech)?;
+    }
+    for way in WAYS {
+        let name = way.name(0, false);
+        let addresses = [at("dead")?, public];
+        bench.dns.add(&name, Answer::of(&addresses).living(0));
+        attempt(&bench, "app1", way, &name)?;
+        let field = match way {
+            Way::Tls => "serverName",
+            _ => "authority",
+        };
+        let asked = match way {
+            Way::Tunnel => format!("{name}:22"),
+            _ => name,
+        };
+        let line = bench.access_line(field, &asked)?;
+        let seen: Vec<_> = bench.outside.seen();
+        let arrived = seen.last().and_then(|seen| seen.address);
+        let (address, port) = arrived.context("nobody came")?;
+        ensure!((address, port) == (public, way.port()), "{arrived:?}");
+        let method = match way {
+            Way::Http | Way::Originate => json!("GET"),
+            Way::Tunnel => json!("CONNECT"),
+            Way::Tls => Value::Null,
+        };
+        for (field, expected) in [
+            ("connectedTo", json!(format!("{address}:{port}"))),
+            ("workload", json!(APP1.identity)),
+            ("verdict", json!("accept")),
+            ("method", method),
+            ("ruling", Value::Null),
+        ] {
+            ensure!(
+                line.get(field) == Some(&expected),
+                "{way:?} {field}: {line}"
+            );
+        }
+        let cluster = line.get("cluster").and_then(Value::as_str);
+        ensure!(
+            cluster.is_some_and(|name| name.starts_with("warden-")),
+            "{line}"
+        );
+    }
+    // The tunnel in which the TLS came.
+    let outer = bench.access_line("verdict", "forward")?;
+    let inside = outer.get("connectedTo").and_then(Value::as_str);
+    ensure!(
+        inside.is_some_and(|to| to.starts_with("envoy://")),
+        "{outer}"
+    );
+    ensure!(
+        outer.get("workload") == Some(&json!(APP1.identity)),
+        "{outer}"
+    );
+    // A denial has a line too, which is no longer for a caller who writes much.
+    let long = "a".repeat(8000);
+    attempt(&bench, "app1", Way::Http, &long)?;
+    let denied = bench.access_line("verdict", "deny")?;
+    let status = denied.get("status").and_then(Value::as_u64);
+    ensure!(
+        status == Some(403) && denied.get("connectedTo") == Some(&Value::Null),
+        "{denied}"
+    );
+    for field in ["ruling", "details"] {
+        ensure!(denied.get(field).is_some_and(Value::is_string), "{denied}");
+    }
+    ensure!(denied.to_string().len() < 2048, "{denied}");
     Ok(())
 }

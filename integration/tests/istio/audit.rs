@@ -44,7 +44,20 @@ fn every_change_to_the_live_configuration_is_found() -> Result<()> {
     let groups = [
         "chains", "filters", "routes", "clusters", "inner", "module", "unread",
     ];
-    are_found(&bench.dump()?, &install()?, &policies, &groups)
+    let dump = bench.dump()?;
+    are_found(&dump, &install()?, &policies, &groups)?;
+    // A log that nobody asked for is found too.
+    let mut silent = install()?;
+    silent.spec.gateway.access_log = false;
+    let found = reference::audited(&dump, &silent, &policies)?;
+    for listener in ["0.0.0.0_8080", "0.0.0.0_8443", "egress-warden-tls"] {
+        let named = found.iter().find(|problem| {
+            let text = problem.to_string();
+            text.contains(listener) && text.contains("access_log")
+        });
+        named.with_context(|| format!("{listener}: {found:#?}"))?;
+    }
+    Ok(())
 }
 
 /// Whether nothing is found in a dump, and every change of these groups is.
@@ -95,7 +108,7 @@ fn class(dump: &Value) -> Result<String> {
 }
 
 /// What is rendered whole.
-const RENDERED: [&str; 19] = [
+const RENDERED: [&str; 20] = [
     "INNER",
     "configs/@type~ListenersConfigDump/dynamic_listeners/name~egress-warden-ready/active_state/listener",
     "HTTP-MANAGER/http_filters/name~egress-warden.principal",
@@ -103,6 +116,7 @@ const RENDERED: [&str; 19] = [
     "HTTP-MANAGER/http_filters/name~egress-warden.lock",
     "TUNNEL-MANAGER/http_filters/name~egress-warden.carry",
     "HTTP-MANAGER/local_reply_config",
+    "HTTP-MANAGER/access_log/name~egress-warden.access",
     "HTTP-HOST/routes/name=http-80",
     "HTTP-HOST/routes/name=http-80-${CLASS}",
     "TUNNEL-HOST/routes/name=tls-443",

@@ -108,6 +108,28 @@ fn told(tunnel: &Tunnel, destination: &str, rule: &str) -> bool {
             .any(|name| name.contains("peer-metadata") || name.contains("labels"))
 }
 
+/// Each of the three has a line where it left the gateway.
+fn logged(bench: &Bench) -> Result<()> {
+    for destination in ["api.github.com:80", "api.github.com:443", "203.0.113.7:22"] {
+        let line = bench.access_line_of(|line| {
+            line.get("authority") == Some(&json!(destination))
+                && line.get("connectedTo") == Some(&json!(format!("{DEVICE}:{PORT}")))
+        });
+        let line = line.context(destination)?;
+        ensure!(
+            line.get("workload") == Some(&json!(APP1.identity)),
+            "{line}"
+        );
+    }
+    let request = bench.access_line("verdict", "inspect")?;
+    let inside = request.get("connectedTo").and_then(Value::as_str);
+    ensure!(
+        inside.is_some_and(|to| to.starts_with("envoy://")),
+        "{request}"
+    );
+    Ok(())
+}
+
 fn what_is_inspected_goes_by_way_of_the_device_or_nowhere() -> Result<()> {
     let (bench, device) = start()?;
     are_found(
@@ -132,6 +154,7 @@ fn what_is_inspected_goes_by_way_of_the_device_or_nowhere() -> Result<()> {
     ]) {
         ensure!(told(tunnel, destination, rule), "{tunnel:?}");
     }
+    logged(&bench)?;
 
     // What is accepted goes straight out; what is denied nowhere, an address inside included.
     let weather = address_of("api.weather.gov")?;

@@ -132,10 +132,16 @@ fn at_manager(
     istio: &Istio,
     say: &mut impl FnMut(String),
 ) {
-    report(NOT_ISTIOS, &with_known(manager, istio.get("manager")), say);
+    let mut others = manager.clone();
+    let own = wanted.logs.get(&port);
+    let logs = own.and_then(|own| take_log(&mut others, name(own)));
+    report(NOT_ISTIOS, &with_known(&others, istio.get("manager")), say);
     let Some(config) = manager.get("typed_config") else {
         return;
     };
+    if let Some(own) = own {
+        access_log(&logs.unwrap_or_default(), own, say);
+    }
     let tunnel = port == wanted.ports[1];
     let key = if tunnel { "tunnel" } else { "http" };
     let upgrades = config.get("upgrade_configs").unwrap_or(&Value::Null);
@@ -158,6 +164,36 @@ fn at_manager(
     );
     let filters: Vec<_> = items(config, "http_filters").collect();
     http_filters(&filters, port, wanted, istio, say);
+}
+
+/// Takes the access logs of this name out of a manager, and leaves it those of the mesh's settings.
+fn take_log(manager: &mut Value, own: &str) -> Option<Vec<Value>> {
+    let logs = manager.pointer_mut("/typed_config/access_log")?;
+    let logs = logs.as_array_mut()?;
+    let (taken, left) = std::mem::take(logs)
+        .into_iter()
+        .partition(|log| name(log) == own);
+    *logs = left;
+    Some(taken)
+}
+
+/// The gateway's own access log: one, as rendered.
+fn access_log(found: &[Value], rendered: &Value, say: &mut impl FnMut(String)) {
+    let own = name(rendered);
+    match found {
+        [log] => report(
+            &format!("access log {own} is not as rendered"),
+            &with_rendered(log, rendered),
+            say,
+        ),
+        [] => say(format!(
+            "access log {own} is missing: nothing says which address was connected to"
+        )),
+        several => say(format!(
+            "{} access logs {own}, and one was rendered",
+            several.len()
+        )),
+    }
 }
 
 /// A filter that has to be there.

@@ -31,6 +31,8 @@ pub(super) struct Wanted {
     pub(super) first: Vec<(Option<u64>, Value)>,
     /// What the HTTP connection manager of a port answers where Envoy has nothing to connect to.
     pub(super) replies: BTreeMap<u64, Value>,
+    /// The access log of a port, beside those that the mesh's settings ask for.
+    pub(super) logs: BTreeMap<u64, Value>,
     /// HTTP filters right before the router.
     pub(super) last: Vec<Value>,
     /// The module's code, or where it comes from.
@@ -116,6 +118,7 @@ impl Wanted {
             extensions: BTreeMap::new(),
             first: Vec::new(),
             replies: BTreeMap::new(),
+            logs: BTreeMap::new(),
             last: Vec::new(),
             code: Code {
                 url: image.url.clone(),
@@ -204,6 +207,10 @@ impl Wanted {
                 let port = port("/match/listener/portNumber").unwrap_or_default();
                 if let Some(replies) = value.pointer("/typed_config/local_reply_config") {
                     self.replies.insert(port, replies.clone());
+                }
+                // One for each port.
+                if let Some(log) = value.pointer("/typed_config/access_log/0") {
+                    self.logs.insert(port, log.clone());
                 }
             }
             _ => {

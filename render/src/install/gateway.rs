@@ -49,6 +49,10 @@ pub struct Gateway {
     pub recheck_on_update: Option<bool>,
     /// One accepted verdict in this many is logged; 0 is none, and every one if not said.
     pub log_accepts: Option<u32>,
+    /// Whether the gateway writes a line to standard output for each request, tunnel and connection
+    /// when it ends, with the address that was connected to.
+    #[serde(default = "yes")]
+    pub access_log: bool,
 }
 
 /// What ports carry in the mesh, for every workload. Later policies cannot change it.
@@ -133,6 +137,10 @@ const fn ten() -> u32 {
 
 const fn seventy() -> u32 {
     70
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn hour() -> u32 {

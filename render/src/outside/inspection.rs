@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::classes::Class;
 use super::clusters::{http_outside, http1_outside, inward};
 use super::routes::{choose_by, http_route, tunnel_route};
-use super::{LOCK, TCP_PROXY, admits, longest_stream, named, state};
+use super::{LOCK, TCP_PROXY, admits, log, longest_stream, named, state};
 use crate::install::{Device, Install};
 use crate::object::set;
 
@@ -223,6 +223,7 @@ fn listener(install: &Install, device: &Device, name: &str, mut proxy: Value) ->
     ] {
         set(&mut proxy, field, value);
     }
+    log::write(install, log::Seen::ToDevice, &mut proxy);
     json!({
         "name": name,
         "internal_listener": {},

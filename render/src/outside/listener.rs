@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::inspection::tell_by_connection;
 use super::{
     CONNECTION_MANAGER, GATE, HTTP_WASM, INNER_LISTENER, LOCK, NETWORK_WASM, PROBE_LISTENER,
-    ROUTER, TCP_PROXY, TLS, admits, discovered, longest_stream, named, verdict,
+    ROUTER, TCP_PROXY, TLS, admits, discovered, log, longest_stream, named, verdict,
 };
 use crate::install::{Family, Install};
 
@@ -33,14 +33,16 @@ pub(super) fn inner_listener(install: &Install, caches: &[(String, Value)]) -> V
     }
     filters.push(host("egress-warden.host", HOST));
     filters.extend(inspected.map(|_| tell_by_connection()));
+    let mut proxy = json!({
+        "stat_prefix": "egress-warden-tls",
+        "cluster": CLUSTER_TLS,
+        "max_downstream_connection_duration": longest_stream(install),
+    });
+    log::write(install, log::Seen::OutOfTunnel, &mut proxy);
     filters.push(named(
         TCP_PROXY,
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        json!({
-            "stat_prefix": "egress-warden-tls",
-            "cluster": CLUSTER_TLS,
-            "max_downstream_connection_duration": longest_stream(install),
-        }),
+        proxy,
     ));
     json!({
         "name": INNER_LISTENER,
