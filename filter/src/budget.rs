@@ -1,6 +1,6 @@
-//! What each identity has of this worker, and that no one has more than its share.
+//! What each identity has of this machine, and that no one has more than its share.
 //!
-//! All in this machine's memory: no host call, and nothing that another worker has to know. What a
+//! All in this machine's memory: no host call, and nothing that another machine has to know. What a
 //! stream holds it gives back when its context goes ([`Taken`]). After a trap the machine begins
 //! anew, with nothing counted; Envoy's overload manager is what holds then.
 //!
@@ -145,10 +145,10 @@ impl Budgets {
         let mut book = self.book.try_borrow_mut().map_err(|_| Code::EngineError)?;
         let book = &mut *book;
         let (whose, account) = account(&mut book.accounts, whose, now)?;
-        if wanted.stream && account.streams >= limits.share(limits.streams) {
+        if wanted.stream && account.streams >= limits.streams_share() {
             return Err(Code::LimitStreams);
         }
-        if wanted.undecided && account.undecided >= limits.share(limits.undecided_tunnels) {
+        if wanted.undecided && account.undecided >= limits.undecided_share() {
             return Err(Code::LimitUndecided);
         }
         if let Some(name) = wanted.name {
@@ -176,7 +176,7 @@ impl Budgets {
             return true;
         };
         let lines = account.lines.at(now);
-        if *lines < limits.share(limits.denial_lines_per_minute) {
+        if *lines < limits.lines_share() {
             *lines = lines.saturating_add(1);
             return true;
         }
@@ -326,15 +326,12 @@ fn note_name(
         *last = now;
         return Ok(());
     }
-    let most = usize::try_from(limits.share(limits.names)).unwrap_or(usize::MAX);
+    let most = usize::try_from(limits.names_share()).unwrap_or(usize::MAX);
     if account.names.len() >= most || *all >= MAX_NAMES {
         *all = all.saturating_sub(expire(account, limits, now));
     }
     let new = account.new_names.at(now);
-    if account.names.len() >= most
-        || *all >= MAX_NAMES
-        || *new >= limits.share(limits.new_names_per_minute)
-    {
+    if account.names.len() >= most || *all >= MAX_NAMES || *new >= limits.new_names_share() {
         return Err(Code::LimitNames);
     }
     *new = new.saturating_add(1);

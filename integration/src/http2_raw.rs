@@ -39,6 +39,10 @@ pub struct Raw {
     initial: i64,
     /// Heads of answers that came.
     pub answers: usize,
+    /// Whether the server has said its settings, which are answered between frames.
+    pub greeted: bool,
+    /// Streams that the server has reset.
+    pub resets: usize,
     /// Whether the server has had enough.
     pub closed: bool,
 }
@@ -59,6 +63,8 @@ impl Raw {
             streams: BTreeMap::new(),
             initial: 65_535,
             answers: 0,
+            greeted: false,
+            resets: 0,
             closed: false,
         };
         let mut bytes = PREFACE.to_vec();
@@ -139,6 +145,15 @@ impl Raw {
         }
     }
 
+    /// A head that announces more than will come for a long time, to be sent piece by piece: its
+    /// bytes.
+    #[must_use]
+    pub fn long_head(head: &[(&str, &str)]) -> Vec<u8> {
+        let long = "s".repeat(FRAME / 2);
+        let whole: Vec<_> = head.iter().copied().chain([("x-slow", &*long)]).collect();
+        frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(&whole))
+    }
+
     /// Settings that each want an answer, and pings.
     pub fn settings_and_pings(&mut self, count: usize) {
         for _ in 0..count {
@@ -196,6 +211,7 @@ impl Raw {
                         self.initial = i64::from(u32::from_be_bytes([*a, *b, *c, *d]));
                     }
                 }
+                self.greeted = true;
                 self.write(&frame(SETTINGS, ACK, 0, &[]));
             }
             PING if flags & ACK == 0 => self.write(&frame(PING, ACK, 0, &body)),
@@ -211,6 +227,7 @@ impl Raw {
             }
             RST_STREAM => {
                 self.streams.remove(&stream);
+                self.resets = self.resets.saturating_add(1);
             }
             GOAWAY => self.closed = true,
             _ => {}

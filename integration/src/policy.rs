@@ -68,6 +68,21 @@ pub fn everywhere(policies: &[Value]) -> Vec<Extension> {
     .collect()
 }
 
+/// The same with other limits than the bench's.
+///
+/// # Errors
+/// If a configuration is no object.
+pub fn limited(policies: &[Value], limits: &Value) -> Result<Vec<Extension>> {
+    let limited = |mut extension: Extension| {
+        let mut configuration: Value = serde_json::from_str(&extension.configuration)?;
+        let fields = configuration.as_object_mut().context("no object")?;
+        fields.insert("limits".to_owned(), limits.clone());
+        extension.configuration = configuration.to_string();
+        Ok(extension)
+    };
+    everywhere(policies).into_iter().map(limited).collect()
+}
+
 /// The module at one place of `gateway.yaml`.
 #[must_use]
 pub fn at(name: &'static str, policies: &[Value]) -> Extension {

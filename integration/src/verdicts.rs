@@ -1,5 +1,6 @@
 //! The module's structured log lines.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -48,6 +49,43 @@ pub fn read(log: &str) -> Vec<Line> {
         .collect()
 }
 
+/// Denials of one workload with one code, as a log tells them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Denials {
+    /// Those with a line of their own.
+    pub lines: u64,
+    /// Those that were summed up.
+    pub summed: u64,
+}
+
+/// What a piece of log tells of denials, by workload and code.
+#[must_use]
+pub fn denials(log: &str) -> BTreeMap<(String, String), Denials> {
+    let mut all: BTreeMap<(String, String), Denials> = BTreeMap::new();
+    for line in log.lines() {
+        let json = line.find('{').and_then(|at| line.get(at..));
+        let Some(Ok(value)) = json.map(serde_json::from_str::<Value>) else {
+            continue;
+        };
+        let word = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+        let denied = word("action") == "Deny";
+        let key = (word("workload").to_owned(), word("code").to_owned());
+        match word("event") {
+            "verdict" if denied => {
+                let told = all.entry(key).or_default();
+                told.lines = told.lines.saturating_add(1);
+            }
+            "denials" => {
+                let count = value.get("count").and_then(Value::as_u64);
+                let told = all.entry(key).or_default();
+                told.summed = told.summed.saturating_add(count.unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
 /// The last verdict that was logged after the log's first `start` bytes; `None` if the module has
 /// said nothing. It speaks before it answers, so the wait is for the file only.
 #[must_use]
@@ -82,6 +120,31 @@ pub fn told_since(envoy: &Envoy, start: usize) -> (Option<Line>, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn denials_are_counted_by_line_and_by_sum() {
+        let line = |action: &str, code: &str| {
+            format!(
+                "[warn] wasm log: {{\"event\":\"verdict\",\"action\":\"{action}\",\
+                 \"workload\":\"w\",\"code\":\"{code}\"}}\n"
+            )
+        };
+        let sum = "[warn] wasm log: {\"event\":\"denials\",\"workload\":\"w\",\
+                   \"code\":\"a\",\"count\":5}\n";
+        let log = [
+            &line("Deny", "a"),
+            sum,
+            &line("Deny", "b"),
+            &line("Accept", "a"),
+            sum,
+        ]
+        .concat();
+        let told = denials(&log);
+        let of = |code: &str| told.get(&("w".to_owned(), code.to_owned())).copied();
+        let expected = |lines, summed| Some(Denials { lines, summed });
+        assert_eq!((of("a"), of("b")), (expected(1, 10), expected(1, 0)));
+        assert_eq!(told.len(), 2);
+    }
 
     #[test]
     fn verdicts_are_found_among_other_lines() {

@@ -1,7 +1,8 @@
-//! What one identity may take of a gateway: settings, and each worker's share of them.
+//! What one identity may take of a gateway: settings, and each machine's share of them.
 //!
-//! The module counts in the memory of its machine, and Envoy has one for each worker thread, so
-//! each counts against a share: the setting divided by the workers. Together they never exceed it.
+//! The module counts in the memory of its machine, and Envoy has one or more for each worker thread,
+//! so each counts against a share: the setting divided by the machines that count the same. Together
+//! they exceed it only where it is less than one for each.
 
 use crate::decode::{Fields, shape};
 use crate::defect::{At, DefectKind, Defects};
@@ -24,11 +25,16 @@ pub struct Limits {
     pub name_lifetime_seconds: u32,
     /// Envoy's worker threads.
     pub workers: u32,
+    /// Machines of the module on each of them: names and lines are counted in all.
+    pub machines: u32,
+    /// Those among them that count requests and tunnels. Tunnels alone come to one.
+    pub stream_machines: u32,
 }
 
 impl Limits {
     /// What is held without a setting. The workers are more than most gateways have, so that what
-    /// nobody has stated makes the limits narrower, never wider.
+    /// nobody has stated makes the limits narrower, never wider. There is one machine unless a
+    /// configuration gives its places several, and who does that knows how many.
     pub const DEFAULT: Self = Self {
         streams: 1_000,
         undecided_tunnels: 200,
@@ -37,12 +43,44 @@ impl Limits {
         denial_lines_per_minute: 300,
         name_lifetime_seconds: 300,
         workers: 8,
+        machines: 1,
+        stream_machines: 1,
     };
 
-    /// One worker's share of a setting; never none at all.
+    /// One machine's share of [`Limits::streams`].
     #[must_use]
-    pub fn share(&self, setting: u32) -> u32 {
-        (setting / self.workers.max(1)).max(1)
+    pub fn streams_share(&self) -> u32 {
+        self.share(self.streams, self.stream_machines)
+    }
+
+    /// The same of [`Limits::undecided_tunnels`].
+    #[must_use]
+    pub fn undecided_share(&self) -> u32 {
+        self.share(self.undecided_tunnels, 1)
+    }
+
+    /// The same of [`Limits::new_names_per_minute`].
+    #[must_use]
+    pub fn new_names_share(&self) -> u32 {
+        self.share(self.new_names_per_minute, self.machines)
+    }
+
+    /// The same of [`Limits::names`].
+    #[must_use]
+    pub fn names_share(&self) -> u32 {
+        self.share(self.names, self.machines)
+    }
+
+    /// The same of [`Limits::denial_lines_per_minute`].
+    #[must_use]
+    pub fn lines_share(&self) -> u32 {
+        self.share(self.denial_lines_per_minute, self.machines)
+    }
+
+    /// A share of a setting that so many machines of each worker count; never none at all.
+    fn share(&self, setting: u32, machines: u32) -> u32 {
+        let all = self.workers.max(1).saturating_mul(machines.max(1));
+        (setting / all).max(1)
     }
 }
 
@@ -58,7 +96,7 @@ pub(crate) fn read<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Lim
     let Some(mut fields) = Fields::of(node, at, defects) else {
         return limits;
     };
-    let places: [(&'static str, &mut u32); 7] = [
+    let places: [(&'static str, &mut u32); 9] = [
         ("streams", &mut limits.streams),
         ("undecidedTunnels", &mut limits.undecided_tunnels),
         ("newNamesPerMinute", &mut limits.new_names_per_minute),
@@ -66,6 +104,8 @@ pub(crate) fn read<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Lim
         ("denialLinesPerMinute", &mut limits.denial_lines_per_minute),
         ("nameLifetimeSeconds", &mut limits.name_lifetime_seconds),
         ("workers", &mut limits.workers),
+        ("machines", &mut limits.machines),
+        ("streamMachines", &mut limits.stream_machines),
     ];
     for (name, place) in places {
         if let Some(node) = fields.take(name)

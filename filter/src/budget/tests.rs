@@ -8,6 +8,8 @@ const LIMITS: Limits = Limits {
     denial_lines_per_minute: 4,
     name_lifetime_seconds: 300,
     workers: 2,
+    machines: 1,
+    stream_machines: 1,
 };
 
 const REQUEST: Wanted<'static> = Wanted {
@@ -56,6 +58,57 @@ fn each_identity_has_its_share_of_streams_and_gets_it_back() {
     assert_eq!((again.len(), code), (1, Some(Code::LimitStreams)));
     drop((held, others, again));
     assert_eq!(budgets.held(), [0, 0, 0]);
+}
+
+/// Two machines on each thread, one of which has all streams: what both of them give out together is
+/// what one would have by itself.
+#[test]
+fn machines_of_one_worker_share_what_each_of_them_counts() {
+    let given = |machines: u32| {
+        let limits = Limits { machines, ..LIMITS };
+        let mut given = [0, 0, 0];
+        for _ in 0..machines {
+            let budgets = Rc::new(Budgets::default());
+            // Names in a minute, names in their lifetime, lines in a minute.
+            for number in 0..100 {
+                let name = format!("{number}.example");
+                let wanted = Wanted {
+                    stream: false,
+                    ..named(&name)
+                };
+                let now = |of: i64| budgets.take("a", wanted, &limits, of).is_ok();
+                given[0] += u32::from(now(0));
+                given[2] += u32::from(budgets.line("a", "default", &limits, 0));
+            }
+            let later = Rc::new(Budgets::default());
+            for number in 0..100 {
+                let name = format!("{number}.example");
+                let wanted = Wanted {
+                    stream: false,
+                    ..named(&name)
+                };
+                // A minute apart nothing but their lifetime holds them.
+                let wide = Limits {
+                    name_lifetime_seconds: u32::MAX,
+                    ..limits
+                };
+                let taken = later.take("a", wanted, &wide, 60 * number);
+                given[1] += u32::from(taken.is_ok());
+            }
+        }
+        given
+    };
+    assert_eq!(given(1), [4, 6, 2]);
+    assert_eq!(given(2), [4, 6, 2]);
+    let streams = Limits {
+        machines: 3,
+        stream_machines: 3,
+        ..LIMITS
+    };
+    let budgets = Rc::new(Budgets::default());
+    let held = budgets.take("a", REQUEST, &streams, 0);
+    let more = budgets.take("a", REQUEST, &streams, 0).map(drop);
+    assert_eq!((held.is_ok(), more), (true, Err(Code::LimitStreams)));
 }
 
 #[test]

@@ -34,6 +34,12 @@ fn main() -> Result<ExitCode> {
         outcome.log.1,
         outcome.log.0 >> 10
     ));
+    let (lines, summed, all) = outcome.told;
+    say(&format!(
+        "{all} denials, {lines} with a line and {summed} summed up; ended by the gateway: {} \
+         connections without TLS, {} heads",
+        outcome.silent_ended, outcome.heads_ended
+    ));
     noisy::judge(&outcome)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ fn what_is_not_stated_has_its_default() {
             },
         ),
         (
-            r#"{"undecidedTunnels": 1, "newNamesPerMinute": 2, "names": 3, "denialLinesPerMinute": 4, "nameLifetimeSeconds": 5, "workers": 6, "streams": 8}"#,
+            r#"{"undecidedTunnels": 1, "newNamesPerMinute": 2, "names": 3, "denialLinesPerMinute": 4, "nameLifetimeSeconds": 5, "workers": 6, "machines": 7, "streamMachines": 9, "streams": 8}"#,
             Limits {
                 streams: 8,
                 undecided_tunnels: 1,
@@ -29,6 +29,8 @@ fn what_is_not_stated_has_its_default() {
                 denial_lines_per_minute: 4,
                 name_lifetime_seconds: 5,
                 workers: 6,
+                machines: 7,
+                stream_machines: 9,
             },
         ),
     ] {
@@ -68,6 +70,31 @@ fn shares_never_exceed_the_setting_and_are_never_none() {
             workers,
             ..Limits::DEFAULT
         };
-        assert_eq!(limits.share(setting), share, "{setting} / {workers}");
+        assert_eq!(limits.share(setting, 1), share, "{setting} / {workers}");
+    }
+}
+
+/// What all machines of all workers hold together is at most the setting.
+#[test]
+fn each_setting_is_divided_by_the_machines_that_count_it() {
+    for (machines, stream_machines, shares) in [
+        (1, 1, [500, 100, 150, 1_000, 150]),
+        (2, 1, [500, 100, 75, 500, 75]),
+        (3, 2, [250, 100, 50, 333, 50]),
+    ] {
+        let limits = Limits {
+            workers: 2,
+            machines,
+            stream_machines,
+            ..Limits::DEFAULT
+        };
+        let seen = [
+            limits.streams_share(),
+            limits.undecided_share(),
+            limits.new_names_share(),
+            limits.names_share(),
+            limits.lines_share(),
+        ];
+        assert_eq!(seen, shares, "{machines} {stream_machines}");
     }
 }

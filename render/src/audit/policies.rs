@@ -122,6 +122,8 @@ fn loaded(stats: &str, place: Place, wanted: &str) -> Option<Problem> {
 struct Configuration {
     /// SHA-256 of the policies, wherever they are.
     policies: Option<String>,
+    /// Whether they are in the module's image.
+    carried: bool,
     /// Every other field, as canonical JSON.
     rest: BTreeMap<String, String>,
 }
@@ -134,11 +136,15 @@ impl Configuration {
         };
         let mut found = Self {
             policies: None,
+            carried: false,
             rest: BTreeMap::new(),
         };
         for (key, value) in fields {
             match (&*key, value.shape()?) {
-                ("policies", _) => found.policies = Some(policies(value)?),
+                ("policies", shape) => {
+                    found.carried = matches!(shape, Shape::Map(_));
+                    found.policies = Some(policies(value)?);
+                }
                 // The gate's, which waits for them.
                 ("policyHash", Shape::Text(hash)) => found.policies = Some(hash.into_owned()),
                 _ => {
@@ -148,6 +154,16 @@ impl Configuration {
             }
         }
         Ok(found)
+    }
+
+    /// A field, as far as it can be compared with another's: policies in the image make fewer machines,
+    /// by which limits are divided.
+    fn of(&self, key: &str, other: &Self) -> Option<String> {
+        let text = self.rest.get(key)?;
+        if key == "limits" && self.carried != other.carried {
+            return undivided(text);
+        }
+        Some(text.clone())
     }
 
     /// What the other one has otherwise. Other policies come with other ports and clusters, so
@@ -164,13 +180,21 @@ impl Configuration {
         }
         let keys = self.rest.keys().chain(other.rest.keys());
         let mut differs: Vec<_> = keys
-            .filter(|key| self.rest.get(*key) != other.rest.get(*key))
+            .filter(|key| self.of(key, other) != other.of(key, self))
             .map(|key| format!("`{key}`"))
             .collect();
         differs.sort();
         differs.dedup();
         (!differs.is_empty()).then(|| format!("not as rendered: {}", differs.join(", ")))
     }
+}
+
+/// Limits without what follows from how many machines there are.
+fn undivided(limits: &str) -> Option<String> {
+    let mut limits: Value = serde_json::from_str(limits).ok()?;
+    let fields = limits.as_object_mut()?;
+    fields.retain(|name, _| !["machines", "streamMachines"].contains(&name.as_str()));
+    Some(limits.to_string())
 }
 
 /// The hash of policies that stand here, or the one by which those in the module's image are named.

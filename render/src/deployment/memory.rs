@@ -42,6 +42,10 @@ struct Thread {
     machines: u64,
     /// Of the policies, in all machines together.
     copies: u64,
+    /// The machines that judge: where probes have one of their own, it counts nothing.
+    judging: u32,
+    /// Those among them that requests and tunnels come to.
+    streams: u32,
 }
 
 /// The place that no `WasmPlugin` reaches has a machine of its own, unless the image carries the
@@ -51,13 +55,25 @@ fn thread(install: &Install) -> Thread {
     let module = &install.spec.module;
     let carried = matches!(module.policy_place(), Some(PolicyPlace::Image(_)));
     let fetched = module.url.starts_with("oci://");
-    let (machines, copies) = match (carried, fetched) {
-        (false, true) => (2, 3),
-        (false, false) => (4, 3),
-        (true, true) => (1, 1),
-        (true, false) => (3, 3),
+    let (machines, copies, judging, streams) = match (carried, fetched) {
+        (false, true) => (2, 3, 2, 1),
+        (false, false) => (4, 3, 3, 2),
+        (true, true) => (1, 1, 1, 1),
+        (true, false) => (3, 3, 3, 2),
     };
-    Thread { machines, copies }
+    Thread {
+        machines,
+        copies,
+        judging,
+        streams,
+    }
+}
+
+/// Machines of one worker thread that count a workload's names and log lines, and those that count
+/// its requests and tunnels.
+pub(crate) fn counting(install: &Install) -> (u32, u32) {
+    let thread = thread(install);
+    (thread.judging, thread.streams)
 }
 
 fn threads(workers: u32) -> u64 {
@@ -73,7 +89,9 @@ pub fn machines(install: &Install, workers: u32) -> u64 {
 /// Bytes that a pod needs.
 pub(crate) fn need(install: &Install, workers: u32, load: Load) -> u64 {
     let whole = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    let Thread { machines, copies } = thread(install);
+    let Thread {
+        machines, copies, ..
+    } = thread(install);
     let policies = whole(load.policies)
         .saturating_mul(FACTOR)
         .saturating_mul(copies);

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Install;
+use crate::deployment::memory;
 use crate::problem::Problem;
 
 /// The limits. Those of a workload hold for each identity (namespace and service account) at each
@@ -38,6 +39,8 @@ impl Default for Limits {
             denial_lines_per_minute,
             name_lifetime_seconds,
             workers: _,
+            machines: _,
+            stream_machines: _,
         } = Budget::DEFAULT;
         Self {
             streams,
@@ -59,10 +62,11 @@ impl Install {
         gateway.workers.or(own)
     }
 
-    /// What the module is told. Where nobody has said how many workers share it, the module takes
-    /// them for more than most gateways have.
+    /// What the module is told: the settings, and by what each of its machines divides them. Where
+    /// nobody has said how many workers there are, it takes them for more than most gateways have.
     pub(crate) fn module_limits(&self) -> Value {
         let limits = &self.spec.limits;
+        let (machines, stream_machines) = memory::counting(self);
         let mut told = json!({
             "streams": limits.streams,
             "undecidedTunnels": limits.undecided_tunnels,
@@ -70,6 +74,8 @@ impl Install {
             "names": limits.names,
             "denialLinesPerMinute": limits.denial_lines_per_minute,
             "nameLifetimeSeconds": limits.name_lifetime_seconds,
+            "machines": machines,
+            "streamMachines": stream_machines,
         });
         if let Some(workers) = self.workers() {
             crate::object::set(&mut told, "workers", json!(workers));

@@ -123,6 +123,32 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
             )],
         ),
         (
+            "other limits from the image",
+            texts(&carried)
+                .into_iter()
+                .map(|(name, text)| (name, text.replace("\"streams\":1000", "\"streams\":9")))
+                .collect(),
+            Place::ALL
+                .map(|place| match place {
+                    Place::Http => "extension istio-egress.egress-warden-http: ",
+                    Place::Tunnel => "extension istio-egress.egress-warden-tunnel: ",
+                    Place::Tls => "extension istio-egress.egress-warden.tls: ",
+                })
+                .map(|place| (place, "not as rendered: `limits`"))
+                .to_vec(),
+        ),
+        (
+            "limits divided by other machines",
+            with(
+                Place::Tls,
+                text(Place::Tls, "\"machines\":2", "\"machines\":1"),
+            ),
+            vec![(
+                "extension istio-egress.egress-warden.tls: ",
+                "not as rendered: `limits`",
+            )],
+        ),
+        (
             "another class",
             with(
                 Place::Tls,

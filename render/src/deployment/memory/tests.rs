@@ -100,6 +100,31 @@ fn memory_is_what_the_machines_need_and_less_is_refused() {
     }
 }
 
+/// Whether the image carries the policies, whether Istio's agent fetches it; how many machines of a
+/// worker the module is told that names and lines, and requests and tunnels, are counted in.
+#[test]
+fn the_module_divides_what_several_machines_of_a_worker_count() {
+    let carried = "0".repeat(64);
+    for (policy, url, machines, stream_machines) in [
+        (None, "oci://registry.example/warden", 2, 1),
+        (None, "file:///module.wasm", 3, 2),
+        (Some(&carried), "oci://registry.example/warden", 1, 1),
+        (Some(&carried), "file:///module.wasm", 3, 2),
+    ] {
+        let mut install = Install::read(INSTALL).unwrap();
+        install.spec.module.url = url.to_owned();
+        install.spec.module.policy = policy.cloned();
+        let told = install.module_limits();
+        let what = format!("{policy:?} {url}");
+        assert_eq!(told["machines"], machines, "{what}");
+        assert_eq!(told["streamMachines"], stream_machines, "{what}");
+        // Of those that memory is planned for, the one that answers probes alone counts nothing.
+        let planned = super::machines(&install, 1) / 3;
+        assert!(planned >= machines, "{what}: {planned}");
+        assert!(planned <= machines + 1, "{what}: {planned}");
+    }
+}
+
 /// A pod that goes has to be able to end its longest stream.
 #[test]
 fn a_drain_that_would_cut_streams_is_refused() {
