@@ -75,7 +75,7 @@ const FULL: [Part; 7] = [
 
 /// What a long run sets: policies that the laws are tried on, and seconds of the soak with random
 /// answers of DNS.
-const LONG: [(&str, &str); 2] = [("LAWS_POLICIES", "25000"), ("WARDEN_SOAK_SECONDS", "180")];
+const LONG: [(&str, &str); 2] = [("LAWS_POLICIES", "15000"), ("WARDEN_SOAK_SECONDS", "120")];
 
 #[derive(Default)]
 struct Count {
