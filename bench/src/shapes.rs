@@ -62,7 +62,7 @@ impl Shape {
     #[must_use]
     pub fn policy(self, rules: u32) -> String {
         let mut text = String::from(
-            r#"{"apiVersion":"warden.egress/v1alpha1","kind":"EgressPolicy","metadata":{"name":"large"},"spec":{"identity":{"trustDomains":["cluster.local"]},"tiers":[{"name":"apps","rules":["#,
+            r#"{"apiVersion":"egress-warden.io/v1alpha1","kind":"ClusterEgressPolicy","metadata":{"name":"large"},"spec":{"identity":{"trustDomains":["cluster.local"]},"tiers":[{"name":"apps","rules":["#,
         );
         for i in 0..rules {
             if i > 0 {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use egress_policy::contract;
 use egress_render::{Earlier, Install, Prepared, Rendered, adopt};
 use serde_json::Value;
 
@@ -178,7 +179,7 @@ impl Entry {
                 let value = document.pointer(pointer).and_then(Value::as_str);
                 value.unwrap_or_default().to_owned()
             };
-            if text("/metadata/annotations/warden.egress~1policy-hash") != self.hash {
+            if text(contract::POLICY_HASH_POINTER) != self.hash {
                 return Err(self.broken("an object is of another policy than the file's name says"));
             }
             objects.push((

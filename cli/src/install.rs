@@ -9,8 +9,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::document;
 use crate::load::{Layers, Unit};
 
-/// The `kind` of install settings.
-pub(crate) const KIND: &str = "Install";
+pub(crate) use egress_render::install::KIND;
 
 /// Install settings that were found among the files.
 #[derive(Clone, Debug)]
@@ -33,8 +32,21 @@ struct Grant {
 /// True for a document of install settings.
 pub(crate) fn is_install(root: document::Place<'_>) -> bool {
     let text = |name: &str| root.field(name).and_then(document::Place::text);
-    text("apiVersion") == Some(API_VERSION) && text("kind") == Some(KIND)
+    match (text("apiVersion"), text("kind")) {
+        (Some(version), Some(kind)) => {
+            version == API_VERSION && kind == KIND || is_old(version, kind)
+        }
+        _ => false,
+    }
 }
+
+/// Install settings as they were spelt once.
+fn is_old(version: &str, kind: &str) -> bool {
+    version.starts_with("warden.egress/") && [OLD_KIND, KIND].contains(&kind)
+        || version == API_VERSION && kind == OLD_KIND
+}
+
+const OLD_KIND: &str = "Install";
 
 impl Install {
     /// Reads `spec.policies`, `spec.inspection`, `spec.gateway.protocols` and
@@ -47,6 +59,19 @@ impl Install {
             protocols: PortProtocols::default(),
             cluster: None,
         };
+        let old = |place: document::Place<'_>, now: &str| {
+            error(
+                place,
+                format!("this is `{now}` now"),
+                Some("the old spelling is not read any more"),
+            )
+        };
+        for (field, now) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+            let written = unit.root().field(field);
+            if let Some(place) = written.filter(|place| place.text() != Some(now)) {
+                diagnostics.push(old(place, now));
+            }
+        }
         let Some(spec) = unit.root().field("spec") else {
             let message = "`spec` is missing".to_owned();
             diagnostics.push(error(unit.root(), message, None));

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use egress_policy::PolicySet;
 use egress_policy::config::Config;
+use egress_policy::contract::DOMAIN;
 use egress_policy::defect::{At, Defect, FieldPath, Segment};
 use egress_policy::model::{Policy, RuleAction};
-use egress_policy::read::{API_VERSION, KIND};
+use egress_policy::read::{API_VERSION, KIND, TEAM_KIND};
 use egress_policy::settings::{AddressCheck, Settings};
 use egress_render::install::{Networks, PortProtocols};
 
@@ -319,7 +320,11 @@ fn carrier(root: document::Place<'_>) -> Carrier<'_> {
     }
     match (text("apiVersion"), text("kind")) {
         (Some(version), Some(kind))
-            if kind != KIND && version.contains('/') && !version.starts_with("warden.") =>
+            if ![KIND, TEAM_KIND].contains(&kind)
+                && version.contains('/')
+                && !["warden.", DOMAIN]
+                    .iter()
+                    .any(|own| version.starts_with(own)) =>
         {
             let config = plugin(root, kind)
                 .and_then(|plugin| plugin.field("pluginConfig"))

@@ -107,7 +107,7 @@ pub fn policy_schema() -> Value {
         &["apiVersion", "kind", "metadata", "spec"],
         &json!({
             "apiVersion": {"const": egress_policy::read::API_VERSION},
-            "kind": {"const": egress_policy::read::KIND},
+            "kind": {"enum": [egress_policy::read::KIND, egress_policy::read::TEAM_KIND]},
             "metadata": metadata,
             "spec": spec,
         }),
@@ -117,7 +117,7 @@ pub fn policy_schema() -> Value {
         "$schema",
         json!("https://json-schema.org/draft/2020-12/schema"),
     );
-    put(&mut schema, "title", json!("EgressPolicy"));
+    put(&mut schema, "title", json!(egress_policy::read::KIND));
     let definitions = json!({
         "rule": rule(&name, &mode, &time),
         "source": source(&namespace, &account),

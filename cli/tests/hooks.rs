@@ -73,7 +73,7 @@ fn folders(name: &str) -> [Folder; 2] {
     let cases = CASES.replace("VERDICT", "Deny");
     let bad = [
         ("policies/policy.yaml", wider.as_str()),
-        ("broken/policy.yaml", "kind: EgressPolicy\n"),
+        ("broken/policy.yaml", "kind: ClusterEgressPolicy\n"),
         ("base/policy.yaml", POLICY),
         ("cases.yaml", &cases),
     ];

@@ -412,8 +412,8 @@ pub(crate) fn http_configuration() -> Value {
 pub(crate) fn policy() -> Value {
     let app1 = json!([{"namespaces": ["app1-ns"], "matchLabels": {"egress-ruleset": "app1"}}]);
     json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "ClusterEgressPolicy",
         "metadata": {"name": "seed"},
         "spec": {
             "identity": {"trustDomains": ["cluster.local"]},

@@ -382,8 +382,8 @@ fn name(number: usize) -> String {
 /// Both workloads may do what they do here, the noisy one much of it.
 fn policy() -> Value {
     json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "ClusterEgressPolicy",
         "metadata": {"name": "noisy"},
         "spec": {
             "identity": {"trustDomains": ["cluster.local"]},

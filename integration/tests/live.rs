@@ -134,7 +134,7 @@ sandboxed! {
         };
         assert_eq!(status(&mesh, &APP1, "api.github.com")?, 200);
         let hash = before(&mesh)?;
-        for bad in [json!({"kind": "EgressPolicy"}), json!("no policy"), json!(null)] {
+        for bad in [json!({"kind": "ClusterEgressPolicy"}), json!("no policy"), json!(null)] {
             assert!(!mesh.update(&policy::at("warden-http", &[bad]))?);
             assert_eq!(status(&mesh, &APP1, "api.github.com")?, 200);
             assert_eq!(status(&mesh, &APP1, "evilgithub.com")?, 403);
@@ -145,7 +145,7 @@ sandboxed! {
 
     fn a_first_policy_that_is_refused_denies_everything() -> Result<()> {
         let mesh = Mesh::start(&Plan {
-            extensions: &policy::everywhere(&[json!({"kind": "EgressPolicy"})]),
+            extensions: &policy::everywhere(&[json!({"kind": "ClusterEgressPolicy"})]),
             workloads: &[APP1],
             classes: &[],
             workers: 1,

@@ -36,8 +36,8 @@ fn start() -> Result<Mesh> {
 
 fn start_with(change: &dyn Fn(&mut Value)) -> Result<Mesh> {
     let policy = json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "ClusterEgressPolicy",
         "metadata": {"name": "tunnels"},
         "spec": {"identity": {"trustDomains": ["cluster.local"]}, "tiers": [{"name": "t", "rules": [{
             "name": "partner",

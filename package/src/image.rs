@@ -18,7 +18,7 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// The version of this program, which is the module's too.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The annotation with the hash of the policies that an image carries.
-pub const POLICY_HASH: &str = "warden.egress/policy-hash";
+pub const POLICY_HASH: &str = "egress-warden.io/policy-hash";
 
 /// The two layouts that Istio documents (solo-io/wasm, `spec-compat.md` and `spec.md`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

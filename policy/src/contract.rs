@@ -1,6 +1,23 @@
 //! The words that the module and the gateway's configuration share. Each stands here once; what
 //! writes Envoy configuration and what runs in Envoy both take it from here.
 
+/// The one domain of the product: of its API group, and of its labels, annotations and taints.
+pub const DOMAIN: &str = "egress-warden.io";
+/// The `apiVersion` of policies and of install settings.
+pub const API_VERSION: &str = "egress-warden.io/v1alpha1";
+/// The annotation of rendered objects with the hash of the policies that they carry.
+pub const POLICY_HASH: &str = "egress-warden.io/policy-hash";
+/// The label by which an administrator cuts off a running pod.
+pub const REVOKED: &str = "egress-warden.io/revoked";
+/// [`POLICY_HASH`] as a JSON pointer into an object (RFC 6901 §3).
+pub const POLICY_HASH_POINTER: &str = "/metadata/annotations/egress-warden.io~1policy-hash";
+/// Who reports the node agent's events.
+pub const NODE_AGENT: &str = "egress-warden.io/cni-agent";
+/// A label that no pod has.
+pub const NO_POD: &str = "egress-warden.io/none";
+/// The taint of a node whose guard does not stand.
+pub const UNGUARDED: &str = "egress-warden.io/unguarded";
+
 /// Property of the module with the verdict, and behind a space the facts that it rests on; filter
 /// state `wasm.warden_verdict` ([`VERDICT_STATE`]).
 pub const VERDICT: &str = "warden_verdict";
@@ -155,4 +172,29 @@ pub fn is_class_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_domain() {
+        for text in [
+            API_VERSION,
+            POLICY_HASH,
+            REVOKED,
+            NODE_AGENT,
+            NO_POD,
+            UNGUARDED,
+        ] {
+            let rest = text.strip_prefix(DOMAIN);
+            assert!(rest.is_some_and(|rest| rest.starts_with('/')), "{text}");
+        }
+        let pointer = POLICY_HASH.replace('/', "~1");
+        assert_eq!(
+            POLICY_HASH_POINTER,
+            format!("/metadata/annotations/{pointer}")
+        );
+    }
 }

@@ -17,10 +17,12 @@ use rule::RuleReader;
 use words::UniqueNames;
 pub(crate) use words::{object_name, timestamp};
 
-/// The `apiVersion` of policy files.
-pub const API_VERSION: &str = "warden.egress/v1alpha1";
-/// The `kind` of policy files.
-pub const KIND: &str = "EgressPolicy";
+pub use crate::contract::API_VERSION;
+
+/// The `kind` of the platform's policies, which apply to everybody where they do not say otherwise.
+pub const KIND: &str = "ClusterEgressPolicy";
+/// The `kind` of a team's policies, which say whom they apply to.
+pub const TEAM_KIND: &str = "EgressPolicy";
 
 /// Takes a policy's tiers and rules in order.
 pub trait RuleSink {
@@ -76,11 +78,18 @@ pub fn read_policy(
     sink: &mut impl RuleSink,
 ) -> Option<Head> {
     let mut fields = Fields::of(document, at, defects)?;
-    for (field, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
-        if let Some(node) = fields.require(field, at, defects) {
-            word(&node, &at.field(field), defects, &[(wanted, ())]);
-        }
+    if let Some(node) = fields.require("apiVersion", at, defects) {
+        word(
+            &node,
+            &at.field("apiVersion"),
+            defects,
+            &[(API_VERSION, ())],
+        );
     }
+    let kind = fields.require("kind", at, defects).and_then(|node| {
+        let kinds = [(KIND, false), (TEAM_KIND, true)];
+        word(&node, &at.field("kind"), defects, &kinds)
+    });
     let name = fields.require("metadata", at, defects).and_then(|node| {
         let at = at.field("metadata");
         let mut fields = Fields::of(&node, &at, defects)?;
@@ -91,7 +100,16 @@ pub fn read_policy(
     });
     let spec = fields.require("spec", at, defects);
     fields.finish(at, defects);
-    read_spec(&spec?, &at.field("spec"), defects, sink, name)
+    let head = read_spec(&spec?, &at.field("spec"), defects, sink, name)?;
+    if kind == Some(true) && head.applies_to.is_none() {
+        defects.add(
+            DefectKind::MissingField,
+            &at.field("kind"),
+            "an `EgressPolicy` is a team's: `spec.appliesTo` says whom it applies to",
+            Some("add `appliesTo`, or write `kind: ClusterEgressPolicy`".to_owned()),
+        );
+    }
+    Some(head)
 }
 
 fn read_spec<N: Node>(

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use egress_policy::contract;
 use serde_json::{Value, json};
 
 use crate::gateway::CLASS_OBJECT;
@@ -56,7 +57,7 @@ impl Earlier {
         };
         let objects = objects.iter().filter(here).filter(own).cloned().collect();
         Some(Self {
-            policy_hash: text(plugin, "/metadata/annotations/warden.egress~1policy-hash")?,
+            policy_hash: text(plugin, contract::POLICY_HASH_POINTER)?,
             names,
             objects,
         })

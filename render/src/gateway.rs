@@ -2,6 +2,7 @@
 
 mod kubernetes;
 
+use egress_policy::contract;
 use serde_json::{Value, json};
 
 use crate::NAME;
@@ -219,7 +220,7 @@ fn http_ports(install: &Install, traffic: &Traffic) -> Object {
             "location": "MESH_INTERNAL",
             "resolution": "STATIC",
             "ports": ports,
-            "workloadSelector": {"labels": {"warden.egress/none": "true"}},
+            "workloadSelector": {"labels": {contract::NO_POD: "true"}},
         }}),
     )
 }

@@ -22,9 +22,9 @@ pub use networks::{Networks, PodNetworks};
 pub use tunnel::{Exception, Framing, Names, Ports, Tunnel};
 
 /// The `apiVersion` of install settings.
-pub const API_VERSION: &str = "warden.egress/v1alpha1";
+pub use egress_policy::contract::API_VERSION;
 /// The `kind` of install settings.
-pub const KIND: &str = "Install";
+pub const KIND: &str = "EgressGateway";
 
 /// Install settings, as the file says them.
 #[derive(Clone, Debug, Deserialize)]

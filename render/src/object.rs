@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use egress_policy::contract;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -327,7 +328,7 @@ fn mark(manifest: &mut Value, install: &Install, policy_hash: &str) {
         labels.insert("istio.io/rev", revision.clone());
     }
     set(metadata, "labels", json!(labels));
-    let annotations = json!({"warden.egress/policy-hash": policy_hash});
+    let annotations = json!({contract::POLICY_HASH: policy_hash});
     set(metadata, "annotations", annotations);
 }
 

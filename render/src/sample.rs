@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::install::Install;
 
 const LEAST: &str = r#"
-apiVersion: warden.egress/v1alpha1
-kind: Install
+apiVersion: egress-warden.io/v1alpha1
+kind: EgressGateway
 spec:
   istio: {version: "1.31"}
   gateway:
@@ -30,8 +30,8 @@ pub(crate) fn install(more: &str) -> Install {
 /// A policy of one tier.
 pub(crate) fn policy(name: &str, tier: &Value) -> Value {
     json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "ClusterEgressPolicy",
         "metadata": {"name": name},
         "spec": {"identity": {"trustDomains": ["cluster.local"]}, "tiers": [tier]},
     })

@@ -340,7 +340,7 @@ fn a_denial_by_name() {
 
 #[test]
 fn json_has_places_too() {
-    let ran = Folder::with(&[]).warden_with("check -", "{\"apiVersion\": \"warden.egress/v1alpha1\",\n \"kind\": 3, \"metadata\": {\"name\": \"x\"}, \"spec\": {\"tires\": []}}");
+    let ran = Folder::with(&[]).warden_with("check -", "{\"apiVersion\": \"egress-warden.io/v1alpha1\",\n \"kind\": 3, \"metadata\": {\"name\": \"x\"}, \"spec\": {\"tires\": []}}");
     assert_snapshot!(ran.stdout, @r#"
     error[wrong_type]: expected a text, found a number
      --> <stdin>:2:10
@@ -374,7 +374,7 @@ fn json_has_places_too() {
 
 #[test]
 fn a_manifest_is_read_in_place() {
-    let config = "{context: http, labels: none, addressCheck: classes, addressClasses: [], ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}";
+    let config = "{context: http, labels: none, addressCheck: classes, addressClasses: [], ports: [{port: 80, protocol: HTTP}], policies: [{kind: ClusterEgressPolicy}]}";
     let manifest = format!(
         "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nspec:\n  failStrategy: FAIL_RELOAD\n  pluginConfig: {config}\n"
     );
@@ -383,27 +383,27 @@ fn a_manifest_is_read_in_place() {
     error[missing_field]: `apiVersion` is missing
      --> <stdin>:5:138
       |
-    5 | ...s: [], ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}
-      |                                                           ^^^^^^^^^^^^^^^^^^^^
+    5 | ...], ports: [{port: 80, protocol: HTTP}], policies: [{kind: ClusterEgressPolicy}]}
+      |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^^^
 
     error[missing_field]: `metadata` is missing
      --> <stdin>:5:138
       |
-    5 | ...s: [], ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}
-      |                                                           ^^^^^^^^^^^^^^^^^^^^
+    5 | ...], ports: [{port: 80, protocol: HTTP}], policies: [{kind: ClusterEgressPolicy}]}
+      |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^^^
 
     error[missing_field]: `spec` is missing
      --> <stdin>:5:138
       |
-    5 | ...s: [], ports: [{port: 80, protocol: HTTP}], policies: [{kind: EgressPolicy}]}
-      |                                                           ^^^^^^^^^^^^^^^^^^^^
+    5 | ...], ports: [{port: 80, protocol: HTTP}], policies: [{kind: ClusterEgressPolicy}]}
+      |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^^^
 
     1 file, 0 policies, 0 rules: 3 errors, 0 warnings
     ");
 }
 
-const TEAM: &str = "apiVersion: warden.egress/v1alpha1
-kind: EgressPolicy
+const TEAM: &str = "apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
 metadata: {name: team}
 spec:
   identity: {trustDomains: [cluster.local]}
@@ -411,8 +411,8 @@ spec:
   tiers: [{name: t, default: Deny}]
 ";
 
-const INSTALL: &str = "apiVersion: warden.egress/v1alpha1
-kind: Install
+const INSTALL: &str = "apiVersion: egress-warden.io/v1alpha1
+kind: EgressGateway
 spec:
   policies:
   - {name: seed}

@@ -67,8 +67,8 @@ fn verdicts_of_the_reference_case() {
 
 /// Networks denied to everybody, to one namespace, and in shadow.
 const CLASSES: &str = "\
-apiVersion: warden.egress/v1alpha1
-kind: EgressPolicy
+apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
 metadata: {name: p}
 spec:
   identity: {trustDomains: [cluster.local]}

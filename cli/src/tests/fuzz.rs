@@ -9,8 +9,8 @@ use super::support::{Folder, MODULE, REFERENCE};
 
 const CASES: &str = include_str!("../../../cases/reference.yaml");
 const INSTALL: &str = include_str!("../../../istio/reference/install.yaml");
-const LISTED: &str = "apiVersion: warden.egress/v1alpha1
-kind: EgressPolicy
+const LISTED: &str = "apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
 metadata: {name: p}
 spec:
   identity: {trustDomains: [cluster.local]}
@@ -67,7 +67,7 @@ const PIECES: &[&str] = &[
     "kind: WasmPlugin",
     "pluginConfig:",
     "policies: []",
-    "kind: Install",
+    "kind: EgressGateway",
     "99999999999999999999",
     "-",
     "\\",

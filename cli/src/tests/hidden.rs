@@ -7,7 +7,7 @@ const ACTIONS: [&str; 4] = ["Accept", "Deny", "Pass", "Inspect, inspection: dlp"
 
 fn policy(plaintext: bool, tiers: &str) -> String {
     format!(
-        "apiVersion: warden.egress/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: p}}\nspec:\n  identity: {{trustDomains: [cluster.local], allowPlaintext: {plaintext}}}\n  tiers:\n{tiers}"
+        "apiVersion: egress-warden.io/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {{name: p}}\nspec:\n  identity: {{trustDomains: [cluster.local], allowPlaintext: {plaintext}}}\n  tiers:\n{tiers}"
     )
 }
 

@@ -8,8 +8,8 @@ use super::support::Folder;
 const PAGE: &str = include_str!("../../../docs/install.md");
 
 const POLICY: &str = r#"
-apiVersion: warden.egress/v1alpha1
-kind: EgressPolicy
+apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
 metadata: {name: seed}
 spec:
   identity: {trustDomains: [cluster.local]}
@@ -57,8 +57,8 @@ const INSPECTION: &str = "
 fn install(istio: &str, gateway: &str, rest: &str) -> String {
     format!(
         r#"
-apiVersion: warden.egress/v1alpha1
-kind: Install
+apiVersion: egress-warden.io/v1alpha1
+kind: EgressGateway
 spec:
   istio: {{{istio}}}
   gateway:

@@ -8,7 +8,7 @@ use super::support::Folder;
 const RULES: usize = 100_000;
 
 fn policy(changed: impl Fn(usize) -> bool) -> String {
-    let mut text = "apiVersion: warden.egress/v1alpha1\nkind: EgressPolicy\nmetadata: {name: big}\nspec:\n  identity: {trustDomains: [cluster.local]}\n  tiers:\n  - name: apps\n    rules:\n".to_owned();
+    let mut text = "apiVersion: egress-warden.io/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {name: big}\nspec:\n  identity: {trustDomains: [cluster.local]}\n  tiers:\n  - name: apps\n    rules:\n".to_owned();
     for i in 0..RULES {
         let ports = if changed(i) { "443, 8443" } else { "443" };
         let place = match i % 8 {

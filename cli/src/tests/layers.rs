@@ -2,7 +2,7 @@
 
 use super::support::{Folder, REFERENCE};
 
-const TEAM: &str = "apiVersion: warden.egress/v1alpha1
+const TEAM: &str = "apiVersion: egress-warden.io/v1alpha1
 kind: EgressPolicy
 metadata: {name: team}
 spec:
@@ -15,8 +15,8 @@ spec:
   default: Deny
 ";
 
-const INSTALL: &str = "apiVersion: warden.egress/v1alpha1
-kind: Install
+const INSTALL: &str = "apiVersion: egress-warden.io/v1alpha1
+kind: EgressGateway
 spec:
   policies:
   - {name: seed}

@@ -8,8 +8,8 @@ const LIST: &str = "# Partners.\n*.partner.example\nm\u{fc}nchen.example\n203.0.
 
 fn policy(digest: &str) -> String {
     format!(
-        "apiVersion: warden.egress/v1alpha1
-kind: EgressPolicy
+        "apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
 metadata: {{name: shop}}
 spec:
   identity: {{trustDomains: [cluster.local]}}

@@ -14,13 +14,17 @@ fn files_that_are_no_policies() {
         (
             "check zero.yaml",
             "no policy was found",
-            "`kind: EgressPolicy`",
+            "`kind: ClusterEgressPolicy`",
         ),
-        ("check -", "no policy was found", "`kind: EgressPolicy`"),
+        (
+            "check -",
+            "no policy was found",
+            "`kind: ClusterEgressPolicy`",
+        ),
         (
             "check map.yaml",
             "no policy was found",
-            "`kind: EgressPolicy`",
+            "`kind: ClusterEgressPolicy`",
         ),
         (
             "check utf16.yaml",

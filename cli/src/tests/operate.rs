@@ -277,7 +277,7 @@ fn a_revoked_workload_reaches_nothing_and_the_rest_of_the_file_stays() {
 
 #[test]
 fn what_cannot_be_revoked_is_left_alone() {
-    let flow = "apiVersion: warden.egress/v1alpha1\nkind: EgressPolicy\nmetadata: {name: p}\n\
+    let flow = "apiVersion: egress-warden.io/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {name: p}\n\
                 spec: {identity: {trustDomains: [a]}, tiers: [{name: t, rules: [{name: r, action: Deny}]}]}\n";
     let json = "{\"apiVersion\": 1}";
     for (policy, workload) in [

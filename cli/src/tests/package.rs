@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::support::{Folder, MODULE, REFERENCE, Ran};
 
 const INSTALL: &str = "
-apiVersion: warden.egress/v1alpha1
-kind: Install
+apiVersion: egress-warden.io/v1alpha1
+kind: EgressGateway
 spec:
   istio: {version: '1.31'}
   gateway:
@@ -177,7 +177,7 @@ fn what_cannot_be_packaged_is_said() {
 
 /// A policy of so many rules.
 fn large(rules: usize) -> String {
-    let mut text = "apiVersion: warden.egress/v1alpha1\nkind: EgressPolicy\nmetadata: {name: big}\nspec:\n  identity: {trustDomains: [cluster.local]}\n  tiers:\n  - name: apps\n    rules:\n".to_owned();
+    let mut text = "apiVersion: egress-warden.io/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {name: big}\nspec:\n  identity: {trustDomains: [cluster.local]}\n  tiers:\n  - name: apps\n    rules:\n".to_owned();
     for i in 0..rules {
         writeln!(
             text,

@@ -151,8 +151,8 @@ pub(crate) fn document(place: usize, shape: &Shape) -> Value {
         })
         .collect();
     let mut document = json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "ClusterEgressPolicy",
         "metadata": {"name": format!("p{place}")},
         "spec": {
             "identity": {"trustDomains": ["cluster.local"], "allowPlaintext": shape.plaintext},

@@ -13,8 +13,8 @@ use crate::load::{Inputs, Layers, load};
 use crate::situation::parse_caller;
 
 const POLICY: &str = r#"
-apiVersion: warden.egress/v1alpha1
-kind: EgressPolicy
+apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
 metadata: {name: seed}
 spec:
   identity: {trustDomains: [cluster.local]}
@@ -142,8 +142,8 @@ fn every_destination_that_a_rule_names_is_tried_and_the_engine_says_what_to_expe
 #[test]
 fn a_name_over_opaque_tcp_is_judged_as_a_name_where_an_address_stands_for_it() {
     const NAMES: &str = r"
-apiVersion: warden.egress/v1alpha1
-kind: EgressPolicy
+apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
 metadata: {name: seed}
 spec:
   identity: {trustDomains: [cluster.local]}

@@ -33,10 +33,10 @@ use watched::{Selection, Watched};
 
 /// The taint that keeps pods off a node until its guard is proven. Node pools are created with
 /// it; the agent takes it away.
-pub const TAINT: &str = "egress-warden.io/unguarded";
+pub use egress_policy::contract::UNGUARDED as TAINT;
 
 /// Who reports events: `kubectl get events` and `kubectl describe` show it.
-const REPORTER: &str = "egress-warden.io/cni-agent";
+use egress_policy::contract::NODE_AGENT as REPORTER;
 
 /// What an event says at most, in bytes, and what an instance's name has (`ValidateEventUpdate`
 /// in Kubernetes' `pkg/apis/core/validation`).

@@ -133,8 +133,8 @@ fn rules(denied: &Value) -> Value {
         }),
     );
     json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "ClusterEgressPolicy",
         "metadata": {"name": "seed"},
         "spec": {
             "identity": {"trustDomains": ["cluster.local"]},

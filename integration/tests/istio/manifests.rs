@@ -67,8 +67,8 @@ pub(crate) const CASES: &[Case] = &[
 /// A policy of one tier.
 fn policy(name: &str, tier: &Value) -> Value {
     json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "ClusterEgressPolicy",
         "metadata": {"name": name},
         "spec": {"identity": {"trustDomains": ["cluster.local"]}, "tiers": [tier]},
     })

@@ -58,8 +58,8 @@ fn policy() -> Value {
         ),
     ];
     json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "ClusterEgressPolicy",
         "metadata": {"name": "names"},
         "spec": {
             "identity": {"trustDomains": ["cluster.local"]},

@@ -252,7 +252,7 @@ fn an_image_with_policies_says_which() -> Result<()> {
     let image = inspect(folder, &format!("docker://{IMAGE}"), false)?;
     let hash = text(&said, "/policy")?;
     ensure!(
-        text(&image, "/Labels/warden.egress~1policy-hash")? == hash,
+        text(&image, "/Labels/egress-warden.io~1policy-hash")? == hash,
         "{image}"
     );
     let plain = made(folder, &["--push", IMAGE])?;

@@ -33,8 +33,8 @@ fn start(tunnel: &str) -> Result<Bench> {
     let mut install = install()?;
     install.spec.tunnel = serde_saphyr::from_str::<Tunnel>(tunnel)?;
     let policy = json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "ClusterEgressPolicy",
         "metadata": {"name": "tunnels"},
         "spec": {"identity": {"trustDomains": ["cluster.local"]}, "tiers": [{"name": "t", "rules": [{
             "name": "partner",

@@ -42,7 +42,10 @@ fn the_compat_variant_is_an_ordinary_image() {
         manifest["annotations"]["module.wasm.image/variant"],
         "compat"
     );
-    assert_eq!(manifest["annotations"]["warden.egress/policy-hash"], "abc");
+    assert_eq!(
+        manifest["annotations"]["egress-warden.io/policy-hash"],
+        "abc"
+    );
     assert_eq!(manifest["layers"].as_array().unwrap().len(), 1);
     let [config, layer] = image.blobs.as_slice() else {
         panic!("{image:?}")
@@ -57,7 +60,7 @@ fn the_compat_variant_is_an_ordinary_image() {
         json!([format!("sha256:{}", sha256(&archive))])
     );
     assert_eq!(
-        config["config"]["Labels"]["warden.egress/policy-hash"],
+        config["config"]["Labels"]["egress-warden.io/policy-hash"],
         "abc"
     );
     let mut archive = tar::Archive::new(archive.as_slice());

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Config;
 
-const POLICY: &str = r#"{"apiVersion":"warden.egress/v1alpha1","kind":"EgressPolicy","metadata":{"name":"one"},"spec":{"identity":{"trustDomains":["cluster.local"]},"tiers":[{"name":"apps","rules":[{"action":"Accept","from":[{"namespaces":["shop"]}],"name":"r","to":[{"domainNames":["api.example.com"]}]}]}]}}"#;
+const POLICY: &str = r#"{"apiVersion":"egress-warden.io/v1alpha1","kind":"ClusterEgressPolicy","metadata":{"name":"one"},"spec":{"identity":{"trustDomains":["cluster.local"]},"tiers":[{"name":"apps","rules":[{"action":"Accept","from":[{"namespaces":["shop"]}],"name":"r","to":[{"domainNames":["api.example.com"]}]}]}]}}"#;
 
 /// A configuration with these `policies`.
 fn configuration(context: &str, policies: &str) -> String {

@@ -281,7 +281,7 @@ fn a_wrong_class_is_noticed_by_known_addresses() {
 /// noticed.
 #[test]
 fn deny_networks_hold_before_the_rule_that_decides_and_for_labels_that_are_not_known() {
-    const POLICY: &str = r#"{"apiVersion": "warden.egress/v1alpha1", "kind": "EgressPolicy",
+    const POLICY: &str = r#"{"apiVersion": "egress-warden.io/v1alpha1", "kind": "ClusterEgressPolicy",
         "metadata": {"name": "p"}, "spec": {"identity": {"trustDomains": ["cluster.local"]},
         "tiers": [{"name": "t", "rules": [
             {"name": "one", "to": [{"networks": ["203.0.113.0/28"]}], "action": "Deny"},

@@ -5,7 +5,7 @@ use crate::tree::Tree;
 /// Reads a policy whose one rule, and whatever else stands in `spec`, is given as YAML.
 fn read(spec: &str) -> Result<Policy, Vec<String>> {
     let text = format!(
-        "apiVersion: warden.egress/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: p}}\nspec:\n{spec}"
+        "apiVersion: egress-warden.io/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {{name: p}}\nspec:\n{spec}"
     );
     let tree: Tree =
         serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -460,19 +460,19 @@ fn a_file_that_is_no_policy() {
         ("{}", "this mapping is empty"),
         ("a", "expected a mapping, found a text"),
         (
-            "{kind: EgressPolicy, metadata: {name: p}, spec: {}}",
+            "{kind: ClusterEgressPolicy, metadata: {name: p}, spec: {}}",
             "`apiVersion` is missing",
         ),
         (
-            "{apiVersion: v1, kind: EgressPolicy, metadata: {name: p}, spec: {}}",
+            "{apiVersion: v1, kind: ClusterEgressPolicy, metadata: {name: p}, spec: {}}",
             "apiVersion: unknown value `v1`",
         ),
         (
-            "{apiVersion: warden.egress/v1alpha1, kind: NetworkPolicy, metadata: {name: p}, spec: {}}",
+            "{apiVersion: egress-warden.io/v1alpha1, kind: NetworkPolicy, metadata: {name: p}, spec: {}}",
             "kind: unknown value `NetworkPolicy`",
         ),
         (
-            "{apiVersion: warden.egress/v1alpha1, kind: EgressPolicy, metadata: {name: p, labels: {}}, spec: {}}",
+            "{apiVersion: egress-warden.io/v1alpha1, kind: ClusterEgressPolicy, metadata: {name: p, labels: {}}, spec: {}}",
             "metadata.labels: unknown field `labels`",
         ),
     ] {
@@ -488,7 +488,7 @@ fn a_file_that_is_no_policy() {
 
 #[test]
 fn duplicate_keys_in_json_are_defects() {
-    let json = r#"{"apiVersion": "warden.egress/v1alpha1", "kind": "EgressPolicy", "metadata": {"name": "p"},
+    let json = r#"{"apiVersion": "egress-warden.io/v1alpha1", "kind": "ClusterEgressPolicy", "metadata": {"name": "p"},
         "spec": {"identity": {"trustDomains": ["cluster.local"]}, "tiers": [{"name": "t", "default": "Deny", "rules":
         [{"name": "r", "action": "Deny", "action": "Accept",
           "from": [{"matchLabels": {"a": "x", "a": "y"}}]}]}]}}"#;

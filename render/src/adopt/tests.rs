@@ -2,8 +2,8 @@ use super::{Code, collisions, read};
 use crate::sample::install;
 
 const POLICY: &str = r"
-apiVersion: warden.egress/v1alpha1
-kind: EgressPolicy
+apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
 metadata: {name: p}
 spec:
   identity: {trustDomains: [cluster.local]}

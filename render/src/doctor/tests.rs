@@ -148,8 +148,8 @@ fn flags_that_hide_a_loss_are_bad() {
 fn with_udp_rules_the_mesh_has_to_be_the_one_of_the_settings() {
     let install = Install::read(
         r#"
-apiVersion: warden.egress/v1alpha1
-kind: Install
+apiVersion: egress-warden.io/v1alpha1
+kind: EgressGateway
 spec:
   istio: {version: "1.31"}
   gateway: {namespace: g, service: g, serviceAccount: g, selector: {istio: g}}
@@ -163,8 +163,8 @@ spec:
     .unwrap();
     let needs = |protocol: &str| {
         let policy = json!({
-            "apiVersion": "warden.egress/v1alpha1",
-            "kind": "EgressPolicy",
+            "apiVersion": "egress-warden.io/v1alpha1",
+            "kind": "ClusterEgressPolicy",
             "metadata": {"name": "p"},
             "spec": {
                 "identity": {"trustDomains": ["east.example", "west.example"]},

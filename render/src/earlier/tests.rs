@@ -76,7 +76,7 @@ fn classes_of_the_render_before_are_rendered_once_more() {
         assert_eq!(classes(&rendered), wanted);
         let hash = rendered.policy_hash();
         for object in rendered.objects() {
-            let pointer = "/metadata/annotations/warden.egress~1policy-hash";
+            let pointer = "/metadata/annotations/egress-warden.io~1policy-hash";
             assert_eq!(object.manifest().pointer(pointer), Some(&json!(hash)));
         }
     }

@@ -23,7 +23,7 @@ impl Install {
         if self.api_version != API_VERSION || self.kind != KIND {
             wrong(
                 "apiVersion",
-                "expected `warden.egress/v1alpha1`, kind `Install`",
+                &format!("expected `{API_VERSION}`, kind `{KIND}`"),
             );
         }
         let spec = &self.spec;

@@ -15,7 +15,7 @@ use crate::problem::Problem;
 
 /// Pods with this label reach nothing at all. The API server says it of a running pod, so it holds
 /// where a label at the gateway would not.
-pub(crate) const REVOKED: &str = "warden.egress/revoked";
+pub(crate) use egress_policy::contract::REVOKED;
 
 /// Most networks of one peer, by both CRDs.
 const MOST_NETWORKS: usize = 25;
@@ -40,7 +40,7 @@ pub(super) fn objects(
     };
     objects.add(
         Stage::Guard,
-        "Pods that the administrator labelled warden.egress/revoked reach nothing.",
+        "Pods that the administrator has cut off, by a label, reach nothing.",
         &format!("{NAME}-revoked"),
         &revoked(install),
         vec![Rule::new("nothing", "Deny", vec![networks(&EVERYWHERE)])],

@@ -70,8 +70,8 @@ fn names_over_opaque_tcp_are_warned_of_and_no_others() {
 fn what_only_requests_have_makes_a_port_carry_http() {
     for condition in ["methods: [GET]", "paths: [/a]", "upgrades: [websocket]"] {
         let policy = format!(
-            "apiVersion: warden.egress/v1alpha1
-kind: EgressPolicy
+            "apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
 metadata: {{name: p}}
 spec:
   identity: {{trustDomains: [cluster.local]}}

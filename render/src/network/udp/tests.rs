@@ -12,8 +12,8 @@ pub(in crate::network) fn policy(name: &str, spec: &str) -> Value {
         spec["identity"] = json!({"trustDomains": ["cluster.local"]});
     }
     json!({
-        "apiVersion": "warden.egress/v1alpha1",
-        "kind": "EgressPolicy",
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "ClusterEgressPolicy",
         "metadata": {"name": name},
         "spec": spec,
     })
