@@ -14,5 +14,5 @@
 {{- if not $limit -}}
 {{- fail "gateway.resources.limits.memory: state it, what Envoy does as its memory fills is counted from it" -}}
 {{- end -}}
-{{- max (sub (include "egress-warden.bytes" $limit | int64) 155270608) 134217728 -}}
+{{- max (sub (include "egress-warden.bytes" $limit | int64) 155271328) 134217728 -}}
 {{- end -}}
