@@ -207,8 +207,22 @@ impl Envoy {
     /// # Errors
     /// If the system does not say.
     pub fn descriptors(&self) -> Result<u64> {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", self.process.id()))?;
-        Ok(u64::try_from(open.count())?)
+        // In a sandbox `/proc` is still that of the world outside, where the process has another
+        // number: one is mounted for the question.
+        let script = format!(
+            "mount -t proc proc /proc && ls /proc/{}/fd | wc -l",
+            self.process.id()
+        );
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-euc", &script])
+            .output()
+            .context("`unshare` (util-linux) is needed")?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
     }
 
     /// Everything it has printed so far.

@@ -13,14 +13,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 const INSIDE: &str = "EGRESS_SANDBOX";
-const SHARED: [&str; 6] = [
-    "--net",
-    "--mount",
-    "--mount-proc",
-    "--pid",
-    "--fork",
-    "--kill-child",
-];
+const SHARED: [&str; 5] = ["--net", "--mount", "--pid", "--fork", "--kill-child"];
 const SETUP: &str = include_str!("sandbox.py");
 
 /// Whether this process already is inside.

@@ -1,8 +1,8 @@
 //! The demo as a test, and what it is worth: without the module and its lock most rows differ.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use integration::demo::{self, Module};
-use integration::{sandboxed, template};
+use integration::{sandbox, sandboxed, template};
 
 const MODULE: [&str; 5] = [
     "warden-http",
@@ -20,6 +20,14 @@ sandboxed! {
         let asked = mesh.dns.asked();
         assert!(asked.iter().any(|name| name == "api.github.com"), "the stub is in use");
         assert_eq!(demo::names_that_should_not_be_asked(&asked), Vec::<String>::new());
+        Ok(())
+    }
+
+    /// What `--keep` prints is for a shell outside, where this process has another number.
+    fn the_line_that_enters_names_the_process_as_it_is_outside() -> Result<()> {
+        let line = sandbox::enter_with()?;
+        let own = std::process::id().to_string();
+        ensure!(!line.split(' ').any(|word| word == own), "{line}, and inside it is {own}");
         Ok(())
     }
 
