@@ -263,19 +263,23 @@ impl<H: Host> Network<H> {
     /// Whether it has to end, opened or not, because its policy has been replaced.
     fn ends(&self) -> bool {
         self.plugin
-            .ends(self.began, Protocol::Tcp, || match &self.origin {
+            .ends(self.began, self.protocol(), || match &self.origin {
                 Origin::Tunnel(facts) => facts.identity.clone(),
                 Origin::Chain => identity(&self.plugin.host),
             })
     }
 
+    /// What it carries; bytes where even that is not known.
+    fn protocol(&self) -> Protocol {
+        match &self.origin {
+            Origin::Tunnel(facts) => facts.protocol,
+            Origin::Chain => self.route().map_or(Protocol::Tcp, |route| route.protocol),
+        }
+    }
+
     /// The next bytes of the ClientHello; `None` where there is none to read.
     fn read_hello(&mut self, size: usize) -> Option<Reading> {
-        let protocol = match &self.origin {
-            Origin::Tunnel(facts) => Ok(facts.protocol),
-            Origin::Chain => self.route().map(|route| route.protocol),
-        };
-        if protocol != Ok(Protocol::Tls) {
+        if self.protocol() != Protocol::Tls {
             return None;
         }
         loop {
@@ -426,7 +430,7 @@ impl<H: Host> Network<H> {
 
     /// Something that must not fail did.
     fn fail(&mut self) -> Flow {
-        let gathered = Gathered::refused(Protocol::Tcp, Code::EngineError);
+        let gathered = Gathered::refused(self.protocol(), Code::EngineError);
         let verdict = Verdict::refusal(Code::EngineError);
         state::mark_denied(&self.plugin.host, &verdict.enforced);
         self.plugin.note(&gathered, &verdict);
@@ -463,4 +467,4 @@ fn hello(reading: Option<&Reading>) -> Hello<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -32,7 +32,7 @@ fn facts(authority: &str) -> Vec<u8> {
 }
 
 /// A connection out of app1's tunnel to `authority`, whose ClientHello Envoy reads as `sni`.
-fn out_of_tunnel(authority: &str, sni: &str) -> Fake {
+pub(crate) fn out_of_tunnel(authority: &str, sni: &str) -> Fake {
     Fake::default().carrying(&facts(authority)).with(SNI, sni)
 }
 

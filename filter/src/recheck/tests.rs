@@ -1,3 +1,4 @@
+use crate::network::tests::out_of_tunnel;
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -109,19 +110,25 @@ fn the_end_is_logged_once_with_the_caller() {
 
 #[test]
 fn a_connection_of_the_inner_listener_ends_too_decided_or_not() {
-    let ports = serde_json::json!([{
+    let ssh = serde_json::json!([{
         "cluster": "outbound|22||partner.example", "protocol": "TCP", "port": 22,
         "host": "203.0.113.7",
     }]);
-    let first = configuration("network", &ports);
-    let mut second = first.clone();
-    second["policies"][0]["metadata"]["name"] = "two".into();
-    second["recheckOnUpdate"] = true.into();
-    for from_client in [true, false] {
-        let fake = Fake::default().with(&["xds", "cluster_name"], "outbound|22||partner.example");
+    let tls = serde_json::json!([{"cluster": "warden-tls", "protocol": "TLS", "port": 443}]);
+    for (ports, from_client) in [(&ssh, true), (&ssh, false), (&tls, true), (&tls, false)] {
+        let (cluster, protocol) = (ports[0]["cluster"].as_str(), &ports[0]["protocol"]);
+        let first = configuration("network", ports);
+        let mut second = first.clone();
+        second["policies"][0]["metadata"]["name"] = "two".into();
+        second["recheckOnUpdate"] = true.into();
+        let fake = if protocol == "TLS" {
+            out_of_tunnel("api.github.com:443", "api.github.com")
+        } else {
+            Fake::default().with(&["xds", "cluster_name"], cluster.unwrap())
+        };
         let before = comes(&fake, &first);
         let mut stream = Network::new(Rc::clone(&before), 1);
-        assert_eq!(stream.on_new_connection(), Flow::Continue);
+        let _ = stream.on_new_connection();
         comes(&fake, &second);
         tick(&before, 2);
         assert!(!fake.closed());
@@ -132,7 +139,9 @@ fn a_connection_of_the_inner_listener_ends_too_decided_or_not() {
         };
         assert_eq!(flow, Flow::Stop);
         assert!(fake.closed());
-        assert_eq!(fake.verdict().unwrap()["code"], "policy_replaced");
+        let line = fake.verdict().unwrap();
+        assert_eq!(line["code"], "policy_replaced");
+        assert_eq!(&line["protocol"], protocol);
     }
 }
 
