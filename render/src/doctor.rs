@@ -86,14 +86,64 @@ pub enum Health {
     Advice,
     /// The mesh is open, or rules do not work.
     Bad,
+    /// Nobody has asked: nothing was given to look at.
+    NotAsked,
 }
+
+/// Fields of a mesh configuration (Istio's `MeshConfig`) of which any real one has some: Istio's
+/// own installers write several.
+const MESH_FIELDS: [&str; 12] = [
+    "accessLogFile",
+    "defaultConfig",
+    "defaultProviders",
+    "discoverySelectors",
+    "enableAutoMtls",
+    "enablePrometheusMerge",
+    "enableTracing",
+    "extensionProviders",
+    "meshMTLS",
+    "outboundTrafficPolicy",
+    "rootNamespace",
+    "trustDomain",
+];
 
 /// Reads a mesh configuration.
 ///
 /// # Errors
-/// If it is no YAML.
+/// If it is no YAML, or something else: what is not there is not as it should be, and not as it is
+/// by default either.
 pub fn read_mesh(text: &str) -> Result<Value, Problem> {
-    serde_saphyr::from_str(text).map_err(|error| Problem::new("mesh", error.to_string()))
+    // An empty file is no document at all.
+    let config: Option<Value> =
+        serde_saphyr::from_str(text).map_err(|error| Problem::new("mesh", error.to_string()))?;
+    let config = config.unwrap_or_default();
+    if MESH_FIELDS.iter().any(|field| config.get(field).is_some()) {
+        Ok(config)
+    } else {
+        Err(Problem::new(
+            "mesh",
+            "this is no mesh configuration: it has none of its fields",
+        ))
+    }
+}
+
+/// Reads istiod's environment.
+///
+/// # Errors
+/// If no line is `NAME=VALUE`.
+pub fn read_environment(text: &str) -> Result<&str, Problem> {
+    let is_one = |line: &str| {
+        let name = line.trim().split_once('=').map_or("", |(name, _)| name);
+        !name.is_empty() && !name.contains(char::is_whitespace)
+    };
+    if text.lines().any(is_one) {
+        Ok(text)
+    } else {
+        Err(Problem::new(
+            "istiod",
+            "this is no environment: no line of it is NAME=VALUE",
+        ))
+    }
 }
 
 /// Checks istiod's environment, given as `NAME=VALUE` lines.

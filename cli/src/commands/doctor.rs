@@ -1,9 +1,9 @@
 //! `warden doctor`: whether the mesh's own settings let the manifests hold, and what of the cluster
 //! would lose its way out by them.
 
-use egress_render::Install;
 use egress_render::doctor::cluster::{self, Looked, Trouble};
 use egress_render::doctor::{self, Finding, Health, networks};
+use egress_render::{Install, Problem};
 use serde_json::{Value, json};
 
 use super::manifests::{Settings, read_json, read_text};
@@ -72,7 +72,9 @@ impl Doctor {
         for file in &self.istiod_env {
             let (revision, file) = of_revision(file);
             let text = read_text(file, console)?;
-            findings.extend(judged(revision, doctor::istiod(&text, &needs)));
+            let text =
+                doctor::read_environment(&text).map_err(|problem| foreign(file, &problem))?;
+            findings.extend(judged(revision, doctor::istiod(text, &needs)));
         }
         for file in &self.mesh_config {
             let (revision, file) = of_revision(file);
@@ -94,6 +96,9 @@ impl Doctor {
         if !checked {
             findings.extend(judged(None, doctor::istiod("", &needs)));
             findings.extend(judged(None, doctor::mesh(&Value::Null, &needs)));
+            for (_, finding) in &mut findings {
+                finding.health = Health::NotAsked;
+            }
         }
         report(&findings, &looked, self.output, console)?;
         let mut health = findings.iter().map(|(_, finding)| finding.health);
@@ -185,7 +190,13 @@ fn of_revision(file: &str) -> (Option<&str>, &str) {
 
 fn read_mesh(file: &str, console: &mut Console<'_>) -> Result<Value, Failure> {
     let text = read_text(file, console)?;
-    doctor::read_mesh(&text).map_err(|problem| Failure::new(format!("{file}: {problem}")))
+    doctor::read_mesh(&text).map_err(|problem| foreign(file, &problem))
+}
+
+/// A file that holds something else than was asked for.
+fn foreign(file: &str, problem: &Problem) -> Failure {
+    Failure::new(format!("{file}: {problem}"))
+        .with_hint("`warden doctor --help` shows the commands that print each file")
 }
 
 fn report(
@@ -221,14 +232,17 @@ fn report(
     }
     for (revision, finding) in findings {
         let revision = revision.map(|name| format!("{name}: ")).unwrap_or_default();
-        let found = finding.found.as_deref().unwrap_or("not set");
-        writeln!(
-            console.stdout,
-            "{:<7} {revision}{} = {} (found: {found})",
-            word(finding.health),
-            finding.setting,
-            finding.wanted
-        )?;
+        let (setting, wanted) = (finding.setting, &finding.wanted);
+        let health = word(finding.health);
+        if finding.health == Health::NotAsked {
+            writeln!(console.stdout, "{health}  {setting} = {wanted}")?;
+        } else {
+            let found = finding.found.as_deref().unwrap_or("not set");
+            writeln!(
+                console.stdout,
+                "{health:<7} {revision}{setting} = {wanted} (found: {found})"
+            )?;
+        }
         if finding.health != Health::Good {
             writeln!(console.stdout, "        {}", finding.why)?;
         }
@@ -276,5 +290,6 @@ const fn word(health: Health) -> &'static str {
         Health::Good => "ok",
         Health::Advice => "advice",
         Health::Bad => "bad",
+        Health::NotAsked => "not asked",
     }
 }

@@ -401,7 +401,7 @@ fn doctor() -> Value {
             "setting": text("Its name."),
             "wanted": text("What it has to be."),
             "found": text_or_null("What it is."),
-            "health": {"enum": ["ok", "advice", "bad"]},
+            "health": {"enum": ["ok", "advice", "bad", "not asked"]},
             "why": text("What rests on it."),
         }),
     );

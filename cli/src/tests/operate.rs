@@ -319,6 +319,47 @@ fn doctor_judges_each_revision_by_its_own_settings() {
     assert_eq!(bad[0]["revision"], "canary");
 }
 
+/// What was not asked, what is not there and what is wrong are three things.
+#[test]
+fn doctor_says_nothing_of_what_it_has_not_seen() {
+    let folder = Folder::with(&[
+        ("install.yaml", INSTALL),
+        ("policy.yaml", REFERENCE),
+        ("empty", ""),
+        ("braces", "{}"),
+        ("pod.yaml", "kind: Pod\nmetadata: {name: a}\n"),
+        ("mesh.yaml", "rootNamespace: istio-system\n"),
+    ]);
+    let doctor = "doctor --install install.yaml policy.yaml";
+    let unasked = folder.warden(doctor);
+    assert_eq!(unasked.exit, 0, "{unasked:?}");
+    assert!(
+        unasked
+            .stdout
+            .contains("not asked  trustDomain = cluster.local\n"),
+        "{unasked:?}"
+    );
+    assert!(
+        !unasked.stdout.contains("bad") && !unasked.stdout.contains("found:"),
+        "{unasked:?}"
+    );
+    for file in ["empty", "braces", "pod.yaml", "install.yaml"] {
+        let ran = folder.warden(&format!("{doctor} --mesh-config {file}"));
+        assert_eq!(ran.exit, 1, "{file}: {ran:?}");
+        assert!(
+            ran.stderr.contains("no mesh configuration"),
+            "{file}: {ran:?}"
+        );
+    }
+    for file in ["empty", "braces", "pod.yaml"] {
+        let ran = folder.warden(&format!("{doctor} --istiod-env {file}"));
+        assert_eq!(ran.exit, 1, "{file}: {ran:?}");
+        assert!(ran.stderr.contains("no environment"), "{file}: {ran:?}");
+    }
+    let real = folder.warden(&format!("{doctor} --mesh-config mesh.yaml"));
+    assert!(real.stdout.contains("ok      trustDomain"), "{real:?}");
+}
+
 #[test]
 fn doctor_compares_the_networks() {
     let folder = folder();

@@ -648,7 +648,8 @@ fn captured(workload: &Workload, pod: &Pod, folder: &Path) -> Result<Agent> {
         dns_capture: true,
     };
     let folder = folder.join(format!("agent-{}", workload.name));
-    pod.run(move || {
+    // Agent and proxy have one user.
+    pod.run_as_sidecar(move || {
         let rules = format!(
             "table ip names {{ chain output {{ type nat hook output priority -100; \
              ip daddr {CLUSTER_DNS} udp dport 53 redirect to :{DNS_PROXY} ; }} ; }}"

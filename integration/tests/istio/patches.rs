@@ -133,7 +133,30 @@ fn same_names(dump: &Value, names: &[String]) -> Result<Value> {
     for (i, name) in names.iter().enumerate() {
         text = text.replace(name, &format!("class{i}"));
     }
-    Ok(serde_json::from_str(&text)?)
+    let mut dump = serde_json::from_str(&text)?;
+    without_machines(&mut dump);
+    Ok(dump)
+}
+
+/// Takes the machines out of the plugin's configuration: a module in a file has more of them.
+fn without_machines(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(without_machines),
+        Value::Object(fields) => fields.values_mut().for_each(without_machines),
+        Value::String(text) => {
+            let mut inner = serde_json::from_str(text).unwrap_or_default();
+            let Some(limits) = Value::pointer_mut(&mut inner, "/limits") else {
+                return;
+            };
+            for field in ["machines", "streamMachines"] {
+                limits
+                    .as_object_mut()
+                    .and_then(|limits| limits.remove(field));
+            }
+            *text = inner.to_string();
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// How much there is of each part of a dump.
