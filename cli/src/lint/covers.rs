@@ -122,8 +122,11 @@ fn covers_from(
         && a.match_expressions.iter().all(|wanted| implied(wanted, b));
     let claims =
         !(a.clusters.is_empty() && a.match_labels.is_empty() && a.match_expressions.is_empty());
+    // A rule that compares paths denies what servers read differently, whatever it does otherwise.
+    let compares = |one: &Alternative<'_>| one.to.is_some_and(|to| !to.paths.is_empty());
+    let differs = earlier.rule.action != later.rule.action || !compares(earlier) && compares(later);
     covered.then(|| Rest {
-        unlabelled: claims && earlier.rule.action != later.rule.action,
+        unlabelled: claims && differs,
         ..Rest::default()
     })
 }

@@ -277,6 +277,18 @@ fn several_rules_and_whole_tiers_hide_too() {
         let tiers = labels.replace("ACTION", action);
         assert_eq!(reported(&policy(false, &tiers)), [says]);
     }
+    // So too where both open: one that compares paths denies what servers read differently.
+    let paths = "  - name: t\n    rules:\n    - {name: a, from: [{namespaces: [shop], matchLabels: {app: a}}], to: [{domainNames: ['*.a.example'], protocols: [HTTP]FIRST}], action: Accept}\n    - {name: b, from: [{namespaces: [shop], matchLabels: {app: a}}], to: [{domainNames: [x.a.example], protocols: [HTTP], paths: [/a/**]}], action: Accept}\n";
+    for (first, says) in [
+        (
+            "",
+            "`a` hides `b`, but for callers whose labels are missing",
+        ),
+        (", paths: [/a/**]", "`a` hides `b`"),
+    ] {
+        let tiers = paths.replace("FIRST", first);
+        assert_eq!(reported(&policy(false, &tiers)), [says], "{first}");
+    }
     // What a Pass took before a Deny got to see it is left to the tiers behind.
     let exception = "  - name: t\n    rules:\n    - {name: a, from: [{namespaces: [shop]}], to: [{domainNames: [PASSED]}], action: Pass}\n    - {name: b, from: [{namespaces: [shop]}], to: [{domainNames: ['*.a.example']}], action: Deny}\n  - name: u\n    rules:\n    - {name: c, from: [{namespaces: [shop]}], to: [{domainNames: [x.a.example]}], action: Accept}\n";
     for (passed, says) in [
