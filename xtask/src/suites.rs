@@ -60,10 +60,7 @@ pub(crate) fn build(folders: Option<&[&str]>) -> Result<BTreeSet<Suite>> {
         Some([]) => return Ok(BTreeSet::new()),
         Some(folders) => {
             for folder in folders {
-                command.arg(format!(
-                    "--package=path+file://{}",
-                    root().join(folder).display()
-                ));
+                command.arg(format!("--package={}", package(folder)?));
             }
         }
     }
@@ -73,6 +70,15 @@ pub(crate) fn build(folders: Option<&[&str]>) -> Result<BTreeSet<Suite>> {
     text.lines()
         .filter_map(|line| read(line).transpose())
         .collect()
+}
+
+/// The name of the package in a folder.
+fn package(folder: &str) -> Result<String> {
+    let path = root().join(folder).join("Cargo.toml");
+    let manifest = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let mut lines = manifest.lines();
+    let name = lines.find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    Ok(name.context("a package without a name")?.to_owned())
 }
 
 /// One of cargo's messages (`cargo help build`, "--message-format"); `None` if it is about no test
@@ -100,7 +106,14 @@ fn read(line: &str) -> Result<Option<Suite>> {
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{package, read};
+
+    #[test]
+    fn packages_have_other_names_than_their_folders() {
+        assert_eq!(package("policy").unwrap(), "egress-policy");
+        assert_eq!(package("cli").unwrap(), "warden");
+        assert!(package("nowhere").is_err());
+    }
 
     #[test]
     fn messages_about_test_programs_are_read() {
