@@ -32,20 +32,13 @@ struct Grant {
 /// True for a document of install settings.
 pub(crate) fn is_install(root: document::Place<'_>) -> bool {
     let text = |name: &str| root.field(name).and_then(document::Place::text);
-    match (text("apiVersion"), text("kind")) {
-        (Some(version), Some(kind)) => {
-            version == API_VERSION && kind == KIND || is_old(version, kind)
-        }
-        _ => false,
-    }
+    let is_ours = |version: &str| version == API_VERSION || version.starts_with(OLD_GROUP);
+    text("apiVersion").is_some_and(is_ours)
+        && text("kind").is_some_and(|kind| [KIND, OLD_KIND].contains(&kind))
 }
 
-/// Install settings as they were spelt once.
-fn is_old(version: &str, kind: &str) -> bool {
-    version.starts_with("warden.egress/") && [OLD_KIND, KIND].contains(&kind)
-        || version == API_VERSION && kind == OLD_KIND
-}
-
+/// As they were spelt once, which [`Install::read`] refuses by name.
+const OLD_GROUP: &str = "warden.egress/";
 const OLD_KIND: &str = "Install";
 
 impl Install {
@@ -59,17 +52,12 @@ impl Install {
             protocols: PortProtocols::default(),
             cluster: None,
         };
-        let old = |place: document::Place<'_>, now: &str| {
-            error(
-                place,
-                format!("this is `{now}` now"),
-                Some("the old spelling is not read any more"),
-            )
-        };
         for (field, now) in [("apiVersion", API_VERSION), ("kind", KIND)] {
             let written = unit.root().field(field);
             if let Some(place) = written.filter(|place| place.text() != Some(now)) {
-                diagnostics.push(old(place, now));
+                let message = format!("this is `{now}` now");
+                let hint = "the old spelling is not read any more";
+                diagnostics.push(error(place, message, Some(hint)));
             }
         }
         let Some(spec) = unit.root().field("spec") else {

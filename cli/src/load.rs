@@ -11,7 +11,7 @@ use egress_policy::config::Config;
 use egress_policy::contract::DOMAIN;
 use egress_policy::defect::{At, Defect, FieldPath, Segment};
 use egress_policy::model::{Policy, RuleAction};
-use egress_policy::read::{API_VERSION, KIND, TEAM_KIND};
+use egress_policy::read::{API_VERSION, KIND, KINDS};
 use egress_policy::settings::{AddressCheck, Settings};
 use egress_render::install::{Networks, PortProtocols};
 
@@ -320,7 +320,7 @@ fn carrier(root: document::Place<'_>) -> Carrier<'_> {
     }
     match (text("apiVersion"), text("kind")) {
         (Some(version), Some(kind))
-            if ![KIND, TEAM_KIND].contains(&kind)
+            if !KINDS.contains(&kind)
                 && version.contains('/')
                 && !["warden.", DOMAIN]
                     .iter()

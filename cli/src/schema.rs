@@ -107,7 +107,7 @@ pub fn policy_schema() -> Value {
         &["apiVersion", "kind", "metadata", "spec"],
         &json!({
             "apiVersion": {"const": egress_policy::read::API_VERSION},
-            "kind": {"enum": [egress_policy::read::KIND, egress_policy::read::TEAM_KIND]},
+            "kind": {"enum": egress_policy::read::KINDS},
             "metadata": metadata,
             "spec": spec,
         }),

@@ -171,6 +171,16 @@ struct Noisy<'m> {
     size: Size,
 }
 
+impl<'m> Noisy<'m> {
+    fn at(mesh: &'m Mesh, size: Size) -> Result<Self> {
+        Ok(Self {
+            mesh,
+            leaf: mesh.mesh_authority.workload(APP1.identity)?,
+            size,
+        })
+    }
+}
+
 impl Noisy<'_> {
     fn http2(&self, port: u16, settings: &[(u16, u32)]) -> Result<Raw> {
         Raw::begin(tls(self.mesh, &self.leaf, port, Version::Two)?, settings)
@@ -206,11 +216,7 @@ pub fn run(size: Size, mut progress: impl FnMut(&Phase)) -> Result<Outcome> {
         "workers": WORKERS, "nameLifetimeSeconds": LIFETIME, "streams": STREAMS,
     });
     let mesh = start(size, &limits)?;
-    let noisy = Noisy {
-        leaf: mesh.mesh_authority.workload(APP1.identity)?,
-        mesh: &mesh,
-        size,
-    };
+    let noisy = Noisy::at(&mesh, size)?;
     // Everything has been used once, so that nothing of what is seen later is a first time.
     let warm = watched(&mesh, "warming up", size.each, || {})?;
     ensure!(warm.failures.is_empty(), "{:?}", warm.failures);
@@ -290,11 +296,7 @@ pub fn without_limits(size: Size) -> Result<Vec<Phase>> {
         "newNamesPerMinute": none, "names": none, "denialLinesPerMinute": none,
     });
     let mesh = start(size, &limits)?;
-    let noisy = Noisy {
-        leaf: mesh.mesh_authority.workload(APP1.identity)?,
-        mesh: &mesh,
-        size,
-    };
+    let noisy = Noisy::at(&mesh, size)?;
     let mut phases = Vec::new();
     for (name, attack) in TELLING {
         let end = Instant::now() + size.each;

@@ -104,9 +104,7 @@ impl PathPattern {
         if !text.starts_with('/') {
             return Err(PathPatternError::NotAbsolute);
         }
-        let mut plain = Vec::new();
-        expand(text, &mut plain)?;
-        let alternatives: Result<_, _> = plain.iter().map(|glob| segments(glob)).collect();
+        let alternatives: Result<_, _> = expand(text)?.iter().map(|glob| segments(glob)).collect();
         Ok(Self {
             text: text.into(),
             alternatives: alternatives?,
@@ -128,30 +126,33 @@ impl PathPattern {
 }
 
 /// Writes out what braces stand for, the innermost first.
-fn expand(text: &str, into: &mut Vec<String>) -> Result<(), PathPatternError> {
-    let Some((head, rest)) = text.split_once('}') else {
-        if text.contains('{') {
-            return Err(PathPatternError::Braces);
+fn expand(text: &str) -> Result<Vec<String>, PathPatternError> {
+    let (mut plain, mut open) = (Vec::new(), vec![text.to_owned()]);
+    while let Some(text) = open.pop() {
+        let Some((head, rest)) = text.split_once('}') else {
+            if text.contains('{') {
+                return Err(PathPatternError::Braces);
+            }
+            if plain.len() == PathPattern::MAX_ALTERNATIVES {
+                return Err(PathPatternError::Alternatives);
+            }
+            plain.push(text);
+            continue;
+        };
+        let (before, choices) = head.rsplit_once('{').ok_or(PathPatternError::Braces)?;
+        for choice in choices.split(',') {
+            if choice.is_empty() {
+                return Err(PathPatternError::Braces);
+            }
+            // `**` is written out, and does not come about.
+            let joined = |left: &str, right: &str| left.ends_with('*') && right.starts_with('*');
+            if choice.contains("**") || joined(before, choice) || joined(choice, rest) {
+                return Err(PathPatternError::DoubleStar);
+            }
+            open.push(format!("{before}{choice}{rest}"));
         }
-        if into.len() == PathPattern::MAX_ALTERNATIVES {
-            return Err(PathPatternError::Alternatives);
-        }
-        into.push(text.to_owned());
-        return Ok(());
-    };
-    let (before, choices) = head.rsplit_once('{').ok_or(PathPatternError::Braces)?;
-    for choice in choices.split(',') {
-        if choice.is_empty() {
-            return Err(PathPatternError::Braces);
-        }
-        // `**` is written out, and does not come about.
-        let joined = |left: &str, right: &str| left.ends_with('*') && right.starts_with('*');
-        if choice.contains("**") || joined(before, choice) || joined(choice, rest) {
-            return Err(PathPatternError::DoubleStar);
-        }
-        expand(&format!("{before}{choice}{rest}"), into)?;
     }
-    Ok(())
+    Ok(plain)
 }
 
 /// The segments of a glob without braces.

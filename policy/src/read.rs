@@ -23,6 +23,8 @@ pub use crate::contract::API_VERSION;
 pub const KIND: &str = "ClusterEgressPolicy";
 /// The `kind` of a team's policies, which say whom they apply to.
 pub const TEAM_KIND: &str = "EgressPolicy";
+/// Every `kind` of policy files.
+pub const KINDS: [&str; 2] = [KIND, TEAM_KIND];
 
 /// Takes a policy's tiers and rules in order.
 pub trait RuleSink {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use egress_policy::model::Policy;
 use egress_policy::name::NamePattern;
-use egress_policy::read::{KIND, TEAM_KIND};
+use egress_policy::read::KINDS;
 use serde_json::{Value, json};
 
 use crate::Console;
@@ -95,10 +95,10 @@ impl Fmt {
 fn holds_policy(source: &Source) -> Result<bool, Failure> {
     let source = Arc::new(Source::new(source.name(), source.text()));
     let documents = parse_strictly(&source)?;
-    let kind = |root: Place<'_>| root.field("kind").and_then(Place::text).map(str::to_owned);
-    let is_policy =
-        |root: Place<'_>| kind(root).is_some_and(|kind| [KIND, TEAM_KIND].contains(&kind.as_str()));
-    Ok(documents.roots().any(is_policy))
+    let mut kinds = documents
+        .roots()
+        .filter_map(|root| root.field("kind")?.text());
+    Ok(kinds.any(|kind| KINDS.contains(&kind)))
 }
 
 /// The formatted text.

@@ -322,14 +322,15 @@ fn doctor_judges_each_revision_by_its_own_settings() {
 /// What was not asked, what is not there and what is wrong are three things.
 #[test]
 fn doctor_says_nothing_of_what_it_has_not_seen() {
-    let folder = Folder::with(&[
-        ("install.yaml", INSTALL),
-        ("policy.yaml", REFERENCE),
+    let folder = folder();
+    for (name, text) in [
         ("empty", ""),
         ("braces", "{}"),
         ("pod.yaml", "kind: Pod\nmetadata: {name: a}\n"),
         ("mesh.yaml", "rootNamespace: istio-system\n"),
-    ]);
+    ] {
+        folder.write(name, text);
+    }
     let doctor = "doctor --install install.yaml policy.yaml";
     let unasked = folder.warden(doctor);
     assert_eq!(unasked.exit, 0, "{unasked:?}");

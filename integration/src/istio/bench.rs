@@ -468,6 +468,17 @@ impl Bench {
         line.with_context(|| format!("{field}: {begins}"))
     }
 
+    /// The first line of this verdict, of a stream that another listener of the gateway goes on with.
+    ///
+    /// # Errors
+    /// If there is none, or it leads elsewhere.
+    pub fn access_line_inward(&self, verdict: &str) -> Result<Value> {
+        let line = self.access_line("verdict", verdict)?;
+        let to = line.get("connectedTo").and_then(Value::as_str);
+        ensure!(to.is_some_and(|to| to.starts_with("envoy://")), "{line}");
+        Ok(line)
+    }
+
     /// The first line of the gateway's access log for which this holds, when it is there.
     ///
     /// # Errors

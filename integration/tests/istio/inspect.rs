@@ -121,12 +121,7 @@ fn logged(bench: &Bench) -> Result<()> {
             "{line}"
         );
     }
-    let request = bench.access_line("verdict", "inspect")?;
-    let inside = request.get("connectedTo").and_then(Value::as_str);
-    ensure!(
-        inside.is_some_and(|to| to.starts_with("envoy://")),
-        "{request}"
-    );
+    bench.access_line_inward("inspect")?;
     Ok(())
 }
 

@@ -172,6 +172,10 @@ fn braces_stand_for_a_bounded_number_of_globs() {
     assert!(PathPattern::parse(many).is_ok());
     let more = PathPattern::parse(&format!("{many}{{a,b}}"));
     assert_eq!(more, Err(PathPatternError::Alternatives));
+    // However many pairs of braces there are, no stack grows with them.
+    let deep = "{a}".repeat(20_000);
+    let pattern = PathPattern::parse(&format!("/{deep}")).unwrap();
+    assert!(pattern.matches(&format!("/{}", "a".repeat(20_000))));
 }
 
 /// Every path of up to six pieces under every glob of up to five, as globset reads them.

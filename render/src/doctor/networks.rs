@@ -48,10 +48,11 @@ const LOST: &str = "what is missing is sent to the gateway instead of straight, 
 const WIDER: &str = "what is not the cluster's goes past the gateway, judged by nobody: state what the \
                      cluster has";
 
-/// `KIND NAME` and a network, for each that the reader finds.
-/// What an object says of networks: whether they are pods', and where they stand.
+/// What an object says of networks, if it is of the kind: whether they are all that the cluster has of
+/// them and not one node's, and the CIDRs.
 type Read = fn(&Value) -> Option<(bool, Vec<&Value>)>;
 
+/// `KIND NAME` and a network, for each that the reader finds.
 fn said(objects: &[Value], read: Read) -> Vec<Said> {
     let of = |object: &Value| {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);

@@ -20,10 +20,14 @@ use crate::object::set;
 
 /// The filter that says what the device is to be told.
 pub(crate) const TELL: &str = "egress-warden.device";
-/// What the lock of a device's own listeners looks at.
-const DEVICE_STATE: &str = "warden.device";
 /// Bytes of the client that are held while the device is asked.
 const HELD: u32 = 65_536;
+
+/// The filter state in which a word for the device travels inward. The lock of a device's own
+/// listeners looks at `device`.
+pub(super) fn inward_state(word: &str) -> String {
+    format!("warden.{word}")
+}
 
 /// The cluster of the device itself.
 pub(crate) fn device_cluster(device: &str) -> String {
@@ -85,7 +89,7 @@ fn told(prefix: &str) -> Value {
 fn tell() -> Value {
     let words = ["device", "rule", "workload", "destination"].map(|word| {
         let mut entry = state(
-            &format!("warden.{word}"),
+            &inward_state(word),
             &format!("%FILTER_STATE(wasm.warden_{word}:PLAIN)%"),
         );
         set(&mut entry, "factory_key", json!("envoy.hashable_string"));
@@ -212,7 +216,7 @@ pub(super) fn listeners(install: &Install, device: &Device) -> [Value; 2] {
 
 fn listener(install: &Install, device: &Device, name: &str, mut proxy: Value) -> Value {
     let rbac = "envoy.extensions.filters.network.rbac.v3.RBAC";
-    let only = json!({"key": DEVICE_STATE, "string_match": {"exact": device.name}});
+    let only = json!({"key": inward_state("device"), "string_match": {"exact": device.name}});
     for (field, value) in [
         ("stat_prefix", json!(name)),
         ("cluster", json!(device_cluster(&device.name))),

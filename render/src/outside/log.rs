@@ -6,6 +6,7 @@
 use egress_policy::contract::{PRINCIPAL, RULING_STATE, VERDICT_STATE};
 use serde_json::{Value, json};
 
+use super::inspection::inward_state;
 use super::named;
 use crate::install::Install;
 use crate::object::set;
@@ -43,7 +44,10 @@ fn logger(seen: Seen) -> Value {
     let (workload, authority) = match seen {
         Seen::AtPort => ("%DOWNSTREAM_PEER_URI_SAN%".to_owned(), authority()),
         Seen::OutOfTunnel => (known(PRINCIPAL), authority()),
-        Seen::ToDevice => (known("warden.workload"), known("warden.destination")),
+        Seen::ToDevice => (
+            known(&inward_state("workload")),
+            known(&inward_state("destination")),
+        ),
     };
     named(
         ACCESS_LOG,
