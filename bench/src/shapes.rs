@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use egress_policy::facts::{Caller, Claims, Destination, Fact, Facts, Protocol, Request, SpiffeId};
+use egress_policy::facts::{
+    Caller, Claims, DestinationFacts, Fact, Facts, Protocol, Request, SpiffeId,
+};
 use egress_policy::name::Name;
 use egress_policy::path::RequestPath;
 
@@ -333,7 +335,7 @@ impl Prepared<'_> {
             } else {
                 Fact::Known(claims)
             },
-            destination: Destination {
+            destination: DestinationFacts {
                 name: if question.name_pending {
                     Fact::Pending
                 } else {

@@ -6,33 +6,33 @@ use egress_policy::PolicySet;
 use egress_policy::case::{Case, CaseFile, PolicyRef};
 
 use crate::Console;
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Location};
 use crate::document::{self, Documents, Source};
 use crate::exit::Failure;
 use crate::lists::{self, Folder};
-use crate::load::{Layers, Reader, Unit, parse};
+use crate::load::{PolicyBundle, PolicySource, Reader, parse};
 
 /// A case file, read, with its policies.
 pub(crate) struct Ready {
     pub(crate) source: Arc<Source>,
     pub(crate) file: CaseFile,
-    pub(crate) layers: Layers,
+    pub(crate) layers: PolicyBundle,
     pub(crate) set: PolicySet,
     documents: Arc<Documents>,
 }
 
 impl Ready {
     /// Where a case stands, by its number.
-    pub(crate) fn place(&self, case: usize) -> Place {
+    pub(crate) fn place(&self, case: usize) -> Location {
         let root = self.documents.roots().next();
         let cases = root.and_then(|root| root.field("cases"));
         let case = cases.and_then(|cases| cases.items().nth(case));
         case.map_or_else(
-            || Place {
+            || Location {
                 source: Arc::clone(&self.source),
                 span: 0..0,
             },
-            Place::from,
+            Location::from,
         )
     }
 
@@ -69,7 +69,7 @@ pub(crate) fn read_cases(
         Ok(documents) => documents,
         Err(found) => return Ok(Err(found)),
     };
-    let is_case_file = |root: document::Place<'_>| root.field("cases").is_some();
+    let is_case_file = |root: document::Node<'_>| root.field("cases").is_some();
     if !documents.roots().next().is_some_and(is_case_file) {
         return Ok(Ok(None));
     }
@@ -102,7 +102,7 @@ pub(crate) fn read_cases(
             PolicyRef::Path(path) => reader.read(&folder.shown(path), console)?,
             PolicyRef::Inline(_) => {
                 if let Some((root, lists)) = inline.next() {
-                    reader.read_unit(Unit::new(&documents, root, lists));
+                    reader.read_unit(PolicySource::new(&documents, root, lists));
                 }
             }
         }
@@ -111,8 +111,11 @@ pub(crate) fn read_cases(
     if loaded.has_errors() {
         return Ok(Err(loaded.diagnostics));
     }
-    let together = Layers::new(source.name());
-    let mut layers = loaded.layers.into_iter().fold(together, Layers::joined);
+    let together = PolicyBundle::new(source.name());
+    let mut layers = loaded
+        .bundles
+        .into_iter()
+        .fold(together, PolicyBundle::joined);
     layers.settings = file.gateway.settings;
     if layers.inspection.is_none() || !file.gateway.inspection.is_empty() {
         let names = file.gateway.inspection.iter().map(|(name, _)| name.clone());
@@ -134,9 +137,9 @@ pub(crate) fn read_cases(
 fn inline_policies(documents: &Documents) -> Vec<u32> {
     let root = documents.roots().next();
     let policies = root.and_then(|root| root.field("policies"));
-    let items = policies.into_iter().flat_map(document::Place::items);
+    let items = policies.into_iter().flat_map(document::Node::items);
     items
         .filter(|policy| policy.text().is_none())
-        .map(document::Place::id)
+        .map(document::Node::id)
         .collect()
 }

@@ -33,14 +33,14 @@ impl Severity {
 
 /// A place in a source.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Location {
     /// The text.
     pub source: Arc<Source>,
     /// Bytes in it.
     pub span: Range<usize>,
 }
 
-impl Place {
+impl Location {
     /// Line and column of the start, both from 1; the column counts characters.
     #[must_use]
     pub fn line_column(&self) -> (usize, usize) {
@@ -54,9 +54,9 @@ impl Place {
     }
 }
 
-impl From<document::Place<'_>> for Place {
+impl From<document::Node<'_>> for Location {
     /// Its first line.
-    fn from(at: document::Place<'_>) -> Self {
+    fn from(at: document::Node<'_>) -> Self {
         Self {
             source: Arc::clone(at.source()),
             span: at.first_line(),
@@ -76,11 +76,11 @@ pub struct Diagnostic {
     /// What to write instead.
     pub hint: Option<String>,
     /// Where, if anywhere.
-    pub place: Option<Place>,
+    pub location: Option<Location>,
     /// The path in the document, such as `spec.tiers[0]`.
     pub path: String,
     /// Another place that belongs to it, with what it is.
-    pub related: Vec<(Place, String)>,
+    pub related: Vec<(Location, String)>,
 }
 
 impl Diagnostic {
@@ -88,7 +88,7 @@ impl Diagnostic {
     #[must_use]
     pub fn error(
         code: &'static str,
-        place: impl Into<Place>,
+        place: impl Into<Location>,
         message: impl Into<String>,
         hint: Option<&str>,
     ) -> Self {
@@ -97,7 +97,7 @@ impl Diagnostic {
             code,
             message: message.into(),
             hint: hint.map(str::to_owned),
-            place: Some(place.into()),
+            location: Some(place.into()),
             path: String::new(),
             related: Vec::new(),
         }
@@ -105,7 +105,7 @@ impl Diagnostic {
 
     /// A defect that the engine found in the document at `root`.
     #[must_use]
-    pub fn of_defect(defect: &Defect, root: document::Place<'_>) -> Self {
+    pub fn of_defect(defect: &Defect, root: document::Node<'_>) -> Self {
         let target = match defect.kind {
             DefectKind::UnknownField => Target::Key,
             DefectKind::DuplicateField => Target::LastKey,
@@ -125,7 +125,7 @@ impl Diagnostic {
             code: defect.kind.as_str(),
             message: defect.message.clone(),
             hint,
-            place: Some(Place { source, span }),
+            location: Some(Location { source, span }),
             path: defect.path.to_string(),
             related: Vec::new(),
         }
@@ -144,7 +144,7 @@ impl Diagnostic {
             code: DefectKind::Syntax.as_str(),
             message,
             hint,
-            place: Some(Place {
+            location: Some(Location {
                 source: Arc::clone(source),
                 span,
             }),

@@ -9,34 +9,34 @@
 //! now on: an expiry in the future is a border of its own.
 
 mod changed;
+mod compiled;
 mod describe;
 mod explore;
-mod near;
+mod narrowed;
 mod origination;
-mod program;
+mod partition;
 mod set;
-mod universe;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use egress_policy::PolicySet;
 use egress_policy::model::{Policy, Rule};
-use egress_policy::verdict::{Action, Evaluation, Ruling};
+use egress_policy::verdict::{Action, Decision, Evaluation};
 use serde_json::{Value, json};
 
 use crate::explain::{rule_id, ruling_json};
-use crate::load::Layers;
-use crate::satisfy::{destinations, fit, ordinary_address, sources};
-use crate::situation::Situation;
+use crate::load::PolicyBundle;
+use crate::owned_facts::OwnedFacts;
+use crate::witness::{complete, destinations, ordinary_address, sources};
 
 pub(crate) use origination::TlsChange;
 
 use changed::changes;
+use compiled::{Compiler, View};
 use explore::{Leaf, Region, explore};
-use near::Index;
-use program::{Compiler, View};
-use universe::{Collector, Universe};
+use narrowed::Index;
+use partition::{Collector, Partition};
 
 /// Most rules that one comparison looks at together.
 const MAX_RULES: usize = 3_000;
@@ -48,7 +48,7 @@ const MAX_EXAMPLES: usize = 4;
 /// One side.
 pub(crate) struct Side<'p> {
     /// Its policies.
-    pub(crate) layers: &'p Layers,
+    pub(crate) layers: &'p PolicyBundle,
     /// The same, compiled.
     pub(crate) set: &'p PolicySet,
 }
@@ -74,20 +74,20 @@ pub(crate) struct Difference {
     /// It is about what would be without shadow.
     pub(crate) shadow: bool,
     /// The verdict of the old policies.
-    pub(crate) old: Judgement,
+    pub(crate) old: OwnedDecision,
     /// The verdict of the new ones.
-    pub(crate) new: Judgement,
+    pub(crate) new: OwnedDecision,
     /// Who and what, in words: the first few classes.
     pub(crate) examples: Vec<String>,
     /// How many classes.
     pub(crate) classes: usize,
     /// Facts on which the engines differ.
-    pub(crate) witness: Situation,
+    pub(crate) witness: OwnedFacts,
 }
 
 /// A verdict, owned.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Judgement {
+pub(crate) struct OwnedDecision {
     /// Its action's word, with the inspection cluster.
     pub(crate) verdict: String,
     /// Its rule.
@@ -96,8 +96,8 @@ pub(crate) struct Judgement {
     json: String,
 }
 
-impl Judgement {
-    fn of(ruling: &Ruling<'_>) -> Self {
+impl OwnedDecision {
+    fn of(ruling: &Decision<'_>) -> Self {
         let (rank, verdict) = match ruling.action {
             Action::Deny => (0, "Deny".to_owned()),
             Action::Inspect(device) => (1, format!("Inspect through {device}")),
@@ -105,7 +105,7 @@ impl Judgement {
         };
         Self {
             verdict,
-            rule: rule_id(ruling.basis),
+            rule: rule_id(ruling.rule),
             rank,
             json: ruling_json(ruling).to_string(),
         }
@@ -206,7 +206,7 @@ fn has_shadow(policies: &[Policy]) -> bool {
     })
 }
 
-type Key = (bool, Judgement, Judgement);
+type Key = (bool, OwnedDecision, OwnedDecision);
 
 struct Comparer<'c, 'p> {
     old: &'c Side<'p>,
@@ -255,12 +255,12 @@ impl<'p> Comparer<'_, 'p> {
             self.sample(rule, view);
             return;
         }
-        let universe = self.universe(near.iter().copied().chain([rule]));
+        let partition = self.partition(near.iter().copied().chain([rule]));
         let compiler = Compiler {
-            universe: &universe,
+            partition: &partition,
             view,
         };
-        let whole = Region::all(&universe);
+        let whole = Region::all(&partition);
         let mut regions = Vec::new();
         for source in sources(rule) {
             for to in destinations(rule) {
@@ -269,8 +269,8 @@ impl<'p> Comparer<'_, 'p> {
                 }
             }
         }
-        let wanted = near::Addresses::of(near.iter().copied().chain([rule]));
-        self.explore(&universe, regions, |rule| wanted.contains(rule), view);
+        let wanted = narrowed::Addresses::of(near.iter().copied().chain([rule]));
+        self.explore(&partition, regions, |rule| wanted.contains(rule), view);
     }
 
     fn everywhere(&mut self, index: &Index<'p>, view: View) {
@@ -285,12 +285,12 @@ impl<'p> Comparer<'_, 'p> {
             }
             return;
         }
-        let universe = self.universe(rules.iter().copied());
-        let region = Region::all(&universe);
-        self.explore(&universe, vec![region], |_| true, view);
+        let partition = self.partition(rules.iter().copied());
+        let region = Region::all(&partition);
+        self.explore(&partition, vec![region], |_| true, view);
     }
 
-    fn universe(&self, rules: impl Iterator<Item = &'p Rule>) -> Universe {
+    fn partition(&self, rules: impl Iterator<Item = &'p Rule>) -> Partition {
         let mut collector = Collector::default();
         for rule in rules {
             sources(rule)
@@ -328,16 +328,16 @@ impl<'p> Comparer<'_, 'p> {
 
     fn explore(
         &mut self,
-        universe: &Universe,
+        partition: &Partition,
         regions: Vec<Region>,
         relevant: impl Fn(&Rule) -> bool,
         view: View,
     ) {
-        if universe.too_many_globs {
+        if partition.too_many_globs {
             self.undecided("more globs meet than are combined".to_owned());
         }
-        let compiler = Compiler { universe, view };
-        let programs = |side: &Side<'p>| -> Vec<program::Program<'p>> {
+        let compiler = Compiler { partition, view };
+        let programs = |side: &Side<'p>| -> Vec<compiled::CompiledPolicy<'p>> {
             let policies = side.layers.policies.iter();
             policies
                 .map(|policy| {
@@ -351,7 +351,7 @@ impl<'p> Comparer<'_, 'p> {
         let mut budget = MAX_REGIONS;
         for region in regions {
             let fine = explore(region, &old, &new, &mut budget, |leaf| {
-                self.leaf(universe, &leaf, view);
+                self.leaf(partition, &leaf, view);
             });
             if !fine || Instant::now() > self.deadline + Duration::from_secs(5) {
                 self.undecided("there are more classes than are compared".to_owned());
@@ -361,16 +361,16 @@ impl<'p> Comparer<'_, 'p> {
     }
 
     /// A class in which both sides are decided: asks the engines.
-    fn leaf(&mut self, universe: &Universe, leaf: &Leaf<'p>, view: View) {
+    fn leaf(&mut self, partition: &Partition, leaf: &Leaf<'p>, view: View) {
         self.result.classes += 1;
         let differs = leaf.old != leaf.new;
-        let Some(witness) = describe::witness(universe, &leaf.region) else {
+        let Some(witness) = describe::witness(partition, &leaf.region) else {
             if differs {
                 self.undecided("the two may differ where several globs match at once".to_owned());
             }
             return;
         };
-        let words = || describe::words(universe, &leaf.region);
+        let words = || describe::words(partition, &leaf.region);
         let seen = self.ask(&witness, view, words);
         if seen != Some(differs) {
             self.undecided("the engines contradict the comparison of classes".to_owned());
@@ -380,7 +380,7 @@ impl<'p> Comparer<'_, 'p> {
     /// Puts facts to both engines and notes a difference. `None` where one is undecided.
     fn ask(
         &mut self,
-        witness: &Situation,
+        witness: &OwnedFacts,
         view: View,
         words: impl FnOnce() -> String,
     ) -> Option<bool> {
@@ -395,7 +395,7 @@ impl<'p> Comparer<'_, 'p> {
             return Some(false);
         }
         let shadow = view == View::Lifted;
-        let (old, new) = (Judgement::of(&old), Judgement::of(&new));
+        let (old, new) = (OwnedDecision::of(&old), OwnedDecision::of(&new));
         // What is enforced differently need not be told again.
         if shadow && self.found.contains_key(&(false, old.clone(), new.clone())) {
             return Some(true);
@@ -426,8 +426,8 @@ impl<'p> Comparer<'_, 'p> {
         for source in sources(rule) {
             for to in destinations(rule) {
                 let mut witness = describe::ordinary(to, self.now);
-                fit(&mut witness, source, to, rule);
-                describe::settle(&mut witness);
+                complete(&mut witness, source, to, rule);
+                describe::resolve_pending(&mut witness);
                 let words = || format!("facts that fit `{}`", rule.name);
                 self.ask(&witness, view, words);
             }
@@ -439,11 +439,11 @@ impl<'p> Comparer<'_, 'p> {
     }
 }
 
-fn ruling(evaluation: Evaluation<'_>, view: View) -> Option<Ruling<'_>> {
+fn ruling(evaluation: Evaluation<'_>, view: View) -> Option<Decision<'_>> {
     match (evaluation, view) {
         (Evaluation::Final(verdict), View::Enforced) => Some(verdict.enforced),
         (Evaluation::Final(verdict), View::Lifted) => {
-            Some(verdict.would_be.unwrap_or(verdict.enforced))
+            Some(verdict.shadow.unwrap_or(verdict.enforced))
         }
         (Evaluation::Undecided, _) => None,
     }

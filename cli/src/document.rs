@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use egress_policy::defect::{FieldPath, Segment};
-use egress_policy::tree::{Node, Shape};
+use egress_policy::tree::{Node as TreeNode, Shape};
 
 pub use names::to_a_labels;
 
@@ -144,20 +144,20 @@ impl Documents {
     }
 
     /// The documents, in order. One that holds nothing at all is left out.
-    pub fn roots(&self) -> impl Iterator<Item = Place<'_>> {
+    pub fn roots(&self) -> impl Iterator<Item = Node<'_>> {
         self.roots
             .iter()
-            .map(|id| Place {
+            .map(|id| Node {
                 documents: self,
                 id: *id,
             })
             .filter(|place| !matches!(place.entry().map(|e| &e.value), None | Some(Value::Null)))
     }
 
-    /// The place with this number, as [`Place::id`] gave it.
+    /// The place with this number, as [`Node::id`] gave it.
     #[must_use]
-    pub fn place(&self, id: u32) -> Place<'_> {
-        Place {
+    pub fn place(&self, id: u32) -> Node<'_> {
+        Node {
             documents: self,
             id,
         }
@@ -166,12 +166,12 @@ impl Documents {
 
 /// A part of a document and where it stands.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'d> {
+pub struct Node<'d> {
     documents: &'d Documents,
     id: Id,
 }
 
-impl<'d> Place<'d> {
+impl<'d> Node<'d> {
     fn entry(&self) -> Option<&'d Entry> {
         usize::try_from(self.id)
             .ok()
@@ -311,7 +311,7 @@ pub enum Target {
     LastKey,
 }
 
-impl Node for Place<'_> {
+impl TreeNode for Node<'_> {
     fn shape(&self) -> Result<Shape<'_, Self>, String> {
         let Some(entry) = self.entry() else {
             return Err("this part of the document is gone".to_owned());
@@ -364,13 +364,13 @@ impl Builder {
 ///
 /// # Errors
 /// A number that JSON cannot write, such as `0x10` or `.inf`.
-pub fn to_json(node: &impl Node) -> Result<String, String> {
+pub fn to_json(node: &impl TreeNode) -> Result<String, String> {
     let mut text = String::new();
     write_json(node, &mut text)?;
     Ok(text)
 }
 
-fn write_json(node: &impl Node, out: &mut String) -> Result<(), String> {
+fn write_json(node: &impl TreeNode, out: &mut String) -> Result<(), String> {
     let quoted = |text: &str| serde_json::to_string(text).map_err(|error| error.to_string());
     match node.shape()? {
         Shape::Null => out.push_str("null"),

@@ -9,20 +9,20 @@ use egress_policy::classes::{AddressClass, Addresses};
 use egress_policy::facts::Fact;
 use egress_policy::model::{Policy, Rule};
 use egress_policy::reference::{Considered, PolicyTrace, Step, Truth, trace};
-use egress_policy::verdict::{Action, Basis, Code, Evaluation, Ruling};
+use egress_policy::verdict::{Action, Decision, Evaluation, ReasonCode, RuleRef};
 use serde_json::{Value, json};
 
-use crate::document::Place;
+use crate::document::Node;
 use crate::lists::List;
-use crate::load::Layers;
-use crate::situation::Situation;
+use crate::load::PolicyBundle;
+use crate::owned_facts::OwnedFacts;
 
 pub(crate) use change::Change;
 
 /// The answer to `warden explain`.
 pub(crate) struct Explanation<'p> {
     /// What was asked.
-    pub(crate) situation: Situation,
+    pub(crate) situation: OwnedFacts,
     /// What was taken for granted.
     pub(crate) assumptions: Vec<String>,
     /// The verdict.
@@ -40,7 +40,7 @@ pub(crate) struct Explanation<'p> {
 /// One rule or default on the way to the verdict.
 pub(crate) struct Entry<'p> {
     /// Which.
-    pub(crate) basis: Basis<'p>,
+    pub(crate) basis: RuleRef<'p>,
     /// Its action.
     pub(crate) action: &'static str,
     /// It is in shadow, so it is only reported.
@@ -56,9 +56,9 @@ pub(crate) struct Entry<'p> {
 
 /// Judges and explains.
 pub(crate) fn explain<'p>(
-    layers: &'p Layers,
+    layers: &'p PolicyBundle,
     set: &'p PolicySet,
-    situation: Situation,
+    situation: OwnedFacts,
     assumptions: Vec<String>,
 ) -> Explanation<'p> {
     let evaluation = situation.with_facts(|facts| set.evaluate(facts));
@@ -75,7 +75,7 @@ pub(crate) fn explain<'p>(
     };
     let changes = change::changes(layers, set, &situation);
     let lists = match &evaluation {
-        Evaluation::Final(verdict) => lists_of(verdict.enforced.basis, layers),
+        Evaluation::Final(verdict) => lists_of(verdict.enforced.rule, layers),
         Evaluation::Undecided => Vec::new(),
     };
     let class = match &evaluation {
@@ -97,18 +97,17 @@ pub(crate) fn explain<'p>(
 }
 
 /// The lists that a rule takes destinations from: what its text refers to.
-fn lists_of<'p>(basis: Basis<'_>, layers: &'p Layers) -> Vec<&'p List> {
-    let Basis::Rule { policy, tier, rule } = basis else {
+fn lists_of<'p>(basis: RuleRef<'_>, layers: &'p PolicyBundle) -> Vec<&'p List> {
+    let RuleRef::Rule { policy, tier, rule } = basis else {
         return Vec::new();
     };
-    let mut named = layers.policies.iter().zip(&layers.units);
+    let mut named = layers.policies.iter().zip(&layers.sources);
     let Some((_, unit)) = named.find(|(one, _)| one.head.name == policy) else {
         return Vec::new();
     };
     let called =
-        |place: &Place<'_>, name: &str| place.field("name").and_then(Place::text) == Some(name);
-    let below =
-        |place: Place<'p>, field: &str| place.field(field).into_iter().flat_map(Place::items);
+        |place: &Node<'_>, name: &str| place.field("name").and_then(Node::text) == Some(name);
+    let below = |place: Node<'p>, field: &str| place.field(field).into_iter().flat_map(Node::items);
     let spec = unit.root().field("spec").into_iter();
     let rule = spec
         .flat_map(|spec| below(spec, "tiers"))
@@ -117,7 +116,7 @@ fn lists_of<'p>(basis: Basis<'_>, layers: &'p Layers) -> Vec<&'p List> {
         .find(|place| called(place, rule));
     let elements = rule.into_iter().flat_map(|rule| below(rule, "to"));
     let wanted: Vec<&str> = elements
-        .filter_map(|to| to.field("destination").and_then(Place::text))
+        .filter_map(|to| to.field("destination").and_then(Node::text))
         .collect();
     let lists = unit.lists().iter();
     lists
@@ -129,7 +128,7 @@ fn lists_of<'p>(basis: Basis<'_>, layers: &'p Layers) -> Vec<&'p List> {
 fn entries<'p>(
     trace: &PolicyTrace<'p>,
     policy: &'p Policy,
-    situation: &Situation,
+    situation: &OwnedFacts,
 ) -> Vec<Entry<'p>> {
     let mut entries = Vec::new();
     let mut passed: Option<&str> = None;
@@ -153,14 +152,18 @@ fn entries<'p>(
     entries
 }
 
-fn tier_of(basis: Basis<'_>) -> Option<&str> {
+fn tier_of(basis: RuleRef<'_>) -> Option<&str> {
     match basis {
-        Basis::Rule { tier, .. } | Basis::Tier { tier, .. } => Some(tier),
-        Basis::None | Basis::Policy { .. } => None,
+        RuleRef::Rule { tier, .. } | RuleRef::Tier { tier, .. } => Some(tier),
+        RuleRef::None | RuleRef::Policy { .. } => None,
     }
 }
 
-fn entry<'p>(considered: &Considered<'p>, rule: Option<&Rule>, situation: &Situation) -> Entry<'p> {
+fn entry<'p>(
+    considered: &Considered<'p>,
+    rule: Option<&Rule>,
+    situation: &OwnedFacts,
+) -> Entry<'p> {
     let left_out = !considered.held.is_empty();
     let mismatches = match (&considered.step, rule) {
         (Step::Rule { expiry, from, to }, Some(rule)) if !left_out => {
@@ -197,25 +200,27 @@ pub(crate) const fn verdict_word(evaluation: &Evaluation<'_>) -> &'static str {
 }
 
 /// A ruling as JSON.
-pub(crate) fn ruling_json(ruling: &Ruling<'_>) -> Value {
+pub(crate) fn ruling_json(ruling: &Decision<'_>) -> Value {
     let inspection = match ruling.action {
         Action::Inspect(device) => Some(device),
         Action::Accept | Action::Deny => None,
     };
     json!({
         "verdict": ruling.action.as_str(),
-        "code": ruling.code.as_str(),
-        "reason": ruling.code.explanation(),
-        "rule": rule_id(ruling.basis),
+        "code": ruling.reason.as_str(),
+        "reason": ruling.reason.explanation(),
+        "rule": rule_id(ruling.rule),
         "inspection": inspection,
     })
 }
 
 /// What a ruling rests on: `policy/tier/rule`, shorter for defaults, nothing for refusals.
-pub(crate) fn rule_id(basis: Basis<'_>) -> Option<String> {
+pub(crate) fn rule_id(basis: RuleRef<'_>) -> Option<String> {
     match basis {
-        Basis::None => None,
-        Basis::Policy { .. } | Basis::Tier { .. } | Basis::Rule { .. } => Some(basis.to_string()),
+        RuleRef::None => None,
+        RuleRef::Policy { .. } | RuleRef::Tier { .. } | RuleRef::Rule { .. } => {
+            Some(basis.to_string())
+        }
     }
 }
 
@@ -224,12 +229,12 @@ pub(crate) fn rule_of(evaluation: &Evaluation<'_>) -> Option<(String, String)> {
     let Evaluation::Final(verdict) = evaluation else {
         return None;
     };
-    let basis = verdict.enforced.basis;
+    let basis = verdict.enforced.rule;
     match basis {
-        Basis::None => None,
-        Basis::Policy { policy } | Basis::Tier { policy, .. } | Basis::Rule { policy, .. } => {
-            Some((basis.to_string(), policy.to_owned()))
-        }
+        RuleRef::None => None,
+        RuleRef::Policy { policy }
+        | RuleRef::Tier { policy, .. }
+        | RuleRef::Rule { policy, .. } => Some((basis.to_string(), policy.to_owned())),
     }
 }
 
@@ -240,7 +245,7 @@ impl Explanation<'_> {
             Evaluation::Final(verdict) => {
                 let mut result = ruling_json(&verdict.enforced);
                 if let Some(object) = result.as_object_mut() {
-                    let would_be = verdict.would_be.as_ref().map(ruling_json);
+                    let would_be = verdict.shadow.as_ref().map(ruling_json);
                     object.insert("wouldBe".to_owned(), json!(would_be));
                 }
                 result
@@ -287,9 +292,9 @@ impl Entry<'_> {
 }
 
 /// The code of a final evaluation.
-pub(crate) fn code_of(evaluation: &Evaluation<'_>) -> Option<Code> {
+pub(crate) fn code_of(evaluation: &Evaluation<'_>) -> Option<ReasonCode> {
     match evaluation {
-        Evaluation::Final(verdict) => Some(verdict.enforced.code),
+        Evaluation::Final(verdict) => Some(verdict.enforced.reason),
         Evaluation::Undecided => None,
     }
 }

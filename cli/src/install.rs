@@ -5,20 +5,20 @@ use egress_policy::model::Workloads;
 use egress_policy::read::API_VERSION;
 use egress_render::install::{Networks, PortProtocols};
 
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Location};
 use crate::document;
-use crate::load::{Layers, Unit};
+use crate::load::{PolicyBundle, PolicySource};
 
 pub(crate) use egress_render::install::KIND;
 
 /// Install settings that were found among the files.
 #[derive(Clone, Debug)]
 pub(crate) struct Install {
-    unit: Unit,
+    unit: PolicySource,
     policies: Vec<Grant>,
     inspection: Option<Vec<String>>,
     protocols: PortProtocols,
-    cluster: Option<(Networks, Place)>,
+    cluster: Option<(Networks, Location)>,
 }
 
 /// One policy's place in the order and what is granted to it.
@@ -26,12 +26,12 @@ pub(crate) struct Install {
 struct Grant {
     name: String,
     namespaces: Vec<String>,
-    place: Place,
+    place: Location,
 }
 
 /// True for a document of install settings.
-pub(crate) fn is_install(root: document::Place<'_>) -> bool {
-    let text = |name: &str| root.field(name).and_then(document::Place::text);
+pub(crate) fn is_install(root: document::Node<'_>) -> bool {
+    let text = |name: &str| root.field(name).and_then(document::Node::text);
     let is_ours = |version: &str| version == API_VERSION || version.starts_with(OLD_GROUP);
     text("apiVersion").is_some_and(is_ours)
         && text("kind").is_some_and(|kind| [KIND, OLD_KIND].contains(&kind))
@@ -44,7 +44,7 @@ const OLD_KIND: &str = "Install";
 impl Install {
     /// Reads `spec.policies`, `spec.inspection`, `spec.gateway.protocols` and
     /// `spec.cluster.networks`; everything else there is for the renderer.
-    pub(crate) fn read(unit: &Unit, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    pub(crate) fn read(unit: &PolicySource, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut install = Self {
             unit: unit.clone(),
             policies: Vec::new(),
@@ -68,9 +68,9 @@ impl Install {
         for entry in spec
             .field("policies")
             .into_iter()
-            .flat_map(document::Place::items)
+            .flat_map(document::Node::items)
         {
-            let Some(name) = entry.field("name").and_then(document::Place::text) else {
+            let Some(name) = entry.field("name").and_then(document::Node::text) else {
                 let hint = "write {name: POLICY, namespaces: [...]}";
                 let message = "a policy is listed by its `name`".to_owned();
                 diagnostics.push(error(entry, message, Some(hint)));
@@ -80,8 +80,8 @@ impl Install {
             install.policies.push(Grant {
                 name: name.to_owned(),
                 namespaces: namespaces
-                    .flat_map(document::Place::items)
-                    .filter_map(document::Place::text)
+                    .flat_map(document::Node::items)
+                    .filter_map(document::Node::text)
                     .map(str::to_owned)
                     .collect(),
                 place: entry.into(),
@@ -89,14 +89,14 @@ impl Install {
         }
         install.inspection = spec.field("inspection").map(|list| {
             list.items()
-                .filter_map(|device| device.field("name").and_then(document::Place::text))
+                .filter_map(|device| device.field("name").and_then(document::Node::text))
                 .map(str::to_owned)
                 .collect()
         });
         let stated = spec.field("gateway").and_then(|at| at.field("protocols"));
         let ports = |word: &str| -> Vec<u16> {
             let list = stated.and_then(|stated| stated.field(word)).into_iter();
-            list.flat_map(document::Place::items)
+            list.flat_map(document::Node::items)
                 .filter_map(|port| document::to_json(&port).ok()?.parse().ok())
                 .collect()
         };
@@ -116,7 +116,7 @@ impl Install {
     }
 
     /// Puts the policies in their order and holds them to what is granted.
-    pub(crate) fn apply(&self, layers: &mut Layers, diagnostics: &mut Vec<Diagnostic>) {
+    pub(crate) fn apply(&self, layers: &mut PolicyBundle, diagnostics: &mut Vec<Diagnostic>) {
         layers.inspection = Some(self.inspection.clone().unwrap_or_default());
         layers.protocols.clone_from(&self.protocols);
         layers.cluster.clone_from(&self.cluster);
@@ -124,7 +124,7 @@ impl Install {
             return;
         }
         let position = |name: &str| self.policies.iter().position(|grant| grant.name == name);
-        for (policy, unit) in layers.policies.iter().zip(&layers.units) {
+        for (policy, unit) in layers.policies.iter().zip(&layers.sources) {
             if position(&policy.head.name).is_none() {
                 let at = unit.root().field("metadata").and_then(|m| m.field("name"));
                 let hint = "the order and the grants come from there";
@@ -143,7 +143,7 @@ impl Install {
             }
         }
         layers.sort_by_key(|name| position(name).unwrap_or(usize::MAX));
-        for (policy, unit) in layers.policies.iter().zip(&layers.units).skip(1) {
+        for (policy, unit) in layers.policies.iter().zip(&layers.sources).skip(1) {
             let Some(grant) = position(&policy.head.name).and_then(|i| self.policies.get(i)) else {
                 continue;
             };
@@ -164,7 +164,7 @@ impl Install {
 }
 
 /// As the renderer reads them.
-fn own_networks(place: document::Place<'_>) -> Result<Networks, String> {
+fn own_networks(place: document::Node<'_>) -> Result<Networks, String> {
     let text = document::to_json(&place)?;
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
     // From a value: a place in that text is nobody's.
@@ -174,7 +174,7 @@ fn own_networks(place: document::Place<'_>) -> Result<Networks, String> {
 fn check_grant(
     grant: &Grant,
     workloads: &Workloads,
-    applies: document::Place<'_>,
+    applies: document::Node<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let accounts = workloads.service_accounts.iter().map(|sa| &sa.namespace);
@@ -197,6 +197,6 @@ fn check_grant(
     }
 }
 
-fn error(place: impl Into<Place>, message: String, hint: Option<&str>) -> Diagnostic {
+fn error(place: impl Into<Location>, message: String, hint: Option<&str>) -> Diagnostic {
     Diagnostic::error("install", place, message, hint)
 }

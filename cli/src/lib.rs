@@ -17,12 +17,12 @@ mod lint;
 mod lists;
 pub mod load;
 mod overlap;
+pub mod owned_facts;
 mod progress;
 mod report;
-mod satisfy;
 pub mod schema;
-pub mod situation;
 mod verify;
+mod witness;
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -30,7 +30,7 @@ use std::path::Path;
 
 use clap::Parser;
 
-pub use diagnostic::{Diagnostic, Place, Severity};
+pub use diagnostic::{Diagnostic, Location, Severity};
 pub use exit::{Exit, Failure};
 pub use report::Output;
 

@@ -9,21 +9,21 @@ use std::collections::BTreeSet;
 
 use egress_policy::defect::{At, Defect, FieldPath};
 use egress_policy::facts::Protocol;
-use egress_policy::model::{From, Mode, Place as EnginePlace, Policy, RuleAction, To};
+use egress_policy::model::{From, Hosts as EnginePlace, Mode, Policy, RuleAction, To};
 use egress_policy::name::NamePattern;
 use egress_policy::udp::{Inexpressible, Pods, openings};
-use egress_policy::verdict::Basis;
+use egress_policy::verdict::RuleRef;
 use egress_render::traffic;
 
-use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::document::{self, Target};
-use crate::load::{Layers, Unit};
+use crate::load::{PolicyBundle, PolicySource};
 
 pub(crate) use codes::{ERRORS, Lint};
 
 /// What a lint needs to know beside the policies.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Surroundings {
+pub(crate) struct LintContext {
     /// The time, for expiry.
     pub(crate) now: Option<i64>,
     /// The cluster's own networks, as far as they are stated.
@@ -33,7 +33,7 @@ pub(crate) struct Surroundings {
 }
 
 /// Everything doubtful about these policies.
-pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnostic> {
+pub(crate) fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic> {
     let mut found = Findings::default();
     // What a port carries the policies say together.
     let opaque = traffic::opaque_names(&layers.policies, &layers.protocols);
@@ -44,12 +44,12 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
         surroundings.cluster_networks.extend(networks.all());
         surroundings.are_all = true;
         for problem in networks.warnings() {
-            let (path, message) = (problem.place().to_owned(), problem.message().to_owned());
+            let (path, message) = (problem.path().to_owned(), problem.message().to_owned());
             found.place(Lint::WideCluster, place.clone(), path, message, Vec::new());
         }
     }
     let surroundings = &surroundings;
-    for (p, (policy, unit)) in layers.policies.iter().zip(&layers.units).enumerate() {
+    for (p, (policy, unit)) in layers.policies.iter().zip(&layers.sources).enumerate() {
         found.unit = Some(unit.clone());
         rules::lint(policy, surroundings, &mut found);
         for names in opaque.iter().filter(|names| names.policy == p) {
@@ -77,11 +77,11 @@ pub(crate) fn lint(layers: &Layers, surroundings: &Surroundings) -> Vec<Diagnost
 }
 
 /// Rules of later policies that would change what a port carries for everybody.
-pub(crate) fn port_conflicts(layers: &Layers) -> Vec<Diagnostic> {
+pub(crate) fn port_conflicts(layers: &PolicyBundle) -> Vec<Diagnostic> {
     let conflicts = traffic::port_conflicts(&layers.policies, &layers.protocols);
     let conflicts = conflicts.into_iter().filter(|_| !layers.rendered);
     let conflicts = conflicts.filter_map(|conflict| {
-        let unit = layers.units.get(conflict.policy)?;
+        let unit = layers.sources.get(conflict.policy)?;
         let root = At::root();
         let spec = root.field("spec");
         let tiers = spec.field("tiers");
@@ -93,7 +93,7 @@ pub(crate) fn port_conflicts(layers: &Layers) -> Vec<Diagnostic> {
         let source = std::sync::Arc::clone(source);
         let mut diagnostic = Diagnostic::error(
             "port_protocol",
-            Place { source, span },
+            Location { source, span },
             conflict.message(),
             Some(traffic::PORTS_HINT),
         );
@@ -126,7 +126,7 @@ fn udp_inexpressible(policies: &[Policy]) -> Vec<(usize, Defect)> {
     };
     let (_, refused) = openings(policies, pods);
     let place = |refused: Inexpressible<'_>| {
-        let Basis::Rule { policy, .. } = refused.rule else {
+        let RuleRef::Rule { policy, .. } = refused.rule else {
             return None;
         };
         let index = policies.iter().position(|one| one.head.name == policy)?;
@@ -144,7 +144,7 @@ fn shadow_networks(policy: &Policy, found: &mut Findings) {
             continue;
         }
         let udp_alone = |to: &To| to.protocols == [Protocol::Udp];
-        let networks = |to: &&To| matches!(to.place, EnginePlace::Networks(_)) && !udp_alone(to);
+        let networks = |to: &&To| matches!(to.hosts, EnginePlace::Networks(_)) && !udp_alone(to);
         if rule.to.iter().any(|to| networks(&to)) {
             let message = format!(
                 "where names lead, what `{}` would deny is not counted",
@@ -158,7 +158,7 @@ fn shadow_networks(policy: &Policy, found: &mut Findings) {
 /// Days after which a list is old.
 const OLD_LIST: i64 = 90;
 
-fn list_dates(unit: &Unit, now: Option<i64>, found: &mut Findings) {
+fn list_dates(unit: &PolicySource, now: Option<i64>, found: &mut Findings) {
     let Some(now) = now else { return };
     for list in unit.lists() {
         let days = (now - list.taken).div_euclid(24 * 60 * 60);
@@ -178,7 +178,7 @@ fn list_dates(unit: &Unit, now: Option<i64>, found: &mut Findings) {
 /// Collects findings about one policy after the other.
 #[derive(Default)]
 pub(crate) struct Findings {
-    unit: Option<Unit>,
+    unit: Option<PolicySource>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -200,7 +200,7 @@ impl Findings {
         let place = |path: &FieldPath| {
             let (source, span) = unit.root().resolve(path, Target::Value);
             let source = std::sync::Arc::clone(source);
-            Place { source, span }
+            Location { source, span }
         };
         let related = related.iter();
         let related = related
@@ -235,17 +235,17 @@ impl Findings {
     fn place(
         &mut self,
         lint: Lint,
-        place: Place,
+        place: Location,
         path: String,
         message: String,
-        related: Vec<(Place, String)>,
+        related: Vec<(Location, String)>,
     ) {
         self.diagnostics.push(Diagnostic {
             severity: lint.severity(),
             code: lint.code(),
             message,
             hint: Some(lint.hint().to_owned()),
-            place: Some(place),
+            location: Some(place),
             path,
             related,
         });
@@ -278,24 +278,23 @@ fn rule_path(tier: usize, rule: usize, field: &str) -> FieldPath {
 /// Where an entry of a rule's destination is written, and the element that refers to it, if that
 /// is another place.
 fn entry<'d>(
-    root: document::Place<'d>,
+    root: document::Node<'d>,
     tier: usize,
     rule: usize,
     is_entry: &dyn Fn(&str) -> bool,
-) -> Option<(document::Place<'d>, Option<document::Place<'d>>)> {
-    let nth =
-        |place: document::Place<'d>, field: &str, n: usize| place.field(field)?.items().nth(n);
+) -> Option<(document::Node<'d>, Option<document::Node<'d>>)> {
+    let nth = |place: document::Node<'d>, field: &str, n: usize| place.field(field)?.items().nth(n);
     let spec = root.field("spec")?;
     let rule = nth(nth(spec, "tiers", tier)?, "rules", rule)?;
-    let named = |to: document::Place<'d>| {
+    let named = |to: document::Node<'d>| {
         let name = to.field("destination")?.text()?;
         spec.field("destinations")?.field(name)
     };
-    let in_element = |element: document::Place<'d>| {
+    let in_element = |element: document::Node<'d>| {
         let lists = ["domainNames", "networks"].into_iter();
         lists
             .filter_map(|field| element.field(field))
-            .flat_map(document::Place::items)
+            .flat_map(document::Node::items)
             .find(|item| item.text().is_some_and(is_entry))
     };
     rule.field("to")?.items().find_map(|to| match named(to) {
@@ -308,7 +307,7 @@ fn entry<'d>(
 }
 
 /// Two names for one destination are two places to change.
-fn duplicate_destinations(unit: &Unit, found: &mut Findings) {
+fn duplicate_destinations(unit: &PolicySource, found: &mut Findings) {
     let spec = unit.root().field("spec");
     let Some(destinations) = spec.and_then(|spec| spec.field("destinations")) else {
         return;

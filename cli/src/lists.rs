@@ -15,9 +15,9 @@ use egress_policy::defect::DefectKind;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Location};
 use crate::document::{self, Documents, Source};
-use crate::situation::parse_time;
+use crate::owned_facts::parse_time;
 
 use text::Entries;
 use write::write_out;
@@ -68,7 +68,7 @@ pub(crate) struct List {
     /// How many names and networks.
     pub(crate) entries: usize,
     /// Where the policy says the date.
-    pub(crate) place: Place,
+    pub(crate) place: Location,
 }
 
 impl fmt::Display for List {
@@ -141,7 +141,7 @@ pub(crate) fn expand(
     lists
 }
 
-fn wanted(root: document::Place<'_>) -> Vec<(String, Wanted)> {
+fn wanted(root: document::Node<'_>) -> Vec<(String, Wanted)> {
     let spec = root.field("spec");
     let Some(destinations) = spec.and_then(|spec| spec.field("destinations")) else {
         return Vec::new();
@@ -161,7 +161,7 @@ fn wanted(root: document::Place<'_>) -> Vec<(String, Wanted)> {
 
 fn error(
     kind: DefectKind,
-    place: document::Place<'_>,
+    place: document::Node<'_>,
     message: impl Into<String>,
     hint: Option<&str>,
 ) -> Diagnostic {
@@ -170,8 +170,8 @@ fn error(
 
 /// The entries of the list that an element names, if they can be read, and what is known of it.
 fn read(
-    element: document::Place<'_>,
-    file: document::Place<'_>,
+    element: document::Node<'_>,
+    file: document::Node<'_>,
     destination: &str,
     folder: &Folder,
     diagnostics: &mut Vec<Diagnostic>,
@@ -200,7 +200,7 @@ fn read(
 }
 
 /// A list is the destination's whole name, and each field stands once.
-fn check_fields(element: document::Place<'_>, diagnostics: &mut Vec<Diagnostic>) {
+fn check_fields(element: document::Node<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let named = |name: &'static str| {
         element
             .fields()
@@ -223,7 +223,7 @@ fn check_fields(element: document::Place<'_>, diagnostics: &mut Vec<Diagnostic>)
 
 /// The list's text and its digest.
 fn read_file(
-    file: document::Place<'_>,
+    file: document::Node<'_>,
     folder: &Folder,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<(Arc<Source>, String)> {
@@ -286,9 +286,9 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
 
 /// The place of the date, and its first second.
 fn read_date<'d>(
-    element: document::Place<'d>,
+    element: document::Node<'d>,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Option<(document::Place<'d>, i64)> {
+) -> Option<(document::Node<'d>, i64)> {
     let hint = "write the day on which the list was taken: `date: 2026-11-20`";
     let Some(date) = element.field("date") else {
         let message = "`date` is missing";
@@ -312,8 +312,8 @@ fn read_date<'d>(
 }
 
 fn check_digest(
-    element: document::Place<'_>,
-    file: document::Place<'_>,
+    element: document::Node<'_>,
+    file: document::Node<'_>,
     actual: &str,
     diagnostics: &mut Vec<Diagnostic>,
 ) {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use egress_policy::PolicySet;
-use egress_policy::config::Config;
+use egress_policy::config::PluginConfig;
 use egress_policy::contract::DOMAIN;
 use egress_policy::defect::{At, Defect, FieldPath, Segment};
 use egress_policy::model::{Policy, RuleAction};
@@ -16,7 +16,7 @@ use egress_policy::settings::{AddressCheck, Settings};
 use egress_render::install::{Networks, PortProtocols};
 
 use crate::Console;
-use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::document::{self, Documents, Source};
 use crate::exit::Failure;
 use crate::install::{Install, is_install};
@@ -36,13 +36,13 @@ pub struct Inputs {
 
 /// Policies that are in force together, in their order.
 #[derive(Debug)]
-pub struct Layers {
+pub struct PolicyBundle {
     /// Where they came from.
     pub origin: String,
     /// The policies.
     pub policies: Vec<Policy>,
     /// The document of each policy.
-    pub units: Vec<Unit>,
+    pub sources: Vec<PolicySource>,
     /// Inspection clusters that may be named; `None` where nothing says which there are.
     pub inspection: Option<Vec<String>>,
     /// What the gateway's configuration says beside the policies.
@@ -52,18 +52,18 @@ pub struct Layers {
     /// Whether a render has read these policies already: then nothing here says all that it knew.
     pub rendered: bool,
     /// The cluster's own networks, and where install settings state them.
-    pub cluster: Option<(Networks, Place)>,
+    pub cluster: Option<(Networks, Location)>,
 }
 
 /// The document that a policy was read from.
 #[derive(Clone, Debug)]
-pub struct Unit {
+pub struct PolicySource {
     documents: Arc<Documents>,
     root: u32,
     lists: Arc<[List]>,
 }
 
-impl Unit {
+impl PolicySource {
     /// The document at this place, with the lists that were written out in it.
     pub(crate) fn new(documents: &Arc<Documents>, root: u32, lists: Vec<List>) -> Self {
         Self {
@@ -80,17 +80,17 @@ impl Unit {
 
     /// The policy's document.
     #[must_use]
-    pub fn root(&self) -> document::Place<'_> {
+    pub fn root(&self) -> document::Node<'_> {
         self.documents.place(self.root)
     }
 }
 
-impl Layers {
+impl PolicyBundle {
     pub(crate) fn new(origin: impl Into<String>) -> Self {
         Self {
             origin: origin.into(),
             policies: Vec::new(),
-            units: Vec::new(),
+            sources: Vec::new(),
             inspection: None,
             settings: Settings::new(AddressCheck::Classes),
             protocols: PortProtocols::default(),
@@ -102,7 +102,7 @@ impl Layers {
     /// These and others after them, which are in force together.
     pub(crate) fn joined(mut self, other: Self) -> Self {
         self.policies.extend(other.policies);
-        self.units.extend(other.units);
+        self.sources.extend(other.sources);
         self.inspection = self.inspection.or(other.inspection);
         self
     }
@@ -123,16 +123,16 @@ impl Layers {
 
     /// The lists that the policies take destinations from.
     pub(crate) fn lists(&self) -> impl Iterator<Item = &List> {
-        self.units.iter().flat_map(Unit::lists)
+        self.sources.iter().flat_map(PolicySource::lists)
     }
 
     /// Sorts the policies by a key of their names.
     pub(crate) fn sort_by_key(&mut self, key: impl Fn(&str) -> usize) {
         let policies = std::mem::take(&mut self.policies);
-        let units = std::mem::take(&mut self.units);
-        let mut pairs: Vec<(Policy, Unit)> = policies.into_iter().zip(units).collect();
+        let units = std::mem::take(&mut self.sources);
+        let mut pairs: Vec<(Policy, PolicySource)> = policies.into_iter().zip(units).collect();
         pairs.sort_by_key(|(policy, _)| key(&policy.head.name));
-        (self.policies, self.units) = pairs.into_iter().unzip();
+        (self.policies, self.sources) = pairs.into_iter().unzip();
     }
 
     /// The inspection clusters that the rules name.
@@ -155,7 +155,7 @@ impl Layers {
         let Segment::Index(index) = first else {
             return None;
         };
-        let unit = self.units.get(*index)?;
+        let unit = self.sources.get(*index)?;
         let local = Defect {
             path: path_of(rest),
             ..defect.clone()
@@ -178,10 +178,10 @@ fn path_of(segments: &[Segment]) -> FieldPath {
 
 /// What reading came to.
 #[derive(Debug, Default)]
-pub struct Loaded {
+pub struct LoadResult {
     /// Policies that belong together. Files and directories are one; every manifest that carries
     /// policies is one of its own.
-    pub layers: Vec<Layers>,
+    pub bundles: Vec<PolicyBundle>,
     /// What is wrong.
     pub diagnostics: Vec<Diagnostic>,
     /// How many files were read.
@@ -189,11 +189,11 @@ pub struct Loaded {
     install: Option<Install>,
 }
 
-impl Loaded {
+impl LoadResult {
     /// Puts the diagnostics of each file in the order of its lines.
     pub fn sort(&mut self) {
         let place = |diagnostic: &Diagnostic| {
-            let place = diagnostic.place.as_ref();
+            let place = diagnostic.location.as_ref();
             place.map(|place| (place.source.name().to_owned(), place.span.start))
         };
         self.diagnostics.sort_by_cached_key(place);
@@ -201,7 +201,7 @@ impl Loaded {
 
     /// Adds what another reading came to.
     pub fn append(&mut self, other: Self) {
-        self.layers.extend(other.layers);
+        self.bundles.extend(other.bundles);
         self.diagnostics.extend(other.diagnostics);
         self.files += other.files;
     }
@@ -219,13 +219,13 @@ impl Loaded {
 ///
 /// # Errors
 /// A file that cannot be read, or that holds no policy at all.
-pub fn load(inputs: &Inputs, console: &mut Console<'_>) -> Result<Loaded, Failure> {
+pub fn load(inputs: &Inputs, console: &mut Console<'_>) -> Result<LoadResult, Failure> {
     let mut reader = Reader::new();
     for input in &inputs.files {
         reader.read(input, console)?;
     }
     let loaded = reader.finish();
-    if loaded.layers.is_empty() && !loaded.has_errors() {
+    if loaded.bundles.is_empty() && !loaded.has_errors() {
         return Err(Failure::new("no policy was found").with_hint(format!(
             "a policy has `apiVersion: {API_VERSION}` and `kind: {KIND}`"
         )));
@@ -235,16 +235,16 @@ pub fn load(inputs: &Inputs, console: &mut Console<'_>) -> Result<Loaded, Failur
 
 /// Reads policies one by one.
 pub(crate) struct Reader {
-    loaded: Loaded,
-    plain: Layers,
+    loaded: LoadResult,
+    plain: PolicyBundle,
 }
 
 impl Reader {
     /// Nothing is read yet.
     pub(crate) fn new() -> Self {
         Self {
-            loaded: Loaded::default(),
-            plain: Layers::new("files"),
+            loaded: LoadResult::default(),
+            plain: PolicyBundle::new("files"),
         }
     }
 
@@ -259,12 +259,12 @@ impl Reader {
     }
 
     /// Reads a policy of another document.
-    pub(crate) fn read_unit(&mut self, unit: Unit) {
+    pub(crate) fn read_unit(&mut self, unit: PolicySource) {
         read_policy(unit, &mut self.plain, &mut self.loaded.diagnostics);
     }
 
     /// What it all came to, the install settings applied.
-    pub(crate) fn finish(self) -> Loaded {
+    pub(crate) fn finish(self) -> LoadResult {
         let Self {
             mut loaded,
             mut plain,
@@ -276,7 +276,7 @@ impl Reader {
             }
         }
         if !plain.policies.is_empty() {
-            loaded.layers.insert(0, plain);
+            loaded.bundles.insert(0, plain);
         }
         loaded
     }
@@ -284,7 +284,7 @@ impl Reader {
 
 /// The one set of policies that the question is about. Manifests that carry the same policies
 /// (the contexts of one gateway) count as one.
-pub(crate) fn one_set(mut layers: Vec<Layers>) -> Result<Layers, Failure> {
+pub(crate) fn single_bundle(mut layers: Vec<PolicyBundle>) -> Result<PolicyBundle, Failure> {
     let first = layers
         .pop()
         .ok_or_else(|| Failure::new("no policy was found"))?;
@@ -299,24 +299,24 @@ pub(crate) fn one_set(mut layers: Vec<Layers>) -> Result<Layers, Failure> {
 }
 
 /// What a document is, as far as this command cares.
-enum Carrier<'d> {
+enum DocumentKind<'d> {
     /// A policy.
     Policy,
     /// A mapping with the module's configuration somewhere in it.
-    Configuration(document::Place<'d>),
+    Configuration(document::Node<'d>),
     /// Install settings.
     Install,
     /// Somebody else's object.
     Foreign,
 }
 
-fn carrier(root: document::Place<'_>) -> Carrier<'_> {
-    let text = |name: &str| root.field(name).and_then(document::Place::text);
+fn document_kind(root: document::Node<'_>) -> DocumentKind<'_> {
+    let text = |name: &str| root.field(name).and_then(document::Node::text);
     if root.field("kind").is_none() && root.field("policies").is_some() {
-        return Carrier::Configuration(root);
+        return DocumentKind::Configuration(root);
     }
     if is_install(root) {
-        return Carrier::Install;
+        return DocumentKind::Install;
     }
     match (text("apiVersion"), text("kind")) {
         (Some(version), Some(kind))
@@ -329,15 +329,15 @@ fn carrier(root: document::Place<'_>) -> Carrier<'_> {
             let config = plugin(root, kind)
                 .and_then(|plugin| plugin.field("pluginConfig"))
                 .filter(|config| config.field("policies").is_some());
-            config.map_or(Carrier::Foreign, Carrier::Configuration)
+            config.map_or(DocumentKind::Foreign, DocumentKind::Configuration)
         }
-        (Some("v1"), Some(_)) => Carrier::Foreign,
-        _ => Carrier::Policy,
+        (Some("v1"), Some(_)) => DocumentKind::Foreign,
+        _ => DocumentKind::Policy,
     }
 }
 
 /// Where an object of these kinds says what module it loads, and how.
-fn plugin<'d>(root: document::Place<'d>, kind: &str) -> Option<document::Place<'d>> {
+fn plugin<'d>(root: document::Node<'d>, kind: &str) -> Option<document::Node<'d>> {
     let spec = root.field("spec")?;
     match kind {
         "WasmPlugin" => Some(spec),
@@ -347,11 +347,11 @@ fn plugin<'d>(root: document::Place<'d>, kind: &str) -> Option<document::Place<'
 }
 
 /// An object with the module that does not say that it closes where the module is missing.
-fn fails_open(root: document::Place<'_>) -> Option<Diagnostic> {
-    let kind = root.field("kind").and_then(document::Place::text)?;
+fn fails_open(root: document::Node<'_>) -> Option<Diagnostic> {
+    let kind = root.field("kind").and_then(document::Node::text)?;
     let plugin = plugin(root, kind)?;
     let strategy = plugin.field("failStrategy");
-    let (at, message) = match strategy.and_then(document::Place::text) {
+    let (at, message) = match strategy.and_then(document::Node::text) {
         Some("FAIL_RELOAD" | "FAIL_CLOSE") => return None,
         Some(word) => (
             strategy.unwrap_or(plugin),
@@ -368,8 +368,8 @@ fn fails_open(root: document::Place<'_>) -> Option<Diagnostic> {
 }
 
 /// The objects of a document: a `List`, as `kubectl get` prints several, is its items.
-fn objects(root: document::Place<'_>) -> Vec<document::Place<'_>> {
-    let text = |name: &str| root.field(name).and_then(document::Place::text);
+fn objects(root: document::Node<'_>) -> Vec<document::Node<'_>> {
+    let text = |name: &str| root.field(name).and_then(document::Node::text);
     match (text("kind"), root.field("items")) {
         (Some("List"), Some(items)) => items.items().collect(),
         _ => vec![root],
@@ -407,8 +407,8 @@ pub(crate) fn expand(
 ) -> HashMap<u32, Vec<List>> {
     let policies: Vec<u32> = documents
         .roots()
-        .filter(|root| matches!(carrier(*root), Carrier::Policy))
-        .map(document::Place::id)
+        .filter(|root| matches!(document_kind(*root), DocumentKind::Policy))
+        .map(document::Node::id)
         .collect();
     policies
         .into_iter()
@@ -419,8 +419,8 @@ pub(crate) fn expand(
 fn read_source(
     source: Source,
     folder: &Folder,
-    plain: &mut Layers,
-    loaded: &mut Loaded,
+    plain: &mut PolicyBundle,
+    loaded: &mut LoadResult,
 ) -> Result<(), Failure> {
     let source = Arc::new(source);
     let mut documents = match parse(&source) {
@@ -433,20 +433,20 @@ fn read_source(
     let mut lists = expand(&mut documents, folder, &mut loaded.diagnostics);
     let documents = Arc::new(documents);
     for root in documents.roots().flat_map(objects) {
-        let unit = |lists| Unit::new(&documents, root.id(), lists);
-        match carrier(root) {
-            Carrier::Policy => {
+        let unit = |lists| PolicySource::new(&documents, root.id(), lists);
+        match document_kind(root) {
+            DocumentKind::Policy => {
                 let lists = lists.remove(&root.id()).unwrap_or_default();
                 read_policy(unit(lists), plain, &mut loaded.diagnostics);
             }
-            Carrier::Configuration(config) => {
-                let mut layers = Layers::new(source.name());
+            DocumentKind::Configuration(config) => {
+                let mut layers = PolicyBundle::new(source.name());
                 layers.rendered = true;
                 loaded.diagnostics.extend(fails_open(root));
                 read_configuration(&documents, config, &mut layers, loaded)?;
-                loaded.layers.push(layers);
+                loaded.bundles.push(layers);
             }
-            Carrier::Install => {
+            DocumentKind::Install => {
                 if let Some(first) = &loaded.install {
                     let message = format!("{} holds install settings too", first.origin());
                     return Err(Failure::new(message).with_hint("give one of them"));
@@ -454,19 +454,19 @@ fn read_source(
                 let install = Install::read(&unit(Vec::new()), &mut loaded.diagnostics);
                 loaded.install = Some(install);
             }
-            Carrier::Foreign => {}
+            DocumentKind::Foreign => {}
         }
     }
     Ok(())
 }
 
 /// Reads one policy into the layers; what is wrong with it is noted.
-fn read_policy(unit: Unit, layers: &mut Layers, diagnostics: &mut Vec<Diagnostic>) {
+fn read_policy(unit: PolicySource, layers: &mut PolicyBundle, diagnostics: &mut Vec<Diagnostic>) {
     let root = unit.root();
     match Policy::read(&root) {
         Ok(policy) => {
             layers.policies.push(policy);
-            layers.units.push(unit);
+            layers.sources.push(unit);
         }
         Err(defects) => diagnostics.extend(
             defects
@@ -479,9 +479,9 @@ fn read_policy(unit: Unit, layers: &mut Layers, diagnostics: &mut Vec<Diagnostic
 /// The module's whole configuration, read as the module reads it.
 fn read_configuration(
     documents: &Arc<Documents>,
-    config: document::Place<'_>,
-    layers: &mut Layers,
-    loaded: &mut Loaded,
+    config: document::Node<'_>,
+    layers: &mut PolicyBundle,
+    loaded: &mut LoadResult,
 ) -> Result<(), Failure> {
     if let Some(named) = config
         .field("policies")
@@ -491,18 +491,18 @@ fn read_configuration(
         return Ok(());
     }
     let json = document::to_json(&config).map_err(Failure::new)?;
-    match Config::read(&json) {
+    match PluginConfig::read(&json) {
         Ok(read) => {
             layers.inspection = Some(read.inspection.into_iter().map(|(name, _)| name).collect());
             for root in config
                 .field("policies")
                 .into_iter()
-                .flat_map(document::Place::items)
+                .flat_map(document::Node::items)
             {
-                let unit = Unit::new(documents, root.id(), Vec::new());
+                let unit = PolicySource::new(documents, root.id(), Vec::new());
                 read_policy(unit, layers, &mut loaded.diagnostics);
             }
-            if config.field("addressCheck").and_then(document::Place::text) == Some("none") {
+            if config.field("addressCheck").and_then(document::Node::text) == Some("none") {
                 layers.settings.address_check = AddressCheck::None;
             } else if config.field("addressCheck").is_none() {
                 layers.settings.address_check = AddressCheck::Unstated;
@@ -518,7 +518,7 @@ fn read_configuration(
 }
 
 /// A configuration that only names its policies: nothing can be said of them here.
-fn elsewhere(named: document::Place<'_>) -> Diagnostic {
+fn elsewhere(named: document::Node<'_>) -> Diagnostic {
     let hash = named.text().unwrap_or_default();
     Diagnostic {
         severity: Severity::Error,
@@ -529,7 +529,7 @@ fn elsewhere(named: document::Place<'_>) -> Diagnostic {
         hint: Some(
             "give the policy files; `warden render` says whether they have this hash".to_owned(),
         ),
-        place: Some(Place {
+        location: Some(Location {
             source: Arc::clone(named.source()),
             span: named.first_line(),
         }),

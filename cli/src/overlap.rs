@@ -2,11 +2,11 @@
 //! rules that never do.
 
 use egress_policy::address::{Environment, embeddings};
-use egress_policy::model::{Networks, Place, Rule, RuleAction, Source, To};
+use egress_policy::model::{Hosts, Networks, Rule, RuleAction, Source, To};
 use egress_policy::name::NamePattern;
 use ipnet::IpNet;
 
-use crate::satisfy::{destinations, sources};
+use crate::witness::{destinations, sources};
 
 /// Whether something may match both.
 pub(crate) fn meet(a: &Rule, b: &Rule) -> bool {
@@ -43,20 +43,20 @@ fn destinations_meet(a: &To, deny_a: bool, b: &To, deny_b: bool) -> bool {
     if apart {
         return false;
     }
-    match (&a.place, &b.place) {
-        (Place::Names(left), Place::Names(right)) => left
+    match (&a.hosts, &b.hosts) {
+        (Hosts::Names(left), Hosts::Names(right)) => left
             .iter()
             .any(|l| right.iter().any(|r| patterns_meet(l, r))),
-        (Place::Networks(left), Place::Networks(right)) => {
+        (Hosts::Networks(left), Hosts::Networks(right)) => {
             let right = forms(right, deny_b);
             forms(left, deny_a)
                 .iter()
                 .any(|l| right.iter().any(|r| l.contains(r) || r.contains(l)))
         }
         // Outside Deny rules, networks match destinations without a name.
-        (Place::Names(_), Place::Networks(_)) => deny_b,
-        (Place::Networks(_), Place::Names(_)) => deny_a,
-        (Place::Anywhere, _) | (_, Place::Anywhere) => true,
+        (Hosts::Names(_), Hosts::Networks(_)) => deny_b,
+        (Hosts::Networks(_), Hosts::Names(_)) => deny_a,
+        (Hosts::Anywhere, _) | (_, Hosts::Anywhere) => true,
     }
 }
 

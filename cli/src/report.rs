@@ -6,7 +6,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use crate::Console;
-use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::exit::{Exit, Failure};
 
 /// How results are written.
@@ -36,7 +36,7 @@ pub(crate) fn human(diagnostic: &Diagnostic, color: bool) -> String {
         .primary_title(diagnostic.message.as_str())
         .id(diagnostic.code);
     let mut group = annotate_snippets::Group::with_title(title);
-    if let Some(place) = &diagnostic.place {
+    if let Some(place) = &diagnostic.location {
         group = group.element(snippet(place, AnnotationKind::Primary, None));
     }
     for (place, label) in &diagnostic.related {
@@ -66,7 +66,7 @@ pub(crate) fn refuse(
 
 /// The lines of a place, cut to a window if they are very long.
 fn snippet<'a>(
-    place: &'a Place,
+    place: &'a Location,
     kind: AnnotationKind,
     label: Option<&'a String>,
 ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
@@ -108,7 +108,7 @@ fn window(text: &str, span: &Range<usize>) -> Range<usize> {
 /// One diagnostic as JSON.
 #[must_use]
 pub(crate) fn to_json(diagnostic: &Diagnostic) -> Value {
-    let place = |place: &Place| {
+    let place = |place: &Location| {
         let (line, column) = place.line_column();
         let (end_line, end_column) = place.end_line_column();
         json!({
@@ -130,7 +130,7 @@ pub(crate) fn to_json(diagnostic: &Diagnostic) -> Value {
         "message": diagnostic.message,
         "hint": diagnostic.hint,
         "path": diagnostic.path,
-        "place": diagnostic.place.as_ref().map(place),
+        "place": diagnostic.location.as_ref().map(place),
         "related": related,
     })
 }
@@ -144,7 +144,7 @@ pub(crate) fn github(diagnostic: &Diagnostic) -> String {
         Severity::Note => "notice",
     };
     let mut properties = String::new();
-    if let Some(place) = &diagnostic.place {
+    if let Some(place) = &diagnostic.location {
         let (line, column) = place.line_column();
         let (end_line, end_column) = place.end_line_column();
         let file = escape(place.source.name(), true);

@@ -1,14 +1,14 @@
 //! Trying a policy from inside a pod: what the policy names, what lies beside it, and the ways
 //! around the gateway, each with what the engine expects and what was seen.
 //!
-//! - [`plan`] writes down the attempts; what is expected of each is the engine's verdict.
-//! - [`dial`] makes them: a connection each, at most one request or greeting, nothing more.
+//! - [`planner`] writes down the attempts; what is expected of each is the engine's verdict.
+//! - [`probe`] makes them: a connection each, at most one request or greeting, nothing more.
 //! - [`judge`] compares. What an answer cannot show is said to be unclear, never taken for good.
 
-mod around;
-mod dial;
-mod near;
-mod plan;
+mod bypass;
+mod near_misses;
+mod planner;
+mod probe;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -16,10 +16,10 @@ mod tests;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-pub(crate) use around::Direct;
-pub(crate) use dial::{Captured, captured, may_ping, resolve_all, try_all};
-pub(crate) use plan::{Plan, Workload};
-pub(crate) use report::{Outcome, count, human, to_json};
+pub(crate) use bypass::Direct;
+pub(crate) use planner::{Plan, Workload};
+pub(crate) use probe::{Captured, may_ping, redirected, resolve_all, try_all};
+pub(crate) use report::{ProbeOutcome, count, human, to_json};
 
 /// What an attempt is there to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -141,26 +141,26 @@ impl fmt::Display for Attempt {
 
 /// What the engine says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Expected {
-    pub(crate) verdict: Verdict,
+pub(crate) struct ProbeExpectation {
+    pub(crate) verdict: Expectation,
     /// The engine's code; none where the engine is not asked because no rule could open the way.
     pub(crate) code: Option<&'static str>,
     pub(crate) rule: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Expectation {
     Reached,
     Refused,
     /// The given facts about the workload decide nothing.
     Undecided,
 }
 
-impl Expected {
+impl ProbeExpectation {
     /// No rule opens a way around the gateway.
     pub(crate) const fn closed() -> Self {
         Self {
-            verdict: Verdict::Refused,
+            verdict: Expectation::Refused,
             code: None,
             rule: None,
         }
@@ -174,14 +174,14 @@ pub(crate) struct Probe {
     /// Why it is tried, in words.
     pub(crate) why: String,
     pub(crate) attempt: Attempt,
-    pub(crate) expected: Expected,
+    pub(crate) expected: ProbeExpectation,
     /// Whether somebody is known to live there: silence says something then.
-    pub(crate) inhabited: bool,
+    pub(crate) known_live: bool,
 }
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum ProbeResult {
     /// The destination answered.
     Reached(String),
     /// The connection stands and nothing was said.
@@ -198,13 +198,13 @@ pub(crate) enum Seen {
 
 /// How an attempt compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Judgement {
+pub(crate) enum Comparison {
     AsExpected,
     Differs,
     Unclear,
 }
 
-impl Judgement {
+impl Comparison {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::AsExpected => "as_expected",
@@ -215,16 +215,28 @@ impl Judgement {
 }
 
 /// Compares what was seen with what was expected.
-pub(crate) fn judge(probe: &Probe, seen: &Seen) -> Judgement {
-    use Judgement::{AsExpected, Differs, Unclear};
+pub(crate) fn judge(probe: &Probe, seen: &ProbeResult) -> Comparison {
+    use Comparison::{AsExpected, Differs, Unclear};
     let udp = matches!(probe.attempt, Attempt::Udp { .. });
     match (probe.expected.verdict, seen) {
-        (Verdict::Undecided, _) | (_, Seen::Unclear(_)) | (Verdict::Refused, Seen::Open) => Unclear,
-        (Verdict::Reached, Seen::Reached(_) | Seen::Open)
-        | (Verdict::Refused, Seen::Denied { .. } | Seen::Refused(_) | Seen::Dropped) => AsExpected,
+        (Expectation::Undecided, _)
+        | (_, ProbeResult::Unclear(_))
+        | (Expectation::Refused, ProbeResult::Open) => Unclear,
+        (Expectation::Reached, ProbeResult::Reached(_) | ProbeResult::Open)
+        | (
+            Expectation::Refused,
+            ProbeResult::Denied { .. } | ProbeResult::Refused(_) | ProbeResult::Dropped,
+        ) => AsExpected,
         // Where nobody may live, or may answer, silence is not the gateway's doing.
-        (Verdict::Reached, Seen::Refused(_) | Seen::Dropped) if udp || !probe.inhabited => Unclear,
-        (Verdict::Refused, Seen::Reached(_))
-        | (Verdict::Reached, Seen::Denied { .. } | Seen::Refused(_) | Seen::Dropped) => Differs,
+        (Expectation::Reached, ProbeResult::Refused(_) | ProbeResult::Dropped)
+            if udp || !probe.known_live =>
+        {
+            Unclear
+        }
+        (Expectation::Refused, ProbeResult::Reached(_))
+        | (
+            Expectation::Reached,
+            ProbeResult::Denied { .. } | ProbeResult::Refused(_) | ProbeResult::Dropped,
+        ) => Differs,
     }
 }

@@ -104,7 +104,7 @@ pub struct UdpGrant {
 
 /// How the rules treat a pod interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Treatment {
+pub enum GuardMode {
     /// Its namespace is exempt: no rule names it.
     Exempt,
     /// A workload: cluster, resolvers, gateway, and its UDP grants.
@@ -121,7 +121,7 @@ pub enum Treatment {
     },
 }
 
-impl Treatment {
+impl GuardMode {
     /// The UDP destinations that are granted.
     #[must_use]
     pub fn udp(&self) -> &[UdpGrant] {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::attachment::{Attachment, AttachmentId, Treatment};
+use crate::attachment::{Attachment, AttachmentId, GuardMode};
 use crate::config::NodeConfig;
 use crate::nft::{Nft, NftError};
-use crate::rules::{self, Counted, Element, Family, Followed, TABLE};
+use crate::rules::{self, Counted, Element, Family, ServiceEndpoints, TABLE};
 use crate::store::{Baseline, Locked, Record, Store, StoreError, link_key};
 
 /// Why an operation failed. The kernel then holds what it held before.
@@ -111,7 +111,7 @@ impl Guard {
         {
             self.forget(locked, before)?;
         }
-        let treatment = Treatment::of(config, &record.attachment, record.identity.as_ref());
+        let treatment = GuardMode::of(config, &record.attachment, record.identity.as_ref());
         let grants = treatment.udp().to_vec();
         let had_grants = before.is_some_and(|before| !before.grants.is_empty());
         let record = Record { grants, ..record };
@@ -148,7 +148,7 @@ impl Guard {
             .iter()
             .filter(|record| Some(&record.attachment.id) != without)
         {
-            let treatment = Treatment::Guarded {
+            let treatment = GuardMode::Guarded {
                 count_only: false,
                 udp: record.grants.clone(),
             };
@@ -191,7 +191,7 @@ impl Guard {
     }
 
     /// The transaction from whatever the kernel holds of this pod to `treatment`.
-    fn transition(&self, record: &Record, treatment: &Treatment) -> Result<String, GuardError> {
+    fn transition(&self, record: &Record, treatment: &GuardMode) -> Result<String, GuardError> {
         let wanted = rules::elements(&record.attachment, treatment);
         let keep: BTreeSet<&Element> = wanted.iter().collect();
         let stale = possible(&record.attachment)
@@ -255,12 +255,12 @@ impl Guard {
     /// [`GuardError`].
     pub fn rebuild(&self, locked: &Locked, config: &NodeConfig) -> Result<(), GuardError> {
         let (records, followed) = (self.store.all()?, self.store.followed()?);
-        let pods: Vec<rules::Treated<'_>> = records
+        let pods: Vec<rules::GuardedInterface<'_>> = records
             .iter()
             .map(|record| {
                 (
                     &record.attachment,
-                    Treatment::of(config, &record.attachment, record.identity.as_ref()),
+                    GuardMode::of(config, &record.attachment, record.identity.as_ref()),
                 )
             })
             .collect();
@@ -280,7 +280,7 @@ impl Guard {
         &self,
         locked: &Locked,
         config: &NodeConfig,
-        followed: &Followed,
+        followed: &ServiceEndpoints,
     ) -> Result<(), GuardError> {
         self.store.set_followed(locked, followed)?;
         if self.other_limits(config)? {
@@ -447,7 +447,7 @@ impl Guard {
     pub fn elements_wanted(&self, config: &NodeConfig) -> Result<BTreeSet<Element>, StoreError> {
         let records = self.store.all()?;
         let of = |record: &Record| {
-            let treatment = Treatment::of(config, &record.attachment, record.identity.as_ref());
+            let treatment = GuardMode::of(config, &record.attachment, record.identity.as_ref());
             rules::elements(&record.attachment, &treatment)
         };
         Ok(records.iter().flat_map(of).collect())
@@ -468,7 +468,7 @@ impl Guard {
             Err(NftError::Missing(what)) => return Ok(Some(format!("rules are missing: {what}"))),
             Err(error) => return Err(error.into()),
         }
-        let treatment = Treatment::of(config, &record.attachment, record.identity.as_ref());
+        let treatment = GuardMode::of(config, &record.attachment, record.identity.as_ref());
         for element in rules::elements(&record.attachment, &treatment) {
             let set = element.set;
             let key = format!("{{ {} }}", element.key);
@@ -507,11 +507,11 @@ impl Guard {
 /// Every element that the kernel may hold for an interface, whatever configuration was in
 /// force when it was written.
 fn possible(attachment: &Attachment) -> Vec<Element> {
-    let workload = Treatment::Guarded {
+    let workload = GuardMode::Guarded {
         count_only: true,
         udp: Vec::new(),
     };
-    let gateway = Treatment::Gateway { count_only: true };
+    let gateway = GuardMode::Gateway { count_only: true };
     let all: BTreeSet<Element> = [workload, gateway]
         .iter()
         .flat_map(|treatment| rules::elements(attachment, treatment))

@@ -9,7 +9,7 @@
     reason = "netlink's enums are open: what is not asked for is passed over"
 )]
 
-mod others;
+mod extra_interfaces;
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -26,7 +26,7 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::attachment::LinkName;
 
-pub use others::{LinkNews, WayOut, remove, ways_out};
+pub use extra_interfaces::{LinkNews, WayOut, remove, ways_out};
 
 /// Why no host interface was found.
 #[derive(Debug, thiserror::Error)]

@@ -10,8 +10,8 @@ use crate::guard::{Guard, GuardError};
 use crate::link::{self, LinkError};
 use crate::nft::Nft;
 use crate::protocol::{
-    Code, Environment, Failure, LATEST, NetworkConfig, OnUnguardable, PrevResult, VERSIONS, Verb,
-    VersionResult, handed_on,
+    CniError, CniErrorCode, Environment, LATEST, NetworkConfig, OnUnguardable, PrevResult,
+    VERSIONS, Verb, VersionResult, pass_through,
 };
 use crate::store::{Record, Store};
 
@@ -30,9 +30,9 @@ pub fn run(
     let read = input.take(LONGEST_INPUT).read_to_end(&mut text);
     let answer = match read {
         Ok(_) => call(get, &text, warnings),
-        Err(error) => Err(Failure {
+        Err(error) => Err(CniError {
             details: error.to_string(),
-            ..Failure::new(Code::Io, "standard input cannot be read")
+            ..CniError::new(CniErrorCode::Io, "standard input cannot be read")
         }),
     };
     let (text, code) = match answer {
@@ -59,7 +59,7 @@ fn call(
     get: impl Fn(&str) -> Option<String>,
     input: &[u8],
     warnings: &mut dyn Write,
-) -> Result<String, Failure> {
+) -> Result<String, CniError> {
     let environment = Environment::read(get)?;
     if environment.verb == Verb::Version && input.iter().all(u8::is_ascii_whitespace) {
         return versions(LATEST);
@@ -76,35 +76,41 @@ fn call(
 }
 
 /// Says the caller's version whatever it is, as the specification asks.
-fn versions(asked: &str) -> Result<String, Failure> {
+fn versions(asked: &str) -> Result<String, CniError> {
     serde_json::to_string(&VersionResult {
         cni_version: if asked.is_empty() { LATEST } else { asked },
         supported_versions: VERSIONS,
     })
-    .map_err(|error| Failure::new(Code::Io, error.to_string()))
+    .map_err(|error| CniError::new(CniErrorCode::Io, error.to_string()))
 }
 
-fn guard(network: &NetworkConfig) -> Result<Guard, Failure> {
+fn guard(network: &NetworkConfig) -> Result<Guard, CniError> {
     let store = Store::open(&network.state_dir)
         .map_err(GuardError::from)
         .map_err(failed)?;
     Ok(Guard::new(store, Nft::new(network.nft.clone())))
 }
 
-fn node_config(network: &NetworkConfig) -> Result<NodeConfig, Failure> {
+fn node_config(network: &NetworkConfig) -> Result<NodeConfig, CniError> {
     NodeConfig::load(&network.config_file)
-        .map_err(|error| Failure::new(Code::InvalidConfig, error.to_string()))
+        .map_err(|error| CniError::new(CniErrorCode::InvalidConfig, error.to_string()))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]
-fn failed(error: GuardError) -> Failure {
+fn failed(error: GuardError) -> CniError {
     let (code, message) = match error {
-        GuardError::Store(_) => (Code::Io, "the records of pod interfaces cannot be used"),
-        GuardError::Nft(_) => (Code::TryAgain, "the kernel's rules cannot be changed"),
+        GuardError::Store(_) => (
+            CniErrorCode::Io,
+            "the records of pod interfaces cannot be used",
+        ),
+        GuardError::Nft(_) => (
+            CniErrorCode::TryAgain,
+            "the kernel's rules cannot be changed",
+        ),
     };
-    Failure {
+    CniError {
         details: error.to_string(),
-        ..Failure::new(code, message)
+        ..CniError::new(code, message)
     }
 }
 
@@ -113,15 +119,15 @@ fn add(
     environment: &Environment,
     network: &NetworkConfig,
     warnings: &mut dyn Write,
-) -> Result<String, Failure> {
+) -> Result<String, CniError> {
     let Some(raw) = &network.prev_result else {
-        return Err(Failure::new(
-            Code::InvalidConfig,
+        return Err(CniError::new(
+            CniErrorCode::InvalidConfig,
             "prevResult is missing: this plugin runs after the main plugin of a chain",
         ));
     };
     let previous = prev_result(raw.get())?;
-    let result = handed_on(raw, &network.cni_version)?;
+    let result = pass_through(raw, &network.cni_version)?;
     let config = node_config(network)?;
     match attachment(environment, network, &previous) {
         Ok(attachment) => {
@@ -152,22 +158,25 @@ fn add(
     Ok(result)
 }
 
-fn prev_result(raw: &str) -> Result<PrevResult, Failure> {
-    serde_json::from_str(raw).map_err(|error| Failure {
+fn prev_result(raw: &str) -> Result<PrevResult, CniError> {
+    serde_json::from_str(raw).map_err(|error| CniError {
         details: error.to_string(),
-        ..Failure::new(Code::Decode, "prevResult does not decode")
+        ..CniError::new(CniErrorCode::Decode, "prevResult does not decode")
     })
 }
 
-fn unguardable(error: &LinkError) -> Failure {
+fn unguardable(error: &LinkError) -> CniError {
     match error {
-        LinkError::Io { .. } => Failure {
+        LinkError::Io { .. } => CniError {
             details: error.to_string(),
-            ..Failure::new(Code::Io, "the pod's interface cannot be examined")
+            ..CniError::new(CniErrorCode::Io, "the pod's interface cannot be examined")
         },
-        LinkError::Unguardable(_) => Failure {
+        LinkError::Unguardable(_) => CniError {
             details: error.to_string(),
-            ..Failure::new(Code::Unguardable, "the pod's interface cannot be guarded")
+            ..CniError::new(
+                CniErrorCode::Unguardable,
+                "the pod's interface cannot be guarded",
+            )
         },
     }
 }
@@ -205,7 +214,7 @@ fn attachment(
 }
 
 /// Needs neither the node configuration nor the pod's network namespace: both may be gone.
-fn del(environment: &Environment, network: &NetworkConfig) -> Result<String, Failure> {
+fn del(environment: &Environment, network: &NetworkConfig) -> Result<String, CniError> {
     let id = AttachmentId {
         container_id: environment.container_id.clone(),
         ifname: environment.ifname.clone(),
@@ -220,9 +229,12 @@ fn del(environment: &Environment, network: &NetworkConfig) -> Result<String, Fai
     Ok(String::new())
 }
 
-fn check(environment: &Environment, network: &NetworkConfig) -> Result<String, Failure> {
+fn check(environment: &Environment, network: &NetworkConfig) -> Result<String, CniError> {
     let Some(raw) = &network.prev_result else {
-        return Err(Failure::new(Code::InvalidConfig, "prevResult is missing"));
+        return Err(CniError::new(
+            CniErrorCode::InvalidConfig,
+            "prevResult is missing",
+        ));
     };
     let config = node_config(network)?;
     let found = attachment(environment, network, &prev_result(raw.get())?)
@@ -233,9 +245,9 @@ fn check(environment: &Environment, network: &NetworkConfig) -> Result<String, F
         .lock()
         .map_err(GuardError::from)
         .map_err(failed)?;
-    let drift = |details: String| Failure {
+    let drift = |details: String| CniError {
         details,
-        ..Failure::new(Code::Drift, "the guard is not what ADD left")
+        ..CniError::new(CniErrorCode::Drift, "the guard is not what ADD left")
     };
     let record = guard
         .store()
@@ -257,7 +269,7 @@ fn check(environment: &Environment, network: &NetworkConfig) -> Result<String, F
 
 /// Forgets every interface of this network that the runtime does not list. All are tried;
 /// the first failure is reported.
-fn gc(network: &NetworkConfig) -> Result<String, Failure> {
+fn gc(network: &NetworkConfig) -> Result<String, CniError> {
     // libcni leaves the list out if its caller gave none: then nothing is known to be stale.
     let Some(valid) = &network.valid_attachments else {
         return Ok(String::new());
@@ -291,9 +303,9 @@ fn gc(network: &NetworkConfig) -> Result<String, Failure> {
 }
 
 /// Whether ADD could be served: configuration, records, and a kernel that takes the rules.
-fn status(network: &NetworkConfig) -> Result<String, Failure> {
-    let unavailable = |error: Failure| Failure {
-        code: Code::NotAvailable,
+fn status(network: &NetworkConfig) -> Result<String, CniError> {
+    let unavailable = |error: CniError| CniError {
+        code: CniErrorCode::NotAvailable,
         details: format!("{} {}", error.message, error.details),
         message: "pods cannot be guarded".to_owned(),
     };

@@ -17,7 +17,7 @@ pub const LATEST: &str = "1.1.0";
 
 /// Error codes of the specification (1 to 99) and of this plugin (100 and more).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
+pub enum CniErrorCode {
     /// The configuration's version is not one of [`VERSIONS`], or the verb is newer than it.
     IncompatibleVersion,
     /// A field of the network configuration is not supported.
@@ -42,7 +42,7 @@ pub enum Code {
     Drift,
 }
 
-impl Code {
+impl CniErrorCode {
     /// The number on the wire.
     #[must_use]
     pub fn number(self) -> u32 {
@@ -64,18 +64,18 @@ impl Code {
 /// A failure as the runtime sees it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct CniError {
     /// The error code.
-    pub code: Code,
+    pub code: CniErrorCode,
     /// One line that says what went wrong.
     pub message: String,
     /// More about it; may be empty.
     pub details: String,
 }
 
-impl Failure {
+impl CniError {
     /// A failure without details.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: CniErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -150,8 +150,8 @@ impl Environment {
     /// Reads and validates the variables through `get`.
     ///
     /// # Errors
-    /// [`Code::InvalidEnvironment`] with the variable's name.
-    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+    /// [`CniErrorCode::InvalidEnvironment`] with the variable's name.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, CniError> {
         let verb = match get("CNI_COMMAND").as_deref() {
             Some("ADD") => Verb::Add,
             Some("DEL") => Verb::Del,
@@ -184,7 +184,7 @@ impl Environment {
 
     /// The variables of one attachment. All that are wrong are named, as the specification
     /// asks of code 4.
-    fn attached(&mut self, get: &impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+    fn attached(&mut self, get: &impl Fn(&str) -> Option<String>) -> Result<(), CniError> {
         let container_id = container_id(get("CNI_CONTAINERID"));
         let ifname = ifname(get("CNI_IFNAME"));
         // DEL needs neither: what made ADD fail must not keep the pod from being deleted.
@@ -211,20 +211,26 @@ impl Environment {
             (container_id, ifname, netns, pod) => {
                 let wrong = [container_id.err(), ifname.err(), netns.err(), pod.err()];
                 let wrong: Vec<String> = wrong.into_iter().flatten().map(|f| f.message).collect();
-                Err(Failure::new(Code::InvalidEnvironment, wrong.join("; ")))
+                Err(CniError::new(
+                    CniErrorCode::InvalidEnvironment,
+                    wrong.join("; "),
+                ))
             }
         }
     }
 }
 
-fn invalid(variable: &str, problem: &str) -> Failure {
-    Failure::new(Code::InvalidEnvironment, format!("{variable} {problem}"))
+fn invalid(variable: &str, problem: &str) -> CniError {
+    CniError::new(
+        CniErrorCode::InvalidEnvironment,
+        format!("{variable} {problem}"),
+    )
 }
 
 /// "Must start with an alphanumeric character, optionally followed by any combination of one
 /// or more alphanumeric characters, underscore, dot or hyphen." The length bound keeps it a
 /// file name.
-fn container_id(value: Option<String>) -> Result<String, Failure> {
+fn container_id(value: Option<String>) -> Result<String, CniError> {
     let value = value
         .filter(|value| !value.is_empty())
         .ok_or_else(|| invalid("CNI_CONTAINERID", "is not set"))?;
@@ -243,7 +249,7 @@ fn container_id(value: Option<String>) -> Result<String, Failure> {
 }
 
 /// At most 15 bytes, not `.` or `..`, without `/`, `:` or white space.
-fn ifname(value: Option<String>) -> Result<String, Failure> {
+fn ifname(value: Option<String>) -> Result<String, CniError> {
     let value = value
         .filter(|value| !value.is_empty())
         .ok_or_else(|| invalid("CNI_IFNAME", "is not set"))?;
@@ -260,7 +266,7 @@ pub fn is_attachment(id: &crate::attachment::AttachmentId) -> bool {
     container_id(Some(id.container_id.clone())).is_ok() && ifname(Some(id.ifname.clone())).is_ok()
 }
 
-fn netns(value: Option<String>) -> Result<Option<PathBuf>, Failure> {
+fn netns(value: Option<String>) -> Result<Option<PathBuf>, CniError> {
     match value.filter(|value| !value.is_empty()) {
         Some(path) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
         Some(_) => Err(invalid("CNI_NETNS", "must be an absolute path")),
@@ -270,7 +276,7 @@ fn netns(value: Option<String>) -> Result<Option<PathBuf>, Failure> {
 
 /// Namespace and pod name from `CNI_ARGS`, "KEY=VALUE" pairs separated by semicolons. A key
 /// that is given twice is refused: which of the two counts must not be a guess.
-fn pod_of(args: &str) -> Result<(String, String), Failure> {
+fn pod_of(args: &str) -> Result<(String, String), CniError> {
     let mut pairs = BTreeMap::new();
     for pair in args.split(';').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair
@@ -283,7 +289,7 @@ fn pod_of(args: &str) -> Result<(String, String), Failure> {
             ));
         }
     }
-    let name = |key: &str, longest: usize| -> Result<String, Failure> {
+    let name = |key: &str, longest: usize| -> Result<String, CniError> {
         let value = pairs.get(key).copied().unwrap_or("");
         let plain = |byte: u8| {
             byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.')
@@ -394,12 +400,15 @@ impl NetworkConfig {
     /// Parses and checks standard input for `verb`.
     ///
     /// # Errors
-    /// [`Code::Decode`], [`Code::UnsupportedField`], [`Code::IncompatibleVersion`] or
-    /// [`Code::InvalidConfig`].
-    pub fn parse(input: &[u8], verb: Verb) -> Result<Self, Failure> {
-        let decode = |error: serde_json::Error| Failure {
+    /// [`CniErrorCode::Decode`], [`CniErrorCode::UnsupportedField`], [`CniErrorCode::IncompatibleVersion`] or
+    /// [`CniErrorCode::InvalidConfig`].
+    pub fn parse(input: &[u8], verb: Verb) -> Result<Self, CniError> {
+        let decode = |error: serde_json::Error| CniError {
             details: error.to_string(),
-            ..Failure::new(Code::Decode, "the network configuration does not decode")
+            ..CniError::new(
+                CniErrorCode::Decode,
+                "the network configuration does not decode",
+            )
         };
         let keys: BTreeMap<String, Box<RawValue>> =
             serde_json::from_slice(input).map_err(decode)?;
@@ -407,8 +416,8 @@ impl NetworkConfig {
         // A mistake in the configuration keeps pods from starting, not from being deleted.
         let strict = !matches!(verb, Verb::Del | Verb::Gc | Verb::Version);
         if let Some((key, value)) = keys.iter().find(|(key, _)| strict && !known(key)) {
-            return Err(Failure::new(
-                Code::UnsupportedField,
+            return Err(CniError::new(
+                CniErrorCode::UnsupportedField,
                 format!("unsupported field `{key}`: {}", value.get()),
             ));
         }
@@ -420,8 +429,8 @@ impl NetworkConfig {
         match (rank(&config.cni_version), rank(verb.since())) {
             (Some(have), Some(need)) if have >= need => {}
             _ => {
-                return Err(Failure::new(
-                    Code::IncompatibleVersion,
+                return Err(CniError::new(
+                    CniErrorCode::IncompatibleVersion,
                     format!(
                         "cniVersion `{}` is not supported for {verb:?}; supported: {}",
                         config.cni_version.escape_debug(),
@@ -431,8 +440,8 @@ impl NetworkConfig {
             }
         }
         if !is_network_name(&config.name) {
-            return Err(Failure::new(
-                Code::InvalidConfig,
+            return Err(CniError::new(
+                CniErrorCode::InvalidConfig,
                 format!("`{}` is not a network name", config.name.escape_debug()),
             ));
         }
@@ -484,11 +493,11 @@ where
 /// (0.3.0 to 0.4.0, 1.0.0 and later) is not, as for the reference plugins.
 ///
 /// # Errors
-/// [`Code::Decode`].
-pub fn handed_on(previous: &RawValue, version: &str) -> Result<String, Failure> {
-    let decode = |details: String| Failure {
+/// [`CniErrorCode::Decode`].
+pub fn pass_through(previous: &RawValue, version: &str) -> Result<String, CniError> {
+    let decode = |details: String| CniError {
         details,
-        ..Failure::new(Code::Decode, "prevResult does not decode")
+        ..CniError::new(CniErrorCode::Decode, "prevResult does not decode")
     };
     let mut parts: BTreeMap<String, Box<RawValue>> =
         serde_json::from_str(previous.get()).map_err(|error| decode(error.to_string()))?;

@@ -21,7 +21,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::{Attachment, AttachmentId, PodIdentity, UdpGrant};
-use crate::rules::Followed;
+use crate::rules::ServiceEndpoints;
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -276,7 +276,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn followed(&self) -> Result<Followed, StoreError> {
+    pub fn followed(&self) -> Result<ServiceEndpoints, StoreError> {
         Ok(read(&self.root.join("followed.json"))?.unwrap_or_default())
     }
 
@@ -284,7 +284,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn set_followed(&self, _: &Locked, followed: &Followed) -> Result<(), StoreError> {
+    pub fn set_followed(&self, _: &Locked, followed: &ServiceEndpoints) -> Result<(), StoreError> {
         write(&self.root.join("followed.json"), followed)
     }
 

@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use egress_policy::limits::Limits;
-use egress_policy::verdict::Code;
+use egress_policy::verdict::ReasonCode;
 
 /// Identities with accounts of their own.
 pub const MAX_ACCOUNTS: usize = 4_096;
@@ -134,22 +134,25 @@ impl Budgets {
     /// Gives a stream what it wants, or says which limit it is beyond. `now` is in seconds.
     ///
     /// # Errors
-    /// [`Code::LimitStreams`], [`Code::LimitUndecided`] or [`Code::LimitNames`].
+    /// [`ReasonCode::LimitStreams`], [`ReasonCode::LimitUndecided`] or [`ReasonCode::LimitNames`].
     pub fn take(
         self: &Rc<Self>,
         whose: &str,
         wanted: Wanted<'_>,
         limits: &Limits,
         now: i64,
-    ) -> Result<Taken, Code> {
-        let mut book = self.book.try_borrow_mut().map_err(|_| Code::EngineError)?;
+    ) -> Result<Taken, ReasonCode> {
+        let mut book = self
+            .book
+            .try_borrow_mut()
+            .map_err(|_| ReasonCode::EngineError)?;
         let book = &mut *book;
         let (whose, account) = account(&mut book.accounts, whose, now)?;
         if wanted.stream && account.streams >= limits.streams_share() {
-            return Err(Code::LimitStreams);
+            return Err(ReasonCode::LimitStreams);
         }
         if wanted.undecided && account.undecided >= limits.undecided_share() {
-            return Err(Code::LimitUndecided);
+            return Err(ReasonCode::LimitUndecided);
         }
         if let Some(name) = wanted.name {
             note_name(account, &mut book.names, name, limits, now)?;
@@ -289,7 +292,7 @@ fn account<'a>(
     accounts: &'a mut Vec<(Rc<str>, Account)>,
     whose: &str,
     now: i64,
-) -> Result<(Rc<str>, &'a mut Account), Code> {
+) -> Result<(Rc<str>, &'a mut Account), ReasonCode> {
     let mut key = whose;
     if find(accounts, key).is_err() && accounts.len() >= MAX_ACCOUNTS {
         accounts.retain(|(_, account)| !account.is_idle(now));
@@ -301,7 +304,7 @@ fn account<'a>(
         accounts.insert(at, (Rc::from(key), Account::default()));
         at
     });
-    let (key, account) = accounts.get_mut(at).ok_or(Code::EngineError)?;
+    let (key, account) = accounts.get_mut(at).ok_or(ReasonCode::EngineError)?;
     Ok((Rc::clone(key), account))
 }
 
@@ -312,7 +315,7 @@ fn note_name(
     name: &str,
     limits: &Limits,
     now: i64,
-) -> Result<(), Code> {
+) -> Result<(), ReasonCode> {
     let hash = hash(name);
     let place = |account: &Account| {
         account
@@ -332,7 +335,7 @@ fn note_name(
     }
     let new = account.new_names.at(now);
     if account.names.len() >= most || *all >= MAX_NAMES || *new >= limits.new_names_share() {
-        return Err(Code::LimitNames);
+        return Err(ReasonCode::LimitNames);
     }
     *new = new.saturating_add(1);
     match place(account) {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use egress_policy::destination::Agreed;
+use egress_policy::destination::Destination;
 use egress_policy::name::Host;
-use egress_policy::verdict::{Basis, Code, Ruling};
+use egress_policy::verdict::{Decision, ReasonCode, RuleRef};
 use serde::Serialize;
 
 use crate::host::Response;
@@ -37,7 +37,7 @@ struct Body<'a> {
 /// The 403, or 429 where the workload has reached a limit. For a gRPC request Envoy turns it into a trailers-only answer whose `grpc-message` is
 /// the percent-encoded body.
 #[must_use]
-pub fn response(subject: Subject<'_>, ruling: &Ruling<'_>, wants_json: bool) -> Response {
+pub fn response(subject: Subject<'_>, ruling: &Decision<'_>, wants_json: bool) -> Response {
     let rule = rule_words(ruling);
     let ask = how_to_ask(ruling);
     let Subject {
@@ -49,28 +49,28 @@ pub fn response(subject: Subject<'_>, ruling: &Ruling<'_>, wants_json: bool) -> 
             workload,
             destination,
             rule: &rule,
-            code: ruling.code.as_str(),
-            reason: ruling.code.explanation(),
+            code: ruling.reason.as_str(),
+            reason: ruling.reason.explanation(),
             ask: &ask,
         });
         ("application/json", format!("{body}\n"))
     } else {
-        let reason = ruling.code.explanation();
-        let code = ruling.code.as_str();
+        let reason = ruling.reason.explanation();
+        let code = ruling.reason.as_str();
         let body = format!(
             "egress denied: {reason}\nworkload: {workload}\ndestination: {destination}\n\
              rule: {rule}\ncode: {code}\nask: {ask}\n"
         );
         ("text/plain; charset=utf-8", body)
     };
-    let (status, grpc_status) = if ruling.code.is_limit() {
+    let (status, grpc_status) = if ruling.reason.is_limit() {
         (429, RESOURCE_EXHAUSTED)
     } else {
         (403, PERMISSION_DENIED)
     };
     Response {
         status,
-        details: format!("warden_{}", ruling.code),
+        details: format!("warden_{}", ruling.reason),
         headers: vec![
             ("content-type", content_type.to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),
@@ -81,25 +81,25 @@ pub fn response(subject: Subject<'_>, ruling: &Ruling<'_>, wants_json: bool) -> 
 }
 
 /// The rule that decided, or that none did.
-fn rule_words(ruling: &Ruling<'_>) -> String {
-    match ruling.basis {
-        Basis::Rule { .. } => ruling.basis.to_string(),
-        Basis::None | Basis::Policy { .. } | Basis::Tier { .. } => "default".to_owned(),
+fn rule_words(ruling: &Decision<'_>) -> String {
+    match ruling.rule {
+        RuleRef::Rule { .. } => ruling.rule.to_string(),
+        RuleRef::None | RuleRef::Policy { .. } | RuleRef::Tier { .. } => "default".to_owned(),
     }
 }
 
-fn how_to_ask(ruling: &Ruling<'_>) -> String {
-    let policy = match ruling.basis {
-        Basis::Policy { policy } | Basis::Tier { policy, .. } | Basis::Rule { policy, .. } => {
-            policy
-        }
-        Basis::None => {
+fn how_to_ask(ruling: &Decision<'_>) -> String {
+    let policy = match ruling.rule {
+        RuleRef::Policy { policy }
+        | RuleRef::Tier { policy, .. }
+        | RuleRef::Rule { policy, .. } => policy,
+        RuleRef::None => {
             return "this is refused whatever the policy says; send this text to whoever runs the egress gateway"
                 .to_owned();
         }
     };
-    match ruling.code {
-        Code::Rule | Code::Default | Code::ConnectNotAllowed => format!(
+    match ruling.reason {
+        ReasonCode::Rule | ReasonCode::Default | ReasonCode::ConnectNotAllowed => format!(
             "propose a rule for this workload and destination in egress policy `{policy}`, and send this text with it"
         ),
         _ => format!("send this text to the owners of egress policy `{policy}`"),
@@ -108,7 +108,7 @@ fn how_to_ask(ruling: &Ruling<'_>) -> String {
 
 /// A destination as host and port.
 #[must_use]
-pub fn written(agreed: &Agreed) -> String {
+pub fn written(agreed: &Destination) -> String {
     let port = agreed.port;
     match &agreed.host {
         Host::Address(IpAddr::V6(v6)) => format!("[{v6}]:{port}"),

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use egress_policy::config::Context as Place;
+use egress_policy::config::Context as Site;
 use egress_policy::embedded::Embedded;
 use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
@@ -12,7 +12,7 @@ use crate::host::Flow;
 use crate::http::Http;
 use crate::network::Network;
 use crate::plugin::Plugin;
-use crate::ready::Ready;
+use crate::readiness::ReadinessGate;
 use crate::role::{Role, accept_configuration};
 
 proxy_wasm::main! {{
@@ -36,7 +36,7 @@ impl Root {
     fn plugin(&self) -> Option<&Rc<Plugin<EnvoyHost>>> {
         match &self.role {
             Some(Role::Policies(plugin)) => Some(plugin),
-            Some(Role::Gate(_)) | None => None,
+            Some(Role::Readiness(_)) | None => None,
         }
     }
 }
@@ -72,7 +72,7 @@ impl RootContext for Root {
     fn get_type(&self) -> Option<ContextType> {
         let network = self
             .plugin()
-            .is_some_and(|plugin| plugin.config.context == Place::Network);
+            .is_some_and(|plugin| plugin.config.context == Site::Network);
         Some(if network {
             ContextType::StreamContext
         } else {
@@ -83,22 +83,22 @@ impl RootContext for Root {
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
         let plugin = match self.role.as_ref()? {
             Role::Policies(plugin) => Rc::clone(plugin),
-            Role::Gate(gate) => return Some(Box::new(Probe(Rc::clone(gate)))),
+            Role::Readiness(gate) => return Some(Box::new(ReadinessContext(Rc::clone(gate)))),
         };
-        Some(Box::new(Request(Http::new(plugin))))
+        Some(Box::new(RequestContext(Http::new(plugin))))
     }
 
     fn create_stream_context(&self, id: u32) -> Option<Box<dyn StreamContext>> {
         let plugin = Rc::clone(self.plugin()?);
-        Some(Box::new(Connection(Network::new(plugin, id))))
+        Some(Box::new(ConnectionContext(Network::new(plugin, id))))
     }
 }
 
-struct Request(Http<EnvoyHost>);
+struct RequestContext(Http<EnvoyHost>);
 
-impl Context for Request {}
+impl Context for RequestContext {}
 
-impl HttpContext for Request {
+impl HttpContext for RequestContext {
     fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
         action(self.0.on_request_headers())
     }
@@ -124,21 +124,21 @@ impl HttpContext for Request {
     }
 }
 
-struct Probe(Rc<Ready<EnvoyHost>>);
+struct ReadinessContext(Rc<ReadinessGate<EnvoyHost>>);
 
-impl Context for Probe {}
+impl Context for ReadinessContext {}
 
-impl HttpContext for Probe {
+impl HttpContext for ReadinessContext {
     fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
         action(self.0.on_request_headers())
     }
 }
 
-struct Connection(Network<EnvoyHost>);
+struct ConnectionContext(Network<EnvoyHost>);
 
-impl Context for Connection {}
+impl Context for ConnectionContext {}
 
-impl StreamContext for Connection {
+impl StreamContext for ConnectionContext {
     fn on_new_connection(&mut self) -> Action {
         action(self.0.on_new_connection())
     }

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use egress_policy::config::Config;
+use egress_policy::config::PluginConfig;
 use egress_policy::embedded::Embedded;
 use serde_json::{Value, json};
 
@@ -225,7 +225,7 @@ impl Fake {
 
     /// Puts a configuration in force and starts counting calls.
     pub(crate) fn plugin(&self, configuration: &Value) -> Rc<Plugin<Self>> {
-        let config = Config::read(&configuration.to_string()).expect("a valid configuration");
+        let config = PluginConfig::read(&configuration.to_string()).expect("a valid configuration");
         let plugin = Plugin::configure(self.clone(), config, "place");
         self.forget_calls();
         Rc::new(plugin.expect("a host that has what it needs"))

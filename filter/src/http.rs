@@ -8,29 +8,29 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use egress_policy::config::ServerName;
-use egress_policy::destination::{Route, RouteHost, of_request, of_tunnel};
+use egress_policy::destination::{Route, RouteHost, from_request, from_tunnel};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::Host as Target;
-use egress_policy::verdict::{Action, Code, Evaluation, Ruling, Verdict};
+use egress_policy::verdict::{Action, Decision, Evaluation, ReasonCode, Verdict};
 
 use crate::budget::Taken;
 use crate::caller::identity;
 use crate::denial::{Subject, printable, response, written};
-use crate::ended::Ended;
-use crate::gathered::{Gathered, Place, RequestLine};
 use crate::host::{Flow, Headers, Host, HostError};
+use crate::owned_facts::{DestinationState, OwnedFacts, RequestLine};
 use crate::plugin::Plugin;
 use crate::position::Position;
-use crate::recheck::Began;
 use crate::record;
-use crate::request::Seen;
-use crate::state::{self, Mark};
+use crate::request::ParsedHeaders;
+use crate::revalidation::StreamEpoch;
+use crate::state::{self, VerdictToken};
+use crate::terminated_tls::TerminatedTls;
 
 /// One request.
 #[derive(Debug)]
 pub struct Http<H: Host> {
     plugin: Rc<Plugin<H>>,
-    began: Began,
+    began: StreamEpoch,
     protocol: Cell<Protocol>,
     ended: Cell<bool>,
     /// What it has of its workload's budget, until it ends.
@@ -48,7 +48,7 @@ enum NextHop {
 
 /// How the route's cluster connects.
 #[derive(Clone, Copy, Debug, Default)]
-struct Connects {
+struct ConnectMode {
     /// To the host that the verdict names.
     dynamic: bool,
     /// There is one for each address class.
@@ -60,18 +60,18 @@ struct Connects {
 
 /// The route that Envoy has chosen, and what the configuration says of its cluster.
 #[derive(Clone, Copy, Debug)]
-struct Towards<'a> {
+struct SelectedRoute<'a> {
     route: &'a Route,
     /// It leads to where the TLS inside a tunnel ends.
     ends_tls: bool,
     /// The application's TLS, if it ended at this listener.
-    ended: Option<&'a Ended>,
+    ended: Option<&'a TerminatedTls>,
 }
 
 /// A request that is being judged.
-struct Asked<'h> {
+struct RequestView<'h> {
     headers: &'h Headers,
-    seen: Seen<'h>,
+    seen: ParsedHeaders<'h>,
 }
 
 impl<H: Host> Http<H> {
@@ -114,7 +114,12 @@ impl<H: Host> Http<H> {
     }
 
     /// Takes what it needs of its workload's budget.
-    fn take(&self, gathered: &Gathered, hop: NextHop, connects: Connects) -> Result<(), Code> {
+    fn take(
+        &self,
+        gathered: &OwnedFacts,
+        hop: NextHop,
+        connects: ConnectMode,
+    ) -> Result<(), ReasonCode> {
         let undecided = hop == NextHop::InternalListener;
         let resolved = connects.dynamic && !undecided;
         let taken = self.plugin.take(gathered, true, undecided, resolved)?;
@@ -125,10 +130,10 @@ impl<H: Host> Http<H> {
     }
 
     /// Takes it, and sends the tunnel inward.
-    fn forward(&self, gathered: &Gathered, connects: Connects) -> Result<(), Code> {
+    fn forward(&self, gathered: &OwnedFacts, connects: ConnectMode) -> Result<(), ReasonCode> {
         self.take(gathered, NextHop::InternalListener, connects)?;
         let forwarded = state::forward(&self.plugin.host, gathered);
-        forwarded.map_err(|HostError| Code::EngineError)
+        forwarded.map_err(|HostError| ReasonCode::EngineError)
     }
 
     /// Judges the request.
@@ -137,9 +142,9 @@ impl<H: Host> Http<H> {
         let Ok(headers) = host.request_headers() else {
             return self.deny_unread();
         };
-        let asked = Asked {
+        let asked = RequestView {
             headers: &headers,
-            seen: Seen::of(&headers),
+            seen: ParsedHeaders::of(&headers),
         };
         let (gathered, hop, connects) = self.gather(&asked.seen);
         self.protocol.set(gathered.protocol);
@@ -152,7 +157,9 @@ impl<H: Host> Http<H> {
                 };
             }
             // Nothing more comes.
-            (Evaluation::Undecided, NextHop::Upstream) => Verdict::refusal(Code::FactsMissing),
+            (Evaluation::Undecided, NextHop::Upstream) => {
+                Verdict::refusal(ReasonCode::FactsMissing)
+            }
         };
         let done = match (verdict.enforced.action, hop) {
             (Action::Deny, _) => return self.deny(&asked.seen, &gathered, &verdict),
@@ -173,31 +180,31 @@ impl<H: Host> Http<H> {
         }
     }
 
-    fn gather(&self, seen: &Seen<'_>) -> (Gathered, NextHop, Connects) {
+    fn gather(&self, seen: &ParsedHeaders<'_>) -> (OwnedFacts, NextHop, ConnectMode) {
         let host = &self.plugin.host;
-        let ended =
-            (self.plugin.config.server_name == ServerName::Application).then(|| Ended::of(host));
+        let ended = (self.plugin.config.server_name == ServerName::Application)
+            .then(|| TerminatedTls::of(host));
         let position = Position::noted(host);
         let mut gathered = self.caller(seen, position.connection, ended.as_ref());
         let cluster = position.cluster.as_deref().unwrap_or_default();
         let routes = &self.plugin.config.routes;
         let (hop, connects) = match routes.resolve(cluster) {
             Err(code) => {
-                gathered.place = Place::Refused(code);
-                (NextHop::Upstream, Connects::default())
+                gathered.destination = DestinationState::Refused(code);
+                (NextHop::Upstream, ConnectMode::default())
             }
             Ok(route) => {
-                let towards = Towards {
+                let towards = SelectedRoute {
                     route: &route,
                     ends_tls: routes.ends_tls(cluster),
                     ended: ended.as_ref(),
                 };
                 let hop = Self::place(seen, towards, &mut gathered);
-                let connects = Connects {
+                let connects = ConnectMode {
                     dynamic: route.host.is_dynamic(),
                     // Istio's own wildcard clusters resolve without a class.
                     by_class: route.host.is_dynamic() && matches!(route, Cow::Borrowed(_)),
-                    inspectable: matches!(route.host, RouteHost::Dynamic | RouteHost::AnyBut(_)),
+                    inspectable: matches!(route.host, RouteHost::Dynamic | RouteHost::AllExcept(_)),
                 };
                 (hop, connects)
             }
@@ -206,8 +213,13 @@ impl<H: Host> Http<H> {
     }
 
     /// Who asks, and for what: by the connection, or by the tunnel that it came through.
-    fn caller(&self, seen: &Seen<'_>, connection: Option<u64>, ended: Option<&Ended>) -> Gathered {
-        let (identity, claims) = match ended.map(Ended::tunnel) {
+    fn caller(
+        &self,
+        seen: &ParsedHeaders<'_>,
+        connection: Option<u64>,
+        ended: Option<&TerminatedTls>,
+    ) -> OwnedFacts {
+        let (identity, claims) = match ended.map(TerminatedTls::tunnel) {
             Some(Ok(Some(facts))) => (facts.identity.clone(), facts.claims.clone()),
             // Whoever it was, it is not whom this connection shows.
             Some(Err(_)) => (Fact::Missing, Fact::Missing),
@@ -216,96 +228,102 @@ impl<H: Host> Http<H> {
                 (peer.identity.clone(), peer.claims.clone())
             }
         };
-        Gathered {
+        OwnedFacts {
             protocol: Protocol::Http,
             identity,
             claims,
-            place: Place::Unknown,
+            destination: DestinationState::Unknown,
             request: seen.line.clone(),
             now: self.plugin.now(),
         }
     }
 
     /// Where the request leads, by what its route carries.
-    fn place(seen: &Seen<'_>, towards: Towards<'_>, gathered: &mut Gathered) -> NextHop {
+    fn place(
+        seen: &ParsedHeaders<'_>,
+        towards: SelectedRoute<'_>,
+        gathered: &mut OwnedFacts,
+    ) -> NextHop {
         let authority = seen.authority.unwrap_or_default();
         let route = towards.route;
         match (route.protocol, seen.is_connect()) {
             (Protocol::Http, true) if towards.ends_tls => {
-                gathered.place = dialled(authority, route);
+                gathered.destination = dialled(authority, route);
                 gathered.request = RequestLine::pending();
                 NextHop::InternalListener
             }
             (Protocol::Http, _) if !towards.ends_tls => {
-                gathered.place = Place::judged(match towards.ended {
-                    None => of_request(authority, route, None),
+                gathered.destination = DestinationState::judged(match towards.ended {
+                    None => from_request(authority, route, None),
                     Some(ended) => ended.destination(authority, route),
                 });
                 NextHop::Upstream
             }
             (Protocol::Tcp, true) => {
-                gathered.place = Place::judged(of_tunnel(authority, route));
+                gathered.destination = DestinationState::judged(from_tunnel(authority, route));
                 gathered.protocol = Protocol::Tcp;
                 gathered.request = RequestLine::none();
                 NextHop::Upstream
             }
             (Protocol::Tls, true) => {
-                gathered.place = dialled(authority, route);
+                gathered.destination = dialled(authority, route);
                 gathered.protocol = Protocol::Tls;
                 gathered.request = RequestLine::none();
                 NextHop::InternalListener
             }
             (Protocol::Http | Protocol::Tcp | Protocol::Tls | Protocol::Udp, _) => {
-                gathered.place = Place::Refused(Code::RouteMismatch);
+                gathered.destination = DestinationState::Refused(ReasonCode::RouteMismatch);
                 NextHop::Upstream
             }
         }
     }
 
-    /// Lets it out, straight or by way of a device, by its address class: the mark chooses the
-    /// class's route, whose lock opens for this mark alone. The mark comes last: whatever fails
+    /// Lets it out, straight or by way of a device, by its address class: the token chooses the
+    /// class's route, whose lock opens for this token alone. The token comes last: whatever fails
     /// before leaves the lock closed.
     fn let_out(
         &self,
-        asked: &Asked<'_>,
-        gathered: &Gathered,
-        connects: Connects,
+        asked: &RequestView<'_>,
+        gathered: &OwnedFacts,
+        connects: ConnectMode,
         verdict: &Verdict<'_>,
-    ) -> Result<(), Code> {
+    ) -> Result<(), ReasonCode> {
         let class = self.plugin.class_of(gathered, verdict, connects.by_class)?;
         self.take(gathered, NextHop::Upstream, connects)?;
         let mark = match verdict.enforced.action {
-            Action::Accept => Mark::Accept(&class),
-            Action::Inspect(device) if connects.inspectable => Mark::Inspect(device, &class),
+            Action::Accept => VerdictToken::Accept(&class),
+            Action::Inspect(device) if connects.inspectable => {
+                VerdictToken::Inspect(device, &class)
+            }
             // The gateway would have begun TLS of its own, or connects as its configuration says.
-            Action::Inspect(_) | Action::Deny => return Err(Code::RouteMismatch),
+            Action::Inspect(_) | Action::Deny => return Err(ReasonCode::RouteMismatch),
         };
         self.open(asked, gathered, connects, mark, &verdict.enforced)
-            .map_err(|HostError| Code::EngineError)
+            .map_err(|HostError| ReasonCode::EngineError)
     }
 
     fn open(
         &self,
-        asked: &Asked<'_>,
-        gathered: &Gathered,
-        connects: Connects,
-        mark: Mark<'_>,
-        ruling: &Ruling<'_>,
+        asked: &RequestView<'_>,
+        gathered: &OwnedFacts,
+        connects: ConnectMode,
+        mark: VerdictToken<'_>,
+        ruling: &Decision<'_>,
     ) -> Result<(), HostError> {
         let host = &self.plugin.host;
         self.strip(asked)?;
         if connects.dynamic {
-            state::connect_to(host, gathered.place.agreed().ok_or(HostError)?)?;
+            state::connect_to(host, gathered.destination.known().ok_or(HostError)?)?;
         }
-        if let Mark::Inspect(device, _) = mark {
-            state::tell_device(host, device, ruling, gathered)?;
+        if let VerdictToken::Inspect(device, _) = mark {
+            state::set_inspection_metadata(host, device, ruling, gathered)?;
         }
-        state::mark(host, mark)
+        state::store_verdict(host, mark)
     }
 
     /// Removes the mesh's own words, and has Envoy choose the route anew when it is next asked for
     /// one. A change of headers does that by itself (`docs/envoy.md`).
-    fn strip(&self, asked: &Asked<'_>) -> Result<(), HostError> {
+    fn strip(&self, asked: &RequestView<'_>) -> Result<(), HostError> {
         let host = &self.plugin.host;
         match asked.seen.inward.as_slice() {
             [] => host.clear_route_cache(),
@@ -325,16 +343,16 @@ impl<H: Host> Http<H> {
         }
     }
 
-    fn refuse(&self, seen: &Seen<'_>, gathered: &Gathered, code: Code) -> Flow {
+    fn refuse(&self, seen: &ParsedHeaders<'_>, gathered: &OwnedFacts, code: ReasonCode) -> Flow {
         self.deny(seen, gathered, &Verdict::refusal(code))
     }
 
-    fn deny(&self, seen: &Seen<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {
+    fn deny(&self, seen: &ParsedHeaders<'_>, gathered: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
         let host = &self.plugin.host;
-        state::mark_denied(host, &verdict.enforced);
+        state::store_denial(host, &verdict.enforced);
         let destination = gathered
-            .place
-            .agreed()
+            .destination
+            .known()
             .map_or_else(|| printable(seen.authority.unwrap_or_default()), written);
         let subject = Subject {
             workload: record::workload(gathered),
@@ -349,18 +367,20 @@ impl<H: Host> Http<H> {
     /// The request itself cannot be read.
     fn deny_unread(&self) -> Flow {
         let nothing = Vec::new();
-        let seen = Seen::of(&nothing);
-        let gathered = Gathered::refused(Protocol::Http, Code::EngineError);
-        self.deny(&seen, &gathered, &Verdict::refusal(Code::EngineError))
+        let seen = ParsedHeaders::of(&nothing);
+        let gathered = OwnedFacts::refused(Protocol::Http, ReasonCode::EngineError);
+        self.deny(&seen, &gathered, &Verdict::refusal(ReasonCode::EngineError))
     }
 }
 
 /// What was dialled for TLS inside a tunnel. An address says nothing of the name that the
 /// ClientHello will ask for.
-fn dialled(authority: &[u8], route: &Route) -> Place {
-    match of_tunnel(authority, route) {
-        Ok(agreed) if matches!(agreed.host, Target::Address(_)) => Place::Dialled(agreed),
-        agreed => Place::judged(agreed),
+fn dialled(authority: &[u8], route: &Route) -> DestinationState {
+    match from_tunnel(authority, route) {
+        Ok(agreed) if matches!(agreed.host, Target::Address(_)) => {
+            DestinationState::Dialled(agreed)
+        }
+        agreed => DestinationState::judged(agreed),
     }
 }
 

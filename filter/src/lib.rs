@@ -5,7 +5,7 @@
 //! - [`http`]: requests and CONNECT tunnels, before anything is connected;
 //! - [`network`]: connections of an internal listener, or of a chain per destination.
 //!
-//! A third, [`ready`], judges nothing: it tells a probe whether these have their configuration.
+//! A third, [`readiness`], judges nothing: it tells a probe whether these have their configuration.
 //!
 //! Everything but [`host`]'s implementation over the real host calls is plain Rust over a trait,
 //! tested natively with a fake host.
@@ -17,21 +17,21 @@ pub mod caller;
 pub mod claims;
 pub mod connections;
 pub mod denial;
-pub mod ended;
 #[cfg(target_arch = "wasm32")]
 mod entry;
 #[cfg(test)]
 mod fake;
-pub mod gathered;
 pub mod hello;
 pub mod host;
 pub mod http;
 pub mod network;
+pub mod owned_facts;
 pub mod plugin;
 pub mod position;
-pub mod ready;
-pub mod recheck;
+pub mod readiness;
 pub mod record;
 pub mod request;
+pub mod revalidation;
 pub mod role;
 pub mod state;
+pub mod terminated_tls;

@@ -11,19 +11,19 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use egress_policy::contract::{CLUSTER_TLS, class_cluster};
-use egress_policy::destination::{Agreed, Hello, Route, of_chain, of_tls, of_tunnel};
+use egress_policy::destination::{Destination, Hello, Route, from_chain, from_tls, from_tunnel};
 use egress_policy::facts::{Fact, Protocol};
-use egress_policy::verdict::{Action, Code, Evaluation, Verdict};
+use egress_policy::verdict::{Action, Evaluation, ReasonCode, Verdict};
 
 use crate::caller::{identity, identity_so_far};
 use crate::denial::written;
-use crate::gathered::{Gathered, Place, RequestLine};
 use crate::hello::{MAX_READ, Reader, Reading};
 use crate::host::{Flow, Host, HostError};
+use crate::owned_facts::{DestinationState, OwnedFacts, RequestLine};
 use crate::plugin::Plugin;
 use crate::position::CLUSTER;
-use crate::recheck::Began;
-use crate::state::{self, Mark};
+use crate::revalidation::StreamEpoch;
+use crate::state::{self, VerdictToken};
 
 /// Most bytes of the server that pass before the verdict: a banner, not a document.
 pub const MAX_SERVER_BYTES: usize = 4_096;
@@ -43,19 +43,19 @@ const INSPECTOR: &[&str] = &[
 pub struct Network<H: Host> {
     plugin: Rc<Plugin<H>>,
     id: u32,
-    began: Began,
+    began: StreamEpoch,
     origin: Origin,
     hello: Reader,
     server_bytes: usize,
     phase: Phase,
     /// The way that Envoy was told to take, if it was told one.
-    chosen: Option<Way>,
+    chosen: Option<ChosenRoute>,
 }
 
 /// A way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Way {
-    /// The mark that opens it.
+struct ChosenRoute {
+    /// The token that opens it.
     word: String,
     /// Its address class.
     class: Rc<str>,
@@ -67,7 +67,7 @@ struct Way {
 #[derive(Debug)]
 enum Origin {
     /// Out of a tunnel, with the facts that the outer connection had.
-    Tunnel(Box<Gathered>),
+    Tunnel(Box<OwnedFacts>),
     /// Over the wire, on a chain of its own.
     Chain,
 }
@@ -107,7 +107,7 @@ impl<H: Host> Network<H> {
 
     /// Judges by what is known at accept.
     pub fn on_new_connection(&mut self) -> Flow {
-        match state::carried_inward(&self.plugin.host) {
+        match state::read_from_tunnel(&self.plugin.host) {
             Ok(Some(facts)) => self.origin = Origin::Tunnel(Box::new(facts)),
             Ok(None) => {}
             Err(HostError) => return self.fail(),
@@ -116,9 +116,11 @@ impl<H: Host> Network<H> {
         let plugin = Rc::clone(&self.plugin);
         let verdict = match (plugin.evaluate(&gathered), &self.origin) {
             (Evaluation::Final(verdict), _) => verdict,
-            (Evaluation::Undecided, Origin::Chain) => return self.wait(gathered),
+            (Evaluation::Undecided, Origin::Chain) => return self.hold(gathered),
             // Nothing more comes of who calls and where to; and only now can the way be chosen.
-            (Evaluation::Undecided, Origin::Tunnel(_)) => Verdict::refusal(Code::FactsMissing),
+            (Evaluation::Undecided, Origin::Tunnel(_)) => {
+                Verdict::refusal(ReasonCode::FactsMissing)
+            }
         };
         if verdict.enforced.action == Action::Deny {
             return self.finish(&gathered, &verdict);
@@ -140,26 +142,32 @@ impl<H: Host> Network<H> {
             return self.finish(&gathered, &verdict);
         }
         // TLS is opened only when its ClientHello has been read.
-        self.wait(gathered)
+        self.hold(gathered)
     }
 
     /// The way that a verdict opens: out of a tunnel by the clusters of its address class, on a
     /// chain of its own by the chain's, which knows no class. What comes over the wire cannot go by
     /// way of a device: at accept, when Envoy chooses, its caller is not known yet.
-    fn way_of(&self, gathered: &Gathered, verdict: &Verdict<'_>) -> Result<Way, Code> {
+    fn way_of(
+        &self,
+        gathered: &OwnedFacts,
+        verdict: &Verdict<'_>,
+    ) -> Result<ChosenRoute, ReasonCode> {
         let by_class = matches!(self.origin, Origin::Tunnel(_));
         let class = self.plugin.class_of(gathered, verdict, by_class)?;
         let (mark, base) = match (verdict.enforced.action, by_class) {
-            (Action::Accept, true) => (Mark::Accept(&class), Some(self.base(gathered)?)),
-            (Action::Accept, false) => (Mark::Accept(&class), None),
+            (Action::Accept, true) => (VerdictToken::Accept(&class), Some(self.base(gathered)?)),
+            (Action::Accept, false) => (VerdictToken::Accept(&class), None),
             (Action::Inspect(device), true) => {
                 let base = self.plugin.device_cluster(device);
-                let base = base.ok_or(Code::EngineError)?;
-                (Mark::Inspect(device, &class), Some(base))
+                let base = base.ok_or(ReasonCode::EngineError)?;
+                (VerdictToken::Inspect(device, &class), Some(base))
             }
-            (Action::Inspect(_), false) | (Action::Deny, _) => return Err(Code::RouteMismatch),
+            (Action::Inspect(_), false) | (Action::Deny, _) => {
+                return Err(ReasonCode::RouteMismatch);
+            }
         };
-        Ok(Way {
+        Ok(ChosenRoute {
             word: mark.word(),
             class: Rc::clone(&class),
             cluster: base.map(|base| class_cluster(base, &class)),
@@ -168,32 +176,41 @@ impl<H: Host> Network<H> {
 
     /// The cluster for TLS, of which there is one for each class, if it may carry TLS to this name
     /// and port.
-    fn base(&self, gathered: &Gathered) -> Result<&'static str, Code> {
-        let judged = gathered.place.agreed().ok_or(Code::RouteMismatch)?;
+    fn base(&self, gathered: &OwnedFacts) -> Result<&'static str, ReasonCode> {
+        let judged = gathered
+            .destination
+            .known()
+            .ok_or(ReasonCode::RouteMismatch)?;
         let route = self.plugin.config.routes.resolve(CLUSTER_TLS.as_bytes())?;
-        of_tunnel(written(judged).as_bytes(), &route)?;
+        from_tunnel(written(judged).as_bytes(), &route)?;
         let carries = route.protocol == Protocol::Tls && route.host.is_dynamic();
-        carries.then_some(CLUSTER_TLS).ok_or(Code::RouteMismatch)
+        carries
+            .then_some(CLUSTER_TLS)
+            .ok_or(ReasonCode::RouteMismatch)
     }
 
     /// Makes Envoy take the way. Only at accept: `tcp_proxy` chooses its cluster right after it.
     fn choose(
         &self,
-        way: &Way,
-        gathered: &Gathered,
+        way: &ChosenRoute,
+        gathered: &OwnedFacts,
         verdict: &Verdict<'_>,
     ) -> Result<(), HostError> {
         let host = &self.plugin.host;
         if let Action::Inspect(device) = verdict.enforced.action {
-            state::tell_device(host, device, &verdict.enforced, gathered)?;
+            state::set_inspection_metadata(host, device, &verdict.enforced, gathered)?;
         }
-        let judged = gathered.place.agreed().ok_or(HostError)?;
+        let judged = gathered.destination.known().ok_or(HostError)?;
         state::connect_tls_to(host, judged, &way.class)?;
         state::connect_by(host, way.cluster.as_deref().ok_or(HostError)?)
     }
 
     /// Whether a verdict opens the way that Envoy has taken.
-    fn opens(&self, gathered: &Gathered, verdict: &Verdict<'_>) -> Result<Way, Code> {
+    fn opens(
+        &self,
+        gathered: &OwnedFacts,
+        verdict: &Verdict<'_>,
+    ) -> Result<ChosenRoute, ReasonCode> {
         let way = self.way_of(gathered, verdict)?;
         let taken = match (&self.chosen, &way.cluster) {
             (Some(chosen), Some(cluster)) => {
@@ -204,7 +221,7 @@ impl<H: Host> Network<H> {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        taken.then_some(way).ok_or(Code::RouteMismatch)
+        taken.then_some(way).ok_or(ReasonCode::RouteMismatch)
     }
 
     /// Holds client bytes until the verdict.
@@ -223,7 +240,7 @@ impl<H: Host> Network<H> {
         };
         let gathered = self.gather(&Moment::Client(reading));
         let plugin = Rc::clone(&self.plugin);
-        let verdict = plugin.conclude(&gathered, Code::FactsMissing);
+        let verdict = plugin.conclude(&gathered, ReasonCode::FactsMissing);
         self.finish(&gathered, &verdict)
     }
 
@@ -249,9 +266,9 @@ impl<H: Host> Network<H> {
             Evaluation::Final(_) | Evaluation::Undecided => {
                 self.server_bytes = self.server_bytes.saturating_add(size);
                 if self.server_bytes > MAX_SERVER_BYTES {
-                    return self.finish(&gathered, &Verdict::refusal(Code::UndecidedLimit));
+                    return self.finish(&gathered, &Verdict::refusal(ReasonCode::UndecidedLimit));
                 }
-                if self.plugin.wait(self.id, gathered) {
+                if self.plugin.hold(self.id, gathered) {
                     Flow::Continue
                 } else {
                     self.fail()
@@ -299,7 +316,7 @@ impl<H: Host> Network<H> {
         }
     }
 
-    fn gather(&self, moment: &Moment) -> Gathered {
+    fn gather(&self, moment: &Moment) -> OwnedFacts {
         let mut gathered = match &self.origin {
             Origin::Tunnel(facts) => self.out_of_tunnel(facts, moment),
             Origin::Chain => self.on_chain(moment),
@@ -309,48 +326,52 @@ impl<H: Host> Network<H> {
     }
 
     /// TLS whose connection was judged outside as far as it could be: now its name is known.
-    fn out_of_tunnel(&self, facts: &Gathered, moment: &Moment) -> Gathered {
+    fn out_of_tunnel(&self, facts: &OwnedFacts, moment: &Moment) -> OwnedFacts {
         let mut gathered = facts.clone();
-        let judged = match facts.place.agreed() {
+        let judged = match facts.destination.known() {
             Some(dialled) if facts.protocol == Protocol::Tls => self.inner_name(dialled, moment),
-            Some(_) | None => Err(Code::RouteMismatch),
+            Some(_) | None => Err(ReasonCode::RouteMismatch),
         };
-        gathered.place = Place::judged(judged);
+        gathered.destination = DestinationState::judged(judged);
         gathered
     }
 
     /// The name that Envoy's inspector found, and by which Envoy connects.
-    fn inner_name(&self, dialled: &Agreed, moment: &Moment) -> Result<Agreed, Code> {
+    fn inner_name(
+        &self,
+        dialled: &Destination,
+        moment: &Moment,
+    ) -> Result<Destination, ReasonCode> {
         let property = |path| self.plugin.host.property(path);
-        let found = property(SNI).map_err(|HostError| Code::FactsMissing)?;
+        let found = property(SNI).map_err(|HostError| ReasonCode::FactsMissing)?;
         let found = found.filter(|sni| !sni.is_empty());
         let refuse_ech = self.plugin.config.refuse_ech;
         let (sni, ech) = match (found, moment) {
             (Some(sni), Moment::Client(Some(Reading::Hello { sni: own, ech }))) => match own {
                 Some(own) if own.eq_ignore_ascii_case(&sni) => (sni, *ech),
                 // Two readers of one ClientHello differ over it.
-                Some(_) | None => return Err(Code::SniMismatch),
+                Some(_) | None => return Err(ReasonCode::SniMismatch),
             },
             (Some(_), Moment::Client(reading)) => {
-                return of_tls(dialled, hello(reading.as_ref()), refuse_ech);
+                return from_tls(dialled, hello(reading.as_ref()), refuse_ech);
             }
             (Some(sni), Moment::Accept | Moment::Server) => (sni, false),
             (None, _) => {
                 let reason = property(INSPECTOR).ok().flatten();
                 return Err(match reason.as_deref() {
-                    Some(b"ClientHelloNotDetected") => Code::HelloMalformed,
-                    Some(b"ClientHelloTooLarge") => Code::HelloTooLong,
-                    Some(_) | None => Code::SniMissing,
+                    Some(b"ClientHelloNotDetected") => ReasonCode::HelloMalformed,
+                    Some(b"ClientHelloTooLarge") => ReasonCode::HelloTooLong,
+                    Some(_) | None => ReasonCode::SniMissing,
                 });
             }
         };
-        of_tls(dialled, Hello::Name { sni: &sni, ech }, refuse_ech)
+        from_tls(dialled, Hello::Name { sni: &sni, ech }, refuse_ech)
     }
 
     /// A connection on a chain of its own: the chain's cluster is its destination.
-    fn on_chain(&self, moment: &Moment) -> Gathered {
+    fn on_chain(&self, moment: &Moment) -> OwnedFacts {
         let route = self.route();
-        let mut gathered = Gathered {
+        let mut gathered = OwnedFacts {
             protocol: route.as_ref().map_or(Protocol::Tcp, |route| route.protocol),
             identity: match moment {
                 Moment::Accept | Moment::Server => identity_so_far(&self.plugin.host),
@@ -359,58 +380,60 @@ impl<H: Host> Network<H> {
             claims: self
                 .plugin
                 .claims_so_far(matches!(moment, Moment::Client(_))),
-            place: Place::Unknown,
+            destination: DestinationState::Unknown,
             request: RequestLine::none(),
             now: Fact::Missing,
         };
-        gathered.place = match route {
-            Ok(route) => Place::judged(self.chain_place(&route, moment)),
-            Err(_) if matches!(moment, Moment::Accept) => Place::Unknown,
-            Err(code) => Place::Refused(code),
+        gathered.destination = match route {
+            Ok(route) => DestinationState::judged(self.chain_place(&route, moment)),
+            Err(_) if matches!(moment, Moment::Accept) => DestinationState::Unknown,
+            Err(code) => DestinationState::Refused(code),
         };
         gathered
     }
 
-    fn chain_place(&self, route: &Route, moment: &Moment) -> Result<Agreed, Code> {
-        let chain = of_chain(route)?;
+    fn chain_place(&self, route: &Route, moment: &Moment) -> Result<Destination, ReasonCode> {
+        let chain = from_chain(route)?;
         match (route.protocol, moment) {
             (Protocol::Tcp, _) | (Protocol::Tls, Moment::Accept | Moment::Server) => Ok(chain),
             (Protocol::Tls, Moment::Client(reading)) => {
                 let refuse_ech = self.plugin.config.refuse_ech;
-                let named = of_tls(&chain, hello(reading.as_ref()), refuse_ech)?;
+                let named = from_tls(&chain, hello(reading.as_ref()), refuse_ech)?;
                 // A name is no reason to connect to an address that the chain, not the name, says.
-                (named == chain).then_some(named).ok_or(Code::RouteMismatch)
+                (named == chain)
+                    .then_some(named)
+                    .ok_or(ReasonCode::RouteMismatch)
             }
-            (Protocol::Http | Protocol::Udp, _) => Err(Code::RouteMismatch),
+            (Protocol::Http | Protocol::Udp, _) => Err(ReasonCode::RouteMismatch),
         }
     }
 
     /// The route of Envoy's cluster; before Envoy has chosen one, the only one there is.
-    fn route(&self) -> Result<Route, Code> {
+    fn route(&self) -> Result<Route, ReasonCode> {
         let routes = &self.plugin.config.routes;
         match self.plugin.host.property(CLUSTER) {
             Ok(Some(cluster)) => routes.resolve(&cluster).map(Cow::into_owned),
-            Ok(None) => routes.only().cloned().ok_or(Code::RouteMismatch),
-            Err(HostError) => Err(Code::RouteMismatch),
+            Ok(None) => routes.only().cloned().ok_or(ReasonCode::RouteMismatch),
+            Err(HostError) => Err(ReasonCode::RouteMismatch),
         }
     }
 
     /// Goes on without a verdict, for a while.
-    fn wait(&mut self, gathered: Gathered) -> Flow {
-        if self.plugin.wait(self.id, gathered) {
+    fn hold(&mut self, gathered: OwnedFacts) -> Flow {
+        if self.plugin.hold(self.id, gathered) {
             Flow::Continue
         } else {
             self.fail()
         }
     }
 
-    fn finish(&mut self, gathered: &Gathered, verdict: &Verdict<'_>) -> Flow {
+    fn finish(&mut self, gathered: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
         self.plugin.forget(self.id);
         let refused;
         let verdict = match verdict.enforced.action {
             Action::Deny => verdict,
             Action::Accept | Action::Inspect(_) => match self.opens(gathered, verdict) {
-                Ok(way) if state::mark_word(&self.plugin.host, &way.word).is_ok() => {
+                Ok(way) if state::store_verdict_word(&self.plugin.host, &way.word).is_ok() => {
                     self.phase = Phase::Open;
                     self.plugin.note(gathered, verdict);
                     return Flow::Continue;
@@ -423,16 +446,16 @@ impl<H: Host> Network<H> {
                 }
             },
         };
-        state::mark_denied(&self.plugin.host, &verdict.enforced);
+        state::store_denial(&self.plugin.host, &verdict.enforced);
         self.plugin.note(gathered, verdict);
         self.close()
     }
 
     /// Something that must not fail did.
     fn fail(&mut self) -> Flow {
-        let gathered = Gathered::refused(self.protocol(), Code::EngineError);
-        let verdict = Verdict::refusal(Code::EngineError);
-        state::mark_denied(&self.plugin.host, &verdict.enforced);
+        let gathered = OwnedFacts::refused(self.protocol(), ReasonCode::EngineError);
+        let verdict = Verdict::refusal(ReasonCode::EngineError);
+        state::store_denial(&self.plugin.host, &verdict.enforced);
         self.plugin.note(&gathered, &verdict);
         self.close()
     }

@@ -6,22 +6,22 @@ use std::rc::Rc;
 
 use egress_policy::canonical::short;
 use egress_policy::classes::Addresses;
-use egress_policy::config::{Config, Context, LabelSource};
+use egress_policy::config::{Context, LabelSource, PluginConfig};
 use egress_policy::contract::{LITERAL, UNCHECKED};
 use egress_policy::defect::{Defect, DefectKind, FieldPath};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::Host as Target;
 use egress_policy::settings::AddressCheck;
-use egress_policy::verdict::{Code, Evaluation, Verdict};
+use egress_policy::verdict::{Evaluation, ReasonCode, Verdict};
 
 use crate::budget::{Budgets, Taken, Untold, Wanted};
 use crate::caller::{Identity, identity};
 use crate::claims::{self, ClaimHeaders, OwnedClaims};
 use crate::connections::{Connections, Peer};
-use crate::gathered::Gathered;
 use crate::host::{Host, Level, MetricKind};
-use crate::recheck::{Began, Recheck};
+use crate::owned_facts::OwnedFacts;
 use crate::record::{Lines, Record, Setting, gauge, untold_line, workload};
+use crate::revalidation::{Revalidation, StreamEpoch};
 use crate::state;
 
 /// How often the clock is read. `expires` counts in seconds.
@@ -36,23 +36,23 @@ pub struct Plugin<H: Host> {
     /// The host.
     pub host: H,
     /// The configuration in force.
-    pub config: Config,
+    pub config: PluginConfig,
     /// Log and counters.
     pub record: Record,
     /// What each identity has of this worker.
     budgets: Rc<Budgets>,
-    recheck: Recheck,
+    recheck: Revalidation,
     connections: RefCell<Connections>,
     now: Cell<Option<i64>>,
     ticks: Cell<u64>,
-    waiting: RefCell<BTreeMap<u32, Held>>,
+    pending: RefCell<BTreeMap<u32, PendingConnection>>,
 }
 
 /// A connection without a verdict.
 #[derive(Debug)]
-struct Held {
+struct PendingConnection {
     since: u64,
-    gathered: Gathered,
+    gathered: OwnedFacts,
     overdue: bool,
 }
 
@@ -61,11 +61,11 @@ impl<H: Host> Plugin<H> {
     ///
     /// # Errors
     /// If the host lacks what it needs.
-    pub fn configure(host: H, config: Config, place: &str) -> Result<Self, Vec<Defect>> {
+    pub fn configure(host: H, config: PluginConfig, place: &str) -> Result<Self, Vec<Defect>> {
         let hash = short(&config.policy_hash);
         let ticking = host.set_tick_period(TICK_MILLISECONDS);
         let recheck =
-            ticking.and_then(|()| Recheck::new(&host, place, hash, config.recheck_on_update));
+            ticking.and_then(|()| Revalidation::new(&host, place, hash, config.recheck_on_update));
         let Ok(recheck) = recheck else {
             return Err(vec![Defect {
                 kind: DefectKind::Conflict,
@@ -84,7 +84,7 @@ impl<H: Host> Plugin<H> {
             connections: RefCell::default(),
             now: Cell::new(None),
             ticks: Cell::new(0),
-            waiting: RefCell::default(),
+            pending: RefCell::default(),
         };
         // Not a tick: what its predecessor said would end its own streams.
         plugin.now.set(plugin.read_clock());
@@ -112,12 +112,12 @@ impl<H: Host> Plugin<H> {
     /// The limit's code.
     pub fn take(
         &self,
-        gathered: &Gathered,
+        gathered: &OwnedFacts,
         stream: bool,
         undecided: bool,
         resolved: bool,
-    ) -> Result<Taken, Code> {
-        let name = gathered.place.agreed().filter(|_| resolved);
+    ) -> Result<Taken, ReasonCode> {
+        let name = gathered.destination.known().filter(|_| resolved);
         let name = name.and_then(|agreed| match &agreed.host {
             Target::Name(name) => Some(name.to_string()),
             Target::Address(_) => None,
@@ -239,12 +239,12 @@ impl<H: Host> Plugin<H> {
 
     /// Notes that a connection waits for its verdict, and with which facts. False if it cannot be
     /// noted, and so would never be ended.
-    pub fn wait(&self, id: u32, gathered: Gathered) -> bool {
-        let Ok(mut waiting) = self.waiting.try_borrow_mut() else {
+    pub fn hold(&self, id: u32, gathered: OwnedFacts) -> bool {
+        let Ok(mut waiting) = self.pending.try_borrow_mut() else {
             return false;
         };
         let since = waiting.get(&id).map_or(self.ticks.get(), |held| held.since);
-        let held = Held {
+        let held = PendingConnection {
             since,
             gathered,
             overdue: false,
@@ -255,14 +255,14 @@ impl<H: Host> Plugin<H> {
 
     /// Whether a connection has waited too long and been ended.
     pub fn is_overdue(&self, id: u32) -> bool {
-        self.waiting.try_borrow().map_or(true, |waiting| {
+        self.pending.try_borrow().map_or(true, |waiting| {
             waiting.get(&id).is_some_and(|held| held.overdue)
         })
     }
 
     /// The connection has its verdict, or is gone.
     pub fn forget(&self, id: u32) {
-        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
+        if let Ok(mut waiting) = self.pending.try_borrow_mut() {
             waiting.remove(&id);
         }
     }
@@ -270,7 +270,7 @@ impl<H: Host> Plugin<H> {
     /// Ends the connections that have waited too long.
     fn end_overdue(&self) {
         let mut ended = Vec::new();
-        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
+        if let Ok(mut waiting) = self.pending.try_borrow_mut() {
             let now = self.ticks.get();
             for (id, held) in waiting.iter_mut() {
                 if !held.overdue && now.saturating_sub(held.since) > UNDECIDED_TICKS {
@@ -279,10 +279,10 @@ impl<H: Host> Plugin<H> {
                 }
             }
         }
-        let verdict = Verdict::refusal(Code::UndecidedLimit);
+        let verdict = Verdict::refusal(ReasonCode::UndecidedLimit);
         for (id, gathered) in ended {
             if self.host.set_effective_context(id).is_ok() {
-                state::mark_denied(&self.host, &verdict.enforced);
+                state::store_denial(&self.host, &verdict.enforced);
                 // Its own next event closes it, should this fail.
                 let _ = self.host.close_downstream();
             }
@@ -291,15 +291,15 @@ impl<H: Host> Plugin<H> {
     }
 
     /// Tells what is in force from now on.
-    pub fn say(&self) {
-        self.recheck.say(&self.host);
+    pub fn publish(&self) {
+        self.recheck.publish(&self.host);
         let rules = u64::try_from(self.config.policies.rule_count()).unwrap_or(u64::MAX);
         gauge(&self.host, "warden_rules", rules);
         gauge(&self.host, "warden_memory_bytes", self.host.memory());
     }
 
     /// A stream begins.
-    pub fn begin(&self) -> Began {
+    pub fn begin(&self) -> StreamEpoch {
         self.recheck.begin(&self.host)
     }
 
@@ -307,17 +307,17 @@ impl<H: Host> Plugin<H> {
     /// is noted, with whose it is.
     pub fn ends(
         &self,
-        began: Began,
+        began: StreamEpoch,
         protocol: Protocol,
         whose: impl FnOnce() -> Fact<Identity>,
     ) -> bool {
         let ends = self.recheck.ends(began);
         if ends {
-            let verdict = Verdict::refusal(Code::PolicyReplaced);
-            state::mark_denied(&self.host, &verdict.enforced);
-            let gathered = Gathered {
+            let verdict = Verdict::refusal(ReasonCode::PolicyReplaced);
+            state::store_denial(&self.host, &verdict.enforced);
+            let gathered = OwnedFacts {
                 identity: whose(),
-                ..Gathered::refused(protocol, Code::PolicyReplaced)
+                ..OwnedFacts::refused(protocol, ReasonCode::PolicyReplaced)
             };
             self.note(&gathered, &verdict);
         }
@@ -325,7 +325,7 @@ impl<H: Host> Plugin<H> {
     }
 
     /// Asks the engine.
-    pub fn evaluate(&self, gathered: &Gathered) -> Evaluation<'_> {
+    pub fn evaluate(&self, gathered: &OwnedFacts) -> Evaluation<'_> {
         gathered.lend(|facts| self.config.policies.evaluate(facts))
     }
 
@@ -333,24 +333,24 @@ impl<H: Host> Plugin<H> {
     /// once for each class.
     ///
     /// # Errors
-    /// [`Code::AddressUnchecked`] for a name where the cluster resolves by itself,
-    /// [`Code::RouteMismatch`] for a class that the gateway does not have, or not yet.
+    /// [`ReasonCode::AddressUnchecked`] for a name where the cluster resolves by itself,
+    /// [`ReasonCode::RouteMismatch`] for a class that the gateway does not have, or not yet.
     pub fn class_of(
         &self,
-        gathered: &Gathered,
+        gathered: &OwnedFacts,
         verdict: &Verdict<'_>,
         by_class: bool,
-    ) -> Result<Rc<str>, Code> {
+    ) -> Result<Rc<str>, ReasonCode> {
         let config = &self.config;
-        match (&verdict.addresses, gathered.place.is_named()) {
+        match (&verdict.addresses, gathered.destination.is_named()) {
             (Addresses::Class(key), true) if by_class => {
                 let name = config.classes.name(&config.policies, key);
-                name.ok_or(Code::RouteMismatch)
+                name.ok_or(ReasonCode::RouteMismatch)
             }
             (Addresses::NotNamed, true) if config.address_check == AddressCheck::None => {
                 Ok(Rc::from(UNCHECKED))
             }
-            (Addresses::Class(_) | Addresses::NotNamed, true) => Err(Code::AddressUnchecked),
+            (Addresses::Class(_) | Addresses::NotNamed, true) => Err(ReasonCode::AddressUnchecked),
             (Addresses::Class(_) | Addresses::NotNamed, false) => Ok(Rc::from(LITERAL)),
         }
     }
@@ -362,7 +362,7 @@ impl<H: Host> Plugin<H> {
     }
 
     /// Asks the engine where no further fact can come.
-    pub fn conclude(&self, gathered: &Gathered, otherwise: Code) -> Verdict<'_> {
+    pub fn conclude(&self, gathered: &OwnedFacts, otherwise: ReasonCode) -> Verdict<'_> {
         match self.evaluate(gathered) {
             Evaluation::Final(verdict) => verdict,
             Evaluation::Undecided => Verdict::refusal(otherwise),
@@ -370,7 +370,7 @@ impl<H: Host> Plugin<H> {
     }
 
     /// Counts and logs a final verdict.
-    pub fn note(&self, gathered: &Gathered, verdict: &Verdict<'_>) {
+    pub fn note(&self, gathered: &OwnedFacts, verdict: &Verdict<'_>) {
         if gathered.lend(|facts| {
             facts
                 .caller

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use egress_policy::facts::Fact;
 use egress_policy::limits::Limits;
-use egress_policy::verdict::{Action, Basis, Ruling, Verdict};
+use egress_policy::verdict::{Action, Decision, RuleRef, Verdict};
 use serde::{Serialize, Serializer};
 
 use crate::budget::{Budgets, Untold};
 use crate::caller::Identity;
 use crate::claims::OwnedClaims;
-use crate::gathered::{Gathered, OwnedPath};
 use crate::host::{Host, Level, Metric, MetricKind};
+use crate::owned_facts::{OwnedFacts, OwnedPath};
 
 /// Rules that get counters of their own; the rest count as `other`. A counter lives as long as
 /// Envoy does.
@@ -66,8 +66,8 @@ pub struct Lines<'a> {
 
 impl Lines<'_> {
     /// Whether there is a line for this; else it is counted and summed up.
-    fn one_for(&self, gathered: &Gathered, ruling: &Ruling<'_>) -> bool {
-        let code = ruling.code.as_str();
+    fn one_for(&self, gathered: &OwnedFacts, ruling: &Decision<'_>) -> bool {
+        let code = ruling.reason.as_str();
         self.budgets
             .line(workload(gathered), code, self.limits, self.now)
     }
@@ -79,26 +79,26 @@ impl Record {
         &self,
         host: &impl Host,
         setting: Setting<'_>,
-        gathered: &Gathered,
+        gathered: &OwnedFacts,
         verdict: &Verdict<'_>,
     ) {
         let at_once = verdict.enforced.action == Action::Deny;
         self.count(host, "warden_verdicts", &verdict.enforced, at_once);
-        if let Some(would_be) = &verdict.would_be {
+        if let Some(would_be) = &verdict.shadow {
             self.count(host, "warden_shadow_verdicts", would_be, true);
         }
         // Istio's proxies log warnings and above unless they are told otherwise, and what a shadow
         // would deny is what it is there to show.
-        let level = match (verdict.enforced.action, verdict.would_be) {
+        let level = match (verdict.enforced.action, verdict.shadow) {
             (Action::Deny, _) | (_, Some(_)) => Level::Warn,
             (Action::Inspect(_) | Action::Accept, None) => Level::Info,
         };
         let worth_a_line = verdict.enforced.action == Action::Deny
-            || verdict.would_be.is_some()
+            || verdict.shadow.is_some()
             || self.sampled(setting.log_accepts);
         let within_budget = || match (level, setting.lines) {
             (Level::Warn, Some(lines)) => {
-                let ruling = verdict.would_be.as_ref().unwrap_or(&verdict.enforced);
+                let ruling = verdict.shadow.as_ref().unwrap_or(&verdict.enforced);
                 lines.one_for(gathered, ruling)
             }
             (Level::Info | Level::Warn | Level::Error, _) => true,
@@ -127,15 +127,15 @@ impl Record {
         }
     }
 
-    fn count(&self, host: &impl Host, family: &str, ruling: &Ruling<'_>, at_once: bool) {
+    fn count(&self, host: &impl Host, family: &str, ruling: &Decision<'_>, at_once: bool) {
         let action = match ruling.action {
             Action::Deny => "deny",
             Action::Inspect(_) => "inspect",
             Action::Accept => "accept",
         };
-        let code = ruling.code;
-        let rule = match ruling.basis {
-            Basis::None => "none".to_owned(),
+        let code = ruling.reason;
+        let rule = match ruling.rule {
+            RuleRef::None => "none".to_owned(),
             basis => basis.to_string(),
         };
         let name = format!("{family}.{action}.{code}.{rule}");
@@ -225,8 +225,8 @@ struct WouldBe {
     rule: String,
 }
 
-fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> String {
-    let agreed = gathered.place.agreed();
+fn line(setting: Setting<'_>, gathered: &OwnedFacts, verdict: &Verdict<'_>) -> String {
+    let agreed = gathered.destination.known();
     let path = match &gathered.request.path {
         OwnedPath::Clean(path) => Some(path.as_str()),
         OwnedPath::Malformed | OwnedPath::Absent | OwnedPath::Pending => None,
@@ -236,8 +236,8 @@ fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Str
         context: setting.context,
         policy_hash: setting.policy_hash,
         action: verdict.enforced.action.as_str(),
-        code: verdict.enforced.code.as_str(),
-        rule: verdict.enforced.basis.to_string(),
+        code: verdict.enforced.reason.as_str(),
+        rule: verdict.enforced.rule.to_string(),
         protocol: gathered.protocol.as_str(),
         workload: workload(gathered),
         labels: match &gathered.claims {
@@ -252,10 +252,10 @@ fn line(setting: Setting<'_>, gathered: &Gathered, verdict: &Verdict<'_>) -> Str
         },
         path: path.map(|path| cut(path, LONGEST_PATH)),
         path_bytes: path.map(str::len).filter(|length| *length > LONGEST_PATH),
-        would_be: verdict.would_be.map(|would_be| WouldBe {
+        would_be: verdict.shadow.map(|would_be| WouldBe {
             action: would_be.action.as_str(),
-            code: would_be.code.as_str(),
-            rule: would_be.basis.to_string(),
+            code: would_be.reason.as_str(),
+            rule: would_be.rule.to_string(),
         }),
     };
     json(&line)
@@ -301,7 +301,7 @@ pub(crate) fn gauge(host: &impl Host, name: &str, value: u64) {
 
 /// The caller in words.
 #[must_use]
-pub fn workload(gathered: &Gathered) -> &str {
+pub fn workload(gathered: &OwnedFacts) -> &str {
     match &gathered.identity {
         Fact::Known(identity) => Identity::as_str(identity),
         Fact::Pending | Fact::Missing => "unknown",

@@ -6,15 +6,15 @@ use egress_policy::contract::{
 use egress_policy::facts::Fact;
 
 use crate::claims::ClaimHeaders;
-use crate::gathered::{OwnedPath, RequestLine};
 use crate::host::Headers;
+use crate::owned_facts::{OwnedPath, RequestLine};
 
 /// Longest method and upgrade token. Longer ones match no rule.
 const MAX_TOKEN: usize = 64;
 
 /// What was found.
 #[derive(Debug)]
-pub struct Seen<'h> {
+pub struct ParsedHeaders<'h> {
     /// The bytes of `:authority`.
     pub authority: Option<&'h [u8]>,
     /// The request line.
@@ -27,7 +27,7 @@ pub struct Seen<'h> {
     pub inward: Vec<&'static str>,
 }
 
-impl<'h> Seen<'h> {
+impl<'h> ParsedHeaders<'h> {
     /// Looks through the headers. Envoy gives names in lower case.
     #[must_use]
     pub fn of(headers: &'h Headers) -> Self {

@@ -2,16 +2,16 @@
 
 use std::rc::Rc;
 
-use egress_policy::config::Configuration;
+use egress_policy::config::ModuleConfig;
 use egress_policy::defect::Defect;
 use egress_policy::embedded::Embedded;
 use serde::Serialize;
 
 use crate::host::{Host, Level};
 use crate::plugin::{Plugin, context_word};
-use crate::ready::Ready;
-use crate::recheck::refused_at;
+use crate::readiness::ReadinessGate;
 use crate::record::{gauge, json};
+use crate::revalidation::refused_at;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,16 +34,18 @@ pub enum Role<H: Host> {
     /// It judges what passes it.
     Policies(Rc<Plugin<H>>),
     /// It answers probes.
-    Gate(Rc<Ready<H>>),
+    Readiness(Rc<ReadinessGate<H>>),
 }
 
 impl<H: Host> Role<H> {
-    fn of(host: H, configuration: Configuration, place: &str) -> Result<Self, Vec<Defect>> {
+    fn of(host: H, configuration: ModuleConfig, place: &str) -> Result<Self, Vec<Defect>> {
         Ok(match configuration {
-            Configuration::Policies(config) => {
+            ModuleConfig::Policies(config) => {
                 Self::Policies(Rc::new(Plugin::configure(host, *config, place)?))
             }
-            Configuration::Gate(gate) => Self::Gate(Rc::new(Ready::new(host, gate))),
+            ModuleConfig::Readiness(gate) => {
+                Self::Readiness(Rc::new(ReadinessGate::new(host, gate)))
+            }
         })
     }
 }
@@ -67,19 +69,19 @@ pub fn accept_configuration<H: Host + Clone>(
         return None;
     };
     let text = String::from_utf8_lossy(&bytes);
-    let role = Configuration::read_beside(&text, embedded)
+    let role = ModuleConfig::read_beside(&text, embedded)
         .and_then(|configuration| Role::of(host.clone(), configuration, &place));
     match role {
         Ok(role) => {
             let (context, policy_hash) = match &role {
                 Role::Policies(plugin) => {
-                    plugin.say();
+                    plugin.publish();
                     (
                         context_word(plugin.config.context),
                         plugin.config.policy_hash.as_str(),
                     )
                 }
-                Role::Gate(gate) => {
+                Role::Readiness(gate) => {
                     gauge(host, &refused, 0);
                     ("ready", gate.policy_hash())
                 }

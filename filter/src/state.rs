@@ -5,12 +5,12 @@ use egress_policy::contract::{
     DENY, DESTINATION, DEVICE, DYNAMIC_HOST, DYNAMIC_PORT, FACTS, FORWARD, HOST, RULE, RULING,
     TCP_CLUSTER, VERDICT, WORKLOAD, accept_word, entry_prefix, inspect_word, resolve_property,
 };
-use egress_policy::destination::Agreed;
-use egress_policy::verdict::Ruling;
+use egress_policy::destination::Destination;
+use egress_policy::verdict::Decision;
 
 use crate::denial::written;
-use crate::gathered::Gathered;
 use crate::host::{Host, HostError};
+use crate::owned_facts::OwnedFacts;
 use crate::record::workload;
 
 /// Where the facts of the outer connection are, as the gateway's configuration shares them.
@@ -18,7 +18,7 @@ const CARRIED: &[&str] = &["filter_state", FACTS];
 
 /// What routes and locks read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark<'d> {
+pub enum VerdictToken<'d> {
     /// Opens the ways out of this class.
     Accept(&'d str),
     /// Opens only the way to the internal listener that ends the judgement.
@@ -29,7 +29,7 @@ pub enum Mark<'d> {
     Deny,
 }
 
-impl Mark<'_> {
+impl VerdictToken<'_> {
     /// The word that a verdict begins with.
     #[must_use]
     pub fn word(self) -> String {
@@ -46,34 +46,34 @@ impl Mark<'_> {
 ///
 /// # Errors
 /// If it is not written, which leaves the lock closed.
-pub fn mark(host: &impl Host, mark: Mark<'_>) -> Result<(), HostError> {
-    mark_word(host, &mark.word())
+pub fn store_verdict(host: &impl Host, mark: VerdictToken<'_>) -> Result<(), HostError> {
+    store_verdict_word(host, &mark.word())
 }
 
-/// The same by the mark's word.
+/// The same by its word.
 ///
 /// # Errors
-/// As [`mark`].
-pub fn mark_word(host: &impl Host, word: &str) -> Result<(), HostError> {
+/// As [`store_verdict`].
+pub fn store_verdict_word(host: &impl Host, word: &str) -> Result<(), HostError> {
     // A space follows also where nothing else does: no name opens for a longer one.
     host.set_property(VERDICT, entry_prefix(word).as_bytes())
 }
 
-/// Sends a tunnel inward, with the facts behind the mark: one entry, because each costs a host
+/// Sends a tunnel inward, with the facts behind the token: one entry, because each costs a host
 /// call.
 ///
 /// # Errors
 /// If it is not written, which leaves the lock closed.
-pub fn forward(host: &impl Host, gathered: &Gathered) -> Result<(), HostError> {
-    let mut entry = entry_prefix(&Mark::Forward.word()).into_bytes();
+pub fn forward(host: &impl Host, gathered: &OwnedFacts) -> Result<(), HostError> {
+    let mut entry = entry_prefix(&VerdictToken::Forward.word()).into_bytes();
     entry.extend(gathered.to_wire().ok_or(HostError)?);
     host.set_property(VERDICT, &entry)
 }
 
 /// Writes a denial. Nothing depends on it: without a word the lock is closed.
-pub fn mark_denied(host: &impl Host, ruling: &Ruling<'_>) {
-    let _ = mark(host, Mark::Deny);
-    let words = format!("{} {}", ruling.code, ruling.basis);
+pub fn store_denial(host: &impl Host, ruling: &Decision<'_>) {
+    let _ = store_verdict(host, VerdictToken::Deny);
+    let words = format!("{} {}", ruling.reason, ruling.rule);
     let _ = host.set_property(RULING, words.trim_end().as_bytes());
 }
 
@@ -82,28 +82,28 @@ pub fn mark_denied(host: &impl Host, ruling: &Ruling<'_>) {
 ///
 /// # Errors
 /// If they cannot be read, or nothing was sent inward.
-pub fn carried_inward(host: &impl Host) -> Result<Option<Gathered>, HostError> {
+pub fn read_from_tunnel(host: &impl Host) -> Result<Option<OwnedFacts>, HostError> {
     let Some(entry) = host.property(CARRIED)? else {
         return Ok(None);
     };
-    let prefix = entry_prefix(&Mark::Forward.word());
+    let prefix = entry_prefix(&VerdictToken::Forward.word());
     let facts = entry.strip_prefix(prefix.as_bytes()).ok_or(HostError)?;
-    Gathered::from_wire(facts).map(Some).ok_or(HostError)
+    OwnedFacts::from_wire(facts).map(Some).ok_or(HostError)
 }
 
 /// Says what the device is to be told.
 ///
 /// # Errors
 /// If it is not written.
-pub fn tell_device(
+pub fn set_inspection_metadata(
     host: &impl Host,
     device: &str,
-    rule: &Ruling<'_>,
-    gathered: &Gathered,
+    rule: &Decision<'_>,
+    gathered: &OwnedFacts,
 ) -> Result<(), HostError> {
-    let destination = written(gathered.place.agreed().ok_or(HostError)?);
+    let destination = written(gathered.destination.known().ok_or(HostError)?);
     host.set_property(DEVICE, device.as_bytes())?;
-    host.set_property(RULE, rule.basis.to_string().as_bytes())?;
+    host.set_property(RULE, rule.rule.to_string().as_bytes())?;
     host.set_property(WORKLOAD, workload(gathered).as_bytes())?;
     host.set_property(DESTINATION, destination.as_bytes())
 }
@@ -121,7 +121,7 @@ pub fn connect_by(host: &impl Host, cluster: &str) -> Result<(), HostError> {
 ///
 /// # Errors
 /// If it is not set.
-pub fn connect_to(host: &impl Host, judged: &Agreed) -> Result<(), HostError> {
+pub fn connect_to(host: &impl Host, judged: &Destination) -> Result<(), HostError> {
     host.set_envoy_filter_state(DYNAMIC_HOST, &written(judged))
 }
 
@@ -130,7 +130,11 @@ pub fn connect_to(host: &impl Host, judged: &Agreed) -> Result<(), HostError> {
 ///
 /// # Errors
 /// If it is not set.
-pub fn connect_tls_to(host: &impl Host, judged: &Agreed, class: &str) -> Result<(), HostError> {
+pub fn connect_tls_to(
+    host: &impl Host,
+    judged: &Destination,
+    class: &str,
+) -> Result<(), HostError> {
     let name = judged.host.to_string();
     host.set_property(&resolve_property(class), name.as_bytes())?;
     host.set_property(HOST, name.as_bytes())?;

@@ -2,7 +2,7 @@
 //! the same functions, without the fuzzer.
 
 use egress_policy::PolicySet;
-use egress_policy::config::Config;
+use egress_policy::config::PluginConfig;
 use egress_policy::destination::RouteTable;
 use egress_policy::facts::{Facts, Protocol, SpiffeId};
 use egress_policy::model::Policy;
@@ -77,7 +77,7 @@ pub fn policy(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    if let Err(defects) = Config::read(text) {
+    if let Err(defects) = PluginConfig::read(text) {
         assert!(!defects.is_empty());
     }
     let Ok(document) = Json::parse(text) else {

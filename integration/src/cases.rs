@@ -7,7 +7,7 @@
 mod bootstrap;
 mod hello;
 pub(crate) use hello::client_hello;
-mod play;
+mod live;
 mod situation;
 
 use std::collections::BTreeMap;
@@ -21,11 +21,11 @@ use serde_json::Value;
 
 use crate::workspace;
 
-pub use play::{Stage, play};
+pub use live::{LiveGateway, run_live};
 pub use situation::{Attempt, LeftOut, attempt};
 
 /// A case file, and what the module's configuration needs of it as it is written.
-pub struct Loaded {
+pub struct LoadedCases {
     /// The file's name without its extension.
     pub name: String,
     /// The cases.
@@ -40,7 +40,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// If one cannot be read.
-pub fn load_all() -> Result<Vec<Loaded>> {
+pub fn load_all() -> Result<Vec<LoadedCases>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(workspace::root().join("cases"))? {
         let path = entry?.path();
@@ -58,7 +58,7 @@ pub fn load_all() -> Result<Vec<Loaded>> {
     files.collect()
 }
 
-fn load(path: &PathBuf) -> Result<Loaded> {
+fn load(path: &PathBuf) -> Result<LoadedCases> {
     let text = std::fs::read_to_string(path)?;
     let tree: Tree = serde_saphyr::from_str(&text)?;
     let file = CaseFile::read(&&tree).map_err(|defects| {
@@ -75,7 +75,7 @@ fn load(path: &PathBuf) -> Result<Loaded> {
             Some(relative) => crate::policy::read(&folder.join(relative)),
             None => Ok(policy.clone()),
         });
-    Ok(Loaded {
+    Ok(LoadedCases {
         name: path
             .file_stem()
             .unwrap_or_default()
@@ -93,7 +93,7 @@ pub type Answers = (Vec<Vec<IpAddr>>, Vec<String>);
 /// Cases that one gateway can play: within a round no name has other answers than before, because
 /// Envoy remembers the first.
 #[derive(Default)]
-pub struct Round {
+pub struct Batch {
     /// Names and their answers.
     pub names: BTreeMap<String, Answers>,
     /// Position in the file, and what to try.
@@ -102,8 +102,8 @@ pub struct Round {
 
 /// Deals out a file's cases.
 #[must_use]
-pub fn rounds(loaded: &Loaded) -> (Vec<Round>, Vec<LeftOut>) {
-    let (mut rounds, mut left_out): (Vec<Round>, Vec<LeftOut>) = Default::default();
+pub fn batches(loaded: &LoadedCases) -> (Vec<Batch>, Vec<LeftOut>) {
+    let (mut batches, mut left_out): (Vec<Batch>, Vec<LeftOut>) = Default::default();
     for (index, case) in loaded.file.cases.iter().enumerate() {
         let attempt = match attempt(case, &loaded.file.gateway) {
             Ok(attempt) => attempt,
@@ -113,20 +113,20 @@ pub fn rounds(loaded: &Loaded) -> (Vec<Round>, Vec<LeftOut>) {
             }
         };
         let answers = (attempt.answers.clone(), attempt.chain.clone());
-        let fits = |round: &Round| {
+        let fits = |round: &Batch| {
             let known = attempt.name.as_ref().and_then(|name| round.names.get(name));
             known.is_none_or(|known| *known == answers)
         };
-        let at = rounds.iter().position(fits).unwrap_or_else(|| {
-            rounds.push(Round::default());
-            rounds.len() - 1
+        let at = batches.iter().position(fits).unwrap_or_else(|| {
+            batches.push(Batch::default());
+            batches.len() - 1
         });
-        if let Some(round) = rounds.get_mut(at) {
+        if let Some(round) = batches.get_mut(at) {
             if let Some(name) = &attempt.name {
                 round.names.insert(name.clone(), answers);
             }
             round.attempts.push((index, attempt));
         }
     }
-    (rounds, left_out)
+    (batches, left_out)
 }

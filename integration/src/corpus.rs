@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use crate::cases::client_hello;
 use crate::certificates::Leaf;
 use crate::mesh::{APP1, Mesh, address_of};
-use crate::outside::Seen;
+use crate::outside::Received;
 
 use tables::{ALLOWED, AUTHORITIES, CONNECT, HTTP, TARGETS};
 use wire::{Lines, data, http1, http2};
@@ -229,17 +229,17 @@ fn exchange(mesh: &Mesh, leaf: &Leaf, attempt: &Attempt) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// If an address is unknown.
-pub fn through(seen: &[Seen]) -> Result<Vec<String>> {
+pub fn through(seen: &[Received]) -> Result<Vec<String>> {
     let address = |name| address_of(name).map(IpAddr::V4);
     let github = [address("api.github.com")?, address("codeload.github.com")?];
     let partner = address("partner.example")?;
-    let bad = |seen: &&Seen| match seen.address {
+    let bad = |seen: &&Received| match seen.address {
         Some((address, 80)) if github.contains(&address) => !only_allowed_hosts(&seen.bytes),
         Some((address, 443)) if github.contains(&address) => false,
         Some((address, 22)) => address != partner,
         Some(_) | None => true,
     };
-    let words = |seen: &Seen| format!("{:?} saw {}", seen.address, seen.bytes.escape_ascii());
+    let words = |seen: &Received| format!("{:?} saw {}", seen.address, seen.bytes.escape_ascii());
     Ok(seen.iter().filter(bad).map(words).collect())
 }
 
@@ -289,10 +289,10 @@ mod tests {
         ] {
             assert_eq!(allowed(host), expected, "{host}");
         }
-        let seen = |name: &str, port, bytes: &[u8]| Seen {
+        let seen = |name: &str, port, bytes: &[u8]| Received {
             address: Some((address_of(name).unwrap().into(), port)),
             bytes: bytes.to_vec(),
-            ..Seen::default()
+            ..Received::default()
         };
         for (seen, passes) in [
             (

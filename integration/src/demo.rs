@@ -40,7 +40,7 @@ pub const FORGER: Workload = Workload {
 
 /// What was seen of one row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Outcome {
+pub struct DemoOutcome {
     /// Who.
     pub workload: &'static str,
     /// Whereto.
@@ -90,8 +90,8 @@ pub enum Module {
 pub fn run(
     mesh: &Mesh,
     module: Module,
-    mut progress: impl FnMut(&Outcome),
-) -> Result<Vec<Outcome>> {
+    mut progress: impl FnMut(&DemoOutcome),
+) -> Result<Vec<DemoOutcome>> {
     let mut outcomes = Vec::new();
     for row in rows() {
         if matches!(row.expect, Expect::DeviceDown(_)) {

@@ -7,13 +7,13 @@
 //! - [`dump`] reads configuration dumps.
 //! - [`matrix`] is who reaches what in the reference case.
 //! - [`pod`] is a network of its own, redirected as Istio redirects it.
-//! - [`mod@bench`] puts all of it together.
+//! - [`testbed`] puts all of it together.
 
 pub mod agent;
-pub mod bench;
 pub mod control_plane;
 pub mod dump;
 pub mod matrix;
 pub mod pod;
 pub mod reference;
+pub mod testbed;
 pub mod tools;

@@ -8,7 +8,7 @@
 //! - [`client`] dials as an application does, through its sidecar.
 //! - [`corpus`] is everything that somebody at the gateway could try.
 //! - [`istio`] has a real control plane feed the same Envoys.
-//! - [`way`] puts pod, gateway and outside into namespaces of their own, under the node's guard.
+//! - [`end_to_end`] puts pod, gateway and outside into namespaces of their own, under the node's guard.
 //! - [`registry`] is a registry for images.
 //! - [`extension`] writes the policy where the gateway looks for it.
 
@@ -20,6 +20,7 @@ pub mod corpus;
 pub mod demo;
 pub mod device;
 pub mod dns;
+pub mod end_to_end;
 pub mod envoy;
 pub mod extension;
 pub mod http2;
@@ -35,5 +36,4 @@ pub mod sandbox;
 pub mod template;
 pub mod verdicts;
 pub mod verify;
-pub mod way;
 pub mod workspace;

@@ -117,7 +117,7 @@ const AGAIN: usize = 2;
 
 /// What came of it.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct NoisyOutcome {
     /// One for each attack, after one without.
     pub phases: Vec<Phase>,
     /// Denials by limits, by code.
@@ -211,7 +211,7 @@ pub fn tls(mesh: &Mesh, leaf: &Leaf, port: u16, version: Version) -> Result<Tls>
 ///
 /// # Errors
 /// If the bench does not work, or the gateway does not come back to where it began.
-pub fn run(size: Size, mut progress: impl FnMut(&Phase)) -> Result<Outcome> {
+pub fn run(size: Size, mut progress: impl FnMut(&Phase)) -> Result<NoisyOutcome> {
     let limits = json!({
         "workers": WORKERS, "nameLifetimeSeconds": LIFETIME, "streams": STREAMS,
     });
@@ -270,7 +270,7 @@ pub fn run(size: Size, mut progress: impl FnMut(&Phase)) -> Result<Outcome> {
     })
     .with_context(|| format!("{told:?}"))?;
     let stats = mesh.gateway.get("/stats?usedonly")?;
-    Ok(Outcome {
+    Ok(NoisyOutcome {
         phases,
         limited,
         log,
@@ -804,7 +804,7 @@ pub fn drip(tls: Tls, version: Version, end: Instant) -> Result<bool> {
 
 /// The table, for the user.
 #[must_use]
-pub fn table(outcome: &Outcome) -> String {
+pub fn table(outcome: &NoisyOutcome) -> String {
     let mut text = format!(
         "{:42} {:>8} {:>8} {:>9} {:>10}\n",
         "attack", "requests", "failed", "p99 ms", "MiB"
@@ -859,7 +859,7 @@ pub fn bounded(phase: &Phase) -> Result<()> {
 ///
 /// # Errors
 /// What does not.
-pub fn judge(outcome: &Outcome) -> Result<()> {
+pub fn judge(outcome: &NoisyOutcome) -> Result<()> {
     let quiet = outcome.phases.first().context("no phases")?;
     for phase in &outcome.phases {
         let name = phase.name;

@@ -45,7 +45,7 @@ pub enum Speech {
 
 /// What a server saw of one connection.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Received {
     /// Where it arrived: the server's address and port.
     pub address: Option<(IpAddr, u16)>,
     /// Bytes from the client; inside TLS those of the application.
@@ -62,7 +62,7 @@ pub struct Seen {
     pub closed: bool,
 }
 
-type Record = Arc<Mutex<Vec<Seen>>>;
+type Record = Arc<Mutex<Vec<Received>>>;
 
 /// All servers; they run until the process ends.
 #[derive(Clone, Default)]
@@ -146,7 +146,7 @@ impl Outside {
 
     /// Everything seen so far, in order of arrival.
     #[must_use]
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<Received> {
         self.record
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -155,7 +155,7 @@ impl Outside {
 
     /// What one server has seen so far.
     #[must_use]
-    pub fn seen_at(&self, address: impl Into<IpAddr>, port: u16) -> Vec<Seen> {
+    pub fn seen_at(&self, address: impl Into<IpAddr>, port: u16) -> Vec<Received> {
         let mut seen = self.seen();
         let at = Some((address.into(), port));
         seen.retain(|seen| seen.address == at);
@@ -169,7 +169,7 @@ struct Note {
 }
 
 impl Note {
-    fn change(&self, change: impl FnOnce(&mut Seen)) {
+    fn change(&self, change: impl FnOnce(&mut Received)) {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seen) = record.get_mut(self.index) {
             change(seen);
@@ -180,10 +180,10 @@ impl Note {
 fn begin(record: &Record, stream: &TcpStream) -> usize {
     let arrived = stream.local_addr().ok();
     let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
-    record.push(Seen {
+    record.push(Received {
         // An IPv4 client of an IPv6 socket came to the IPv4 address.
         address: arrived.map(|at| (at.ip().to_canonical(), at.port())),
-        ..Seen::default()
+        ..Received::default()
     });
     record.len() - 1
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use integration::cases::{Attempt, Stage, load_all, play, rounds};
+use integration::cases::{Attempt, LiveGateway, batches, load_all, run_live};
 use integration::sandbox;
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -19,10 +19,10 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
     sandbox::assign_everything()?;
     let files = load_all()?;
-    let dealt: Vec<_> = files.iter().map(|file| (file, rounds(file))).collect();
+    let dealt: Vec<_> = files.iter().map(|file| (file, batches(file))).collect();
     let attempts = || {
-        let rounds = dealt.iter().flat_map(|(_, (rounds, _))| rounds);
-        rounds.flat_map(|round| round.attempts.iter().map(|(_, attempt)| attempt))
+        let batches = dealt.iter().flat_map(|(_, (batches, _))| batches);
+        batches.flat_map(|round| round.attempts.iter().map(|(_, attempt)| attempt))
     };
     let ports: BTreeSet<u16> = attempts()
         .filter_map(Attempt::port)
@@ -33,11 +33,11 @@ fn main() -> Result<ExitCode> {
         *left_out.entry(reason).or_default() += 1;
     }
     let played = attempts().count();
-    let stage = Stage::new(&ports)?;
+    let gateway = LiveGateway::new(&ports)?;
     let mut trials = Vec::new();
-    for (file, (rounds, _)) in &dealt {
-        for round in rounds {
-            for (index, result) in play(&stage, file, round)? {
+    for (file, (batches, _)) in &dealt {
+        for round in batches {
+            for (index, result) in run_live(&gateway, file, round)? {
                 let case = file
                     .file
                     .cases

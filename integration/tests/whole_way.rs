@@ -6,9 +6,9 @@ use std::thread::ScopedJoinHandle;
 use anyhow::{Result, ensure};
 use integration::client::{self, Heard};
 use integration::dns::Answer;
+use integration::end_to_end::{self, EndToEnd, GATEWAY, Node, POD, SILENCE, inside};
 use integration::mesh::{self, HOSTS, SSH_BANNER, address_of};
 use integration::verify::attempts;
-use integration::way::{self, GATEWAY, Node, POD, SILENCE, Way, inside};
 use integration::{sandboxed, template};
 use warden::Exit;
 
@@ -19,14 +19,14 @@ const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// Names whose answers hold addresses of both kinds, on a node that is guarded from the beginning or
 /// never.
 fn several_addresses(guarded: bool) -> Result<()> {
-    let way = way::start(&|_| {})?;
+    let way = end_to_end::start(&|_| {})?;
     let node = Node::new()?;
     let private = address_of("rebind.github.com")?;
     let public = address_of("api.github.com")?;
     if guarded {
         node.guard()?;
     }
-    let gets_there = Way::connects("gateway", private, 80)?;
+    let gets_there = EndToEnd::connects("gateway", private, 80)?;
     ensure!(gets_there != guarded, "the gateway's pod itself");
     let made = usize::from(gets_there);
     for (name, addresses, reached) in [
@@ -39,7 +39,7 @@ fn several_addresses(guarded: bool) -> Result<()> {
         let name = format!("{name}.github.com");
         let addresses: Vec<IpAddr> = addresses.into_iter().map(IpAddr::V4).collect();
         way.dns.add(&name, Answer::of(&addresses));
-        let status = Way::http_at(public, &name)?;
+        let status = EndToEnd::http_at(public, &name)?;
         ensure!((status == 200) == reached, "{name}: {status}");
         // What the certificate says is another name's affair: the connection counts.
         let before = way.outside.seen_at(public, 443).len();
@@ -56,28 +56,28 @@ fn several_addresses(guarded: bool) -> Result<()> {
 
 sandboxed! {
     fn what_the_policy_accepts_works_and_there_is_no_other_way() -> Result<()> {
-        let way = way::start(&|_| {})?;
+        let way = end_to_end::start(&|_| {})?;
         let node = Node::new()?;
         let github = address_of("api.github.com")?;
 
         // Without the guard the sidecar is a courtesy.
-        ensure!(Way::connects("app1", github, 443)?, "without the guard the direct way is open");
-        ensure!(Way::connects("app1", GATEWAY, 15008)?, "and so is the gateway's port");
-        ensure!(!Way::connects("app1", GATEWAY, 15000)?, "its admin port is loopback's alone");
+        ensure!(EndToEnd::connects("app1", github, 443)?, "without the guard the direct way is open");
+        ensure!(EndToEnd::connects("app1", GATEWAY, 15008)?, "and so is the gateway's port");
+        ensure!(!EndToEnd::connects("app1", GATEWAY, 15000)?, "its admin port is loopback's alone");
         node.guard()?;
 
         // What the policy accepts, over HTTP, TLS and TCP, works through sidecar and gateway.
-        ensure!(Way::http("api.github.com")? == 200);
+        ensure!(EndToEnd::http("api.github.com")? == 200);
         ensure!(way.tls("api.github.com")?);
-        ensure!(Way::tcp("partner.example", 22)? == Heard::Bytes(SSH_BANNER.into()));
+        ensure!(EndToEnd::tcp("partner.example", 22)? == Heard::Bytes(SSH_BANNER.into()));
 
         // What it denies does not, with the gateway's answer.
         let before = way.outside.seen().len();
         for name in ["evilgithub.com", "api.weather.gov", "github.com"] {
-            ensure!(Way::http(name)? == 403, "{name}");
+            ensure!(EndToEnd::http(name)? == 403, "{name}");
             ensure!(!way.tls(name)?, "{name}");
         }
-        ensure!(Way::tcp("other-partner.example", 22)? == Heard::Closed);
+        ensure!(EndToEnd::tcp("other-partner.example", 22)? == Heard::Closed);
 
         // And nothing works past them: not even what the policy accepts.
         let everywhere: Vec<(Ipv4Addr, u16)> =
@@ -85,7 +85,7 @@ sandboxed! {
         let reached: Result<Vec<bool>> = std::thread::scope(|scope| {
             let tries: Vec<_> = everywhere
                 .iter()
-                .map(|(address, port)| scope.spawn(|| Way::connects("app1", *address, *port)))
+                .map(|(address, port)| scope.spawn(|| EndToEnd::connects("app1", *address, *port)))
                 .collect();
             let joined = tries.into_iter().map(ScopedJoinHandle::join);
             joined.map(|one| one.map_err(|_| anyhow::anyhow!("a thread failed"))?).collect()
@@ -100,12 +100,12 @@ sandboxed! {
             ensure!(socket.recv(&mut [0; 16]).is_err());
             Ok(())
         })?;
-        ensure!(!Way::connects("app1", GATEWAY, 15000)?, "the gateway's admin port");
-        ensure!(!Way::connects("app1", Ipv4Addr::new(169, 254, 169, 254), 80)?, "metadata");
+        ensure!(!EndToEnd::connects("app1", GATEWAY, 15000)?, "the gateway's admin port");
+        ensure!(!EndToEnd::connects("app1", Ipv4Addr::new(169, 254, 169, 254), 80)?, "metadata");
         ensure!(way.outside.seen().len() == before, "nothing of all that arrived: {:?}", way.outside.seen());
 
         // The gateway's port is open, but not to somebody without a certificate of the mesh.
-        ensure!(Way::connects("app1", GATEWAY, 8080)?);
+        ensure!(EndToEnd::connects("app1", GATEWAY, 8080)?);
         let config = client::tls_config(&way.mesh_authority.certificate(), None)?;
         let nobody = inside("app1", || {
             let stream = client::connect(SocketAddrV4::new(GATEWAY, 8080))?;
@@ -116,12 +116,12 @@ sandboxed! {
 
         // The gateway itself reaches the outside, and nothing private: a name that leads there is
         // stopped by the module, and by the kernel if it were not.
-        ensure!(Way::connects("gateway", github, 443)?);
-        ensure!(!Way::connects("gateway", address_of("rebind.github.com")?, 80)?);
-        ensure!(Way::http("rebind.github.com")? == 403);
+        ensure!(EndToEnd::connects("gateway", github, 443)?);
+        ensure!(!EndToEnd::connects("gateway", address_of("rebind.github.com")?, 80)?);
+        ensure!(EndToEnd::http("rebind.github.com")? == 403);
 
         // Still, after all that, the accepted way works.
-        ensure!(Way::http("api.github.com")? == 200);
+        ensure!(EndToEnd::http("api.github.com")? == 200);
         Ok(())
     }
 
@@ -135,14 +135,14 @@ sandboxed! {
     }
 
     fn verify_finds_nothing_where_nothing_is_and_every_hole_that_is_made() -> Result<()> {
-        let way = way::start(&|_| {})?;
+        let way = end_to_end::start(&|_| {})?;
         let node = Node::new()?;
-        Way::capture()?;
+        EndToEnd::capture()?;
         node.guard()?;
 
         // As it should be: nothing differs and nothing is left open, through the sidecar and
         // past it.
-        let (exit, report) = Way::verify(&["--output", "json"])?;
+        let (exit, report) = EndToEnd::verify(&["--output", "json"])?;
         ensure!(exit == Exit::Ok, "{report}");
         let tried = attempts(&report, "as_expected")?;
         for wanted in ["http://api.github.com/", "tcp 203.0.113.7:22", "ping 203.0.113.7"] {
@@ -150,8 +150,8 @@ sandboxed! {
         }
         ensure!(report.contains("a proxy in the pod takes"), "{report}");
         let before = way.outside.seen().len();
-        Way::uncapture()?;
-        let (exit, report) = Way::verify(&["--only", "bypass", "--output", "json"])?;
+        EndToEnd::uncapture()?;
+        let (exit, report) = EndToEnd::verify(&["--only", "bypass", "--output", "json"])?;
         ensure!(exit == Exit::Ok, "{report}");
         let direct = "tcp 203.0.113.7:22 directly".to_owned();
         ensure!(attempts(&report, "as_expected")?.contains(&direct), "{report}");
@@ -159,7 +159,7 @@ sandboxed! {
 
         // A node without its guard.
         Node::unguard()?;
-        let (exit, report) = Way::verify(&["--only", "bypass", "--output", "json"])?;
+        let (exit, report) = EndToEnd::verify(&["--only", "bypass", "--output", "json"])?;
         ensure!(exit == Exit::Defects, "{report}");
         let found = attempts(&report, "differs")?;
         for wanted in [&direct, "tcp 8.8.8.8:443 directly", "tcp 169.254.169.254:80 directly",
@@ -171,9 +171,9 @@ sandboxed! {
     }
 
     fn verify_finds_a_gateway_without_module_and_lock() -> Result<()> {
-        let way = way::start(&template::open_wide)?;
-        Way::capture()?;
-        let (exit, report) = Way::verify(&["--only", "destinations,near-misses", "--output", "json"])?;
+        let way = end_to_end::start(&template::open_wide)?;
+        EndToEnd::capture()?;
+        let (exit, report) = EndToEnd::verify(&["--only", "destinations,near-misses", "--output", "json"])?;
         ensure!(exit == Exit::Defects, "{report}");
         let found = attempts(&report, "differs")?;
         for wanted in ["http://api.weather.gov/", "http://evilgithub.com/", "http://github.com/",
@@ -186,9 +186,9 @@ sandboxed! {
     }
 
     fn verify_finds_a_gateway_that_denies_what_the_policy_accepts() -> Result<()> {
-        let _way = way::start(&|config| template::remove_filters(config, &["warden-http"]))?;
-        Way::capture()?;
-        let (exit, report) = Way::verify(&["--only", "destinations", "--output", "json"])?;
+        let _way = end_to_end::start(&|config| template::remove_filters(config, &["warden-http"]))?;
+        EndToEnd::capture()?;
+        let (exit, report) = EndToEnd::verify(&["--only", "destinations", "--output", "json"])?;
         ensure!(exit == Exit::Defects, "{report}");
         ensure!(attempts(&report, "differs")? == ["http://api.github.com/"], "{report}");
         Ok(())

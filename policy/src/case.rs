@@ -15,13 +15,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::destination::{
-    Agreed, Hello, Route, RouteHost, RouteTable, of_chain, of_request, of_tls, of_tunnel,
+    Destination, Hello, Route, RouteHost, RouteTable, from_chain, from_request, from_tls,
+    from_tunnel,
 };
-use crate::facts::{Caller, Claims, Destination, Fact, Facts, Protocol, Request};
+use crate::facts::{Caller, Claims, DestinationFacts, Fact, Facts, Protocol, Request};
 use crate::model::Policy;
 use crate::path::RequestPath;
 use crate::settings::{AddressCheck, Settings};
-use crate::verdict::{Action, Code, Evaluation, Ruling};
+use crate::verdict::{Action, Decision, Evaluation, ReasonCode};
 
 /// Where a name leads unless a case says otherwise: an ordinary address (RFC 5737).
 pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 80));
@@ -100,11 +101,11 @@ pub enum Subject {
 #[derive(Clone, Debug)]
 pub struct Step {
     /// Everything known, the steps before included.
-    pub situation: Situation,
+    pub input: CaseInput,
     /// The connection has reached its limit: what is undecided now ends.
     pub limit: bool,
     /// What must follow.
-    pub expect: Expected,
+    pub expect: ExpectedAnswer,
     /// Where the target has answers: the addresses of them that may be connected to, ascending.
     /// Whatever else an answer has, no connection may go there.
     pub connects: Option<Vec<IpAddr>>,
@@ -112,7 +113,7 @@ pub struct Step {
 
 /// What is known at one moment.
 #[derive(Clone, Debug)]
-pub struct Situation {
+pub struct CaseInput {
     /// Who asks.
     pub from: Asker,
     /// For what.
@@ -120,10 +121,10 @@ pub struct Situation {
     /// Seconds since the Unix epoch.
     pub now: Fact<i64>,
     /// What the adapter found before it asked the engine, such as a failed host call.
-    pub refused: Option<Code>,
+    pub refused: Option<ReasonCode>,
 }
 
-impl Default for Situation {
+impl Default for CaseInput {
     fn default() -> Self {
         Self {
             from: Asker::default(),
@@ -272,13 +273,13 @@ impl HelloSeen {
 
 /// What a destination is, as far as it is known.
 enum Where {
-    Agreed(Agreed),
+    Agreed(Destination),
     /// TLS that has not named its server yet.
     Unnamed(u16),
 }
 
 impl Target {
-    fn route(&self, gateway: &Gateway) -> Result<Route, Code> {
+    fn route(&self, gateway: &Gateway) -> Result<Route, ReasonCode> {
         match &self.cluster {
             Some(cluster) => gateway
                 .routes
@@ -292,22 +293,22 @@ impl Target {
         }
     }
 
-    fn locate(&self, gateway: &Gateway) -> Result<Where, Code> {
+    fn locate(&self, gateway: &Gateway) -> Result<Where, ReasonCode> {
         let route = self.route(gateway)?;
         if route.protocol != self.protocol {
-            return Err(Code::RouteMismatch);
+            return Err(ReasonCode::RouteMismatch);
         }
         if self.protocol == Protocol::Http {
             let authority = self.authority.as_deref().unwrap_or_default();
-            return of_request(authority, &route, self.app_sni.as_deref()).map(Where::Agreed);
+            return from_request(authority, &route, self.app_sni.as_deref()).map(Where::Agreed);
         }
         let dialled = match &self.dialled {
-            Some(authority) => of_tunnel(authority, &route)?,
-            None => of_chain(&route)?,
+            Some(authority) => from_tunnel(authority, &route)?,
+            None => from_chain(&route)?,
         };
         match (self.protocol, &self.hello) {
             (Protocol::Tls, Fact::Known(hello)) => {
-                of_tls(&dialled, hello.borrow(), gateway.refuse_ech).map(Where::Agreed)
+                from_tls(&dialled, hello.borrow(), gateway.refuse_ech).map(Where::Agreed)
             }
             (Protocol::Tls, Fact::Pending | Fact::Missing) => Ok(Where::Unnamed(dialled.port)),
             (Protocol::Http | Protocol::Tcp | Protocol::Udp, _) => Ok(Where::Agreed(dialled)),
@@ -315,7 +316,7 @@ impl Target {
     }
 }
 
-impl Situation {
+impl CaseInput {
     /// Builds the facts as an adapter would and hands them to `use_facts`.
     pub fn with_facts<R>(&self, gateway: &Gateway, use_facts: impl FnOnce(&Facts<'_>) -> R) -> R {
         let caller = self.from.peer.caller();
@@ -361,7 +362,7 @@ impl Situation {
     }
 }
 
-impl Situation {
+impl CaseInput {
     /// The addresses of the answers that what opens may connect to, ascending; `None` where the
     /// target has no answers. An address is left if the verdict for it alone opens as well.
     pub fn left<'p, C, D>(
@@ -394,15 +395,15 @@ impl Situation {
 }
 
 /// What a caller sees: a name is refused where none of its addresses is left.
-fn seen<C>(evaluation: &Evaluation<'_, C>, left: Option<&[IpAddr]>) -> Expected {
-    let seen = Expected::from(evaluation);
+fn seen<C>(evaluation: &Evaluation<'_, C>, left: Option<&[IpAddr]>) -> ExpectedAnswer {
+    let seen = ExpectedAnswer::from(evaluation);
     match (seen, left) {
-        (Expected::Final { enforced, .. }, Some([])) if enforced.verdict != "Deny" => {
-            Expected::Final {
-                enforced: ExpectedRuling {
+        (ExpectedAnswer::Final { enforced, .. }, Some([])) if enforced.verdict != "Deny" => {
+            ExpectedAnswer::Final {
+                enforced: ExpectedDecision {
                     verdict: Action::Deny.as_str(),
                     inspection: None,
-                    code: Code::PrivateAddress,
+                    code: ReasonCode::PrivateAddress,
                     rule: enforced.rule,
                 },
                 would_be: None,
@@ -426,8 +427,8 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
-fn unnamed(port: u16) -> Destination<'static> {
-    Destination {
+fn unnamed(port: u16) -> DestinationFacts<'static> {
+    DestinationFacts {
         name: Fact::Pending,
         address: Fact::Pending,
         port: Fact::Known(port),
@@ -436,58 +437,58 @@ fn unnamed(port: u16) -> Destination<'static> {
 
 /// An answer, as a case expects it and as a subject gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
+pub enum ExpectedAnswer {
     /// Facts are still to come, and some completion of them opens.
     Undecided,
     /// A verdict.
     Final {
         /// What is enforced.
-        enforced: ExpectedRuling,
+        enforced: ExpectedDecision,
         /// What would be without Shadow, where that differs.
-        would_be: Option<ExpectedRuling>,
+        would_be: Option<ExpectedDecision>,
     },
 }
 
 /// A ruling, as a case writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExpectedRuling {
+pub struct ExpectedDecision {
     /// `Accept`, `Deny` or `Inspect`.
     pub verdict: &'static str,
     /// The inspection cluster of `Inspect`.
     pub inspection: Option<String>,
     /// Why.
-    pub code: Code,
+    pub code: ReasonCode,
     /// `policy/tier/rule`, `policy/tier` or `policy`; empty for a refusal of the facts themselves.
     pub rule: String,
 }
 
-impl From<&Ruling<'_>> for ExpectedRuling {
-    fn from(ruling: &Ruling<'_>) -> Self {
+impl From<&Decision<'_>> for ExpectedDecision {
+    fn from(ruling: &Decision<'_>) -> Self {
         Self {
             verdict: ruling.action.as_str(),
             inspection: match ruling.action {
                 Action::Inspect(name) => Some(name.to_owned()),
                 Action::Accept | Action::Deny => None,
             },
-            code: ruling.code,
-            rule: ruling.basis.to_string(),
+            code: ruling.reason,
+            rule: ruling.rule.to_string(),
         }
     }
 }
 
-impl<C> From<&Evaluation<'_, C>> for Expected {
+impl<C> From<&Evaluation<'_, C>> for ExpectedAnswer {
     fn from(evaluation: &Evaluation<'_, C>) -> Self {
         match evaluation {
             Evaluation::Undecided => Self::Undecided,
             Evaluation::Final(verdict) => Self::Final {
                 enforced: (&verdict.enforced).into(),
-                would_be: verdict.would_be.as_ref().map(Into::into),
+                would_be: verdict.shadow.as_ref().map(Into::into),
             },
         }
     }
 }
 
-impl fmt::Display for ExpectedRuling {
+impl fmt::Display for ExpectedDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.verdict)?;
         if let Some(inspection) = &self.inspection {
@@ -501,7 +502,7 @@ impl fmt::Display for ExpectedRuling {
     }
 }
 
-impl fmt::Display for Expected {
+impl fmt::Display for ExpectedAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Undecided => f.write_str("Undecided"),
@@ -521,9 +522,9 @@ pub struct Mismatch {
     /// Which step, counted from zero.
     pub step: usize,
     /// What the case expects.
-    pub expected: Expected,
+    pub expected: ExpectedAnswer,
     /// What came.
-    pub seen: Expected,
+    pub seen: ExpectedAnswer,
     /// The addresses that may be connected to, where the case says which: expected, and left.
     pub connects: Option<(Vec<IpAddr>, Vec<IpAddr>)>,
 }
@@ -565,11 +566,11 @@ impl Case {
     ) -> Vec<Mismatch> {
         let mut mismatches = Vec::new();
         for (i, step) in self.steps.iter().enumerate() {
-            let mut evaluation = step.situation.with_facts(gateway, &mut evaluate);
+            let mut evaluation = step.input.with_facts(gateway, &mut evaluate);
             if step.limit {
                 evaluation = Evaluation::Final(evaluation.at_limit());
             }
-            let left = step.situation.left(gateway, &evaluation, &mut evaluate);
+            let left = step.input.left(gateway, &evaluation, &mut evaluate);
             let seen = seen(&evaluation, left.as_deref());
             let connects = step.connects.clone().zip(left);
             if seen != step.expect || connects.as_ref().is_some_and(|(a, b)| a != b) {

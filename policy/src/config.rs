@@ -2,7 +2,7 @@
 //! and the policies: unchanged, or the hash of those that the module carries.
 
 mod addresses;
-mod gate;
+mod readiness;
 mod route;
 
 use std::rc::Rc;
@@ -20,7 +20,7 @@ use crate::settings::{AddressCheck, Settings};
 use crate::tree::{Json, Node, Shape};
 
 pub(crate) use addresses::read_nat64;
-pub use gate::Gate;
+pub use readiness::Readiness;
 pub(crate) use route::read_route;
 
 /// Where in Envoy this instance of the module stands.
@@ -54,7 +54,7 @@ pub enum ServerName {
 
 /// The configuration, checked.
 #[derive(Debug)]
-pub struct Config {
+pub struct PluginConfig {
     /// Where this instance stands.
     pub context: Context,
     /// Where labels are read.
@@ -86,14 +86,14 @@ pub struct Config {
 
 /// What an instance of the module is for.
 #[derive(Debug)]
-pub enum Configuration {
+pub enum ModuleConfig {
     /// It holds policies against what passes it.
-    Policies(Box<Config>),
+    Policies(Box<PluginConfig>),
     /// It tells a probe whether other instances have theirs.
-    Gate(Gate),
+    Readiness(Readiness),
 }
 
-impl Config {
+impl PluginConfig {
     /// Reads the configuration from JSON, where there is nothing but the configuration.
     ///
     /// # Errors
@@ -107,9 +107,9 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, and if it is a gate's.
     pub fn read_beside(json: &str, embedded: &Embedded<'_>) -> Result<Self, Vec<Defect>> {
-        match Configuration::read_beside(json, embedded)? {
-            Configuration::Policies(config) => Ok(*config),
-            Configuration::Gate(_) => Err(vec![Defect {
+        match ModuleConfig::read_beside(json, embedded)? {
+            ModuleConfig::Policies(config) => Ok(*config),
+            ModuleConfig::Readiness(_) => Err(vec![Defect {
                 kind: DefectKind::Conflict,
                 path: At::root().field("context").path(),
                 message: "a gate has no policies".to_owned(),
@@ -119,7 +119,7 @@ impl Config {
     }
 }
 
-impl Configuration {
+impl ModuleConfig {
     /// Reads the configuration of a module that may carry policies.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ fn read(
     embedded: &Embedded<'_>,
     at: &At<'_>,
     defects: &mut Defects,
-) -> Option<Configuration> {
+) -> Option<ModuleConfig> {
     let mut fields = Fields::of(document, at, defects)?;
     let contexts = [
         ("http", Some(Context::Http)),
@@ -156,7 +156,7 @@ fn read(
     let context = fields.require("context", at, defects);
     let context = context.and_then(|node| word(&node, &at.field("context"), defects, &contexts));
     if context == Some(None) {
-        return gate::read(fields, at, defects).map(Configuration::Gate);
+        return readiness::read(fields, at, defects).map(ModuleConfig::Readiness);
     }
     let context = context.flatten();
     let sources = [
@@ -181,7 +181,7 @@ fn read(
             read_route(node, at, defects, &mut routes);
         });
     }
-    routes.settle();
+    routes.resolve_overlaps();
     let inspection = fields.take("inspection");
     let inspection =
         inspection.map(|node| read_inspection(&node, &at.field("inspection"), defects));
@@ -210,7 +210,7 @@ fn read(
         Shape::Map(_) => embedded.read(&policies, &at, defects, settings, &inspection),
         _ => read_here(&policies, &at, defects, settings, &inspection),
     };
-    Some(Configuration::Policies(Box::new(Config {
+    Some(ModuleConfig::Policies(Box::new(PluginConfig {
         context: context?,
         labels: labels?,
         server_name: server_name.unwrap_or(Some(ServerName::Mesh))?,

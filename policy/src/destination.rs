@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::facts::{Destination, Fact, Protocol};
+use crate::facts::{DestinationFacts, Fact, Protocol};
 use crate::name::{Authority, Host, Name, NamePattern};
-use crate::verdict::Code;
+use crate::verdict::ReasonCode;
 
 /// What a gateway cluster leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +32,11 @@ pub enum RouteHost {
     /// The names under a pattern, by dynamic forward proxy.
     Pattern(NamePattern),
     /// The names under any of these patterns, by dynamic forward proxy.
-    Among(Arc<[NamePattern]>),
+    OneOf(Arc<[NamePattern]>),
     /// Any host, by dynamic forward proxy or by the dialled address.
     Dynamic,
     /// The same without the names under these patterns, which have a cluster of their own.
-    AnyBut(Arc<[NamePattern]>),
+    AllExcept(Arc<[NamePattern]>),
 }
 
 impl RouteHost {
@@ -44,7 +44,7 @@ impl RouteHost {
     #[must_use]
     pub const fn is_dynamic(&self) -> bool {
         match self {
-            Self::Pattern(_) | Self::Among(_) | Self::Dynamic | Self::AnyBut(_) => true,
+            Self::Pattern(_) | Self::OneOf(_) | Self::Dynamic | Self::AllExcept(_) => true,
             Self::Name(_) | Self::Address(_) => false,
         }
     }
@@ -52,13 +52,13 @@ impl RouteHost {
     fn covers(&self, host: &Host) -> bool {
         let among = |patterns: &[NamePattern], name| patterns.iter().any(|one| one.matches(name));
         match (self, host) {
-            (Self::Dynamic, _) | (Self::AnyBut(_), Host::Address(_)) => true,
-            (Self::Among(patterns), Host::Name(name)) => among(patterns, name),
-            (Self::AnyBut(patterns), Host::Name(name)) => !among(patterns, name),
+            (Self::Dynamic, _) | (Self::AllExcept(_), Host::Address(_)) => true,
+            (Self::OneOf(patterns), Host::Name(name)) => among(patterns, name),
+            (Self::AllExcept(patterns), Host::Name(name)) => !among(patterns, name),
             (Self::Name(fixed), Host::Name(name)) => fixed == name,
             (Self::Pattern(pattern), Host::Name(name)) => pattern.matches(name),
             (Self::Address(fixed), Host::Address(address)) => fixed == address,
-            (Self::Name(_) | Self::Pattern(_) | Self::Among(_), Host::Address(_))
+            (Self::Name(_) | Self::Pattern(_) | Self::OneOf(_), Host::Address(_))
             | (Self::Address(_), Host::Name(_)) => false,
         }
     }
@@ -92,12 +92,12 @@ impl RouteTable {
 
     /// Takes the names that clusters list as theirs out of the clusters that lead to any host, for
     /// the same port and protocol: what has a cluster with TLS must not go out by another without.
-    pub fn settle(&mut self) {
+    pub fn resolve_overlaps(&mut self) {
         let listed: Vec<(Route, Arc<[NamePattern]>)> = self
             .clusters
             .values()
             .filter_map(|route| match &route.host {
-                RouteHost::Among(names) => Some((route.clone(), Arc::clone(names))),
+                RouteHost::OneOf(names) => Some((route.clone(), Arc::clone(names))),
                 _ => None,
             })
             .collect();
@@ -112,7 +112,7 @@ impl RouteTable {
                 .collect();
             let outward = !self.ending_tls.contains(name);
             if outward && route.host == RouteHost::Dynamic && !names.is_empty() {
-                route.host = RouteHost::AnyBut(names.into());
+                route.host = RouteHost::AllExcept(names.into());
             }
         }
     }
@@ -137,15 +137,18 @@ impl RouteTable {
     /// Where a cluster leads.
     ///
     /// # Errors
-    /// [`Code::RouteMismatch`] for PassthroughCluster, BlackHoleCluster and every other cluster
+    /// [`ReasonCode::RouteMismatch`] for PassthroughCluster, BlackHoleCluster and every other cluster
     /// that is neither listed nor of Istio's form on a listed port.
-    pub fn resolve(&self, cluster: &[u8]) -> Result<Cow<'_, Route>, Code> {
-        let cluster = std::str::from_utf8(cluster).map_err(|_| Code::RouteMismatch)?;
+    pub fn resolve(&self, cluster: &[u8]) -> Result<Cow<'_, Route>, ReasonCode> {
+        let cluster = std::str::from_utf8(cluster).map_err(|_| ReasonCode::RouteMismatch)?;
         if let Some(route) = self.clusters.get(cluster) {
             return Ok(Cow::Borrowed(route));
         }
-        let (port, host) = parse_istio_cluster(cluster).ok_or(Code::RouteMismatch)?;
-        let protocol = self.istio_ports.get(&port).ok_or(Code::RouteMismatch)?;
+        let (port, host) = parse_istio_cluster(cluster).ok_or(ReasonCode::RouteMismatch)?;
+        let protocol = self
+            .istio_ports
+            .get(&port)
+            .ok_or(ReasonCode::RouteMismatch)?;
         Ok(Cow::Owned(Route {
             host,
             port: Some(port),
@@ -182,22 +185,22 @@ fn parse_istio_cluster(cluster: &str) -> Option<(u16, RouteHost)> {
 
 /// A destination whose names agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agreed {
+pub struct Destination {
     /// The name, or the address literal that stands for it.
     pub host: Host,
     /// The port at the outside.
     pub port: u16,
 }
 
-impl Agreed {
+impl Destination {
     /// As facts. A literal is its own address; where a name leads is what `resolved` says.
     #[must_use]
-    pub fn facts(&self, resolved: Fact<IpAddr>) -> Destination<'_> {
+    pub fn facts(&self, resolved: Fact<IpAddr>) -> DestinationFacts<'_> {
         let (name, address) = match &self.host {
             Host::Name(name) => (Some(name), resolved),
             Host::Address(address) => (None, Fact::Known(*address)),
         };
-        Destination {
+        DestinationFacts {
             name: Fact::Known(name),
             address,
             port: Fact::Known(self.port),
@@ -209,39 +212,43 @@ impl Agreed {
 /// application TLS that ended at this gateway, if any did.
 ///
 /// # Errors
-/// The grammar's codes; [`Code::RouteMismatch`] where the route leads elsewhere;
-/// [`Code::HostMismatch`] where Host and `app_sni` differ.
-pub fn of_request(authority: &[u8], route: &Route, app_sni: Option<&[u8]>) -> Result<Agreed, Code> {
+/// The grammar's codes; [`ReasonCode::RouteMismatch`] where the route leads elsewhere;
+/// [`ReasonCode::HostMismatch`] where Host and `app_sni` differ.
+pub fn from_request(
+    authority: &[u8],
+    route: &Route,
+    app_sni: Option<&[u8]>,
+) -> Result<Destination, ReasonCode> {
     let Authority {
         host,
         port: written,
     } = Authority::parse(authority)?;
-    let port = route.port.ok_or(Code::RouteMismatch)?;
+    let port = route.port.ok_or(ReasonCode::RouteMismatch)?;
     // A dynamic forward proxy would connect to the port in Host; elsewhere it means nothing.
     let dynamic = route.host.is_dynamic();
     if !route.host.covers(&host) || (dynamic && written.is_some_and(|written| written != port)) {
-        return Err(Code::RouteMismatch);
+        return Err(ReasonCode::RouteMismatch);
     }
     if let Some(sni) = app_sni
         && Authority::parse_sni(sni)? != host
     {
-        return Err(Code::HostMismatch);
+        return Err(ReasonCode::HostMismatch);
     }
-    Ok(Agreed { host, port })
+    Ok(Destination { host, port })
 }
 
 /// The destination of a CONNECT tunnel: the dialled address and port, or a name and port.
 ///
 /// # Errors
-/// The grammar's codes; [`Code::NameMalformed`] without a port; [`Code::RouteMismatch`] where the
+/// The grammar's codes; [`ReasonCode::NameMalformed`] without a port; [`ReasonCode::RouteMismatch`] where the
 /// route leads elsewhere.
-pub fn of_tunnel(authority: &[u8], route: &Route) -> Result<Agreed, Code> {
+pub fn from_tunnel(authority: &[u8], route: &Route) -> Result<Destination, ReasonCode> {
     let Authority { host, port } = Authority::parse(authority)?;
-    let port = port.ok_or(Code::NameMalformed)?;
+    let port = port.ok_or(ReasonCode::NameMalformed)?;
     if !route.host.covers(&host) || route.port.is_some_and(|fixed| fixed != port) {
-        return Err(Code::RouteMismatch);
+        return Err(ReasonCode::RouteMismatch);
     }
-    Ok(Agreed { host, port })
+    Ok(Destination { host, port })
 }
 
 /// The destination of a request in TLS that came out of a tunnel and ended at this gateway: the
@@ -249,35 +256,38 @@ pub fn of_tunnel(authority: &[u8], route: &Route) -> Result<Agreed, Code> {
 /// one.
 ///
 /// # Errors
-/// Those of [`of_tls`] and [`of_request`]; [`Code::RouteMismatch`] where the port is another.
-pub fn of_ended_tls(
-    dialled: &Agreed,
+/// Those of [`from_tls`] and [`from_request`]; [`ReasonCode::RouteMismatch`] where the port is another.
+pub fn from_terminated_tls(
+    dialled: &Destination,
     sni: &[u8],
     authority: &[u8],
     route: &Route,
-) -> Result<Agreed, Code> {
-    of_tls(dialled, Hello::Name { sni, ech: false }, false)?;
-    let judged = of_request(authority, route, Some(sni))?;
+) -> Result<Destination, ReasonCode> {
+    from_tls(dialled, Hello::Name { sni, ech: false }, false)?;
+    let judged = from_request(authority, route, Some(sni))?;
     (judged.port == dialled.port)
         .then_some(judged)
-        .ok_or(Code::RouteMismatch)
+        .ok_or(ReasonCode::RouteMismatch)
 }
 
 /// The destination of a connection on a chain of its own, without a tunnel: the route's host.
 ///
 /// # Errors
-/// [`Code::RouteMismatch`] where the route has no single host and port.
-pub fn of_chain(route: &Route) -> Result<Agreed, Code> {
+/// [`ReasonCode::RouteMismatch`] where the route has no single host and port.
+pub fn from_chain(route: &Route) -> Result<Destination, ReasonCode> {
     let host = match &route.host {
         RouteHost::Name(name) => Host::Name(name.clone()),
         RouteHost::Address(address) => Host::Address(*address),
-        RouteHost::Pattern(_) | RouteHost::Among(_) | RouteHost::Dynamic | RouteHost::AnyBut(_) => {
-            return Err(Code::RouteMismatch);
+        RouteHost::Pattern(_)
+        | RouteHost::OneOf(_)
+        | RouteHost::Dynamic
+        | RouteHost::AllExcept(_) => {
+            return Err(ReasonCode::RouteMismatch);
         }
     };
-    Ok(Agreed {
+    Ok(Destination {
         host,
-        port: route.port.ok_or(Code::RouteMismatch)?,
+        port: route.port.ok_or(ReasonCode::RouteMismatch)?,
     })
 }
 
@@ -304,23 +314,27 @@ pub enum Hello<'a> {
 /// name that was dialled, if a name was.
 ///
 /// # Errors
-/// The grammar's codes and those of [`Hello`]; [`Code::SniMismatch`] where the dialled name is
+/// The grammar's codes and those of [`Hello`]; [`ReasonCode::SniMismatch`] where the dialled name is
 /// another.
-pub fn of_tls(dialled: &Agreed, hello: Hello<'_>, refuse_ech: bool) -> Result<Agreed, Code> {
+pub fn from_tls(
+    dialled: &Destination,
+    hello: Hello<'_>,
+    refuse_ech: bool,
+) -> Result<Destination, ReasonCode> {
     let sni = match hello {
-        Hello::Name { ech: true, .. } if refuse_ech => return Err(Code::EchRefused),
+        Hello::Name { ech: true, .. } if refuse_ech => return Err(ReasonCode::EchRefused),
         Hello::Name { sni, .. } => sni,
-        Hello::NoName => return Err(Code::SniMissing),
-        Hello::Malformed => return Err(Code::HelloMalformed),
-        Hello::TooLong => return Err(Code::HelloTooLong),
+        Hello::NoName => return Err(ReasonCode::SniMissing),
+        Hello::Malformed => return Err(ReasonCode::HelloMalformed),
+        Hello::TooLong => return Err(ReasonCode::HelloTooLong),
     };
     // RFC 6066 §3: literal addresses are not permitted in HostName.
     let Host::Name(name) = Authority::parse_sni(sni)? else {
-        return Err(Code::AddressForm);
+        return Err(ReasonCode::AddressForm);
     };
     match &dialled.host {
-        Host::Name(asked) if *asked != name => Err(Code::SniMismatch),
-        Host::Name(_) | Host::Address(_) => Ok(Agreed {
+        Host::Name(asked) if *asked != name => Err(ReasonCode::SniMismatch),
+        Host::Name(_) | Host::Address(_) => Ok(Destination {
             host: Host::Name(name),
             port: dialled.port,
         }),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::name::Name;
 use crate::path::RequestPath;
-use crate::verdict::Code;
+use crate::verdict::ReasonCode;
 
 /// How much is known of one fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,15 +94,15 @@ impl<'a> SpiffeId<'a> {
     /// Parses one URI SAN.
     ///
     /// # Errors
-    /// [`Code::IdentityMalformed`] for everything outside the form. A NUL, a percent escape or an
+    /// [`ReasonCode::IdentityMalformed`] for everything outside the form. A NUL, a percent escape or an
     /// extra segment is outside it.
-    pub fn parse(uri: &'a [u8]) -> Result<Self, Code> {
-        let text = std::str::from_utf8(uri).map_err(|_| Code::IdentityMalformed)?;
+    pub fn parse(uri: &'a [u8]) -> Result<Self, ReasonCode> {
+        let text = std::str::from_utf8(uri).map_err(|_| ReasonCode::IdentityMalformed)?;
         let rest = text
             .strip_prefix("spiffe://")
-            .ok_or(Code::IdentityMalformed)?;
+            .ok_or(ReasonCode::IdentityMalformed)?;
         let mut parts = rest.split('/');
-        let mut next = || parts.next().ok_or(Code::IdentityMalformed);
+        let mut next = || parts.next().ok_or(ReasonCode::IdentityMalformed);
         let (trust_domain, ns, namespace, sa, service_account) =
             (next()?, next()?, next()?, next()?, next()?);
         let well_formed = parts.next().is_none()
@@ -118,7 +118,7 @@ impl<'a> SpiffeId<'a> {
                 service_account,
             })
         } else {
-            Err(Code::IdentityMalformed)
+            Err(ReasonCode::IdentityMalformed)
         }
     }
 }
@@ -188,7 +188,7 @@ impl<'a> Claims<'a> {
 
 /// Where to. The port and the address are those at the outside, not the gateway's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Destination<'a> {
+pub struct DestinationFacts<'a> {
     /// The name (authority, inner SNI, or the host of the route); `Known(None)` where the
     /// destination is an address literal.
     pub name: Fact<Option<&'a Name>>,
@@ -219,13 +219,13 @@ pub struct Facts<'a> {
     /// What the caller claims.
     pub claims: Fact<Claims<'a>>,
     /// Where to.
-    pub destination: Destination<'a>,
+    pub destination: DestinationFacts<'a>,
     /// The request line; read only where `protocol` is HTTP.
     pub request: Request<'a>,
     /// Seconds since the Unix epoch.
     pub now: Fact<i64>,
     /// A refusal that reading the facts already found: final, whatever the rules say.
-    pub refused: Option<Code>,
+    pub refused: Option<ReasonCode>,
 }
 
 impl<'a> Facts<'a> {
@@ -236,7 +236,7 @@ impl<'a> Facts<'a> {
             protocol,
             caller: Fact::Pending,
             claims: Fact::Pending,
-            destination: Destination {
+            destination: DestinationFacts {
                 name: Fact::Pending,
                 address: Fact::Pending,
                 port: Fact::Pending,

@@ -21,7 +21,7 @@ mod walk;
 pub(crate) use build::{Full, IndexBuilder};
 pub(crate) use rules::{Actions, MAX_DEVICES};
 pub(crate) use truth::Truth;
-pub(crate) use walk::{Outcome, View, listed};
+pub(crate) use walk::{PolicyOutcome, View, listed};
 
 use held::Runs;
 use ipnet::IpNet;

@@ -10,7 +10,7 @@ use crate::facts::Protocol;
 use crate::name::{Name, NamePattern};
 use crate::path::PathPattern;
 use crate::port::PortSet;
-use crate::verdict::Basis;
+use crate::verdict::RuleRef;
 
 /// The name of the tier that `warden revoke` puts in front of all others.
 pub const REVOKED_TIER: &str = "revoked";
@@ -52,8 +52,8 @@ impl Policy {
 impl<'p> Placed<'p> {
     /// What a verdict of the rule rests on; as text `POLICY/TIER/RULE`.
     #[must_use]
-    pub fn basis(&self) -> Basis<'p> {
-        Basis::Rule {
+    pub fn basis(&self) -> RuleRef<'p> {
+        RuleRef::Rule {
             policy: &self.policy.head.name,
             tier: &self.tier.1.name,
             rule: &self.rule.1.name,
@@ -261,7 +261,7 @@ pub struct To {
     /// The named destination it was written as, if any.
     pub destination: Option<Arc<str>>,
     /// Names or networks.
-    pub place: Place,
+    pub hosts: Hosts,
     /// Ports.
     pub ports: PortSet,
     /// Protocols; empty is HTTP, TLS and TCP.
@@ -280,7 +280,7 @@ pub struct To {
 
 /// The names or networks of a [`To`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Hosts {
     /// Any name and any address.
     Anywhere,
     /// One of these names.

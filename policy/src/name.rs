@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
-use crate::verdict::Code;
+use crate::verdict::ReasonCode;
 
 /// Longest name, in octets, without the trailing dot (RFC 1035 §2.3.4).
 pub const MAX_NAME: usize = 253;
@@ -28,9 +28,9 @@ impl Name {
     /// Parses a bare name: no port, no brackets. One trailing dot is removed.
     ///
     /// # Errors
-    /// [`Code::NameMalformed`] for what is no name, [`Code::AddressForm`] for what a resolver
+    /// [`ReasonCode::NameMalformed`] for what is no name, [`ReasonCode::AddressForm`] for what a resolver
     /// could read as an address (last label all digits or starting with `0x`).
-    pub fn parse(bytes: &[u8]) -> Result<Self, Code> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, ReasonCode> {
         let bytes = bytes.strip_suffix(b".").unwrap_or(bytes);
         check_labels(bytes)?;
         let mut text = String::with_capacity(bytes.len());
@@ -55,20 +55,20 @@ fn is_label_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'-' || b == b'_'
 }
 
-fn check_labels(bytes: &[u8]) -> Result<(), Code> {
+fn check_labels(bytes: &[u8]) -> Result<(), ReasonCode> {
     if bytes.is_empty() || bytes.len() > MAX_NAME {
-        return Err(Code::NameMalformed);
+        return Err(ReasonCode::NameMalformed);
     }
     let mut last: &[u8] = &[];
     for label in bytes.split(|b| *b == b'.') {
         if label.is_empty() || label.len() > MAX_LABEL || !label.iter().copied().all(is_label_byte)
         {
-            return Err(Code::NameMalformed);
+            return Err(ReasonCode::NameMalformed);
         }
         last = label;
     }
     if looks_numeric(last) {
-        Err(Code::AddressForm)
+        Err(ReasonCode::AddressForm)
     } else {
         Ok(())
     }
@@ -112,8 +112,8 @@ impl Authority {
     /// §3.2 without userinfo).
     ///
     /// # Errors
-    /// [`Code::NameMalformed`] or [`Code::AddressForm`], as [`Name::parse`].
-    pub fn parse(bytes: &[u8]) -> Result<Self, Code> {
+    /// [`ReasonCode::NameMalformed`] or [`ReasonCode::AddressForm`], as [`Name::parse`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, ReasonCode> {
         if let Some(rest) = bytes.strip_prefix(b"[") {
             return parse_bracketed(rest);
         }
@@ -141,7 +141,7 @@ impl Authority {
     ///
     /// # Errors
     /// As [`Authority::parse`]; a port is malformed here.
-    pub fn parse_sni(bytes: &[u8]) -> Result<Host, Code> {
+    pub fn parse_sni(bytes: &[u8]) -> Result<Host, ReasonCode> {
         if let Some(address) = parse_ipv4(bytes) {
             return Ok(Host::Address(IpAddr::V4(address)));
         }
@@ -153,28 +153,28 @@ impl Authority {
 /// about it, and it is refused whole.
 const TEREDO: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32);
 
-fn parse_bracketed(rest: &[u8]) -> Result<Authority, Code> {
+fn parse_bracketed(rest: &[u8]) -> Result<Authority, ReasonCode> {
     let end = rest
         .iter()
         .position(|b| *b == b']')
-        .ok_or(Code::NameMalformed)?;
+        .ok_or(ReasonCode::NameMalformed)?;
     let (inside, after) = rest.split_at(end);
     let port = match after.strip_prefix(b"]") {
         Some([]) => None,
         Some([b':', digits @ ..]) => Some(parse_port(digits)?),
-        Some(_) | None => return Err(Code::NameMalformed),
+        Some(_) | None => return Err(ReasonCode::NameMalformed),
     };
     // A zone id (`%eth0`) has no meaning off this host, and `[name]` is no name.
-    let text = std::str::from_utf8(inside).map_err(|_| Code::NameMalformed)?;
+    let text = std::str::from_utf8(inside).map_err(|_| ReasonCode::NameMalformed)?;
     let address: Ipv6Addr = text.parse().map_err(|_| {
         if text.contains(':') {
-            Code::AddressForm
+            ReasonCode::AddressForm
         } else {
-            Code::NameMalformed
+            ReasonCode::NameMalformed
         }
     })?;
     if TEREDO.contains(&address) {
-        return Err(Code::AddressForm);
+        return Err(ReasonCode::AddressForm);
     }
     Ok(Authority {
         host: Host::Address(canonical(IpAddr::V6(address))),
@@ -182,9 +182,9 @@ fn parse_bracketed(rest: &[u8]) -> Result<Authority, Code> {
     })
 }
 
-fn parse_port(digits: &[u8]) -> Result<u16, Code> {
+fn parse_port(digits: &[u8]) -> Result<u16, ReasonCode> {
     if digits.is_empty() || digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Code::NameMalformed);
+        return Err(ReasonCode::NameMalformed);
     }
     let value = digits
         .iter()
@@ -192,7 +192,7 @@ fn parse_port(digits: &[u8]) -> Result<u16, Code> {
     u16::try_from(value)
         .ok()
         .filter(|port| *port != 0)
-        .ok_or(Code::NameMalformed)
+        .ok_or(ReasonCode::NameMalformed)
 }
 
 /// Dotted quad, four decimal parts, no leading zeros.
@@ -357,7 +357,7 @@ fn plain(text: &str) -> Result<Name, PatternError> {
         return Err(PatternError::Address);
     }
     Name::parse(text.as_bytes()).map_err(|code| match code {
-        Code::AddressForm => PatternError::Address,
+        ReasonCode::AddressForm => PatternError::Address,
         _ => PatternError::NotAName,
     })
 }

@@ -6,12 +6,14 @@ use crate::classes::{AddressClass, Addresses, ClassKey, Held};
 use crate::decode::suggestion;
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::facts::{Fact, Facts};
-use crate::index::{Actions, Full, Index, IndexBuilder, MAX_DEVICES, Outcome, Truth, View, listed};
+use crate::index::{
+    Actions, Full, Index, IndexBuilder, MAX_DEVICES, PolicyOutcome, Truth, View, listed,
+};
 use crate::model::{From, Head, Mode, Policy, Rule, RuleAction, TierDefault};
 use crate::read::{RuleSink, read_policy};
 use crate::settings::{AddressCheck, Settings};
 use crate::tree::Node;
-use crate::verdict::{Action, Basis, Code, Evaluation, Ruling, Verdict};
+use crate::verdict::{Action, Decision, Evaluation, ReasonCode, RuleRef, Verdict};
 
 /// The policies of one gateway, in order, compiled. Immutable.
 #[derive(Debug)]
@@ -67,7 +69,7 @@ impl PolicySet {
         };
         Evaluation::Final(Verdict {
             enforced,
-            would_be,
+            shadow: would_be,
             addresses,
         })
     }
@@ -103,7 +105,7 @@ impl PolicySet {
         };
         Evaluation::Final(Verdict {
             enforced: verdict.enforced,
-            would_be: verdict.would_be,
+            shadow: verdict.shadow,
             addresses: match verdict.addresses {
                 Addresses::NotNamed => Addresses::NotNamed,
                 Addresses::Class(key) => Addresses::Class(self.class(&key)),
@@ -137,12 +139,17 @@ impl PolicySet {
     }
 
     fn compose(&self, facts: &Facts<'_>, view: View) -> (Composed<'_>, Together<'_>) {
-        let refusal = |code| (Composed::Final(Ruling::refusal(code)), Together::default());
+        let refusal = |code| {
+            (
+                Composed::Final(Decision::refusal(code)),
+                Together::default(),
+            )
+        };
         if let Some(code) = facts.refused {
             return refusal(code);
         }
         if self.policies.is_empty() {
-            return refusal(Code::NoPolicy);
+            return refusal(ReasonCode::NoPolicy);
         }
         let all = self.outcomes(facts, view);
         (self.together(&all), all)
@@ -165,8 +172,8 @@ impl PolicySet {
             if applies != Truth::True {
                 // Not consulted is the same as accepting: the other policies decide.
                 outcome.possible = outcome.possible.with(Actions::ACCEPT);
-                outcome.pending |= applies == Truth::Open;
-                outcome.may_accept |= applies == Truth::Open;
+                outcome.pending |= applies == Truth::Pending;
+                outcome.may_accept |= applies == Truth::Pending;
             }
             if !outcome.may_accept && all.closed.is_none() {
                 all.closed = Some(self.closed(&outcome));
@@ -183,22 +190,22 @@ impl PolicySet {
             return Composed::Final(ruling);
         }
         let Some(strictest) = all.possible.strictest() else {
-            return Composed::Final(Ruling::refusal(Code::EngineError));
+            return Composed::Final(Decision::refusal(ReasonCode::EngineError));
         };
-        let holds = |outcome: &&Outcome<'p>| outcome.possible.has(strictest);
+        let holds = |outcome: &&PolicyOutcome<'p>| outcome.possible.has(strictest);
         if all.possible.is_single() {
             let decided = all
                 .outcomes
                 .iter()
                 .find(|outcome| outcome.possible == strictest);
             return Composed::Final(decided.map_or(
-                Ruling::refusal(Code::EngineError),
+                Decision::refusal(ReasonCode::EngineError),
                 |outcome| {
                     let (action, code, basis) = outcome.end;
-                    Ruling {
+                    Decision {
                         action: self.action(action),
-                        code,
-                        basis,
+                        reason: code,
+                        rule: basis,
                     }
                 },
             ));
@@ -210,28 +217,28 @@ impl PolicySet {
             .outcomes
             .iter()
             .find(holds)
-            .map_or(Basis::None, unsettled_basis);
-        Composed::Final(Ruling {
+            .map_or(RuleRef::None, unsettled_basis);
+        Composed::Final(Decision {
             action: self.action(strictest),
-            code: Code::FactsMissing,
-            basis,
+            reason: ReasonCode::FactsMissing,
+            rule: basis,
         })
     }
 
     /// The denial of an outcome that can no longer open.
-    fn closed<'p>(&'p self, outcome: &Outcome<'p>) -> Ruling<'p> {
+    fn closed<'p>(&'p self, outcome: &PolicyOutcome<'p>) -> Decision<'p> {
         if outcome.possible == Actions::DENY {
             let (action, code, basis) = outcome.end;
-            return Ruling {
+            return Decision {
                 action: self.action(action),
-                code,
-                basis,
+                reason: code,
+                rule: basis,
             };
         }
-        Ruling {
+        Decision {
             action: Action::Deny,
-            code: Code::FactsMissing,
-            basis: unsettled_basis(outcome),
+            reason: ReasonCode::FactsMissing,
+            rule: unsettled_basis(outcome),
         }
     }
 
@@ -247,20 +254,20 @@ impl PolicySet {
     }
 }
 
-fn unsettled_basis<'p>(outcome: &Outcome<'p>) -> Basis<'p> {
+fn unsettled_basis<'p>(outcome: &PolicyOutcome<'p>) -> RuleRef<'p> {
     outcome.missing.unwrap_or(outcome.end.2)
 }
 
 enum Composed<'p> {
-    Final(Ruling<'p>),
+    Final(Decision<'p>),
     Undecided,
 }
 
 /// The outcomes of the policies that are consulted.
 struct Together<'p> {
-    outcomes: smallvec::SmallVec<[Outcome<'p>; 2]>,
+    outcomes: smallvec::SmallVec<[PolicyOutcome<'p>; 2]>,
     possible: Actions,
-    closed: Option<Ruling<'p>>,
+    closed: Option<Decision<'p>>,
 }
 
 impl Default for Together<'_> {

@@ -15,10 +15,10 @@ use crate::classes::{AddressClass, Addresses};
 use crate::facts::{Caller, Fact, Facts};
 use crate::model::{Policy, Workloads};
 use crate::settings::Settings;
-use crate::verdict::{Action, Basis, Code, Evaluation, Ruling, Verdict};
+use crate::verdict::{Action, Decision, Evaluation, ReasonCode, RuleRef, Verdict};
 
 use conditions::Ground;
-use walk::{Outcome, View, walk};
+use walk::{PolicyOutcome, View, walk};
 
 /// What the walk over one policy looked at, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn evaluate<'p>(
     };
     Evaluation::Final(Verdict {
         enforced,
-        would_be,
+        shadow: would_be,
         addresses,
     })
 }
@@ -87,7 +87,7 @@ pub fn trace<'p>(
 }
 
 enum Composed<'p> {
-    Final(Ruling<'p>),
+    Final(Decision<'p>),
     Undecided,
 }
 
@@ -97,8 +97,8 @@ fn outcomes<'p>(
     settings: Settings,
     facts: &Facts<'_>,
     view: View,
-) -> Vec<Outcome<'p>> {
-    let mut outcomes: Vec<Outcome<'p>> = Vec::with_capacity(policies.len());
+) -> Vec<PolicyOutcome<'p>> {
+    let mut outcomes: Vec<PolicyOutcome<'p>> = Vec::with_capacity(policies.len());
     for policy in policies {
         match applies(policy, facts) {
             Truth::False => {}
@@ -118,7 +118,7 @@ fn outcomes<'p>(
 
 /// What an answer for the name must not lead to: the networks that stood on the way in any policy;
 /// private addresses, unless every policy lets them through.
-fn class(outcomes: &[Outcome<'_>]) -> AddressClass {
+fn class(outcomes: &[PolicyOutcome<'_>]) -> AddressClass {
     let held = outcomes.iter().flat_map(|outcome| &outcome.held);
     let networks: Vec<IpNet> = held.flat_map(|networks| networks.spread()).collect();
     let allow_private = outcomes.iter().all(|outcome| outcome.allow_private);
@@ -126,12 +126,16 @@ fn class(outcomes: &[Outcome<'_>]) -> AddressClass {
 }
 
 /// "Each is evaluated on its own over the same facts; the result is the most restrictive."
-fn compose<'p>(policies: &[Policy], facts: &Facts<'_>, outcomes: &[Outcome<'p>]) -> Composed<'p> {
+fn compose<'p>(
+    policies: &[Policy],
+    facts: &Facts<'_>,
+    outcomes: &[PolicyOutcome<'p>],
+) -> Composed<'p> {
     if let Some(code) = facts.refused {
-        return Composed::Final(Ruling::refusal(code));
+        return Composed::Final(Decision::refusal(code));
     }
     if policies.is_empty() {
-        return Composed::Final(Ruling::refusal(Code::NoPolicy));
+        return Composed::Final(Decision::refusal(ReasonCode::NoPolicy));
     }
     if let Some(closed) = outcomes.iter().find(|outcome| !outcome.may_accept) {
         return Composed::Final(closed.closed());
@@ -161,24 +165,26 @@ fn compose<'p>(policies: &[Policy], facts: &Facts<'_>, outcomes: &[Outcome<'p>])
                 .iter()
                 .find(|outcome| outcome.possible == [*action]);
             Composed::Final(
-                decided.map_or(Ruling::refusal(Code::EngineError), |outcome| outcome.end),
+                decided.map_or(Decision::refusal(ReasonCode::EngineError), |outcome| {
+                    outcome.end
+                }),
             )
         }
         Some(action) if !pending => {
             let basis = outcomes
                 .iter()
                 .find(|outcome| outcome.possible.contains(action))
-                .map_or(Basis::None, |outcome| {
-                    outcome.missing.unwrap_or(outcome.end.basis)
+                .map_or(RuleRef::None, |outcome| {
+                    outcome.missing.unwrap_or(outcome.end.rule)
                 });
-            Composed::Final(Ruling {
+            Composed::Final(Decision {
                 action: *action,
-                code: Code::FactsMissing,
-                basis,
+                reason: ReasonCode::FactsMissing,
+                rule: basis,
             })
         }
         Some(_) => Composed::Undecided,
-        None => Composed::Final(Ruling::refusal(Code::EngineError)),
+        None => Composed::Final(Decision::refusal(ReasonCode::EngineError)),
     }
 }
 

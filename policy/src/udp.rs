@@ -16,7 +16,7 @@ mod walk;
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::model::{DefaultAction, LabelExpression, Networks, Placed, Policy, RuleAction};
 use crate::port::PortSet;
-use crate::verdict::Basis;
+use crate::verdict::RuleRef;
 
 use region::Region;
 use walk::{Part, Reach, Step, Walk};
@@ -38,7 +38,7 @@ pub struct Pods<'c> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening<'p> {
     /// The rule that accepts it.
-    pub rule: Basis<'p>,
+    pub rule: RuleRef<'p>,
     /// The pods' namespace.
     pub namespace: &'p str,
     /// The pods' labels; all must hold. None is every pod.
@@ -53,7 +53,7 @@ pub struct Opening<'p> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inexpressible<'p> {
     /// The rule.
-    pub rule: Basis<'p>,
+    pub rule: RuleRef<'p>,
     /// Where in its policy, and why.
     pub defect: Defect,
 }

@@ -6,7 +6,7 @@ use crate::classes::{Addresses, ClassKey};
 
 /// Why a verdict is what it is: a stable word for logs, metrics, tests and users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Code {
+pub enum ReasonCode {
     /// A rule decided.
     Rule,
     /// No rule did; a tier's or the policy's default decided.
@@ -61,7 +61,7 @@ pub enum Code {
     EngineError,
 }
 
-impl Code {
+impl ReasonCode {
     /// Every code, in the order of the documentation.
     pub const ALL: [Self; 26] = [
         Self::Rule,
@@ -192,7 +192,7 @@ impl Code {
     }
 }
 
-impl fmt::Display for Code {
+impl fmt::Display for ReasonCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -224,7 +224,7 @@ impl Action<'_> {
 /// The place in the policies that a verdict rests on. Displays as `policy/tier/rule`, with the
 /// missing parts left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Basis<'p> {
+pub enum RuleRef<'p> {
     /// No policy was reached: a refusal of the facts themselves.
     None,
     /// The policy's default, or a refusal by the policy as a whole.
@@ -250,7 +250,7 @@ pub enum Basis<'p> {
     },
 }
 
-impl fmt::Display for Basis<'_> {
+impl fmt::Display for RuleRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => Ok(()),
@@ -263,23 +263,23 @@ impl fmt::Display for Basis<'_> {
 
 /// One judgement: what, why, and where that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ruling<'p> {
+pub struct Decision<'p> {
     /// What to do.
     pub action: Action<'p>,
     /// Why.
-    pub code: Code,
+    pub reason: ReasonCode,
     /// Where it is written.
-    pub basis: Basis<'p>,
+    pub rule: RuleRef<'p>,
 }
 
-impl Ruling<'_> {
+impl Decision<'_> {
     /// A denial that rests on no policy.
     #[must_use]
-    pub const fn refusal(code: Code) -> Self {
+    pub const fn refusal(code: ReasonCode) -> Self {
         Self {
             action: Action::Deny,
-            code,
-            basis: Basis::None,
+            reason: code,
+            rule: RuleRef::None,
         }
     }
 }
@@ -288,9 +288,9 @@ impl Ruling<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict<'p, C = ClassKey> {
     /// What is enforced.
-    pub enforced: Ruling<'p>,
+    pub enforced: Decision<'p>,
     /// What would be enforced if nothing were in shadow, where that differs.
-    pub would_be: Option<Ruling<'p>>,
+    pub shadow: Option<Decision<'p>>,
     /// Where the name that opens may lead.
     pub addresses: Addresses<C>,
 }
@@ -298,10 +298,10 @@ pub struct Verdict<'p, C = ClassKey> {
 impl<C> Verdict<'_, C> {
     /// A denial that an adapter has to give without the engine's walk: a limit, a failed read.
     #[must_use]
-    pub const fn refusal(code: Code) -> Self {
+    pub const fn refusal(code: ReasonCode) -> Self {
         Self {
-            enforced: Ruling::refusal(code),
-            would_be: None,
+            enforced: Decision::refusal(code),
+            shadow: None,
             addresses: Addresses::NotNamed,
         }
     }
@@ -323,7 +323,7 @@ impl<'p, C> Evaluation<'p, C> {
     pub fn at_limit(self) -> Verdict<'p, C> {
         match self {
             Self::Final(verdict) => verdict,
-            Self::Undecided => Verdict::refusal(Code::UndecidedLimit),
+            Self::Undecided => Verdict::refusal(ReasonCode::UndecidedLimit),
         }
     }
 }

@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use egress_policy::case::{Expected, ExpectedRuling, Mismatch};
+use egress_policy::case::{ExpectedAnswer, ExpectedDecision, Mismatch};
 use egress_policy::reference;
-use egress_policy::verdict::Code;
+use egress_policy::verdict::ReasonCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use support::Loaded;
@@ -70,7 +70,7 @@ fn check(loaded: &Loaded, index: usize) -> Result<(), Failed> {
 
 /// Prints how often each code is expected, and fails where that is not often enough.
 fn coverage(files: &[Arc<Loaded>]) -> Result<(), Failed> {
-    let mut codes: BTreeMap<Code, BTreeSet<String>> = BTreeMap::new();
+    let mut codes: BTreeMap<ReasonCode, BTreeSet<String>> = BTreeMap::new();
     let (mut undecided, mut cases) = (0, 0);
     let mut situations: BTreeMap<String, String> = BTreeMap::new();
     for file in files {
@@ -81,12 +81,12 @@ fn coverage(files: &[Arc<Loaded>]) -> Result<(), Failed> {
                 return Err(format!("{twin:?} and {:?} are one case", case.name).into());
             }
             for step in &case.steps {
-                let rulings: Vec<&ExpectedRuling> = match &step.expect {
-                    Expected::Undecided => {
+                let rulings: Vec<&ExpectedDecision> = match &step.expect {
+                    ExpectedAnswer::Undecided => {
                         undecided += 1;
                         Vec::new()
                     }
-                    Expected::Final { enforced, would_be } => {
+                    ExpectedAnswer::Final { enforced, would_be } => {
                         std::iter::once(enforced).chain(would_be).collect()
                     }
                 };
@@ -100,7 +100,7 @@ fn coverage(files: &[Arc<Loaded>]) -> Result<(), Failed> {
     let reference = std::fs::read_to_string(support::case_folder().join("../docs/policy.md"))?;
     println!("{cases} cases; Undecided at {undecided} steps; cases per code:");
     let mut scarce = Vec::new();
-    for code in Code::ALL {
+    for code in ReasonCode::ALL {
         let count = codes.get(&code).map_or(0, BTreeSet::len);
         println!("  {:<20} {count:>4}", code.as_str());
         if !reference.contains(&format!("| `{code}` |")) {

@@ -316,7 +316,7 @@ fn shadow_is_reported_and_never_enforced() {
             let lifted_ruling = verdict(enforcing.evaluate(&facts))
                 .map(|verdict| verdict.enforced)
                 .filter(|ruling| ruling.action != here.enforced.action);
-            assert_eq!(here.would_be, lifted_ruling, "{facts:#?} under {world:#?}");
+            assert_eq!(here.shadow, lifted_ruling, "{facts:#?} under {world:#?}");
             reported += usize::from(lifted_ruling.is_some());
         }
     }

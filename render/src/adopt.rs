@@ -20,7 +20,7 @@ pub struct Collision {
     /// `KIND NAMESPACE/NAME` of the object that is there.
     pub object: String,
     /// The machine's word.
-    pub code: Code,
+    pub code: CollisionCode,
     /// What would happen.
     pub message: String,
     /// What to do about it.
@@ -29,7 +29,7 @@ pub struct Collision {
 
 /// Kinds of collisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Code {
+pub enum CollisionCode {
     /// The same kind, namespace and name as a rendered object: it would be overwritten.
     SameName,
     /// A gateway that can take the egress gateway's pods.
@@ -52,7 +52,7 @@ pub enum Code {
     NetworkPolicy,
 }
 
-impl Code {
+impl CollisionCode {
     /// All of them.
     pub const ALL: [Self; 10] = [
         Self::SameName,
@@ -98,7 +98,7 @@ pub fn collisions(install: &Install, rendered: &Rendered, existing: &[Value]) ->
                 == (object.kind(), object.namespace(), object.name())
         }) {
             found.push(object.collides(
-                Code::SameName,
+                CollisionCode::SameName,
                 "applying the rendering would overwrite it",
                 "rename it, or remove it once the rendered one has its part",
             ));

@@ -21,8 +21,8 @@ use serde_json::Value;
 
 use crate::Enforced;
 use crate::earlier::Earlier;
+use crate::error::RenderError;
 use crate::install::Install;
-use crate::problem::Problem;
 
 use dump::Dump;
 use istio::Istio;
@@ -64,7 +64,7 @@ pub fn gateway(
     live: Live<'_>,
     install: &Install,
     documents: &[Value],
-) -> Result<Vec<Problem>, Vec<Problem>> {
+) -> Result<Vec<RenderError>, Vec<RenderError>> {
     let enforced = Enforced::of(install, documents)?;
     let one = |problem| vec![problem];
     let wanted = Wanted::of(install, &enforced, live.earlier).map_err(one)?;
@@ -86,11 +86,14 @@ fn missing(
     what: &str,
     rendered: &BTreeMap<String, Value>,
     found: &[(String, &Value)],
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) {
     for wanted in rendered.keys() {
         if !found.iter().any(|(_, found)| name(found) == wanted) {
-            problems.push(Problem::new(format!("{what} {wanted}"), "it is not there"));
+            problems.push(RenderError::new(
+                format!("{what} {wanted}"),
+                "it is not there",
+            ));
         }
     }
 }

@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::carried::Carried;
 use crate::deployment::{Load, bootstrap, memory, proxy_config};
+use crate::embedded::EmbeddedPolicies;
+use crate::error::RenderError;
 use crate::install::{Deployment, Install};
-use crate::object::{Object, sorted};
-use crate::problem::Problem;
+use crate::object::{Object, canonical};
 use crate::{NAME, render};
 
 /// A file of the chart: its path in it, and its text.
@@ -113,7 +113,7 @@ const INCLUDE: &str = "\
 ///
 /// # Errors
 /// What keeps the policies from being rendered.
-pub fn files(install: &Install, documents: &[Value]) -> Result<Vec<File>, Vec<Problem>> {
+pub fn files(install: &Install, documents: &[Value]) -> Result<Vec<File>, Vec<RenderError>> {
     let mut install = install.clone();
     let mut settings = install
         .spec
@@ -132,9 +132,9 @@ pub fn files(install: &Install, documents: &[Value]) -> Result<Vec<File>, Vec<Pr
                 .manifest()
                 .pointer("/spec/template/spec/containers/0/resources")
         })
-        .map(sorted);
+        .map(canonical);
     let load = Load {
-        policies: Carried::written(documents)?.bytes().len(),
+        policies: EmbeddedPolicies::written(documents)?.bytes().len(),
         classes: rendered.classes(),
     };
     let (workload, rest): (Vec<_>, Vec<_>) = rendered
@@ -282,7 +282,7 @@ fn templates(
     install: &Install,
     settings: &Deployment,
     objects: &[&Object],
-) -> Result<String, Vec<Problem>> {
+) -> Result<String, Vec<RenderError>> {
     let mut texts = Vec::new();
     for object in objects {
         let mut manifest = object.manifest().clone();
@@ -294,7 +294,7 @@ fn templates(
             let mark = format!("value-{index}-goes-here");
             let Some(place) = manifest.pointer_mut(pointer) else {
                 let message = format!("the chart has a value for {pointer}, which is not rendered");
-                return Err(vec![Problem::new("chart", message)]);
+                return Err(vec![RenderError::new("chart", message)]);
             };
             *place = json!(mark);
             marks.push((mark, template));

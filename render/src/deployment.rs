@@ -12,10 +12,10 @@ use egress_policy::model::CaCertificates;
 use serde_json::{Value, json};
 
 use crate::NAME;
+use crate::error::RenderError;
 use crate::gateway::{POD_LABEL, metadata};
 use crate::install::{Deployment, GatewayApi, Install};
 use crate::object::{Object, Stage, set};
-use crate::problem::Problem;
 use crate::traffic::Traffic;
 
 /// The gateway's Deployment, Service, scaling and account, if they are asked for.
@@ -23,7 +23,7 @@ pub(crate) fn objects(
     install: &Install,
     traffic: &Traffic,
     load: Load,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) -> Vec<Object> {
     let Some(settings) = &install.spec.gateway.deployment else {
         return Vec::new();

@@ -7,9 +7,9 @@ pub mod networks;
 use serde_json::Value;
 
 use crate::audit::addresses;
+use crate::error::RenderError;
 use crate::install::{Install, Names};
 use crate::module;
-use crate::problem::Problem;
 use crate::traffic::Traffic;
 
 /// What the mesh has to be set to.
@@ -28,7 +28,7 @@ impl Needs {
     ///
     /// # Errors
     /// Everything that keeps the policies from being rendered.
-    pub fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<Problem>> {
+    pub fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<RenderError>> {
         let mut problems = install.check();
         let mut policies = Vec::new();
         for document in &crate::in_order(install, documents, &mut problems) {
@@ -112,15 +112,15 @@ const MESH_FIELDS: [&str; 12] = [
 /// # Errors
 /// If it is no YAML, or something else: what is not there is not as it should be, and not as it is
 /// by default either.
-pub fn read_mesh(text: &str) -> Result<Value, Problem> {
+pub fn read_mesh(text: &str) -> Result<Value, RenderError> {
     // An empty file is no document at all.
-    let config: Option<Value> =
-        serde_saphyr::from_str(text).map_err(|error| Problem::new("mesh", error.to_string()))?;
+    let config: Option<Value> = serde_saphyr::from_str(text)
+        .map_err(|error| RenderError::new("mesh", error.to_string()))?;
     let config = config.unwrap_or_default();
     if MESH_FIELDS.iter().any(|field| config.get(field).is_some()) {
         Ok(config)
     } else {
-        Err(Problem::new(
+        Err(RenderError::new(
             "mesh",
             "this is no mesh configuration: it has none of its fields",
         ))
@@ -131,7 +131,7 @@ pub fn read_mesh(text: &str) -> Result<Value, Problem> {
 ///
 /// # Errors
 /// If no line is `NAME=VALUE`.
-pub fn read_environment(text: &str) -> Result<&str, Problem> {
+pub fn read_environment(text: &str) -> Result<&str, RenderError> {
     let is_one = |line: &str| {
         let name = line.trim().split_once('=').map_or("", |(name, _)| name);
         !name.is_empty() && !name.contains(char::is_whitespace)
@@ -139,7 +139,7 @@ pub fn read_environment(text: &str) -> Result<&str, Problem> {
     if text.lines().any(is_one) {
         Ok(text)
     } else {
-        Err(Problem::new(
+        Err(RenderError::new(
             "istiod",
             "this is no environment: no line of it is NAME=VALUE",
         ))

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::NAME;
 use crate::earlier::{self, Earlier};
+use crate::envoy;
+use crate::envoy::classes::{Class, Classes};
 use crate::install::{GatewayApi, Install};
-use crate::module::{Module, Place};
+use crate::module::{Module, PluginSite};
 use crate::object::{Object, Stage, set};
-use crate::outside;
-use crate::outside::classes::{Class, Classes};
 use crate::traffic::Traffic;
 use crate::tunnel;
 
@@ -45,8 +45,8 @@ pub(crate) fn objects(
         closed,
         mutual_tls(install),
         http_ports(install, traffic),
-        plugin(install, module, Place::Http, "http"),
-        plugin(install, module, Place::Tunnel, "tunnel"),
+        plugin(install, module, PluginSite::Http, "http"),
+        plugin(install, module, PluginSite::Tunnel, "tunnel"),
         // A resource name shared with a WasmPlugin would keep the listener waiting for ever.
         Object::new(
             Stage::Policy,
@@ -54,14 +54,14 @@ pub(crate) fn objects(
              no WasmPlugin reaches.",
             ENVOY_FILTER,
             metadata(install, "egress-warden-policy-tls"),
-            filter(install, 0, &[outside::extension(install, module)]),
+            filter(install, 0, &[envoy::extension(install, module)]),
         ),
         Object::new(
             Stage::Policy,
             "The gate for readiness probes: whether every place of the module has its policy.",
             ENVOY_FILTER,
             metadata(install, "egress-warden-ready"),
-            filter(install, 0, &[outside::gate(install, module)]),
+            filter(install, 0, &[envoy::gate(install, module)]),
         ),
         Object::new(
             Stage::Classes,
@@ -71,7 +71,7 @@ pub(crate) fn objects(
              listener.",
             ENVOY_FILTER,
             metadata(install, NAME),
-            filter(install, LOCK_PRIORITY, &outside::patches(install, traffic, &caches)),
+            filter(install, LOCK_PRIORITY, &envoy::patches(install, traffic, &caches)),
         ),
     ];
     objects.extend(classes.iter().map(|class| way_out(install, traffic, class)));
@@ -101,7 +101,7 @@ fn way_out(install: &Install, traffic: &Traffic, class: &Class) -> Object {
         filter(
             install,
             CLASS_PRIORITY + own,
-            &outside::of_class(install, traffic, class),
+            &envoy::of_class(install, traffic, class),
         ),
     )
 }
@@ -225,11 +225,11 @@ fn http_ports(install: &Install, traffic: &Traffic) -> Object {
     )
 }
 
-fn plugin(install: &Install, module: &Module, place: Place, name: &str) -> Object {
+fn plugin(install: &Install, module: &Module, place: PluginSite, name: &str) -> Object {
     let gateway = &install.spec.gateway;
     let (port, about) = match place {
-        Place::Http => (gateway.ports.http, "Judges every HTTP request."),
-        Place::Tunnel | Place::Tls => (
+        PluginSite::Http => (gateway.ports.http, "Judges every HTTP request."),
+        PluginSite::Tunnel | PluginSite::Tls => (
             gateway.ports.tunnel,
             "Judges every tunnel before it connects to anything.",
         ),
@@ -268,7 +268,7 @@ fn plugin(install: &Install, module: &Module, place: Place, name: &str) -> Objec
 }
 
 /// What a `WasmPlugin` and the `wasm` part of a `TrafficExtension` have in common.
-fn image(install: &Install, module: &Module, place: Place) -> Value {
+fn image(install: &Install, module: &Module, place: PluginSite) -> Value {
     let image = &install.spec.module;
     let mut spec = json!({
         "url": image.url,
@@ -294,10 +294,10 @@ fn image(install: &Install, module: &Module, place: Place) -> Value {
 fn peer_metadata(install: &Install, traffic: &Traffic) -> Object {
     let patch = json!({
         "applyTo": "HTTP_FILTER",
-        "match": outside::matching(install, &json!({
+        "match": envoy::matching(install, &json!({
             "listener": {
                 "portNumber": install.spec.gateway.ports.http,
-                "filterChain": {"filter": {"name": outside::CONNECTION_MANAGER}},
+                "filterChain": {"filter": {"name": envoy::CONNECTION_MANAGER}},
             },
         })),
         "patch": {"operation": "INSERT_FIRST", "value": {

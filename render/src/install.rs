@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::problem::Problem;
+use crate::error::RenderError;
 use crate::proxies::OLDEST;
 
 pub use cluster::{AdminApi, AdminPolicies, Cluster, Dns, Family};
@@ -256,8 +256,8 @@ impl Install {
     ///
     /// # Errors
     /// What is wrong with the file's form, with its line.
-    pub fn read(text: &str) -> Result<Self, Problem> {
-        serde_saphyr::from_str(text).map_err(|error| Problem::new("install", error.to_string()))
+    pub fn read(text: &str) -> Result<Self, RenderError> {
+        serde_saphyr::from_str(text).map_err(|error| RenderError::new("install", error.to_string()))
     }
 
     /// The minor version of Istio, if it is supported.

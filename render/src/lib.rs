@@ -1,7 +1,7 @@
 //! From policies and a short file of install settings to the objects that a mesh's admin applies.
 //!
 //! Rendering is pure: the same input gives the same bytes, sorted, whatever machine it runs on.
-//! What cannot be enforced as the policy says is a [`Problem`], never a manifest that enforces
+//! What cannot be enforced as the policy says is a [`RenderError`], never a manifest that enforces
 //! something else.
 //!
 //! The shape of what is rendered:
@@ -15,11 +15,13 @@
 
 pub mod adopt;
 pub mod audit;
-mod carried;
 pub mod chart;
 mod deployment;
 pub mod doctor;
 mod earlier;
+mod embedded;
+mod envoy;
+mod error;
 mod gateway;
 mod guardrails;
 pub mod install;
@@ -28,8 +30,6 @@ pub mod names;
 mod network;
 mod object;
 mod origination;
-mod outside;
-mod problem;
 mod proxies;
 pub mod traffic;
 mod tunnel;
@@ -38,18 +38,18 @@ mod workloads;
 use egress_policy::model::Policy;
 use serde_json::Value;
 
-pub use carried::Carried;
 pub use deployment::memory::machines;
 pub use earlier::Earlier;
+pub use embedded::EmbeddedPolicies;
+pub use error::RenderError;
 pub use guardrails::admission::refusals;
 pub use install::Install;
 pub use object::{Object, Rendered};
 pub use origination::{Origination, originations};
-pub use problem::Problem;
 pub use traffic::Traffic;
 
+use envoy::classes::Classes;
 use module::Module;
-use outside::classes::Classes;
 
 /// The name that rendered objects carry or begin with.
 pub const NAME: &str = "egress-warden";
@@ -58,7 +58,7 @@ pub const NAME: &str = "egress-warden";
 ///
 /// # Errors
 /// Everything that keeps the policies from being enforced as they are written.
-pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<Problem>> {
+pub fn render(install: &Install, documents: &[Value]) -> Result<Rendered, Vec<RenderError>> {
     Prepared::new(install, documents)?.render(None)
 }
 
@@ -74,7 +74,7 @@ impl<'a> Prepared<'a> {
     ///
     /// # Errors
     /// Everything that keeps the policies from being enforced as they are written.
-    pub fn new(install: &'a Install, documents: &'a [Value]) -> Result<Self, Vec<Problem>> {
+    pub fn new(install: &'a Install, documents: &'a [Value]) -> Result<Self, Vec<RenderError>> {
         Ok(Self {
             install,
             documents,
@@ -95,7 +95,7 @@ impl<'a> Prepared<'a> {
     ///
     /// # Errors
     /// Everything that keeps the policies from being enforced as they are written.
-    pub fn render(self, earlier: Option<&Earlier>) -> Result<Rendered, Vec<Problem>> {
+    pub fn render(self, earlier: Option<&Earlier>) -> Result<Rendered, Vec<RenderError>> {
         let Self {
             install,
             documents,
@@ -107,11 +107,11 @@ impl<'a> Prepared<'a> {
             module,
             classes,
         } = enforced;
-        let mut problems: Vec<_> = outside::undigested(install).into_iter().collect();
+        let mut problems: Vec<_> = envoy::undigested(install).into_iter().collect();
         let mut objects = gateway::objects(install, &traffic, &module, &classes, earlier);
         if install.spec.gateway.deployment.is_some() {
             let load = deployment::Load {
-                policies: Carried::written(documents)?.bytes().len(),
+                policies: EmbeddedPolicies::written(documents)?.bytes().len(),
                 classes: classes.count(),
             };
             objects.extend(deployment::objects(install, &traffic, load, &mut problems));
@@ -137,7 +137,10 @@ impl<'a> Prepared<'a> {
 /// # Errors
 /// Everything that keeps the policies from being enforced as they are written, and what the kernel
 /// part cannot say.
-pub fn udp_exceptions(install: &Install, documents: &[Value]) -> Result<Vec<Value>, Vec<Problem>> {
+pub fn udp_exceptions(
+    install: &Install,
+    documents: &[Value],
+) -> Result<Vec<Value>, Vec<RenderError>> {
     let Enforced { policies, .. } = Enforced::of(install, documents)?;
     network::udp_exceptions(install, &policies)
 }
@@ -147,7 +150,7 @@ pub fn udp_exceptions(install: &Install, documents: &[Value]) -> Result<Vec<Valu
 ///
 /// # Errors
 /// What is wrong with the settings, or that the kernel part would know no network of pods.
-pub fn node_networks(install: &Install) -> Result<Value, Vec<Problem>> {
+pub fn node_networks(install: &Install) -> Result<Value, Vec<RenderError>> {
     let mut problems = install.check();
     let networks = install.spec.cluster.networks.as_ref();
     let own = networks.map(install::Networks::node_guard);
@@ -160,7 +163,7 @@ pub fn node_networks(install: &Install) -> Result<Value, Vec<Problem>> {
     if problems.is_empty() {
         let message = "the kernel part knows pods by their networks, and none is stated: name \
                        networks that hold nothing but pods, or those of nodes";
-        problems.push(Problem::new("spec.cluster.networks.pods", message));
+        problems.push(RenderError::new("spec.cluster.networks.pods", message));
     }
     Err(problems)
 }
@@ -169,7 +172,7 @@ pub fn node_networks(install: &Install) -> Result<Value, Vec<Problem>> {
 ///
 /// # Errors
 /// Everything that keeps the policies from being enforced as they are written.
-pub fn coredns_zone(install: &Install, documents: &[Value]) -> Result<String, Vec<Problem>> {
+pub fn coredns_zone(install: &Install, documents: &[Value]) -> Result<String, Vec<RenderError>> {
     let Enforced { policies, .. } = Enforced::of(install, documents)?;
     let mut problems = Vec::new();
     let named = names::assigned(install, &policies, &mut problems);
@@ -182,7 +185,7 @@ pub fn coredns_zone(install: &Install, documents: &[Value]) -> Result<String, Ve
 
 /// What is carried out as it is written and probably not meant.
 #[must_use]
-pub fn warnings(install: &Install, documents: &[Value]) -> Vec<Problem> {
+pub fn warnings(install: &Install, documents: &[Value]) -> Vec<RenderError> {
     let documents = in_order(install, documents, &mut Vec::new());
     let policies = read(&documents, &mut Vec::new());
     let networks = install.spec.cluster.networks.iter();
@@ -196,7 +199,7 @@ pub fn warnings(install: &Install, documents: &[Value]) -> Vec<Problem> {
     let in_tls = in_tls.map(|found| (found.message(), found.id, traffic::IN_TLS_HINT));
     let of_policies = opaque
         .chain(in_tls)
-        .map(|(message, id, hint)| Problem::new(id, format!("{message}; {hint}")));
+        .map(|(message, id, hint)| RenderError::new(id, format!("{message}; {hint}")));
     of_networks.into_iter().chain(of_policies).collect()
 }
 
@@ -209,7 +212,7 @@ struct Enforced {
 }
 
 impl Enforced {
-    fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<Problem>> {
+    fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<RenderError>> {
         let mut problems = install.check();
         let documents = in_order(install, documents, &mut problems);
         let policies = read(&documents, &mut problems);
@@ -232,11 +235,11 @@ impl Enforced {
 
 /// The documents as the install settings order them; without an order a single one stands as it
 /// is.
-fn in_order(install: &Install, documents: &[Value], problems: &mut Vec<Problem>) -> Vec<Value> {
+fn in_order(install: &Install, documents: &[Value], problems: &mut Vec<RenderError>) -> Vec<Value> {
     let order = &install.spec.policies;
     if order.is_empty() {
         if documents.len() > 1 {
-            problems.push(Problem::new(
+            problems.push(RenderError::new(
                 "spec.policies",
                 "several policies need an order: the install settings must list their names, the \
                  security team's first",
@@ -251,7 +254,7 @@ fn in_order(install: &Install, documents: &[Value], problems: &mut Vec<Problem>)
     for document in documents {
         let name = name(document);
         if !order.iter().any(|entry| entry.name == name) {
-            problems.push(Problem::new(
+            problems.push(RenderError::new(
                 "spec.policies",
                 format!("policy `{name}` is not in the install settings' order"),
             ));
@@ -264,11 +267,11 @@ fn in_order(install: &Install, documents: &[Value], problems: &mut Vec<Problem>)
             .filter(|document| name(document) == entry.name);
         match (found.next(), found.next()) {
             (Some(document), None) => sorted.push(document.clone()),
-            (None, _) => problems.push(Problem::new(
+            (None, _) => problems.push(RenderError::new(
                 "spec.policies",
                 format!("policy `{}` was not given", entry.name),
             )),
-            (Some(_), Some(_)) => problems.push(Problem::new(
+            (Some(_), Some(_)) => problems.push(RenderError::new(
                 "spec.policies",
                 format!("policy `{}` was given twice", entry.name),
             )),
@@ -277,7 +280,7 @@ fn in_order(install: &Install, documents: &[Value], problems: &mut Vec<Problem>)
     sorted
 }
 
-fn read(documents: &[Value], problems: &mut Vec<Problem>) -> Vec<Policy> {
+fn read(documents: &[Value], problems: &mut Vec<RenderError>) -> Vec<Policy> {
     let mut policies = Vec::new();
     for document in documents {
         match module::policy(document) {

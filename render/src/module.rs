@@ -1,6 +1,6 @@
 //! The module's configuration in each place where it stands.
 
-use egress_policy::config::Config;
+use egress_policy::config::PluginConfig;
 use egress_policy::contract::{
     CLUSTER_TCP, CLUSTER_TLS, CLUSTER_TLS_INNER, http_cluster, inspect_cluster,
 };
@@ -10,11 +10,11 @@ use egress_policy::model::{Policy, REVOKED_TIER};
 use egress_policy::tree::Json;
 use serde_json::{Value, json};
 
-use crate::carried::Carried;
+use crate::embedded::EmbeddedPolicies;
+use crate::envoy::classes::Classes;
+use crate::error::RenderError;
 use crate::install::{Install, PolicyPlace};
-use crate::object::{set, sorted};
-use crate::outside::classes::Classes;
-use crate::problem::Problem;
+use crate::object::{canonical, set};
 use crate::traffic::Traffic;
 
 /// The largest policies that stand in objects without anybody having asked for it: there are three
@@ -23,7 +23,7 @@ const LARGEST: usize = 512 * 1024;
 
 /// Where the module stands at the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum PluginSite {
     /// Before the router of the port for HTTP requests.
     Http,
     /// Before the router of the port for tunnels.
@@ -32,7 +32,7 @@ pub(crate) enum Place {
     Tls,
 }
 
-impl Place {
+impl PluginSite {
     pub(crate) const ALL: [Self; 3] = [Self::Http, Self::Tunnel, Self::Tls];
 
     fn context(self) -> &'static str {
@@ -75,8 +75,8 @@ impl Module {
         traffic: &Traffic,
         classes: &Classes,
         documents: &[Value],
-    ) -> Result<Self, Vec<Problem>> {
-        let carried = Carried::written(documents)?;
+    ) -> Result<Self, Vec<RenderError>> {
+        let carried = EmbeddedPolicies::written(documents)?;
         let policies = match install.spec.module.policy_place() {
             Some(PolicyPlace::Image(hash)) => {
                 expect_carried(&carried, hash)?;
@@ -116,13 +116,13 @@ impl Module {
             set(&mut common, "inspection", json!(devices));
         }
         let mut module = Self {
-            common: sorted(&common),
+            common: canonical(&common),
             policy_hash: String::new(),
         };
         let embedded = Embedded::new(Some(carried.bytes()));
         let mut first = None;
-        for place in Place::ALL {
-            let config = Config::read_beside(&module.text(place), &embedded)
+        for place in PluginSite::ALL {
+            let config = PluginConfig::read_beside(&module.text(place), &embedded)
                 .map_err(|defects| problems(&defects))?;
             module.policy_hash.clone_from(&config.policy_hash);
             // Carried policies are compiled once while one of their places is there.
@@ -137,24 +137,24 @@ impl Module {
     }
 
     /// The configuration for one place.
-    pub(crate) fn config(&self, place: Place) -> Value {
+    pub(crate) fn config(&self, place: PluginSite) -> Value {
         let mut config = self.common.clone();
         set(&mut config, "context", json!(place.context()));
         set(&mut config, "labels", json!(place.labels()));
-        sorted(&config)
+        canonical(&config)
     }
 
     /// The configuration of the gate, which waits until all places have this policy.
     pub(crate) fn gate(&self) -> Value {
         json!({
             "context": "ready",
-            "places": Place::ALL.map(Place::plugin_name),
+            "places": PluginSite::ALL.map(PluginSite::plugin_name),
             "policyHash": self.policy_hash,
         })
     }
 
     /// The same as JSON text.
-    pub(crate) fn text(&self, place: Place) -> String {
+    pub(crate) fn text(&self, place: PluginSite) -> String {
         self.config(place).to_string()
     }
 
@@ -175,13 +175,13 @@ fn rechecks(install: &Install, documents: &[Value]) -> bool {
 }
 
 /// Reads a policy document.
-pub(crate) fn policy(document: &Value) -> Result<Policy, Vec<Problem>> {
-    let text = sorted(document).to_string();
-    let tree = Json::parse(&text).map_err(|message| vec![Problem::new("policy", message)])?;
+pub(crate) fn policy(document: &Value) -> Result<Policy, Vec<RenderError>> {
+    let text = canonical(document).to_string();
+    let tree = Json::parse(&text).map_err(|message| vec![RenderError::new("policy", message)])?;
     Policy::read(&tree).map_err(|defects| problems(&defects))
 }
 
-fn expect_carried(carried: &Carried, named: &str) -> Result<(), Vec<Problem>> {
+fn expect_carried(carried: &EmbeddedPolicies, named: &str) -> Result<(), Vec<RenderError>> {
     if carried.hash() == named {
         return Ok(());
     }
@@ -190,10 +190,10 @@ fn expect_carried(carried: &Carried, named: &str) -> Result<(), Vec<Problem>> {
          package` and state the lines that it prints",
         carried.hash()
     );
-    Err(vec![Problem::new("spec.module.policy", message)])
+    Err(vec![RenderError::new("spec.module.policy", message)])
 }
 
-fn expect_small(carried: &Carried) -> Result<(), Vec<Problem>> {
+fn expect_small(carried: &EmbeddedPolicies) -> Result<(), Vec<RenderError>> {
     let size = carried.bytes().len();
     if size <= LARGEST {
         return Ok(());
@@ -206,11 +206,12 @@ fn expect_small(carried: &Carried) -> Result<(), Vec<Problem>> {
         LARGEST / 1024,
         crate::object::LARGEST / 1024,
     );
-    Err(vec![Problem::new("spec.module.policy", message)])
+    Err(vec![RenderError::new("spec.module.policy", message)])
 }
 
-pub(crate) fn problems(defects: &[Defect]) -> Vec<Problem> {
-    let problem = |defect: &Defect| Problem::new(defect.path.to_string(), defect.message.clone());
+pub(crate) fn problems(defects: &[Defect]) -> Vec<RenderError> {
+    let problem =
+        |defect: &Defect| RenderError::new(defect.path.to_string(), defect.message.clone());
     defects.iter().map(problem).collect()
 }
 

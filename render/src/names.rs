@@ -15,9 +15,9 @@ use egress_policy::model::Policy;
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value, json};
 
+use crate::error::RenderError;
 use crate::install::Install;
 use crate::object::{Object, Stage};
-use crate::problem::Problem;
 use crate::proxies;
 use crate::traffic::{Named, Traffic, named_tcp};
 use crate::tunnel;
@@ -42,7 +42,7 @@ pub(crate) struct Assigned {
 pub(crate) fn assigned(
     install: &Install,
     policies: &[Policy],
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) -> Vec<Assigned> {
     let settings = &install.spec.tunnel;
     if settings.names.is_none() {
@@ -88,7 +88,7 @@ fn addresses(
     range: Ipv4Net,
     kept: &BTreeMap<String, Ipv4Addr>,
     names: &BTreeSet<String>,
-) -> Result<BTreeMap<String, Ipv4Addr>, Problem> {
+) -> Result<BTreeMap<String, Ipv4Addr>, RenderError> {
     let first = u32::from(range.network());
     let hosts = u32::from(range.broadcast())
         .saturating_sub(first)
@@ -99,7 +99,7 @@ fn addresses(
             "{} names over opaque TCP, and `{range}` has room for {most}: take a wider one",
             names.len()
         );
-        return Err(Problem::new("spec.tunnel.nameRange", message));
+        return Err(RenderError::new("spec.tunnel.nameRange", message));
     }
     let mut assigned = BTreeMap::new();
     let mut taken = BTreeSet::new();
@@ -238,13 +238,14 @@ pub fn earlier(objects: &[Value]) -> BTreeMap<String, Ipv4Addr> {
 }
 
 /// What is wrong with the range.
-pub(crate) fn check(install: &Install, problems: &mut Vec<Problem>) {
+pub(crate) fn check(install: &Install, problems: &mut Vec<RenderError>) {
     let settings = &install.spec.tunnel;
     if settings.names.is_none() {
         return;
     }
     let range = settings.name_range;
-    let mut wrong = |message: &str| problems.push(Problem::new("spec.tunnel.nameRange", message));
+    let mut wrong =
+        |message: &str| problems.push(RenderError::new("spec.tunnel.nameRange", message));
     if !(8..=24).contains(&range.prefix_len()) {
         wrong("expected a network between /8 and /24");
     }
@@ -264,7 +265,7 @@ pub(crate) fn check(install: &Install, problems: &mut Vec<Problem>) {
     let places = settings.name_addresses.iter();
     for (name, address) in places.filter(|(_, address)| !inside(range, **address)) {
         let message = format!("`{name}`: {address} is not in `{range}`");
-        problems.push(Problem::new("spec.tunnel.nameAddresses", message));
+        problems.push(RenderError::new("spec.tunnel.nameAddresses", message));
     }
 }
 

@@ -9,10 +9,10 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::NAME;
+use crate::error::RenderError;
 use crate::gateway::metadata;
 use crate::install::Install;
 use crate::object::{Object, Stage, namespaces, set};
-use crate::problem::Problem;
 
 pub(crate) use kernel::udp_exceptions;
 
@@ -22,7 +22,7 @@ const API: (&str, &str) = ("networking.k8s.io/v1", "NetworkPolicy");
 pub(crate) fn objects(
     install: &Install,
     policies: &[Policy],
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) -> Vec<Object> {
     let mut objects = vec![gateway(install)];
     objects.extend(beside_the_gateway(install));

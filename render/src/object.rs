@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::NAME;
+use crate::error::RenderError;
 use crate::gateway::CLASS_OBJECT;
 use crate::install::Install;
-use crate::module::{Module, Place};
-use crate::problem::Problem;
+use crate::module::{Module, PluginSite};
 
 /// The largest object. The API server refuses requests above etcd's 1.5 MiB, and adds to each
 /// object what it keeps of its own.
@@ -119,8 +119,8 @@ impl Object {
     }
 
     /// Another manifest with the same comment.
-    pub(crate) fn yaml_of(&self, manifest: &Value) -> Result<String, Vec<Problem>> {
-        Ok(self.explained(&written(self.file_name(), &sorted(manifest))?))
+    pub(crate) fn yaml_of(&self, manifest: &Value) -> Result<String, Vec<RenderError>> {
+        Ok(self.explained(&written(self.file_name(), &canonical(manifest))?))
     }
 
     fn explained(&self, yaml: &str) -> String {
@@ -152,16 +152,16 @@ impl Rendered {
         install: &Install,
         module: &Module,
         mut objects: Vec<Object>,
-    ) -> Result<Self, Vec<Problem>> {
+    ) -> Result<Self, Vec<RenderError>> {
         for object in &mut objects {
-            mark(&mut object.manifest, install, module.policy_hash());
-            object.written = written(object.file_name(), &sorted(&object.manifest))?;
+            stamp(&mut object.manifest, install, module.policy_hash());
+            object.written = written(object.file_name(), &canonical(&object.manifest))?;
         }
         objects.sort_by(|a, b| a.key().cmp(&b.key()));
         Ok(Self {
             objects,
             policy_hash: module.policy_hash().to_owned(),
-            push: Place::ALL
+            push: PluginSite::ALL
                 .map(|place| module.text(place).len())
                 .iter()
                 .sum(),
@@ -238,7 +238,7 @@ impl Rendered {
 
     /// Two objects of one kind, namespace and name: the later one would replace the other, on the
     /// disk and in the cluster.
-    pub(crate) fn check_names(&self) -> Result<(), Vec<Problem>> {
+    pub(crate) fn check_names(&self) -> Result<(), Vec<RenderError>> {
         let mut seen = BTreeSet::new();
         let names = self.objects.iter().map(Object::file_name);
         let twice = names.filter(|name| !seen.insert(name.clone()));
@@ -246,7 +246,7 @@ impl Rendered {
             .map(|name| {
                 let message = "two objects would have this kind, namespace and name: rename a \
                                policy, tier, rule or device";
-                Problem::new(name, message)
+                RenderError::new(name, message)
             })
             .collect();
         if problems.is_empty() {
@@ -257,7 +257,7 @@ impl Rendered {
     }
 
     /// What the API server would refuse.
-    pub(crate) fn check_sizes(&self) -> Result<(), Vec<Problem>> {
+    pub(crate) fn check_sizes(&self) -> Result<(), Vec<RenderError>> {
         let large = self.sizes().into_iter().filter(|(_, size)| *size > LARGEST);
         let problems: Vec<_> = large
             .map(|(name, size)| {
@@ -267,7 +267,7 @@ impl Rendered {
                     size / 1024,
                     LARGEST / 1024
                 );
-                Problem::new(name, message)
+                RenderError::new(name, message)
             })
             .collect();
         if problems.is_empty() {
@@ -280,9 +280,13 @@ impl Rendered {
 
 /// A manifest as YAML. What cannot be written is an error: an empty file would be applied, and
 /// close or open nothing.
-fn written(name: String, manifest: &impl Serialize) -> Result<String, Vec<Problem>> {
-    serde_saphyr::to_string(manifest)
-        .map_err(|error| vec![Problem::new(name, format!("cannot be written: {error}"))])
+fn written(name: String, manifest: &impl Serialize) -> Result<String, Vec<RenderError>> {
+    serde_saphyr::to_string(manifest).map_err(|error| {
+        vec![RenderError::new(
+            name,
+            format!("cannot be written: {error}"),
+        )]
+    })
 }
 
 /// Sets a field of a JSON object; other values have no fields and stay as they are.
@@ -310,7 +314,7 @@ pub(crate) fn namespaces(operator: &str, names: &[impl AsRef<str>]) -> Value {
 }
 
 /// Names, labels and annotations that every object carries.
-fn mark(manifest: &mut Value, install: &Install, policy_hash: &str) {
+fn stamp(manifest: &mut Value, install: &Install, policy_hash: &str) {
     let Some(metadata) = manifest.get_mut("metadata") else {
         return;
     };
@@ -334,15 +338,15 @@ fn mark(manifest: &mut Value, install: &Install, policy_hash: &str) {
 
 /// The same document with the keys of every map in order, whatever map type `serde_json` was
 /// built with.
-pub(crate) fn sorted(value: &Value) -> Value {
+pub(crate) fn canonical(value: &Value) -> Value {
     match value {
-        Value::Array(items) => items.iter().map(sorted).collect(),
+        Value::Array(items) => items.iter().map(canonical).collect(),
         Value::Object(fields) => {
             let fields: BTreeMap<_, _> = fields.iter().collect();
             let fields = fields.into_iter();
             Value::Object(
                 fields
-                    .map(|(key, value)| (key.clone(), sorted(value)))
+                    .map(|(key, value)| (key.clone(), canonical(value)))
                     .collect(),
             )
         }

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use egress_policy::model::{Place, Policy, RuleAction, TlsOrigination, To};
+use egress_policy::model::{Hosts, Policy, RuleAction, TlsOrigination, To};
 use egress_policy::name::NamePattern;
 
-use crate::problem::Problem;
+use crate::error::RenderError;
 
 /// Names that are reached in the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub fn originations(policies: &[Policy]) -> Vec<Origination> {
 }
 
 /// Reads it off the policies, the first of which alone says how the gateway connects.
-pub(crate) fn read(policies: &[Policy], problems: &mut Vec<Problem>) -> Vec<Origination> {
+pub(crate) fn read(policies: &[Policy], problems: &mut Vec<RenderError>) -> Vec<Origination> {
     let mut groups = Groups::new();
     for (i, policy) in policies.iter().enumerate() {
         for placed in policy.rules() {
@@ -94,14 +94,14 @@ pub(crate) fn read(policies: &[Policy], problems: &mut Vec<Problem>) -> Vec<Orig
         .collect()
 }
 
-fn take(to: &To, place: &str, first: bool, groups: &mut Groups, problems: &mut Vec<Problem>) {
-    let (Some(tls), Place::Names(patterns)) = (&to.tls, &to.place) else {
+fn take(to: &To, place: &str, first: bool, groups: &mut Groups, problems: &mut Vec<RenderError>) {
+    let (Some(tls), Hosts::Names(patterns)) = (&to.tls, &to.hosts) else {
         return;
     };
     let count: usize = to.ports.ranges().map(|range| range.len()).sum();
     if to.ports.is_any() || count > MOST_PORTS {
         let message = format!("TLS is originated to at most {MOST_PORTS} ports of a destination");
-        problems.push(Problem::new(place, message));
+        problems.push(RenderError::new(place, message));
         return;
     }
     for port in to.ports.ranges().flatten() {
@@ -113,7 +113,7 @@ fn take(to: &To, place: &str, first: bool, groups: &mut Groups, problems: &mut V
         } else if !known {
             let message = "only the first policy says to which names the gateway speaks TLS, \
                            and with which certificates";
-            problems.push(Problem::new(place, message));
+            problems.push(RenderError::new(place, message));
         }
     }
 }
@@ -122,7 +122,7 @@ fn take(to: &To, place: &str, first: bool, groups: &mut Groups, problems: &mut V
 const MOST_PORTS: usize = 8;
 
 /// One name at one port of the application's must not be reached in two ways.
-fn check_overlaps(groups: &Groups, problems: &mut Vec<Problem>) {
+fn check_overlaps(groups: &Groups, problems: &mut Vec<RenderError>) {
     let entry = |port: u16| if port == 443 { 80 } else { port };
     let all: Vec<_> = groups.iter().collect();
     for (i, ((port, _), names)) in all.iter().enumerate() {
@@ -139,7 +139,7 @@ fn check_overlaps(groups: &Groups, problems: &mut Vec<Problem>) {
                     "`{name}` and `{other}` share names, and the gateway would speak TLS to them \
                      in two ways"
                 );
-                problems.push(Problem::new("tls", message));
+                problems.push(RenderError::new("tls", message));
             }
         }
     }

@@ -133,7 +133,7 @@ fn an_image_without_a_digest_is_not_rendered() {
         install.spec.module.url = "oci://registry.example/egress-warden:1".to_owned();
         install.spec.module.sha256 = digest;
         let problems = render(&install, std::slice::from_ref(&policy)).unwrap_err();
-        let places: Vec<_> = problems.iter().map(crate::Problem::place).collect();
+        let places: Vec<_> = problems.iter().map(crate::RenderError::path).collect();
         assert_eq!(places, ["spec.module.sha256"]);
     }
 }

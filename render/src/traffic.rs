@@ -14,9 +14,9 @@ use std::collections::BTreeSet;
 use egress_policy::facts::Protocol;
 use egress_policy::model::{Policy, RuleAction, To};
 
+use crate::error::RenderError;
 use crate::install::PortProtocols;
 use crate::origination::{self, Origination};
-use crate::problem::Problem;
 
 pub use in_tls::{IN_TLS_HINT, InTls, inspected_in_tls};
 pub use opaque::{HINT, Named, OpaqueNames, named_tcp, opaque_names};
@@ -44,7 +44,11 @@ pub struct Traffic {
 impl Traffic {
     /// Reads it off the policies and the settings. What cannot be rendered is among the problems and
     /// not in it.
-    pub fn of(policies: &[Policy], settings: &PortProtocols, problems: &mut Vec<Problem>) -> Self {
+    pub fn of(
+        policies: &[Policy],
+        settings: &PortProtocols,
+        problems: &mut Vec<RenderError>,
+    ) -> Self {
         let mut traffic = Self::stated(policies, settings, problems);
         traffic.originations = origination::read(policies, problems);
         // 443 is not among them: there the application's own TLS comes.
@@ -54,7 +58,7 @@ impl Traffic {
         for port in settings.tcp.iter().filter(|port| routed(port)) {
             let message =
                 format!("port {port} is to stay opaque TCP, and the first policy routes it");
-            problems.push(Problem::new("spec.gateway.protocols.tcp", message));
+            problems.push(RenderError::new("spec.gateway.protocols.tcp", message));
         }
         let opaque = traffic.opaque.iter().copied();
         traffic.opaque = opaque.filter(|port| !routed(port)).collect();
@@ -63,19 +67,23 @@ impl Traffic {
         }
         for conflict in ports::conflicts(&traffic, policies) {
             let message = format!("{}; {PORTS_HINT}", conflict.message());
-            problems.push(Problem::new(conflict.id, message));
+            problems.push(RenderError::new(conflict.id, message));
         }
         for port in traffic.http.intersection(&traffic.tls) {
             let message = format!(
                 "port {port} is HTTP in one rule and TLS in another: a port carries one protocol"
             );
-            problems.push(Problem::new("ports", message));
+            problems.push(RenderError::new("ports", message));
         }
         traffic
     }
 
     /// What the first policy and the settings say.
-    fn stated(policies: &[Policy], settings: &PortProtocols, problems: &mut Vec<Problem>) -> Self {
+    fn stated(
+        policies: &[Policy],
+        settings: &PortProtocols,
+        problems: &mut Vec<RenderError>,
+    ) -> Self {
         let mut traffic = Self {
             http: BTreeSet::from([80]),
             tls: BTreeSet::from([443]),
@@ -99,7 +107,7 @@ impl Traffic {
                              {MOST_PORTS} are rendered for one destination",
                             protocol.as_str()
                         );
-                        problems.push(Problem::new(placed.basis().to_string(), message));
+                        problems.push(RenderError::new(placed.basis().to_string(), message));
                     }
                     Carries::Nothing => {}
                 }

@@ -9,8 +9,8 @@ use egress_policy::name::Name;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use crate::error::RenderError;
 use crate::install::{Exception, Framing, Install, Tunnel};
-use crate::problem::Problem;
 use crate::proxies;
 
 /// The subset of the gateway's Service that speaks HTTP/1.1.
@@ -185,8 +185,8 @@ fn beginnings(network: &IpNet) -> Vec<String> {
 }
 
 /// What is wrong with the settings.
-pub(crate) fn check(tunnel: &Tunnel, problems: &mut Vec<Problem>) {
-    let mut wrong = |place: &str, message: &str| problems.push(Problem::new(place, message));
+pub(crate) fn check(tunnel: &Tunnel, problems: &mut Vec<RenderError>) {
+    let mut wrong = |place: &str, message: &str| problems.push(RenderError::new(place, message));
     if !(1..=1024).contains(&tunnel.window_mib) {
         wrong("spec.tunnel.windowMiB", "expected 1 to 1024");
     }

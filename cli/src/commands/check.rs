@@ -4,10 +4,10 @@ use egress_policy::classes::{Classes, TooManyClasses};
 use serde_json::json;
 
 use crate::Console;
-use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::exit::{Exit, Failure};
-use crate::lint::{ERRORS, Lint, Surroundings, lint, port_conflicts};
-use crate::load::{Inputs, Layers, Loaded, load};
+use crate::lint::{ERRORS, Lint, LintContext, lint, port_conflicts};
+use crate::load::{Inputs, LoadResult, PolicyBundle, load};
 use crate::progress::Progress;
 use crate::report::{self, Output};
 
@@ -59,7 +59,7 @@ impl Check {
             return explain(code, console);
         }
         let clock = Progress::start("checking");
-        let mut loaded = Loaded::default();
+        let mut loaded = LoadResult::default();
         if self.each {
             for file in &self.inputs.files {
                 let files = vec![file.clone()];
@@ -71,12 +71,12 @@ impl Check {
         }
         clock.report(console, "files read");
         if !loaded.has_errors() {
-            let surroundings = Surroundings {
+            let surroundings = LintContext {
                 now: console.now,
                 cluster_networks: self.cluster_network.clone(),
                 are_all: false,
             };
-            for layers in &loaded.layers {
+            for layers in &loaded.bundles {
                 if !self.each
                     && let Err(found) = layers.compile()
                 {
@@ -95,7 +95,7 @@ impl Check {
         }
         loaded.sort();
         let policies: Vec<_> = loaded
-            .layers
+            .bundles
             .iter()
             .flat_map(|layers| &layers.policies)
             .collect();
@@ -104,7 +104,11 @@ impl Check {
             .flat_map(|policy| &policy.tiers)
             .map(|tier| tier.rules.len())
             .sum();
-        let lists: Vec<_> = loaded.layers.iter().flat_map(Layers::lists).collect();
+        let lists: Vec<_> = loaded
+            .bundles
+            .iter()
+            .flat_map(PolicyBundle::lists)
+            .collect();
         let count = |severity| {
             let of = |d: &&Diagnostic| d.severity == severity;
             loaded.diagnostics.iter().filter(of).count()
@@ -160,15 +164,15 @@ impl Check {
 }
 
 /// More classes of addresses than one gateway can have, at the first policy.
-fn too_many(error: &TooManyClasses, layers: &Layers) -> Option<Diagnostic> {
-    let unit = layers.units.first()?;
+fn too_many(error: &TooManyClasses, layers: &PolicyBundle) -> Option<Diagnostic> {
+    let unit = layers.sources.first()?;
     let root = unit.root();
     Some(Diagnostic {
         severity: Severity::Error,
         code: "too_many_classes",
         message: error.to_string(),
         hint: Some("deny these networks for everybody, before the rules that accept".to_owned()),
-        place: Some(Place {
+        location: Some(Location {
             source: std::sync::Arc::clone(root.source()),
             span: root.first_line(),
         }),

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::Console;
-use crate::diff::{Comparison, Difference, Judgement, Side, compare};
+use crate::diff::{Comparison, Difference, OwnedDecision, Side, compare};
 use crate::exit::{Exit, Failure};
-use crate::load::{Inputs, Layers, load, one_set};
+use crate::load::{Inputs, PolicyBundle, load, single_bundle};
+use crate::owned_facts::parse_time;
 use crate::progress::Progress;
 use crate::report;
-use crate::situation::parse_time;
 
 /// The semantic difference between two policies: who gains and who loses what, whatever the order
 /// and the wording. Every difference comes with facts on which the two verdicts differ. Where the
@@ -111,18 +111,18 @@ impl Diff {
         &'f self,
         files: impl Iterator<Item = &'f String>,
         console: &mut Console<'_>,
-    ) -> Result<Option<Layers>, Failure> {
+    ) -> Result<Option<PolicyBundle>, Failure> {
         let files = self.install.iter().chain(files).cloned().collect();
         let loaded = load(&Inputs { files }, console)?;
         if loaded.has_errors() {
             report::refuse(&loaded.diagnostics, console)?;
             return Ok(None);
         }
-        one_set(loaded.layers).map(Some)
+        single_bundle(loaded.bundles).map(Some)
     }
 }
 
-fn verdict(judgement: &Judgement) -> String {
+fn verdict(judgement: &OwnedDecision) -> String {
     match &judgement.rule {
         Some(rule) => format!("{} by {rule}", judgement.verdict),
         None => judgement.verdict.clone(),

@@ -1,17 +1,17 @@
 //! `warden docs`: who may reach what, as a page.
 
 use egress_policy::model::{
-    DefaultAction, From, LabelOperator, Mode, Place, Policy, Rule, Source, TierDefault, To,
+    DefaultAction, From, Hosts, LabelOperator, Mode, Policy, Rule, Source, TierDefault, To,
 };
 use serde_json::{Value, json};
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::lists::List;
-use crate::load::{Inputs, Layers, load};
+use crate::load::{Inputs, PolicyBundle, load};
+use crate::owned_facts::time_text;
 use crate::progress::Progress;
 use crate::report::{self, Output};
-use crate::situation::time_text;
 
 /// Write a readable page of who may reach what.
 #[derive(Debug, clap::Args)]
@@ -48,9 +48,9 @@ impl Docs {
         if loaded.has_errors() {
             return report::refuse(&loaded.diagnostics, console);
         }
-        let policies = loaded.layers.iter().flat_map(|layers| &layers.policies);
+        let policies = loaded.bundles.iter().flat_map(|layers| &layers.policies);
         let mut sections: Vec<Section> = policies.flat_map(sections).collect();
-        sections.extend(lists(loaded.layers.iter().flat_map(Layers::lists)));
+        sections.extend(lists(loaded.bundles.iter().flat_map(PolicyBundle::lists)));
         let page = match (self.output, self.format) {
             (Output::Json, _) => json(&sections),
             (_, Format::Markdown) => markdown(&sections),
@@ -201,10 +201,10 @@ fn source(source: &Source) -> String {
 }
 
 fn destination(to: &To) -> String {
-    let mut parts = vec![match &to.place {
-        Place::Anywhere => "anywhere".to_owned(),
-        Place::Names(patterns) => join(patterns.iter().map(ToString::to_string), ", "),
-        Place::Networks(networks) => {
+    let mut parts = vec![match &to.hosts {
+        Hosts::Anywhere => "anywhere".to_owned(),
+        Hosts::Names(patterns) => join(patterns.iter().map(ToString::to_string), ", "),
+        Hosts::Networks(networks) => {
             let mut text = join(networks.networks.iter().map(ToString::to_string), ", ");
             if !networks.except.is_empty() {
                 let except = join(networks.except.iter().map(ToString::to_string), ", ");

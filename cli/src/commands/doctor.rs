@@ -1,9 +1,9 @@
 //! `warden doctor`: whether the mesh's own settings let the manifests hold, and what of the cluster
 //! would lose its way out by them.
 
-use egress_render::doctor::cluster::{self, Looked, Trouble};
+use egress_render::doctor::cluster::{self, ClusterFinding, Looked};
 use egress_render::doctor::{self, Finding, Health, networks};
-use egress_render::{Install, Problem};
+use egress_render::{Install, RenderError};
 use serde_json::{Value, json};
 
 use super::manifests::{Settings, read_json, read_text};
@@ -140,7 +140,7 @@ impl Cluster {
         self.namespaces.is_some() || self.pods.is_some()
     }
 
-    fn troubles(&self) -> impl Iterator<Item = &Trouble> {
+    fn troubles(&self) -> impl Iterator<Item = &ClusterFinding> {
         let both = self.namespaces.iter().chain(&self.pods);
         both.flat_map(|looked| &looked.troubles)
     }
@@ -190,7 +190,7 @@ fn read_mesh(file: &str, console: &mut Console<'_>) -> Result<Value, Failure> {
 }
 
 /// A file that holds something else than was asked for.
-fn foreign(file: &str, problem: &Problem) -> Failure {
+fn foreign(file: &str, problem: &RenderError) -> Failure {
     Failure::new(format!("{file}: {problem}"))
         .with_hint("`warden doctor --help` shows the commands that print each file")
 }
@@ -261,7 +261,7 @@ fn report(
     Ok(())
 }
 
-const fn health(trouble: &Trouble) -> Health {
+const fn health(trouble: &ClusterFinding) -> Health {
     if trouble.code.is_advice() {
         Health::Advice
     } else {
@@ -269,7 +269,7 @@ const fn health(trouble: &Trouble) -> Health {
     }
 }
 
-fn as_json(trouble: &Trouble) -> Value {
+fn as_json(trouble: &ClusterFinding) -> Value {
     json!({
         "kind": trouble.kind,
         "namespace": trouble.namespace,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use egress_policy::facts::{Fact, Facts, Protocol};
 use egress_policy::settings::AddressCheck;
-use egress_policy::verdict::{Action, Code, Evaluation};
+use egress_policy::verdict::{Action, Evaluation, ReasonCode};
 
 use crate::Console;
 use crate::cases::read_cases;
@@ -12,11 +12,11 @@ use crate::document::to_a_labels;
 use crate::exit::{Exit, Failure};
 use crate::explain::{Entry, Explanation, explain, rule_id, truth_word};
 use crate::lint::port_conflicts;
-use crate::load::{Inputs, Layers, load, one_set, read_one};
+use crate::load::{Inputs, PolicyBundle, load, read_one, single_bundle};
+use crate::owned_facts::{OwnedFacts, parse_address, parse_caller, parse_time, parse_to};
 use crate::progress::Progress;
 use crate::report;
-use crate::satisfy::ordinary_address;
-use crate::situation::{Situation, parse_address, parse_caller, parse_time, parse_to};
+use crate::witness::ordinary_address;
 
 /// Most rules that are listed for people.
 const MAX_LISTED: usize = 20;
@@ -122,7 +122,7 @@ impl Explain {
         clock.report(console, "files read");
         let mut compiled = None;
         if !loaded.has_errors() {
-            let mut layers = one_set(std::mem::take(&mut loaded.layers))?;
+            let mut layers = single_bundle(std::mem::take(&mut loaded.bundles))?;
             if let Some(word) = self.address_check {
                 layers.settings.address_check = match word {
                     AddressCheckWord::Classes => AddressCheck::Classes,
@@ -176,23 +176,21 @@ impl Explain {
         let step =
             step.ok_or_else(|| Failure::new(format!("the case has {} steps", case.steps.len())))?;
         let gateway = &ready.file.gateway;
-        let situation = step.situation.with_facts(gateway, Situation::from_facts);
+        let situation = step.input.with_facts(gateway, OwnedFacts::from_facts);
         let mut explanation = explain(&ready.layers, &ready.set, situation, Vec::new());
         if step.limit {
             explanation.evaluation = Evaluation::Final(explanation.evaluation.at_limit());
         }
         let evaluate = |facts: &Facts<'_>| ready.set.evaluate(facts);
-        let left = step
-            .situation
-            .left(gateway, &explanation.evaluation, evaluate);
+        let left = step.input.left(gateway, &explanation.evaluation, evaluate);
         // What a caller sees: a name is refused where nothing is left of its answers.
         if left.is_some_and(|left| left.is_empty())
             && let Evaluation::Final(verdict) = &mut explanation.evaluation
             && verdict.enforced.action != Action::Deny
         {
             verdict.enforced.action = Action::Deny;
-            verdict.enforced.code = Code::PrivateAddress;
-            verdict.would_be = None;
+            verdict.enforced.reason = ReasonCode::PrivateAddress;
+            verdict.shadow = None;
         }
         self.answer(&explanation, console)
     }
@@ -200,9 +198,9 @@ impl Explain {
     /// The facts that the arguments state, and what was assumed beside them.
     fn situation(
         &self,
-        layers: &Layers,
+        layers: &PolicyBundle,
         now: Option<i64>,
-    ) -> Result<(Situation, Vec<String>), Failure> {
+    ) -> Result<(OwnedFacts, Vec<String>), Failure> {
         let mut assumptions = Vec::new();
         let to = ascii_host(&self.to);
         if let Cow::Owned(to) = &to {
@@ -223,7 +221,7 @@ impl Explain {
         Ok((situation, assumptions))
     }
 
-    fn set_request(&self, situation: &mut Situation, assumptions: &mut Vec<String>) {
+    fn set_request(&self, situation: &mut OwnedFacts, assumptions: &mut Vec<String>) {
         let after_host = self.to.split_once("://").map_or("", |(_, rest)| rest);
         let has_path = after_host
             .split_once('/')
@@ -250,8 +248,8 @@ impl Explain {
 
     fn set_address(
         &self,
-        situation: &mut Situation,
-        layers: &Layers,
+        situation: &mut OwnedFacts,
+        layers: &PolicyBundle,
         assumptions: &mut Vec<String>,
     ) -> Result<(), Failure> {
         let named = matches!(situation.name, Fact::Known(Some(_)));
@@ -290,7 +288,7 @@ impl Explain {
         match &explanation.evaluation {
             Evaluation::Final(verdict) => {
                 let ruling = &verdict.enforced;
-                let by = rule_id(ruling.basis)
+                let by = rule_id(ruling.rule)
                     .map(|rule| format!(" by {rule}"))
                     .unwrap_or_default();
                 let device = match ruling.action {
@@ -301,16 +299,16 @@ impl Explain {
                     out,
                     "{}{device}{by} ({}): {}",
                     ruling.action.as_str(),
-                    ruling.code,
-                    ruling.code.explanation()
+                    ruling.reason,
+                    ruling.reason.explanation()
                 )?;
-                if let Some(would_be) = &verdict.would_be {
-                    let by = rule_id(would_be.basis).unwrap_or_default();
+                if let Some(would_be) = &verdict.shadow {
+                    let by = rule_id(would_be.rule).unwrap_or_default();
                     writeln!(
                         out,
                         "without shadow it would be {} by {by} ({})",
                         would_be.action.as_str(),
-                        would_be.code
+                        would_be.reason
                     )?;
                 }
             }
@@ -431,7 +429,7 @@ const fn exit_of(evaluation: &Evaluation<'_>) -> Exit {
 }
 
 /// Who asks the gateway for a name over opaque TCP.
-fn asked_by(situation: &Situation, layers: &Layers) -> &'static str {
+fn asked_by(situation: &OwnedFacts, layers: &PolicyBundle) -> &'static str {
     let name = match &situation.name {
         Fact::Known(Some(name)) => name.as_str(),
         _ => "",

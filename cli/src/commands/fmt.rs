@@ -8,7 +8,7 @@ use egress_policy::read::KINDS;
 use serde_json::{Value, json};
 
 use crate::Console;
-use crate::document::{Documents, Place, Source, to_a_labels};
+use crate::document::{Documents, Node, Source, to_a_labels};
 use crate::exit::{Exit, Failure};
 use crate::lists::Folder;
 use crate::load::{self, parse_strictly};
@@ -134,7 +134,7 @@ fn format(source: Source, folder: &Folder) -> Result<String, Failure> {
 }
 
 /// Replaces names by their normal form, quotes kept.
-fn collect(place: Place<'_>, edits: &mut Vec<(std::ops::Range<usize>, String)>) {
+fn collect(place: Node<'_>, edits: &mut Vec<(std::ops::Range<usize>, String)>) {
     for item in place.items() {
         collect(item, edits);
     }
@@ -147,7 +147,7 @@ fn collect(place: Place<'_>, edits: &mut Vec<(std::ops::Range<usize>, String)>) 
     }
 }
 
-fn normal_form(name: Place<'_>) -> Option<(std::ops::Range<usize>, String)> {
+fn normal_form(name: Node<'_>) -> Option<(std::ops::Range<usize>, String)> {
     let written = name.text()?;
     let pattern = NamePattern::parse(&to_a_labels(written)?).ok()?;
     let normal = pattern.to_string();
@@ -181,6 +181,6 @@ fn meaning(documents: Documents, folder: &Folder) -> Vec<Result<Policy, String>>
 }
 
 /// A document that is no policy, as it is.
-fn plain(root: Place<'_>) -> String {
+fn plain(root: Node<'_>) -> String {
     crate::document::to_json(&root).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use egress_render::doctor::Needs;
-use egress_render::{Install, Problem};
+use egress_render::{Install, RenderError};
 use serde_json::Value;
 
 use crate::Console;
@@ -47,12 +47,12 @@ impl Settings {
             report::refuse(&loaded.diagnostics, console)?;
             return Ok(None);
         }
-        let [layers] = loaded.layers.as_slice() else {
+        let [layers] = loaded.bundles.as_slice() else {
             return Err(Failure::new("policies in manifests cannot be rendered")
                 .with_hint("give the policy files themselves"));
         };
         let mut policies = Vec::new();
-        for unit in &layers.units {
+        for unit in &layers.sources {
             let text = document::to_json(&unit.root()).map_err(Failure::new)?;
             let value = serde_json::from_str(&text).map_err(|e| Failure::new(e.to_string()))?;
             policies.push(value);
@@ -115,7 +115,7 @@ pub(crate) fn read_json(file: &str, console: &mut Console<'_>) -> Result<Value, 
 }
 
 /// Says what keeps something from being rendered.
-pub(crate) fn say(problems: &[Problem], console: &mut Console<'_>) -> Result<(), Failure> {
+pub(crate) fn say(problems: &[RenderError], console: &mut Console<'_>) -> Result<(), Failure> {
     for problem in problems {
         writeln!(console.stderr, "error: {problem}")?;
     }

@@ -8,7 +8,7 @@ use egress_package::reference::Reference;
 use egress_package::registry::{Access, PushError, Registry};
 use egress_package::sbom::Sbom;
 use egress_package::{layout, module, sha256};
-use egress_render::{Carried, Install};
+use egress_render::{EmbeddedPolicies, Install};
 use serde_json::json;
 
 use super::manifests::{Settings, say};
@@ -82,7 +82,7 @@ struct Made {
     image: Image,
     bill: Image,
     built: String,
-    policies: Option<Carried>,
+    policies: Option<EmbeddedPolicies>,
 }
 
 impl Package {
@@ -100,7 +100,7 @@ impl Package {
             let Some(read) = settings.read(console)? else {
                 return Ok(Exit::Defects);
             };
-            match Carried::of(&read.install, &read.policies) {
+            match EmbeddedPolicies::of(&read.install, &read.policies) {
                 Ok(carried) => policies = Some(carried),
                 Err(problems) => {
                     say(&problems, console)?;
@@ -135,7 +135,7 @@ impl Package {
         Ok(Exit::Ok)
     }
 
-    fn make(&self, policies: Option<Carried>, directory: &Path) -> Result<Made, Failure> {
+    fn make(&self, policies: Option<EmbeddedPolicies>, directory: &Path) -> Result<Made, Failure> {
         let built = read(&self.module, directory)?;
         let named = |error: module::ModuleError| {
             Failure::new(format!("{}: {error}", self.module.display()))
@@ -151,7 +151,11 @@ impl Package {
             Form::Compat => Variant::Compat,
             Form::Oci => Variant::Oci,
         };
-        let image = image::build(&whole, variant, policies.as_ref().map(Carried::hash))?;
+        let image = image::build(
+            &whole,
+            variant,
+            policies.as_ref().map(EmbeddedPolicies::hash),
+        )?;
         let bill = Sbom::of(&built).map_err(|error| Failure::new(error.to_string()))?;
         Ok(Made {
             bill: image::bill_of_materials(&image, &bill)?,
@@ -213,7 +217,7 @@ impl Package {
 
     fn report(&self, made: &Made, console: &mut Console<'_>) -> Result<(), Failure> {
         let url = self.push.as_ref().map(|to| format!("oci://{to}"));
-        let hash = made.policies.as_ref().map(Carried::hash);
+        let hash = made.policies.as_ref().map(EmbeddedPolicies::hash);
         if self.output == Output::Json {
             let blobs = made.image.blobs.iter();
             let report = json!({
@@ -247,7 +251,7 @@ impl Package {
         console: &mut Console<'_>,
     ) -> Result<(), Failure> {
         let module = &install.spec.module;
-        let hash = made.policies.as_ref().map(Carried::hash);
+        let hash = made.policies.as_ref().map(EmbeddedPolicies::hash);
         let same = module.sha256.as_deref() == Some(made.image.sha256())
             && module.policy.as_deref() == hash;
         let file = self.install.as_deref().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use egress_render::{Prepared, Problem, Rendered};
+use egress_render::{Prepared, RenderError, Rendered};
 use serde_json::{Value, json};
 
 use super::adopt;
@@ -168,7 +168,7 @@ fn coredns_zone(read: &Read, console: &mut Console<'_>) -> Result<Exit, Failure>
 fn rendered(
     read: &Read,
     history: Option<&History>,
-) -> Result<Result<Rendered, Vec<Problem>>, Failure> {
+) -> Result<Result<Rendered, Vec<RenderError>>, Failure> {
     let prepared = match Prepared::new(&read.install, &read.policies) {
         Ok(prepared) => prepared,
         Err(problems) => return Ok(Err(problems)),
@@ -182,7 +182,7 @@ fn rendered(
 
 /// Prints a part of the kernel part's configuration.
 fn of_kernel_part(
-    part: Result<Value, Vec<Problem>>,
+    part: Result<Value, Vec<RenderError>>,
     console: &mut Console<'_>,
 ) -> Result<Exit, Failure> {
     match part {
@@ -219,7 +219,7 @@ fn write_files(rendered: &Rendered, folder: &Path) -> Result<(), Failure> {
     write_folder(folder, &files)
 }
 
-fn as_json(rendered: &Rendered, warnings: &[Problem], yaml: Option<&str>) -> Value {
+fn as_json(rendered: &Rendered, warnings: &[RenderError], yaml: Option<&str>) -> Value {
     let objects = rendered.objects().iter().map(|object| {
         json!({
             "kind": object.kind(),
@@ -231,7 +231,7 @@ fn as_json(rendered: &Rendered, warnings: &[Problem], yaml: Option<&str>) -> Val
     });
     let warnings = warnings
         .iter()
-        .map(|warning| json!({"place": warning.place(), "message": warning.message()}));
+        .map(|warning| json!({"place": warning.path(), "message": warning.message()}));
     json!({
         "policy": rendered.policy_hash(),
         "inImage": rendered.is_carried(),

@@ -7,7 +7,7 @@ use egress_policy::model::{Policy, REVOKED_TIER};
 use serde_json::json;
 
 use crate::Console;
-use crate::document::{Documents, Place, Source};
+use crate::document::{Documents, Node, Source};
 use crate::exit::{Exit, Failure};
 use crate::lists::Folder;
 use crate::load::{self, parse_strictly};
@@ -179,7 +179,7 @@ impl Revoke {
 }
 
 /// Where a line goes in front of an item of a block list, and how far it is indented.
-fn insertion(item: Place<'_>) -> Result<(usize, String), Failure> {
+fn insertion(item: Node<'_>) -> Result<(usize, String), Failure> {
     let text = item.source().text();
     let at = item.span().start;
     let start = text.get(..at).and_then(|before| before.rfind('\n'));
@@ -207,7 +207,7 @@ fn parse(source: &Arc<Source>, folder: &Folder) -> Result<Documents, Failure> {
     }
 }
 
-fn policy(root: Place<'_>, name: &str) -> Result<Policy, Failure> {
+fn policy(root: Node<'_>, name: &str) -> Result<Policy, Failure> {
     Policy::read(&root).map_err(|defects| {
         let first = defects.first().map(ToString::to_string).unwrap_or_default();
         Failure::new(format!("`{name}`: {first}")).with_hint("`warden check` shows every defect")

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use egress_policy::case::{Case, Subject};
-use egress_policy::verdict::{Basis, Code, Evaluation};
+use egress_policy::verdict::{Evaluation, ReasonCode, RuleRef};
 use serde_json::{Value, json};
 
 use crate::Console;
@@ -145,7 +145,7 @@ impl Report {
             diagnostic: Diagnostic::error("case", ready.place(index), message, None),
             mismatches,
             verdict: verdict_word(&last),
-            code: code_of(&last).map(Code::as_str),
+            code: code_of(&last).map(ReasonCode::as_str),
             rule,
             policy,
         });
@@ -261,10 +261,10 @@ fn rules_of(evaluation: &Evaluation<'_>) -> Vec<String> {
     let Evaluation::Final(verdict) = evaluation else {
         return Vec::new();
     };
-    [Some(verdict.enforced), verdict.would_be]
+    [Some(verdict.enforced), verdict.shadow]
         .into_iter()
         .flatten()
-        .filter(|ruling| matches!(ruling.basis, Basis::Rule { .. }))
-        .map(|ruling| ruling.basis.to_string())
+        .filter(|ruling| matches!(ruling.rule, RuleRef::Rule { .. }))
+        .map(|ruling| ruling.rule.to_string())
         .collect()
 }

@@ -7,19 +7,19 @@ use std::time::Duration;
 use egress_policy::facts::Fact;
 use egress_policy::name::Name;
 use egress_render::audit::{self, Live};
-use egress_render::{Earlier, Prepared, Problem};
+use egress_render::{Earlier, Prepared, RenderError};
 use serde_json::json;
 
 use super::manifests::{Read, Settings, read_json, read_text, say};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::history::History;
-use crate::load::{Inputs, Layers, load, one_set};
+use crate::load::{Inputs, PolicyBundle, load, single_bundle};
+use crate::owned_facts::parse_caller;
 use crate::progress::Progress;
 use crate::report::{self, Output};
-use crate::situation::parse_caller;
 use crate::verify::{
-    Direct, Group, Judgement, Outcome, Plan, Workload, captured, count, human, may_ping,
+    Comparison, Direct, Group, Plan, ProbeOutcome, Workload, count, human, may_ping, redirected,
     resolve_all, to_json, try_all,
 };
 
@@ -139,7 +139,7 @@ impl Verify {
         if self.output == Output::Json {
             let findings: Vec<_> = found
                 .iter()
-                .map(|problem| json!({"place": problem.place(), "message": problem.message()}))
+                .map(|problem| json!({"place": problem.path(), "message": problem.message()}))
                 .collect();
             writeln!(console.stdout, "{:#}", json!({"findings": findings}))?;
         } else {
@@ -160,7 +160,7 @@ impl Verify {
         &self,
         read: &Read,
         console: &Console<'_>,
-    ) -> Result<Result<Option<Earlier>, Vec<Problem>>, Failure> {
+    ) -> Result<Result<Option<Earlier>, Vec<RenderError>>, Failure> {
         let Some(folder) = &self.history else {
             return Ok(Ok(None));
         };
@@ -175,7 +175,7 @@ impl Verify {
         let mut loaded = load(&self.inputs, console)?;
         let mut compiled = None;
         if !loaded.has_errors() {
-            let layers = one_set(std::mem::take(&mut loaded.layers))?;
+            let layers = single_bundle(std::mem::take(&mut loaded.bundles))?;
             match layers.compile() {
                 Ok(set) => compiled = Some((layers, set)),
                 Err(found) => loaded.diagnostics.extend(found),
@@ -205,7 +205,7 @@ impl Verify {
         plan.set_resolved(resolve_all(&plan.names(most)));
         progress.report(console, "names are looked up");
         let direct = Direct {
-            captured: captured(timeout.min(Duration::from_secs(2))),
+            captured: redirected(timeout.min(Duration::from_secs(2))),
             may_ping: may_ping(),
             resolvers: resolvers(),
         };
@@ -224,7 +224,7 @@ impl Verify {
                 progress.report(console, &format!("{done} of {total}"));
             }
         });
-        let outcomes: Vec<Outcome> = planned.probes.into_iter().zip(seen).collect();
+        let outcomes: Vec<ProbeOutcome> = planned.probes.into_iter().zip(seen).collect();
         if self.output == Output::Json {
             let result = to_json(from, captured, &outcomes, &planned.not_tried);
             writeln!(console.stdout, "{result:#}")?;
@@ -236,9 +236,9 @@ impl Verify {
             writeln!(
                 console.stdout,
                 "{} as expected, {} differ, {} could not be told",
-                count(&outcomes, Judgement::AsExpected),
-                count(&outcomes, Judgement::Differs),
-                count(&outcomes, Judgement::Unclear),
+                count(&outcomes, Comparison::AsExpected),
+                count(&outcomes, Comparison::Differs),
+                count(&outcomes, Comparison::Unclear),
             )?;
         }
         Ok(exit_of(&outcomes))
@@ -254,7 +254,7 @@ impl Verify {
 }
 
 /// The workload; what is not said about its labels is that it has none, because it is known here.
-fn workload(from: &str, layers: &Layers, now: Option<i64>) -> Result<Workload, Failure> {
+fn workload(from: &str, layers: &PolicyBundle, now: Option<i64>) -> Result<Workload, Failure> {
     let first = layers.policies.first();
     let trust_domain = first
         .and_then(|policy| policy.head.trust_domains.first())
@@ -284,10 +284,10 @@ fn resolvers() -> Vec<IpAddr> {
         .collect()
 }
 
-fn exit_of(outcomes: &[Outcome]) -> Exit {
-    if count(outcomes, Judgement::Differs) > 0 {
+fn exit_of(outcomes: &[ProbeOutcome]) -> Exit {
+    if count(outcomes, Comparison::Differs) > 0 {
         Exit::Defects
-    } else if count(outcomes, Judgement::Unclear) > 0 {
+    } else if count(outcomes, Comparison::Unclear) > 0 {
         Exit::Undecided
     } else {
         Exit::Ok

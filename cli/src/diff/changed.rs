@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use egress_policy::model::{
-    From, Head, LabelOperator, Place, Policy, Rule, Source, Tier, TierDefault, To, Workloads,
+    From, Head, Hosts, LabelOperator, Policy, Rule, Source, Tier, TierDefault, To, Workloads,
 };
 
 /// What is not in common.
@@ -200,10 +200,10 @@ fn to_key(to: &To) -> String {
         texts.sort();
         texts.join(",")
     };
-    let place = match &to.place {
-        Place::Anywhere => "*".to_owned(),
-        Place::Names(patterns) => sorted(patterns.iter().map(ToString::to_string).collect()),
-        Place::Networks(networks) => format!(
+    let place = match &to.hosts {
+        Hosts::Anywhere => "*".to_owned(),
+        Hosts::Names(patterns) => sorted(patterns.iter().map(ToString::to_string).collect()),
+        Hosts::Networks(networks) => format!(
             "{}-{}",
             sorted(networks.networks.iter().map(ToString::to_string).collect()),
             sorted(networks.except.iter().map(ToString::to_string).collect())

@@ -7,63 +7,63 @@ use egress_policy::model::To;
 use egress_policy::name::Name;
 
 use super::explore::{CLAIMS_KNOWN, Region};
+use super::partition::{Classes, Dimension, NameAtom, PROTOCOLS, Partition, PathAtom};
 use super::set::Set;
-use super::universe::{Atoms, Dim, NameAtom, PROTOCOLS, PathAtom, Universe};
-use crate::situation::{MALFORMED_PATH, Metadata, Situation, Who, time_text};
+use crate::owned_facts::{MALFORMED_PATH, Metadata, OwnedFacts, Who, time_text};
 
 /// Most values of one fact that are written out.
 const MAX_VALUES: usize = 4;
 
 /// Facts out of a region; `None` where no value of some class is known.
-pub(super) fn witness(universe: &Universe, region: &Region) -> Option<Situation> {
-    let pick = Pick { universe, region };
-    let protocol = *PROTOCOLS.get(pick.first(&Dim::Protocol)?)?;
-    let mut situation = Situation::pending(protocol);
+pub(super) fn witness(partition: &Partition, region: &Region) -> Option<OwnedFacts> {
+    let pick = Pick { partition, region };
+    let protocol = *PROTOCOLS.get(pick.first(&Dimension::Protocol)?)?;
+    let mut situation = OwnedFacts::pending(protocol);
     situation.caller = Fact::Known(pick.caller()?);
     situation.claims = pick.claims(situation.namespace().unwrap_or_default())?;
     let name = pick.name()?;
     situation.address = Fact::Known(pick.address()?);
     situation.name = name;
-    let Atoms::Ports(ports) = universe.dims.get(&Dim::Port)? else {
+    let Classes::Ports(ports) = partition.dims.get(&Dimension::Port)? else {
         return None;
     };
-    situation.port = Fact::Known(ports.get(pick.first(&Dim::Port)?)?.0);
+    situation.port = Fact::Known(ports.get(pick.first(&Dimension::Port)?)?.0);
     if protocol == Protocol::Http {
-        situation.method = Fact::Known(pick.text(&Dim::Method, "GET")?);
-        let Atoms::Optional(upgrades) = universe.dims.get(&Dim::Upgrade)? else {
+        situation.method = Fact::Known(pick.text(&Dimension::Method, "GET")?);
+        let Classes::Optional(upgrades) = partition.dims.get(&Dimension::Upgrade)? else {
             return None;
         };
-        situation.upgrade = Fact::Known(upgrades.get(pick.first(&Dim::Upgrade)?)?.clone());
+        situation.upgrade = Fact::Known(upgrades.get(pick.first(&Dimension::Upgrade)?)?.clone());
         situation.path = pick.path()?;
     } else {
         situation.method = Fact::Missing;
         situation.path = Fact::Missing;
         situation.upgrade = Fact::Missing;
     }
-    let Atoms::Times(times) = universe.dims.get(&Dim::Time)? else {
+    let Classes::Times(times) = partition.dims.get(&Dimension::Time)? else {
         return None;
     };
-    situation.now = Fact::Known(*times.get(pick.first(&Dim::Time)?)?);
+    situation.now = Fact::Known(*times.get(pick.first(&Dimension::Time)?)?);
     Some(situation)
 }
 
 struct Pick<'r> {
-    universe: &'r Universe,
+    partition: &'r Partition,
     region: &'r Region,
 }
 
 impl Pick<'_> {
-    fn set(&self, dim: &Dim) -> Option<&Set> {
+    fn set(&self, dim: &Dimension) -> Option<&Set> {
         self.region.0.get(dim)
     }
 
-    fn first(&self, dim: &Dim) -> Option<usize> {
+    fn first(&self, dim: &Dimension) -> Option<usize> {
         self.set(dim)?.iter().next()
     }
 
     /// The preferred text if it is there, else the first.
-    fn text(&self, dim: &Dim, preferred: &str) -> Option<String> {
-        let Atoms::Texts(texts) = self.universe.dims.get(dim)? else {
+    fn text(&self, dim: &Dimension, preferred: &str) -> Option<String> {
+        let Classes::Texts(texts) = self.partition.dims.get(dim)? else {
             return None;
         };
         let set = self.set(dim)?;
@@ -73,15 +73,16 @@ impl Pick<'_> {
     }
 
     fn caller(&self) -> Option<Who> {
-        Some(match self.first(&Dim::Kind)? {
+        Some(match self.first(&Dimension::Kind)? {
             0 => {
-                let Atoms::Accounts(accounts) = self.universe.dims.get(&Dim::Account)? else {
+                let Classes::Accounts(accounts) = self.partition.dims.get(&Dimension::Account)?
+                else {
                     return None;
                 };
                 let (namespace, service_account) =
-                    accounts.get(self.first(&Dim::Account)?)?.clone();
+                    accounts.get(self.first(&Dimension::Account)?)?.clone();
                 Who::Workload {
-                    trust_domain: self.text(&Dim::TrustDomain, "cluster.local")?,
+                    trust_domain: self.text(&Dimension::TrustDomain, "cluster.local")?,
                     namespace,
                     service_account,
                 }
@@ -92,28 +93,28 @@ impl Pick<'_> {
     }
 
     fn claims(&self, namespace: &str) -> Option<Fact<Metadata>> {
-        if self.first(&Dim::Claims)? != CLAIMS_KNOWN {
+        if self.first(&Dimension::Claims)? != CLAIMS_KNOWN {
             return Some(Fact::Missing);
         }
         let mut labels = Vec::new();
-        for (dim, atoms) in &self.universe.dims {
-            if let (Dim::Label(key), Atoms::Optional(values)) = (dim, atoms) {
+        for (dim, atoms) in &self.partition.dims {
+            if let (Dimension::Label(key), Classes::Optional(values)) = (dim, atoms) {
                 let value = values.get(self.first(dim)?)?;
                 labels.extend(value.clone().map(|value| (key.clone(), value)));
             }
         }
         Some(Fact::Known(Metadata {
             namespace: namespace.to_owned(),
-            cluster: Some(self.text(&Dim::Cluster, "")?),
+            cluster: Some(self.text(&Dimension::Cluster, "")?),
             labels,
         }))
     }
 
     fn name(&self) -> Option<Fact<Option<Name>>> {
-        let Atoms::Names(names) = self.universe.dims.get(&Dim::Name)? else {
+        let Classes::Names(names) = self.partition.dims.get(&Dimension::Name)? else {
             return None;
         };
-        let set = self.set(&Dim::Name)?;
+        let set = self.set(&Dimension::Name)?;
         set.iter()
             .filter_map(|i| names.get(i))
             .find_map(|atom| match atom {
@@ -127,10 +128,10 @@ impl Pick<'_> {
 
     /// An ordinary address before a special one, IPv4 before IPv6.
     fn address(&self) -> Option<IpAddr> {
-        let Atoms::Addresses(addresses) = self.universe.dims.get(&Dim::Address)? else {
+        let Classes::Addresses(addresses) = self.partition.dims.get(&Dimension::Address)? else {
             return None;
         };
-        let there = self.set(&Dim::Address)?.iter();
+        let there = self.set(&Dimension::Address)?.iter();
         there
             .filter_map(|i| addresses.get(i))
             .filter_map(|atom| Some((atom.special, atom.witness?)))
@@ -139,10 +140,10 @@ impl Pick<'_> {
     }
 
     fn path(&self) -> Option<Fact<Option<String>>> {
-        let Atoms::Paths(paths) = self.universe.dims.get(&Dim::Path)? else {
+        let Classes::Paths(paths) = self.partition.dims.get(&Dimension::Path)? else {
             return None;
         };
-        let there = self.set(&Dim::Path)?;
+        let there = self.set(&Dimension::Path)?;
         let clean = there
             .iter()
             .filter_map(|i| paths.get(i))
@@ -166,30 +167,34 @@ impl Pick<'_> {
 }
 
 /// A region in words: who, and where to.
-pub(super) fn words(universe: &Universe, region: &Region) -> String {
+pub(super) fn words(partition: &Partition, region: &Region) -> String {
     let mut parts: Vec<String> = Vec::new();
     let workload = region
         .0
-        .get(&Dim::Kind)
+        .get(&Dimension::Kind)
         .is_some_and(|kinds| kinds.contains(0));
-    for (dim, atoms) in &universe.dims {
+    for (dim, atoms) in &partition.dims {
         let Some(set) = region.0.get(dim) else {
             continue;
         };
         let about_workload = matches!(
             dim,
-            Dim::TrustDomain | Dim::Account | Dim::Claims | Dim::Cluster | Dim::Label(_)
+            Dimension::TrustDomain
+                | Dimension::Account
+                | Dimension::Claims
+                | Dimension::Cluster
+                | Dimension::Label(_)
         );
         let plain = match (dim, atoms) {
-            (Dim::Kind, _) => set.len() == 1 && workload,
-            (Dim::Claims, _) => set.contains(CLAIMS_KNOWN),
+            (Dimension::Kind, _) => set.len() == 1 && workload,
+            (Dimension::Claims, _) => set.contains(CLAIMS_KNOWN),
             // The last text is the one that no rule names.
-            (Dim::TrustDomain, Atoms::Texts(texts)) => set.len() + 1 == texts.len(),
-            (Dim::Method, Atoms::Texts(texts)) => {
+            (Dimension::TrustDomain, Classes::Texts(texts)) => set.len() + 1 == texts.len(),
+            (Dimension::Method, Classes::Texts(texts)) => {
                 let connect = texts.iter().position(|text| text == "CONNECT");
                 set.len() + 1 == texts.len() && connect.is_some_and(|i| !set.contains(i))
             }
-            (Dim::Address, Atoms::Addresses(all)) => {
+            (Dimension::Address, Classes::Addresses(all)) => {
                 let special = |i: usize| all.get(i).is_some_and(|atom| atom.special.is_some());
                 (0..all.len()).all(|i| set.contains(i) != special(i))
             }
@@ -207,26 +212,26 @@ pub(super) fn words(universe: &Universe, region: &Region) -> String {
     }
 }
 
-fn title(dim: &Dim) -> String {
+fn title(dim: &Dimension) -> String {
     match dim {
-        Dim::Kind => "callers:".to_owned(),
-        Dim::TrustDomain => "trust domain".to_owned(),
-        Dim::Account => "from".to_owned(),
-        Dim::Claims => "metadata".to_owned(),
-        Dim::Cluster => "cluster".to_owned(),
-        Dim::Label(key) => format!("label {key}"),
-        Dim::Protocol => "protocol".to_owned(),
-        Dim::Name => "to".to_owned(),
-        Dim::Address => "address".to_owned(),
-        Dim::Port => "port".to_owned(),
-        Dim::Method => "method".to_owned(),
-        Dim::Upgrade => "upgrade".to_owned(),
-        Dim::Path => "path".to_owned(),
-        Dim::Time => "time from".to_owned(),
+        Dimension::Kind => "callers:".to_owned(),
+        Dimension::TrustDomain => "trust domain".to_owned(),
+        Dimension::Account => "from".to_owned(),
+        Dimension::Claims => "metadata".to_owned(),
+        Dimension::Cluster => "cluster".to_owned(),
+        Dimension::Label(key) => format!("label {key}"),
+        Dimension::Protocol => "protocol".to_owned(),
+        Dimension::Name => "to".to_owned(),
+        Dimension::Address => "address".to_owned(),
+        Dimension::Port => "port".to_owned(),
+        Dimension::Method => "method".to_owned(),
+        Dimension::Upgrade => "upgrade".to_owned(),
+        Dimension::Path => "path".to_owned(),
+        Dimension::Time => "time from".to_owned(),
     }
 }
 
-fn values(atoms: &Atoms, set: &Set) -> String {
+fn values(atoms: &Classes, set: &Set) -> String {
     let text = |i: usize| value(atoms, i);
     let total = set.len();
     let listed: Vec<String> = set.iter().take(MAX_VALUES).map(text).collect();
@@ -237,9 +242,9 @@ fn values(atoms: &Atoms, set: &Set) -> String {
     format!("{} and {more} more", listed.join(", "))
 }
 
-fn value(atoms: &Atoms, i: usize) -> String {
+fn value(atoms: &Classes, i: usize) -> String {
     let other = |text: &str| {
-        if text == super::program::fresh() {
+        if text == super::compiled::fresh() {
             "any other".to_owned()
         } else {
             text.to_owned()
@@ -247,23 +252,23 @@ fn value(atoms: &Atoms, i: usize) -> String {
     };
     let found =
         match atoms {
-            Atoms::Kinds => ["workloads", "no certificate", "plaintext"]
+            Classes::Kinds => ["workloads", "no certificate", "plaintext"]
                 .get(i)
                 .map(|text| (*text).to_owned()),
-            Atoms::Claims => ["known", "missing"].get(i).map(|text| (*text).to_owned()),
-            Atoms::Protocols => PROTOCOLS.get(i).map(|p| p.as_str().to_owned()),
-            Atoms::Texts(texts) => texts.get(i).map(|text| other(text)),
-            Atoms::Optional(texts) => texts
+            Classes::Claims => ["known", "missing"].get(i).map(|text| (*text).to_owned()),
+            Classes::Protocols => PROTOCOLS.get(i).map(|p| p.as_str().to_owned()),
+            Classes::Texts(texts) => texts.get(i).map(|text| other(text)),
+            Classes::Optional(texts) => texts
                 .get(i)
                 .map(|text| text.as_deref().map_or_else(|| "absent".to_owned(), other)),
-            Atoms::Accounts(accounts) => accounts.get(i).map(|(namespace, account)| {
+            Classes::Accounts(accounts) => accounts.get(i).map(|(namespace, account)| {
                 match (other(namespace), other(account)) {
                     (ns, _) if ns == "any other" => "any other namespace".to_owned(),
                     (ns, sa) if sa == "any other" => ns,
                     (ns, sa) => format!("{ns}/{sa}"),
                 }
             }),
-            Atoms::Names(names) => names.get(i).map(|atom| match atom {
+            Classes::Names(names) => names.get(i).map(|atom| match atom {
                 NameAtom::None => "an address".to_owned(),
                 NameAtom::Exact(name) => name.to_string(),
                 NameAtom::Below { base: None, .. } => "any other name".to_owned(),
@@ -273,15 +278,15 @@ fn value(atoms: &Atoms, i: usize) -> String {
                     ..
                 } => format!("{}.{base}", if *deep { "*.*" } else { "+" }),
             }),
-            Atoms::Addresses(addresses) => addresses.get(i).map(|atom| atom.first.to_string()),
-            Atoms::Ports(ports) => ports.get(i).map(|(first, last)| {
+            Classes::Addresses(addresses) => addresses.get(i).map(|atom| atom.first.to_string()),
+            Classes::Ports(ports) => ports.get(i).map(|(first, last)| {
                 if first == last {
                     first.to_string()
                 } else {
                     format!("{first}-{last}")
                 }
             }),
-            Atoms::Paths(paths) => paths.get(i).map(|atom| match atom {
+            Classes::Paths(paths) => paths.get(i).map(|atom| match atom {
                 PathAtom::Absent => "absent".to_owned(),
                 PathAtom::Malformed => "malformed".to_owned(),
                 PathAtom::Clean { witness, .. } => witness.as_deref().map_or_else(
@@ -289,13 +294,13 @@ fn value(atoms: &Atoms, i: usize) -> String {
                     |path| format!("like {path}"),
                 ),
             }),
-            Atoms::Times(times) => times.get(i).map(|time| time_text(*time)),
+            Classes::Times(times) => times.get(i).map(|time| time_text(*time)),
         };
     found.unwrap_or_default()
 }
 
 /// Facts for sampling, of which only the protocol and the time are known.
-pub(super) fn ordinary(to: Option<&To>, now: i64) -> Situation {
+pub(super) fn ordinary(to: Option<&To>, now: i64) -> OwnedFacts {
     let listed = to.and_then(|to| to.protocols.first().copied());
     let request = to.is_some_and(|to| {
         !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty())
@@ -305,17 +310,17 @@ pub(super) fn ordinary(to: Option<&To>, now: i64) -> Situation {
         Some(protocol) => protocol,
         None => Protocol::Tls,
     };
-    let mut situation = Situation::pending(protocol);
+    let mut situation = OwnedFacts::pending(protocol);
     situation.now = Fact::Known(now);
     situation
 }
 
 /// Gives what is still open an ordinary value.
-pub(super) fn settle(situation: &mut Situation) {
+pub(super) fn resolve_pending(situation: &mut OwnedFacts) {
     if !matches!(situation.caller, Fact::Known(_)) {
         situation.caller = Fact::Known(Who::Workload {
             trust_domain: "cluster.local".to_owned(),
-            namespace: super::program::fresh().to_owned(),
+            namespace: super::compiled::fresh().to_owned(),
             service_account: "default".to_owned(),
         });
     }

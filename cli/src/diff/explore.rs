@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 use egress_policy::verdict::Action;
 
-use super::program::{Cond, Effect, Entry, Program};
+use super::compiled::{CompiledPolicy, Cond, Effect, Entry};
+use super::partition::{Dimension, Partition};
 use super::set::Set;
-use super::universe::{Dim, Universe};
 
 /// A product of classes: for every fact those that are left.
 #[derive(Clone, Debug)]
-pub(super) struct Region(pub(super) BTreeMap<Dim, Set>);
+pub(super) struct Region(pub(super) BTreeMap<Dimension, Set>);
 
 /// The class of known claims.
 pub(super) const CLAIMS_KNOWN: usize = 0;
 
 impl Region {
-    pub(super) fn all(universe: &Universe) -> Self {
-        let sets = universe.dims.keys();
+    pub(super) fn all(partition: &Partition) -> Self {
+        let sets = partition.dims.keys();
         Self(
-            sets.map(|dim| (dim.clone(), Set::all(universe.size(dim))))
+            sets.map(|dim| (dim.clone(), Set::all(partition.size(dim))))
                 .collect(),
         )
     }
@@ -53,7 +53,7 @@ impl Region {
         partial.map_or(Relation::Inside, |(dim, set)| Relation::Partly(dim, set))
     }
 
-    fn split(self, dim: &Dim, set: &Set) -> [Self; 2] {
+    fn split(self, dim: &Dimension, set: &Set) -> [Self; 2] {
         let mut inside = self.clone();
         let mut outside = self;
         if let Some(here) = inside.0.get_mut(dim) {
@@ -69,7 +69,7 @@ impl Region {
 enum Relation<'c> {
     Outside,
     Inside,
-    Partly(&'c Dim, &'c Set),
+    Partly(&'c Dimension, &'c Set),
 }
 
 /// How far one side has come in a region.
@@ -107,7 +107,7 @@ enum Next {
     /// This side is decided.
     Done,
     /// The region has to be split.
-    Split(Dim, Set),
+    Split(Dimension, Set),
 }
 
 /// A region in which both sides are decided.
@@ -120,8 +120,8 @@ pub(super) struct Leaf<'p> {
 /// Splits `region` until both sides are decided everywhere in it. False if `budget` ran out.
 pub(super) fn explore<'p>(
     region: Region,
-    old: &[Program<'p>],
-    new: &[Program<'p>],
+    old: &[CompiledPolicy<'p>],
+    new: &[CompiledPolicy<'p>],
     budget: &mut usize,
     mut leaf: impl FnMut(Leaf<'p>),
 ) -> bool {
@@ -152,7 +152,7 @@ pub(super) fn explore<'p>(
 }
 
 /// Walks on until the side is decided or the region has to be split.
-fn advance<'p>(region: &Region, programs: &[Program<'p>], walk: &mut Walk<'p>) -> Next {
+fn advance<'p>(region: &Region, programs: &[CompiledPolicy<'p>], walk: &mut Walk<'p>) -> Next {
     while !walk.done {
         let Some(program) = programs.get(walk.policy) else {
             if programs.is_empty() {
@@ -198,7 +198,7 @@ enum Judged {
     True,
     /// It rests on claims that are missing.
     Maybe,
-    Split(Dim, Set),
+    Split(Dimension, Set),
 }
 
 fn judge(region: &Region, entry: &Entry<'_>) -> Judged {
@@ -211,9 +211,9 @@ fn judge(region: &Region, entry: &Entry<'_>) -> Judged {
         return Judged::True;
     }
     let known = Set::of(2, |i| i == CLAIMS_KNOWN);
-    match region.0.get(&Dim::Claims) {
+    match region.0.get(&Dimension::Claims) {
         Some(here) if !here.meets(&known) => return Judged::Maybe,
-        Some(here) if !here.within(&known) => return Judged::Split(Dim::Claims, known),
+        Some(here) if !here.within(&known) => return Judged::Split(Dimension::Claims, known),
         Some(_) | None => {}
     }
     match region.relation(&entry.claims) {
@@ -233,7 +233,7 @@ fn apply<'p>(effect: Effect<'p>, walk: &mut Walk<'p>) {
 }
 
 /// Goes on with the next tier if something in this one passed, else ends the policy.
-fn next_tier<'p>(program: &Program<'p>, walk: &mut Walk<'p>) {
+fn next_tier<'p>(program: &CompiledPolicy<'p>, walk: &mut Walk<'p>) {
     let more = walk.goes_on && walk.tier + 1 < program.tiers.len();
     walk.entry = 0;
     walk.goes_on = false;

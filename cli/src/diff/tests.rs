@@ -7,8 +7,8 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use super::{Comparison, Side, compare};
-use crate::load::Layers;
-use crate::situation::Situation;
+use crate::load::PolicyBundle;
+use crate::owned_facts::OwnedFacts;
 use crate::tests::random::{Shape, Tier, layers, rule, shapes, universe};
 use crate::tests::support::NOW;
 
@@ -88,7 +88,7 @@ fn differences_that_were_missed_once() {
     }
 }
 
-fn one_tier(rules: Vec<Value>, default: &'static str) -> Layers {
+fn one_tier(rules: Vec<Value>, default: &'static str) -> PolicyBundle {
     let tier = Tier {
         rules,
         closed: false,
@@ -103,7 +103,7 @@ fn one_tier(rules: Vec<Value>, default: &'static str) -> Layers {
     }])
 }
 
-fn compared(old: &Layers, new: &Layers) -> Comparison {
+fn compared(old: &PolicyBundle, new: &PolicyBundle) -> Comparison {
     let (old_set, new_set) = (old.compile().unwrap(), new.compile().unwrap());
     let side = |layers, set| Side { layers, set };
     compare(
@@ -180,7 +180,7 @@ fn the_comparison_agrees_with_brute_force() {
             let comparison = compare(&left, &right, NOW, Duration::from_mins(1));
             let enforced = |d: &&super::Difference| !d.shadow;
             let found = comparison.differences.iter().find(enforced);
-            let seen = |set: &egress_policy::PolicySet, situation: &Situation, view| {
+            let seen = |set: &egress_policy::PolicySet, situation: &OwnedFacts, view| {
                 let evaluation = situation.with_facts(|facts| set.evaluate(facts));
                 super::ruling(evaluation, view).unwrap().action.as_str()
             };

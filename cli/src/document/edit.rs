@@ -8,7 +8,7 @@ use super::{Documents, Entry, Id, Source, Value, narrow};
 
 impl Documents {
     /// Parts that are added from now on stand in this source.
-    pub(crate) fn stand_in(&mut self, source: &Arc<Source>) {
+    pub(crate) fn append_source(&mut self, source: &Arc<Source>) {
         let next = Id::try_from(self.entries.len()).unwrap_or(Id::MAX);
         self.others.push((next, Arc::clone(source)));
     }

@@ -28,7 +28,7 @@ impl Documents {
             };
             for (key, value) in pairs {
                 if self.place(*key).text() == Some("domainNames") {
-                    names.extend(self.place(*value).items().map(super::Place::id));
+                    names.extend(self.place(*value).items().map(super::Node::id));
                 }
             }
         }

@@ -7,13 +7,13 @@ use egress_policy::facts::Fact;
 use egress_policy::model::Rule;
 use egress_policy::reference::{Truth, trace};
 use egress_policy::settings::AddressCheck;
-use egress_policy::verdict::{Code, Evaluation};
+use egress_policy::verdict::{Evaluation, ReasonCode};
 use serde_json::{Value, json};
 
 use super::{code_of, rule_id, verdict_word};
-use crate::load::Layers;
-use crate::satisfy::{destinations, fit, ordinary_address, sources};
-use crate::situation::{Metadata, Situation};
+use crate::load::PolicyBundle;
+use crate::owned_facts::{Metadata, OwnedFacts};
+use crate::witness::{complete, destinations, ordinary_address, sources};
 
 /// Most changes that are worked out.
 const MAX_CHANGES: usize = 12;
@@ -48,13 +48,17 @@ impl Change {
 
 /// Ways in which unknown facts, and the address behind a name, could turn out. One for each
 /// verdict and rule that can come of it.
-pub(super) fn changes(layers: &Layers, set: &PolicySet, situation: &Situation) -> Vec<Change> {
+pub(super) fn changes(
+    layers: &PolicyBundle,
+    set: &PolicySet,
+    situation: &OwnedFacts,
+) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     if situation.refused.is_some() {
         return changes;
     }
     let now = describe(situation, situation, set);
-    let mut add = |candidate: &Situation| {
+    let mut add = |candidate: &OwnedFacts| {
         let change = describe(situation, candidate, set);
         let same = |other: &Change| {
             (other.verdict, &other.rule, other.code) == (change.verdict, &change.rule, change.code)
@@ -72,20 +76,20 @@ pub(super) fn changes(layers: &Layers, set: &PolicySet, situation: &Situation) -
     changes
 }
 
-fn candidates(layers: &Layers, situation: &Situation) -> Vec<Situation> {
+fn candidates(layers: &PolicyBundle, situation: &OwnedFacts) -> Vec<OwnedFacts> {
     let mut found = Vec::new();
     for rule in undecided_rules(layers, situation) {
         for source in sources(rule) {
             for to in destinations(rule) {
                 let mut candidate = situation.clone();
-                fit(&mut candidate, source, to, rule);
-                settle(&mut candidate, layers);
+                complete(&mut candidate, source, to, rule);
+                resolve_pending(&mut candidate, layers);
                 found.push(candidate);
             }
         }
     }
     let mut ordinary = situation.clone();
-    settle(&mut ordinary, layers);
+    resolve_pending(&mut ordinary, layers);
     found.push(ordinary);
     if matches!(situation.name, Fact::Known(Some(_))) {
         let private = IpAddr::from([10, 0, 0, 1]);
@@ -104,7 +108,7 @@ fn candidates(layers: &Layers, situation: &Situation) -> Vec<Situation> {
 }
 
 /// Rules that the unknown leaves open, and Deny rules over the address behind a name.
-fn undecided_rules<'p>(layers: &'p Layers, situation: &Situation) -> Vec<&'p Rule> {
+fn undecided_rules<'p>(layers: &'p PolicyBundle, situation: &OwnedFacts) -> Vec<&'p Rule> {
     let traces = situation.with_facts(|facts| trace(&layers.policies, layers.settings, facts));
     let mut found = Vec::new();
     for (policy, trace) in layers.policies.iter().zip(&traces) {
@@ -124,7 +128,7 @@ fn undecided_rules<'p>(layers: &'p Layers, situation: &Situation) -> Vec<&'p Rul
 }
 
 /// Gives what is still unknown its most ordinary value.
-fn settle(situation: &mut Situation, layers: &Layers) {
+fn resolve_pending(situation: &mut OwnedFacts, layers: &PolicyBundle) {
     if !matches!(situation.claims, Fact::Known(_)) {
         situation.claims = Fact::Known(Metadata {
             namespace: situation.namespace().unwrap_or_default().to_owned(),
@@ -143,7 +147,7 @@ fn settle(situation: &mut Situation, layers: &Layers) {
     }
 }
 
-fn describe(before: &Situation, after: &Situation, set: &PolicySet) -> Change {
+fn describe(before: &OwnedFacts, after: &OwnedFacts, set: &PolicySet) -> Change {
     let evaluation = after.with_facts(|facts| set.evaluate(facts));
     let mut known: Vec<(&'static str, String)> = Vec::new();
     let (old, new) = (before.to_json(), after.to_json());
@@ -160,9 +164,9 @@ fn describe(before: &Situation, after: &Situation, set: &PolicySet) -> Change {
     Change {
         known,
         verdict: verdict_word(&evaluation),
-        code: code_of(&evaluation).map(Code::as_str),
+        code: code_of(&evaluation).map(ReasonCode::as_str),
         rule: match &evaluation {
-            Evaluation::Final(verdict) => rule_id(verdict.enforced.basis),
+            Evaluation::Final(verdict) => rule_id(verdict.enforced.rule),
             Evaluation::Undecided => None,
         },
     }

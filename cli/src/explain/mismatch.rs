@@ -1,13 +1,13 @@
 //! What a rule wanted and what was there instead, in words.
 
 use egress_policy::facts::Fact;
-use egress_policy::model::{LabelOperator, Place, Rule, Source, To};
+use egress_policy::model::{Hosts, LabelOperator, Rule, Source, To};
 use egress_policy::name::Name;
 use egress_policy::reference::{Checked, Condition, Truth};
 
 use super::fact_text;
-use crate::satisfy::{destinations, sources};
-use crate::situation::{Metadata, Situation, Who, time_text};
+use crate::owned_facts::{Metadata, OwnedFacts, Who, time_text};
+use crate::witness::{destinations, sources};
 
 /// Most entries of a list that are named.
 const MAX_NAMED: usize = 3;
@@ -18,7 +18,7 @@ pub(super) fn of_rule(
     expiry: Option<&Checked>,
     from: &[Vec<Checked>],
     to: &[Vec<Checked>],
-    situation: &Situation,
+    situation: &OwnedFacts,
 ) -> Vec<String> {
     let mut mismatches = Vec::new();
     if let Some(expiry) = expiry
@@ -75,7 +75,7 @@ fn describe(
     alternatives: usize,
     checked: &[Checked],
     wants: impl Fn(Condition, usize) -> Option<String>,
-    situation: &Situation,
+    situation: &OwnedFacts,
     mismatches: &mut Vec<String>,
 ) {
     let mut labels = 0;
@@ -156,9 +156,9 @@ fn wanted_of_source(condition: Condition, nth: usize, source: Option<&Source>) -
 
 fn wanted_of_to(condition: Condition, to: Option<&To>) -> Option<String> {
     let to = to?;
-    match (condition, &to.place) {
-        (Condition::Name, Place::Names(patterns)) => list(patterns),
-        (Condition::Address, Place::Networks(networks)) => {
+    match (condition, &to.hosts) {
+        (Condition::Name, Hosts::Names(patterns)) => list(patterns),
+        (Condition::Address, Hosts::Networks(networks)) => {
             let except = list(&networks.except)
                 .map(|except| format!(" except {except}"))
                 .unwrap_or_default();
@@ -181,7 +181,7 @@ fn wanted_of_to(condition: Condition, to: Option<&To>) -> Option<String> {
     }
 }
 
-fn seen(condition: Condition, situation: &Situation) -> String {
+fn seen(condition: Condition, situation: &OwnedFacts) -> String {
     let of_workload = |part: fn(&Who) -> Option<String>| {
         fact_text(
             situation
@@ -239,7 +239,7 @@ fn seen(condition: Condition, situation: &Situation) -> String {
     format!("this is {text}")
 }
 
-fn claims(condition: Condition, situation: &Situation) -> String {
+fn claims(condition: Condition, situation: &OwnedFacts) -> String {
     let text = |metadata: &Metadata| {
         if condition == Condition::Cluster {
             return metadata

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use egress_policy::facts::Protocol;
 use egress_policy::model::{
-    From, LabelExpression, LabelOperator, Networks, Place, RuleAction, Source, To,
+    From, Hosts, LabelExpression, LabelOperator, Networks, RuleAction, Source, To,
 };
 use egress_policy::name::NamePattern;
 use egress_policy::port::PortSet;
@@ -54,7 +54,7 @@ impl Rest {
 /// What a rule without `to` matches.
 static ANYWHERE: LazyLock<To> = LazyLock::new(|| To {
     destination: None,
-    place: Place::Anywhere,
+    hosts: Hosts::Anywhere,
     ports: PortSet::any(),
     protocols: Vec::new(),
     methods: Vec::new(),
@@ -83,7 +83,7 @@ pub(super) fn covers(earlier: &Alternative<'_>, later: &Alternative<'_>) -> Opti
     let (wide, narrow) = (carried(a), carried(b));
     let covered = narrow.iter().all(|protocol| wide.contains(protocol))
         && covers_ports(&a.ports, &b.ports)
-        && covers_place(&a.place, &b.place, earlier_denies, later_denies);
+        && covers_place(&a.hosts, &b.hosts, earlier_denies, later_denies);
     if !covered {
         return None;
     }
@@ -195,17 +195,17 @@ fn covers_ports(a: &PortSet, b: &PortSet) -> bool {
             }))
 }
 
-fn covers_place(a: &Place, b: &Place, earlier_denies: bool, later_denies: bool) -> bool {
+fn covers_place(a: &Hosts, b: &Hosts, earlier_denies: bool, later_denies: bool) -> bool {
     match (a, b) {
-        (Place::Anywhere, _) => true,
-        (Place::Names(wide), Place::Names(narrow)) => narrow
+        (Hosts::Anywhere, _) => true,
+        (Hosts::Names(wide), Hosts::Names(narrow)) => narrow
             .iter()
             .all(|n| wide.iter().any(|w| covers_pattern(w, n))),
         // `networks` means more in a Deny rule: the addresses behind names too.
-        (Place::Networks(wide), Place::Networks(narrow)) => {
+        (Hosts::Networks(wide), Hosts::Networks(narrow)) => {
             (earlier_denies || !later_denies) && covers_networks(wide, narrow)
         }
-        (Place::Names(_) | Place::Networks(_), _) => false,
+        (Hosts::Names(_) | Hosts::Networks(_), _) => false,
     }
 }
 

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 
 use egress_policy::defect::FieldPath;
-use egress_policy::model::{Mode, Place, Policy, Rule, RuleAction, Source, Tier, TierDefault, To};
+use egress_policy::model::{Hosts, Mode, Policy, Rule, RuleAction, Source, Tier, TierDefault, To};
 use ipnet::IpNet;
 
 use super::covers::{Rest, covers};
 use super::{Findings, Lint, rule_path, tier_path};
 use crate::overlap::meet;
-use crate::satisfy::{destinations, sources};
+use crate::witness::{destinations, sources};
 
 /// Most earlier alternatives under one key that are compared; most Pass rules of a tier.
 const MAX_COMPARED: usize = 256;
@@ -187,10 +187,10 @@ impl<'p> Earlier<'p> {
 
 /// The keys under which an alternative is found.
 fn keys_of(to: Option<&To>) -> Vec<Key> {
-    match to.map(|to| &to.place) {
-        None | Some(Place::Anywhere) => vec![Key::Anywhere],
-        Some(Place::Names(patterns)) => patterns.iter().map(|p| name_key(&p.to_string())).collect(),
-        Some(Place::Networks(networks)) => {
+    match to.map(|to| &to.hosts) {
+        None | Some(Hosts::Anywhere) => vec![Key::Anywhere],
+        Some(Hosts::Names(patterns)) => patterns.iter().map(|p| name_key(&p.to_string())).collect(),
+        Some(Hosts::Networks(networks)) => {
             networks.networks.iter().map(|n| Key::Network(*n)).collect()
         }
     }
@@ -210,9 +210,9 @@ fn name_key(pattern: &str) -> Key {
 /// The keys of what could cover an alternative.
 fn wider_keys(to: Option<&To>) -> Vec<Key> {
     let mut keys = vec![Key::Anywhere];
-    match to.map(|to| &to.place) {
-        None | Some(Place::Anywhere) => {}
-        Some(Place::Names(patterns)) => {
+    match to.map(|to| &to.hosts) {
+        None | Some(Hosts::Anywhere) => {}
+        Some(Hosts::Names(patterns)) => {
             if let Some(pattern) = patterns.first() {
                 let text = pattern.to_string();
                 let mut rest = text.as_str();
@@ -225,7 +225,7 @@ fn wider_keys(to: Option<&To>) -> Vec<Key> {
                 keys.push(Key::Name(text));
             }
         }
-        Some(Place::Networks(networks)) => {
+        Some(Hosts::Networks(networks)) => {
             let mut next = networks.networks.first().copied();
             while let Some(network) = next {
                 keys.push(Key::Network(network));

@@ -3,13 +3,13 @@
 use egress_policy::address::special;
 use egress_policy::facts::Protocol;
 use egress_policy::model::{
-    DefaultAction, From, Mode, Place, Policy, Rule, RuleAction, Source, To,
+    DefaultAction, From, Hosts, Mode, Policy, Rule, RuleAction, Source, To,
 };
 use egress_policy::name::{Name, NamePattern};
 use ipnet::IpNet;
 
-use super::{Findings, Lint, Surroundings, rule_path};
-use crate::situation::time_text;
+use super::{Findings, Lint, LintContext, rule_path};
+use crate::owned_facts::time_text;
 
 /// Ports on which the server usually speaks first.
 const SERVER_FIRST: [u16; 11] = [21, 22, 25, 110, 119, 143, 587, 3306, 5222, 5900, 6667];
@@ -27,7 +27,7 @@ const NEVER_PUBLIC: [&str; 8] = [
     "lan",
 ];
 
-pub(super) fn lint(policy: &Policy, surroundings: &Surroundings, found: &mut Findings) {
+pub(super) fn lint(policy: &Policy, surroundings: &LintContext, found: &mut Findings) {
     if policy.head.default == DefaultAction::Accept && policy.head.applies_to.is_none() {
         let root = egress_policy::defect::At::root();
         let spec = root.field("spec");
@@ -72,7 +72,7 @@ impl Here {
     }
 }
 
-fn lint_expiry(rule: &Rule, here: &Here, surroundings: &Surroundings, found: &mut Findings) {
+fn lint_expiry(rule: &Rule, here: &Here, surroundings: &LintContext, found: &mut Findings) {
     let Some(expires) = rule.expires else { return };
     let path = here.path("expires");
     if rule.owner.is_none() {
@@ -138,9 +138,9 @@ fn server_first(to: &To) -> Option<u16> {
         .find(|port| opaque && !http && !to.ports.is_any() && to.ports.contains(*port))
 }
 
-fn lint_to(rule: &Rule, to: &To, here: &Here, surroundings: &Surroundings, found: &mut Findings) {
-    match &to.place {
-        Place::Names(patterns) => {
+fn lint_to(rule: &Rule, to: &To, here: &Here, surroundings: &LintContext, found: &mut Findings) {
+    match &to.hosts {
+        Hosts::Names(patterns) => {
             if rule.action == RuleAction::Deny {
                 let message = format!("`{}` denies by name", rule.name);
                 found.add(Lint::DenyByName, &here.path("to"), message);
@@ -149,12 +149,12 @@ fn lint_to(rule: &Rule, to: &To, here: &Here, surroundings: &Surroundings, found
                 lint_pattern(pattern, to, here, found);
             }
         }
-        Place::Networks(networks) if here.opens => {
+        Hosts::Networks(networks) if here.opens => {
             for network in &networks.networks {
                 lint_network(network, here, surroundings, found);
             }
         }
-        Place::Anywhere | Place::Networks(_) => {}
+        Hosts::Anywhere | Hosts::Networks(_) => {}
     }
 }
 
@@ -189,7 +189,7 @@ fn lint_exact(name: &Name, here: &Here, written: &dyn Fn(&str) -> bool, found: &
     }
 }
 
-fn lint_network(network: &IpNet, here: &Here, surroundings: &Surroundings, found: &mut Findings) {
+fn lint_network(network: &IpNet, here: &Here, surroundings: &LintContext, found: &mut Findings) {
     let written = |text: &str| text.parse::<IpNet>().is_ok_and(|one| one == *network);
     let wide = match network {
         IpNet::V4(v4) => v4.prefix_len() < 8,

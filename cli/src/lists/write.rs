@@ -29,9 +29,9 @@ pub(super) fn write_out(
     let siblings: Vec<u32> = documents
         .place(wanted.holder)
         .items()
-        .map(document::Place::id)
+        .map(document::Node::id)
         .collect();
-    let names_it = |(key, _): &(document::Place<'_>, document::Place<'_>)| {
+    let names_it = |(key, _): &(document::Node<'_>, document::Node<'_>)| {
         key.text().is_some_and(|key| PLACES.contains(&key))
     };
     if documents
@@ -44,12 +44,12 @@ pub(super) fn write_out(
     }
     let mut elements = Vec::new();
     for (field, items) in entries.fields() {
-        documents.stand_in(&entries.source);
+        documents.append_source(&entries.source);
         let items: Option<Vec<u32>> = items
             .iter()
             .map(|entry| documents.add_text(&entry.text, entry.span.clone()))
             .collect();
-        documents.stand_in(&policy);
+        documents.append_source(&policy);
         let key = documents.add_text(field, key_span.clone())?;
         let list = documents.add_list(items?, value_span.clone())?;
         let mut pairs = vec![(key, list)];

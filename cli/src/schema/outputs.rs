@@ -1,8 +1,8 @@
 //! JSON Schemas of what `--output json` writes. Every run of a command in the tests is held to
 //! them, and a field that they do not name fails there.
 
-use egress_render::adopt::Code;
-use egress_render::doctor::cluster::Code as Trouble;
+use egress_render::adopt::CollisionCode;
+use egress_render::doctor::cluster::ClusterFindingCode as Trouble;
 use serde_json::{Value, json};
 
 /// The commands with an output in JSON.
@@ -432,7 +432,7 @@ fn doctor() -> Value {
 }
 
 fn adopt() -> Value {
-    let codes: Vec<_> = Code::ALL.iter().map(|code| code.word()).collect();
+    let codes: Vec<_> = CollisionCode::ALL.iter().map(|code| code.word()).collect();
     let collision = record(
         "An object that is there.",
         &json!({

@@ -1,6 +1,6 @@
 //! The project's decision cases, asked of `warden test` and of `warden explain`.
 
-use egress_policy::case::{CaseFile, Expected, Subject};
+use egress_policy::case::{CaseFile, ExpectedAnswer, Subject};
 use serde_json::{Value, json};
 
 use super::support::Folder;
@@ -72,9 +72,9 @@ fn explain_answers_every_case() {
                     &step_number,
                 ]);
                 let exit = match &step.expect {
-                    Expected::Undecided => 5,
-                    Expected::Final { enforced, .. } if enforced.verdict == "Deny" => 2,
-                    Expected::Final { .. } => 0,
+                    ExpectedAnswer::Undecided => 5,
+                    ExpectedAnswer::Final { enforced, .. } if enforced.verdict == "Deny" => 2,
+                    ExpectedAnswer::Final { .. } => 0,
                 };
                 assert_eq!(ran.exit, exit, "{file}: {}: {ran:?}", case.name);
                 assert_eq!(
@@ -109,11 +109,11 @@ fn answer(json: &Value) -> Value {
     ])
 }
 
-fn expected(expected: &Expected) -> Value {
+fn expected(expected: &ExpectedAnswer) -> Value {
     match expected {
-        Expected::Undecided => json!([["Undecided", null, ""], null]),
-        Expected::Final { enforced, would_be } => {
-            let ruling = |r: &egress_policy::case::ExpectedRuling| {
+        ExpectedAnswer::Undecided => json!([["Undecided", null, ""], null]),
+        ExpectedAnswer::Final { enforced, would_be } => {
+            let ruling = |r: &egress_policy::case::ExpectedDecision| {
                 json!([r.verdict, r.code.as_str(), r.rule])
             };
             json!([ruling(enforced), would_be.as_ref().map(ruling)])

@@ -452,7 +452,7 @@ items:
     );
     // docs/install.md has a row for each code.
     let page = include_str!("../../../docs/install.md");
-    for code in egress_render::doctor::cluster::Code::ALL {
+    for code in egress_render::doctor::cluster::ClusterFindingCode::ALL {
         let row = format!("| `{}` |", code.word());
         assert!(page.contains(&row), "{row}");
     }

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::support::NOW;
-use crate::load::Layers;
-use crate::situation::{Metadata, Situation, Who};
+use crate::load::PolicyBundle;
+use crate::owned_facts::{Metadata, OwnedFacts, Who};
 
 fn pick(choices: &'static [&'static str]) -> impl Strategy<Value = Value> {
     prop::sample::select(choices).prop_map(|text| serde_json::from_str(text).unwrap())
@@ -176,8 +176,8 @@ pub(crate) fn document(place: usize, shape: &Shape) -> Value {
 }
 
 /// Ready to compare.
-pub(crate) fn layers(shapes: &[Shape]) -> Layers {
-    let mut layers = Layers::new("test");
+pub(crate) fn layers(shapes: &[Shape]) -> PolicyBundle {
+    let mut layers = PolicyBundle::new("test");
     for (place, shape) in shapes.iter().enumerate() {
         let document = document(place, shape);
         let text = document.to_string();
@@ -190,7 +190,7 @@ pub(crate) fn layers(shapes: &[Shape]) -> Layers {
 }
 
 /// Every combination of a small universe of facts, all known.
-pub(crate) fn universe() -> Vec<Situation> {
+pub(crate) fn universe() -> Vec<OwnedFacts> {
     let name = |text: &str| Some(Name::parse(text.as_bytes()).unwrap());
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     let mut callers = vec![(Who::NoCertificate, None), (Who::Plaintext, None)];
@@ -265,7 +265,7 @@ pub(crate) fn universe() -> Vec<Situation> {
                     (443, NOW + 40_000_000),
                     (443, NOW + 10_000_000),
                 ] {
-                    let mut situation = Situation::pending(*protocol);
+                    let mut situation = OwnedFacts::pending(*protocol);
                     situation.caller = Fact::Known(who.clone());
                     situation.claims = claims.clone().map_or(Fact::Missing, Fact::Known);
                     situation.name = Fact::Known(name.clone());

@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::random::{Shape, document, layers, shapes, universe};
 use super::support::Folder;
-use crate::situation::{Situation, Who};
+use crate::owned_facts::{OwnedFacts, Who};
 
 /// Tier, rule and message of every rule of the policy that is called unreachable.
 fn unreachable(folder: &Folder, shape: &Shape) -> Vec<(usize, usize, String)> {
@@ -32,7 +32,7 @@ fn unreachable(folder: &Folder, shape: &Shape) -> Vec<(usize, usize, String)> {
 }
 
 /// Whether the message says that these facts are left to the rule.
-fn left(message: &str, facts: &Situation) -> bool {
+fn left(message: &str, facts: &OwnedFacts) -> bool {
     let connect = facts.method == Fact::Known("CONNECT".into());
     let upgrade = matches!(facts.upgrade, Fact::Known(Some(_)));
     let workload = matches!(facts.caller, Fact::Known(Who::Workload { .. }));
@@ -42,7 +42,7 @@ fn left(message: &str, facts: &Situation) -> bool {
         || says("labels are missing") && facts.claims == Fact::Missing
 }
 
-fn action<'s>(set: &'s PolicySet, facts: &Situation) -> Option<Action<'s>> {
+fn action<'s>(set: &'s PolicySet, facts: &OwnedFacts) -> Option<Action<'s>> {
     match facts.with_facts(|facts| set.evaluate(facts)) {
         Evaluation::Final(verdict) => Some(verdict.enforced.action),
         Evaluation::Undecided => None,

@@ -4,26 +4,26 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{Captured, Expected, Judgement, Probe, Seen, Verdict, judge};
+use super::{Captured, Comparison, Expectation, Probe, ProbeExpectation, ProbeResult, judge};
 
 /// A probe and what came of it.
-pub(crate) type Outcome = (Probe, Seen);
+pub(crate) type ProbeOutcome = (Probe, ProbeResult);
 
-impl Expected {
+impl ProbeExpectation {
     fn words(&self) -> String {
         let verdict = match self.verdict {
-            Verdict::Reached => "reached",
-            Verdict::Refused => "refused",
-            Verdict::Undecided => "undecided",
+            Expectation::Reached => "reached",
+            Expectation::Refused => "refused",
+            Expectation::Undecided => "undecided",
         };
         match (self.verdict, self.code) {
-            (Verdict::Refused, Some(code)) => format!("{verdict} ({code})"),
+            (Expectation::Refused, Some(code)) => format!("{verdict} ({code})"),
             _ => verdict.to_owned(),
         }
     }
 }
 
-impl Seen {
+impl ProbeResult {
     const fn kind(&self) -> &'static str {
         match self {
             Self::Reached(_) => "reached",
@@ -47,20 +47,20 @@ impl Seen {
     }
 }
 
-const fn mark(judgement: Judgement) -> &'static str {
+const fn mark(judgement: Comparison) -> &'static str {
     match judgement {
-        Judgement::AsExpected => "ok",
-        Judgement::Differs => "DIFFERS",
-        Judgement::Unclear => "?",
+        Comparison::AsExpected => "ok",
+        Comparison::Differs => "DIFFERS",
+        Comparison::Unclear => "?",
     }
 }
 
 /// The rows as a table. Of many, those that are as expected are left out unless `all`.
-pub(crate) fn human(outcomes: &[Outcome], all: bool) -> String {
+pub(crate) fn human(outcomes: &[ProbeOutcome], all: bool) -> String {
     let head = ["", "what", "expected", "seen", "why it is tried"].map(str::to_owned);
     let rows = outcomes.iter().filter_map(|(probe, seen)| {
         let judgement = judge(probe, seen);
-        (all || judgement != Judgement::AsExpected).then(|| {
+        (all || judgement != Comparison::AsExpected).then(|| {
             [
                 mark(judgement).to_owned(),
                 probe.attempt.to_string(),
@@ -93,8 +93,8 @@ pub(crate) fn human(outcomes: &[Outcome], all: bool) -> String {
 }
 
 /// How many outcomes there are of a kind.
-pub(crate) fn count(outcomes: &[Outcome], wanted: Judgement) -> usize {
-    let of_kind = |(probe, seen): &&Outcome| judge(probe, seen) == wanted;
+pub(crate) fn count(outcomes: &[ProbeOutcome], wanted: Comparison) -> usize {
+    let of_kind = |(probe, seen): &&ProbeOutcome| judge(probe, seen) == wanted;
     outcomes.iter().filter(of_kind).count()
 }
 
@@ -102,21 +102,21 @@ pub(crate) fn count(outcomes: &[Outcome], wanted: Judgement) -> usize {
 pub(crate) fn to_json(
     workload: &str,
     captured: Captured,
-    outcomes: &[Outcome],
+    outcomes: &[ProbeOutcome],
     not_tried: &[String],
 ) -> Value {
     let probes: Vec<Value> = outcomes
         .iter()
         .map(|(probe, seen)| {
             let (code, rule) = match seen {
-                Seen::Denied { code, rule } => (Some(code), Some(rule)),
+                ProbeResult::Denied { code, rule } => (Some(code), Some(rule)),
                 _ => (None, None),
             };
             let detail = match seen {
-                Seen::Reached(detail) | Seen::Refused(detail) | Seen::Unclear(detail) => {
-                    Some(detail)
-                }
-                Seen::Open | Seen::Denied { .. } | Seen::Dropped => None,
+                ProbeResult::Reached(detail)
+                | ProbeResult::Refused(detail)
+                | ProbeResult::Unclear(detail) => Some(detail),
+                ProbeResult::Open | ProbeResult::Denied { .. } | ProbeResult::Dropped => None,
             };
             let expected = &probe.expected;
             json!({
@@ -125,9 +125,9 @@ pub(crate) fn to_json(
                 "why": probe.why,
                 "expected": {
                     "verdict": match expected.verdict {
-                        Verdict::Reached => "reached",
-                        Verdict::Refused => "refused",
-                        Verdict::Undecided => "undecided",
+                        Expectation::Reached => "reached",
+                        Expectation::Refused => "refused",
+                        Expectation::Undecided => "undecided",
                     },
                     "code": expected.code,
                     "rule": expected.rule,
@@ -140,9 +140,9 @@ pub(crate) fn to_json(
     json!({
         "workload": workload,
         "captured": {"ipv4": captured.v4, "ipv6": captured.v6},
-        "asExpected": count(outcomes, Judgement::AsExpected),
-        "differs": count(outcomes, Judgement::Differs),
-        "unclear": count(outcomes, Judgement::Unclear),
+        "asExpected": count(outcomes, Comparison::AsExpected),
+        "differs": count(outcomes, Comparison::Differs),
+        "unclear": count(outcomes, Comparison::Unclear),
         "notTried": not_tried,
         "probes": probes,
     })

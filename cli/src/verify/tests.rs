@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use egress_policy::facts::Fact;
 
-use super::plan::Planned;
+use super::planner::Planned;
 use super::*;
 use crate::Console;
-use crate::load::{Inputs, Layers, load};
-use crate::situation::parse_caller;
+use crate::load::{Inputs, PolicyBundle, load};
+use crate::owned_facts::parse_caller;
 
 const POLICY: &str = r#"
 apiVersion: egress-warden.io/v1alpha1
@@ -47,7 +47,7 @@ spec:
       action: Accept
 "#;
 
-fn layers(policy: &str) -> Layers {
+fn layers(policy: &str) -> PolicyBundle {
     let mut loaded = load(
         &Inputs {
             files: vec!["-".to_owned()],
@@ -63,7 +63,7 @@ fn layers(policy: &str) -> Layers {
     )
     .unwrap();
     assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
-    loaded.layers.remove(0)
+    loaded.bundles.remove(0)
 }
 
 /// What is planned for `app1-ns/app1`, where these names lead somewhere.
@@ -130,7 +130,7 @@ fn every_destination_that_a_rule_names_is_tried_and_the_engine_says_what_to_expe
         ]
     );
     assert_eq!(planned.not_tried, ["seed/apps/upload: asks for POST"]);
-    let lives = |probe: &&Probe| probe.inhabited;
+    let lives = |probe: &&Probe| probe.known_live;
     assert_eq!(
         planned.probes.iter().filter(lives).count(),
         3,
@@ -199,7 +199,7 @@ fn near_misses_are_misses() {
             "{wanted} in {words:#?}"
         );
     }
-    let expected = |probe: &Probe| probe.expected.verdict == Verdict::Refused;
+    let expected = |probe: &Probe| probe.expected.verdict == Expectation::Refused;
     assert!(planned.probes.iter().all(expected), "{words:#?}");
 }
 
@@ -212,7 +212,7 @@ fn no_way_around_is_expected_to_be_open_but_what_a_udp_rule_excepts() {
     };
     let names = [("api.github.com", [140, 82, 112, 5])];
     let all = planned(&names, &[Group::Bypass], &direct);
-    let expected = |probe: &Probe| probe.expected.verdict == Verdict::Refused;
+    let expected = |probe: &Probe| probe.expected.verdict == Expectation::Refused;
     assert!(all.probes.iter().all(expected), "{:#?}", words(&all));
     let tried: Vec<String> = all
         .probes
@@ -274,54 +274,57 @@ fn a_limit_says_what_it_leaves_out() {
 
 #[test]
 fn nothing_unclear_passes_for_good() {
-    use Judgement::{AsExpected, Differs, Unclear};
+    use Comparison::{AsExpected, Differs, Unclear};
     let probe = |verdict, inhabited| Probe {
         group: Group::Destinations,
         why: String::new(),
         attempt: Attempt::Tcp {
             to: SocketAddr::from(([203, 0, 113, 7], 22)),
         },
-        expected: Expected {
+        expected: ProbeExpectation {
             verdict,
             code: None,
             rule: None,
         },
-        inhabited,
+        known_live: inhabited,
     };
-    let reached = Seen::Reached(String::new());
-    let denied = Seen::Denied {
+    let reached = ProbeResult::Reached(String::new());
+    let denied = ProbeResult::Denied {
         code: String::new(),
         rule: String::new(),
     };
-    let (refused, unclear) = (Seen::Refused(String::new()), Seen::Unclear(String::new()));
+    let (refused, unclear) = (
+        ProbeResult::Refused(String::new()),
+        ProbeResult::Unclear(String::new()),
+    );
     // Seen; judged where refused is expected, where reached is, where nobody may live, and where
     // nothing is known.
     let table = [
         (&reached, Differs, AsExpected, AsExpected, Unclear),
-        (&Seen::Open, Unclear, AsExpected, AsExpected, Unclear),
+        (&ProbeResult::Open, Unclear, AsExpected, AsExpected, Unclear),
         (&denied, AsExpected, Differs, Differs, Unclear),
         (&refused, AsExpected, Differs, Unclear, Unclear),
-        (&Seen::Dropped, AsExpected, Differs, Unclear, Unclear),
+        (&ProbeResult::Dropped, AsExpected, Differs, Unclear, Unclear),
         (&unclear, Unclear, Unclear, Unclear, Unclear),
     ];
     for (seen, closed, open, empty, undecided) in table {
         assert_eq!(
-            judge(&probe(Verdict::Refused, true), seen),
+            judge(&probe(Expectation::Refused, true), seen),
             closed,
             "{seen:?}"
         );
         assert_eq!(
-            judge(&probe(Verdict::Reached, true), seen),
+            judge(&probe(Expectation::Reached, true), seen),
             open,
             "{seen:?}"
         );
         assert_eq!(
-            judge(&probe(Verdict::Reached, false), seen),
+            judge(&probe(Expectation::Reached, false), seen),
             empty,
             "{seen:?}"
         );
         assert_eq!(
-            judge(&probe(Verdict::Undecided, true), seen),
+            judge(&probe(Expectation::Undecided, true), seen),
             undecided,
             "{seen:?}"
         );
@@ -366,14 +369,14 @@ fn what_is_seen_is_what_the_other_side_did() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
-    let reached = |text: &str| Seen::Reached(text.to_owned());
-    let refused = |text: &str| Seen::Refused(text.to_owned());
+    let reached = |text: &str| ProbeResult::Reached(text.to_owned());
+    let refused = |text: &str| ProbeResult::Refused(text.to_owned());
     let table = [
         (
             tcp(server(false, b"SSH-2.0-x\r\n", false)),
             reached("SSH-2.0-x"),
         ),
-        (tcp(server(false, b"", false)), Seen::Open),
+        (tcp(server(false, b"", false)), ProbeResult::Open),
         (tcp(server(false, b"", true)), refused("closed")),
         (tcp(nobody), refused("reset")),
         (direct(nobody), refused("reset")),
@@ -389,7 +392,7 @@ fn what_is_seen_is_what_the_other_side_did() {
         (tls(server(true, b"", true)), refused("closed")),
         (
             tls(server(true, b"HTTP/1.1 400", false)),
-            Seen::Unclear("HTTP/1.1 400".to_owned()),
+            ProbeResult::Unclear("HTTP/1.1 400".to_owned()),
         ),
         (
             http(server(
@@ -400,7 +403,7 @@ fn what_is_seen_is_what_the_other_side_did() {
             reached("204"),
         ),
         (http(server(true, b"", true)), refused("closed")),
-        (http(server(true, b"", false)), Seen::Dropped),
+        (http(server(true, b"", false)), ProbeResult::Dropped),
     ];
     let attempts: Vec<&Attempt> = table.iter().map(|(attempt, _)| attempt).collect();
     let mut done = 0;
@@ -416,9 +419,9 @@ fn what_is_seen_is_what_the_other_side_did() {
 #[test]
 fn a_client_hello_carries_the_name_or_none() {
     let find = |bytes: &[u8]| bytes.windows(15).any(|part| part == b"api.example.com");
-    let named = dial::hello(Some("api.example.com")).unwrap();
+    let named = probe::hello(Some("api.example.com")).unwrap();
     assert!(find(&named) && named.starts_with(&[0x16, 3]));
-    let bare = dial::hello(None).unwrap();
+    let bare = probe::hello(None).unwrap();
     assert!(!find(&bare) && !bare.windows(7).any(|part| part == b"invalid"));
 }
 
@@ -426,17 +429,17 @@ fn a_client_hello_carries_the_name_or_none() {
 fn the_report_is_as_documented() {
     let planned = planned(&[], &[Group::Destinations], &Direct::default());
     let seen = [
-        Seen::Reached("200".to_owned()),
-        Seen::Open,
-        Seen::Denied {
+        ProbeResult::Reached("200".to_owned()),
+        ProbeResult::Open,
+        ProbeResult::Denied {
             code: "default".to_owned(),
             rule: "default".to_owned(),
         },
-        Seen::Refused("closed".to_owned()),
-        Seen::Dropped,
-        Seen::Unclear("503".to_owned()),
+        ProbeResult::Refused("closed".to_owned()),
+        ProbeResult::Dropped,
+        ProbeResult::Unclear("503".to_owned()),
     ];
-    let outcomes: Vec<Outcome> = planned.probes.into_iter().zip(seen).collect();
+    let outcomes: Vec<ProbeOutcome> = planned.probes.into_iter().zip(seen).collect();
     assert_eq!(outcomes.len(), 6);
     let report = to_json(
         "app1-ns/app1",

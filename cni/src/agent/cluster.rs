@@ -233,7 +233,7 @@ impl ApiServer {
         }
     }
 
-    fn watch<K: watched::Followed>(&self, followed: Selection) -> Watched<K> {
+    fn watch<K: watched::Trimmed>(&self, followed: Selection) -> Watched<K> {
         let Shared {
             access,
             runtime,

@@ -6,28 +6,28 @@
 //! every few seconds anyway. The node is ready, and loses its taint, only when a canary's
 //! forbidden packet has been counted by this kernel.
 
-pub mod adopt;
 pub mod alternatives;
 pub mod canary;
 pub mod cluster;
 pub mod exporter;
+mod extra_interfaces;
 pub mod flow;
 pub mod install;
 pub mod metrics;
 pub mod nflog;
-mod others;
+pub mod recover_running;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::attachment::{PodIdentity, Treatment};
+use crate::attachment::{GuardMode, PodIdentity};
 use crate::config::NodeConfig;
 use crate::guard::{Guard, GuardError};
 use crate::link;
 use crate::nft::NftError;
-use crate::rules::{self, Counted, Followed};
+use crate::rules::{self, Counted, ServiceEndpoints};
 use crate::store::{Locked, Record};
 use canary::{Canary, CanaryError};
 use cluster::{Cluster, ClusterError, PodView};
@@ -91,7 +91,7 @@ pub struct Agent<C> {
     guard: Guard,
     cluster: C,
     metrics: Arc<Metrics>,
-    loaded: Option<(NodeConfig, Followed)>,
+    loaded: Option<(NodeConfig, ServiceEndpoints)>,
     proven: Option<Instant>,
     /// When a pod's interface beyond the guard was last reported.
     told: BTreeMap<PodName, Instant>,
@@ -179,7 +179,7 @@ impl<C: Cluster> Agent<C> {
         };
         let locked = self.guard.store().lock()?;
         self.keep_rules(&locked, config, &followed)?;
-        for record in adopt::running(&self.settings.results_dir, &self.guard)? {
+        for record in recover_running::running(&self.settings.results_dir, &self.guard)? {
             self.guard.admit(&locked, config, record)?;
         }
         let pods = asked.as_ref().ok().map(|(_, pods)| pods.as_slice());
@@ -190,8 +190,8 @@ impl<C: Cluster> Agent<C> {
         asked.map(drop)
     }
 
-    fn ask(&self, config: &NodeConfig) -> Result<(Followed, Vec<PodView>), AgentError> {
-        let mut followed = Followed::default();
+    fn ask(&self, config: &NodeConfig) -> Result<(ServiceEndpoints, Vec<PodView>), AgentError> {
+        let mut followed = ServiceEndpoints::default();
         for service in config.dns.services.iter().chain(&config.reach_services) {
             followed.reach.extend(self.cluster.endpoints(service)?);
         }
@@ -217,7 +217,7 @@ impl<C: Cluster> Agent<C> {
         &mut self,
         locked: &Locked,
         config: &NodeConfig,
-        followed: &Followed,
+        followed: &ServiceEndpoints,
     ) -> Result<(), AgentError> {
         let intact = match self.guard.tables_in_kernel() {
             Ok(tables) => tables == self.guard.store().baseline()?,
@@ -273,7 +273,7 @@ impl<C: Cluster> Agent<C> {
                 Some(by_name) => by_name.get(&name).copied().cloned(),
                 None => record.identity.clone(),
             };
-            let treatment = Treatment::of(config, &record.attachment, identity.as_ref());
+            let treatment = GuardMode::of(config, &record.attachment, identity.as_ref());
             if identity != record.identity || treatment.udp() != record.grants {
                 self.guard
                     .admit(locked, config, Record { identity, ..record })?;

@@ -234,7 +234,7 @@ fn the_result_says_the_callers_version_and_is_otherwise_untouched() {
         ("1.1.0", r#""cniVersion": 1, "#, None),
     ] {
         let previous = RawValue::from_string(format!("{{{said}{LONG}}}")).unwrap();
-        match (handed_on(&previous, version), answered) {
+        match (pass_through(&previous, version), answered) {
             (Ok(text), Some(answered)) => {
                 let value: serde_json::Value = serde_json::from_str(&text).unwrap();
                 assert_eq!(value["cniVersion"], answered, "{previous} in {version}");
@@ -255,7 +255,7 @@ fn empty_lists_of_a_result_may_be_null() {
 
 #[test]
 fn an_error_object_speaks_the_callers_version_if_it_is_known() {
-    let failure = Failure::new(Code::Unguardable, "no");
+    let failure = CniError::new(CniErrorCode::Unguardable, "no");
     for (asked, answered) in [("0.4.0", "0.4.0"), ("9.9.9", "1.1.0"), ("", "1.1.0")] {
         let value: serde_json::Value = serde_json::from_str(&failure.json(asked)).unwrap();
         assert_eq!(value["cniVersion"], answered);

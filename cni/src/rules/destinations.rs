@@ -29,7 +29,7 @@ pub struct Endpoint {
 /// restore the rules while the agent is away.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Followed {
+pub struct ServiceEndpoints {
     /// Endpoints every guarded pod may reach: resolvers, API server.
     pub reach: BTreeSet<Endpoint>,
     /// Addresses of the gateway's pods.
@@ -61,7 +61,7 @@ pub fn destination_sets(family: Family) -> Vec<String> {
 pub const GRANT_SETS: [&str; 2] = ["udp4", "udp6"];
 
 /// Writes `flush set` and `add element` for every destination set of both tables.
-pub(super) fn fill(text: &mut String, config: &NodeConfig, followed: &Followed) {
+pub(super) fn fill(text: &mut String, config: &NodeConfig, followed: &ServiceEndpoints) {
     let cluster = config.cluster_networks.clone();
     let metadata: Vec<IpNet> = metadata()
         .filter(|address| !config.allow_metadata.contains(address))
@@ -104,7 +104,7 @@ pub(super) fn fill_udp(text: &mut String, grants: &[(IpAddr, UdpGrant)]) {
 
 type Triple = (Protocol, IpNet, PortRange);
 
-fn gateway_addresses(config: &NodeConfig, followed: &Followed) -> BTreeSet<IpAddr> {
+fn gateway_addresses(config: &NodeConfig, followed: &ServiceEndpoints) -> BTreeSet<IpAddr> {
     let stated = config
         .gateway
         .iter()
@@ -112,7 +112,7 @@ fn gateway_addresses(config: &NodeConfig, followed: &Followed) -> BTreeSet<IpAdd
     stated.chain(followed.gateway.iter().copied()).collect()
 }
 
-fn guarded_reach(config: &NodeConfig, followed: &Followed) -> Vec<Triple> {
+fn guarded_reach(config: &NodeConfig, followed: &ServiceEndpoints) -> Vec<Triple> {
     let mut all = stated(&config.reach);
     all.extend(endpoints(&followed.reach));
     all.extend(resolvers(config));
@@ -129,7 +129,7 @@ fn guarded_reach(config: &NodeConfig, followed: &Followed) -> Vec<Triple> {
     all
 }
 
-fn gateway_reach(config: &NodeConfig, followed: &Followed) -> Vec<Triple> {
+fn gateway_reach(config: &NodeConfig, followed: &ServiceEndpoints) -> Vec<Triple> {
     let mut all = config
         .gateway
         .as_ref()

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::TABLE;
-use crate::attachment::{Attachment, Treatment};
+use crate::attachment::{Attachment, GuardMode};
 
 /// An nftables family in which the guard has a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,11 +77,11 @@ pub fn counted(attachment: &Attachment) -> Vec<Element> {
 
 /// All elements of a pod interface but its UDP grants; none for an exempt one.
 #[must_use]
-pub fn elements(attachment: &Attachment, treatment: &Treatment) -> Vec<Element> {
+pub fn elements(attachment: &Attachment, treatment: &GuardMode) -> Vec<Element> {
     let (gateway, count_only) = match treatment {
-        Treatment::Exempt => return Vec::new(),
-        Treatment::Guarded { count_only, .. } => (false, *count_only),
-        Treatment::Gateway { count_only } => (true, *count_only),
+        GuardMode::Exempt => return Vec::new(),
+        GuardMode::Guarded { count_only, .. } => (false, *count_only),
+        GuardMode::Gateway { count_only } => (true, *count_only),
     };
     let mut all = Vec::with_capacity(8 + attachment.addresses.len() * 8);
     let mut push = |family, set, key: &str| {

@@ -24,11 +24,11 @@ mod listing;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::attachment::{Attachment, Treatment, UdpGrant};
+use crate::attachment::{Attachment, GuardMode, UdpGrant};
 use crate::config::NodeConfig;
 
 pub(crate) use chains::{OVERLAY_PORTS, RATE_SETS, count_over};
-pub use destinations::{Endpoint, Followed, GRANT_SETS, destination_sets};
+pub use destinations::{Endpoint, GRANT_SETS, ServiceEndpoints, destination_sets};
 pub use elements::{Element, Family, counted, elements, raw};
 pub(crate) use listing::parse_rate;
 pub use listing::{Counted, own_table, parse_counters, parse_listing, set_elements};
@@ -44,12 +44,12 @@ pub const NFLOG_GROUP: u16 = 4217;
 pub const NFLOG_SNAPLEN: u32 = 128;
 
 /// A pod interface with the way it is treated.
-pub type Treated<'a> = (&'a Attachment, Treatment);
+pub type GuardedInterface<'a> = (&'a Attachment, GuardMode);
 
 /// One transaction that (re)writes all rules and all configured destinations and leaves the
 /// elements of pods, and so their counters, as they are.
 #[must_use]
-pub fn refresh(config: &NodeConfig, followed: &Followed) -> String {
+pub fn refresh(config: &NodeConfig, followed: &ServiceEndpoints) -> String {
     let mut text = String::with_capacity(16 * 1024);
     chains::declare(&mut text, config.gateway_limits());
     for family in Family::ALL {
@@ -62,7 +62,11 @@ pub fn refresh(config: &NodeConfig, followed: &Followed) -> String {
 
 /// One transaction that replaces both tables, pods included. Counters start again.
 #[must_use]
-pub fn rebuild(config: &NodeConfig, followed: &Followed, pods: &[Treated<'_>]) -> String {
+pub fn rebuild(
+    config: &NodeConfig,
+    followed: &ServiceEndpoints,
+    pods: &[GuardedInterface<'_>],
+) -> String {
     let grants: Vec<(IpAddr, UdpGrant)> = pods
         .iter()
         .flat_map(|(attachment, treatment)| grants_of(attachment, treatment))
@@ -91,7 +95,7 @@ pub fn only_ours(structure: &str) -> bool {
 }
 
 /// Lines that write every set of destinations anew.
-pub fn replace_destinations(text: &mut String, config: &NodeConfig, followed: &Followed) {
+pub fn replace_destinations(text: &mut String, config: &NodeConfig, followed: &ServiceEndpoints) {
     destinations::fill(text, config, followed);
 }
 
@@ -102,8 +106,8 @@ pub fn replace_grants(text: &mut String, grants: &[(IpAddr, UdpGrant)]) {
 
 /// The UDP grants of one pod interface, for each of its addresses.
 #[must_use]
-pub fn grants_of(attachment: &Attachment, treatment: &Treatment) -> Vec<(IpAddr, UdpGrant)> {
-    let Treatment::Guarded { udp, .. } = treatment else {
+pub fn grants_of(attachment: &Attachment, treatment: &GuardMode) -> Vec<(IpAddr, UdpGrant)> {
+    let GuardMode::Guarded { udp, .. } = treatment else {
         return Vec::new();
     };
     let each = |address: &IpAddr| {

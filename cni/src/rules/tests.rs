@@ -11,13 +11,13 @@ fn config() -> NodeConfig {
     NodeConfig::parse("golden", EXAMPLE).unwrap()
 }
 
-fn followed() -> Followed {
+fn followed() -> ServiceEndpoints {
     let endpoint = |address: &str, protocol, port| Endpoint {
         address: address.parse().unwrap(),
         protocol,
         port,
     };
-    Followed {
+    ServiceEndpoints {
         reach: [
             endpoint("10.244.0.2", Udp, 53),
             endpoint("10.244.0.2", Tcp, 53),
@@ -149,7 +149,7 @@ fn one_pod_of_each_kind() {
         ("exempt", "kube-system", None),
     ] {
         let pod = pod(namespace);
-        let treatment = Treatment::of(&config, &pod, identity.as_ref());
+        let treatment = GuardMode::of(&config, &pod, identity.as_ref());
         let _ = writeln!(text, "# {title}: {namespace}");
         add(&mut text, &elements(&pod, &treatment));
         replace_grants(&mut text, &grants_of(&pod, &treatment));
@@ -163,7 +163,7 @@ fn deleting_tolerates_what_is_already_gone() {
     let mut text = String::new();
     delete(
         &mut text,
-        &elements(&pod, &Treatment::of(&config(), &pod, None)),
+        &elements(&pod, &GuardMode::of(&config(), &pod, None)),
     );
     golden("delete.nft", &text);
 }

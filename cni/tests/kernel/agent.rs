@@ -17,7 +17,7 @@ use crate::api_server::{Fault, Stub, pod, slices};
 use crate::packet::{Shape, Transport, build};
 use crate::probe::{DEADLINE, send};
 use crate::sandbox::{sandboxed, sh};
-use crate::truth_table::{Bench, Place};
+use crate::truth_table::{Bench, Location};
 use crate::world::{Main, Pod, World, nft, plugin, reference};
 
 pub(crate) struct Node {
@@ -148,7 +148,7 @@ fn installs_proves_adopts_repairs_and_goes() {
             cached(pod);
         }
         assert!(
-            bench.reaches(&running, Place::Outside, "203.0.113.1", TcpSyn(443)),
+            bench.reaches(&running, Location::Outside, "203.0.113.1", TcpSyn(443)),
             "not guarded yet"
         );
 
@@ -158,7 +158,7 @@ fn installs_proves_adopts_repairs_and_goes() {
             std::fs::read("/run/world/bin/egress-cni").unwrap(),
             std::fs::read(plugin()).unwrap()
         );
-        assert!(!bench.reaches(&running, Place::Outside, "203.0.113.1", TcpSyn(443)));
+        assert!(!bench.reaches(&running, Location::Outside, "203.0.113.1", TcpSyn(443)));
         assert!(
             node.metrics
                 .render()
@@ -187,7 +187,7 @@ fn installs_proves_adopts_repairs_and_goes() {
         );
 
         // Who a pod is comes from the API server and is followed.
-        assert!(!bench.reaches(&gateway, Place::Outside, "203.0.113.1", TcpSyn(443)));
+        assert!(!bench.reaches(&gateway, Location::Outside, "203.0.113.1", TcpSyn(443)));
         let gateway_pod = pod(
             "istio-egress",
             "gateway",
@@ -206,14 +206,14 @@ fn installs_proves_adopts_repairs_and_goes() {
             ),
         ]);
         assert_eq!(node.pass(), "");
-        assert!(bench.reaches(&gateway, Place::Outside, "203.0.113.1", TcpSyn(443)));
-        assert!(bench.reaches(&running, Place::Outside, "203.0.113.123", Udp(123)));
+        assert!(bench.reaches(&gateway, Location::Outside, "203.0.113.1", TcpSyn(443)));
+        assert!(bench.reaches(&running, Location::Outside, "203.0.113.123", Udp(123)));
         node.pods(&[
             gateway_pod.clone(),
             pod("clock", "running", "default", &json!({}), false),
         ]);
         assert_eq!(node.pass(), "");
-        assert!(!bench.reaches(&running, Place::Outside, "203.0.113.123", Udp(123)));
+        assert!(!bench.reaches(&running, Location::Outside, "203.0.113.123", Udp(123)));
 
         // Services are followed to their endpoints, wherever these lie.
         world.config["reachServices"] = json!(["default/kubernetes"]);
@@ -234,13 +234,13 @@ fn installs_proves_adopts_repairs_and_goes() {
             "an unanswered question is reported"
         );
         assert_ne!(node.stub.taints(), json!([]), "and the node is tainted");
-        assert!(!bench.reaches(&running, Place::Outside, "203.0.113.9", TcpSyn(6443)));
-        assert!(bench.reaches(&running, Place::Cluster, "10.244.1.80", TcpSyn(15000)));
+        assert!(!bench.reaches(&running, Location::Outside, "203.0.113.9", TcpSyn(6443)));
+        assert!(bench.reaches(&running, Location::Cluster, "10.244.1.80", TcpSyn(15000)));
         node.stub.heal();
         node.mend();
         assert_eq!(node.stub.taints(), json!([]));
-        assert!(bench.reaches(&running, Place::Outside, "203.0.113.9", TcpSyn(6443)));
-        assert!(!bench.reaches(&running, Place::Cluster, "10.244.1.80", TcpSyn(15000)));
+        assert!(bench.reaches(&running, Location::Outside, "203.0.113.9", TcpSyn(6443)));
+        assert!(!bench.reaches(&running, Location::Cluster, "10.244.1.80", TcpSyn(15000)));
 
         // A broken configuration replaces nothing, and shows.
         std::fs::write(&world.config_file, "{}").unwrap();
@@ -250,7 +250,7 @@ fn installs_proves_adopts_repairs_and_goes() {
                 .render()
                 .contains("egress_cni_config_rejected 1")
         );
-        assert!(bench.reaches(&running, Place::Outside, "203.0.113.9", TcpSyn(6443)));
+        assert!(bench.reaches(&running, Location::Outside, "203.0.113.9", TcpSyn(6443)));
         world.write_config();
 
         // Whatever is taken away or put there comes back as it was.
@@ -271,7 +271,7 @@ fn installs_proves_adopts_repairs_and_goes() {
             nft(&damage);
             assert_eq!(node.pass(), "", "{damage}");
             assert!(
-                !bench.reaches(&running, Place::Outside, "203.0.113.1", TcpSyn(443)),
+                !bench.reaches(&running, Location::Outside, "203.0.113.1", TcpSyn(443)),
                 "{damage}"
             );
         }
@@ -306,7 +306,7 @@ fn installs_proves_adopts_repairs_and_goes() {
                 .contains("egress-cni")
         );
         assert!(!Path::new("/run/world/bin/egress-cni").exists() && !world.state_dir.exists());
-        assert!(bench.reaches(&running, Place::Outside, "203.0.113.1", TcpSyn(443)));
+        assert!(bench.reaches(&running, Location::Outside, "203.0.113.1", TcpSyn(443)));
     });
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::packet::Transport;
 use crate::sandbox::{sandboxed, sh};
-use crate::truth_table::{Bench, Place};
+use crate::truth_table::{Bench, Location};
 use crate::world::{Main, World, call};
 
 #[test]
@@ -32,8 +32,14 @@ fn the_static_file_needs_nothing_of_the_node_and_guards_as_well() {
             let neighbour = world.pod("app2-ns", "neighbour", true);
             let pod = world.pod("app1-ns", "pod", false);
             let mut bench = Bench::start(&neighbour);
-            let mut out =
-                |pod| bench.reaches(pod, Place::Outside, "203.0.113.1", Transport::TcpSyn(443));
+            let mut out = |pod| {
+                bench.reaches(
+                    pod,
+                    Location::Outside,
+                    "203.0.113.1",
+                    Transport::TcpSyn(443),
+                )
+            };
             assert!(out(&pod));
             let env = World::environment(&pod);
             let env: Vec<(&str, &str)> = env

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::packet::Transport;
 use crate::probe::netns_path;
 use crate::sandbox::{sandboxed, sh};
-use crate::truth_table::{Bench, Place};
+use crate::truth_table::{Bench, Location};
 use crate::world::{Main, World, call, nft, plugin};
 
 /// The code of an error object.
@@ -93,11 +93,15 @@ fn every_verb_keeps_kernel_and_records_in_step() {
                 );
                 assert_eq!(whole(), sound, "{foreign}");
                 assert_eq!(world.verb("CHECK", &first), Ok(Value::Null), "{foreign}");
-                let inside =
-                    bench.reaches(&first, Place::Cluster, "10.244.1.80", Transport::TcpSyn(80));
+                let inside = bench.reaches(
+                    &first,
+                    Location::Cluster,
+                    "10.244.1.80",
+                    Transport::TcpSyn(80),
+                );
                 let outside = bench.reaches(
                     &first,
-                    Place::Outside,
+                    Location::Outside,
                     "203.0.113.1",
                     Transport::TcpSyn(443),
                 );
@@ -359,7 +363,7 @@ fn configuration_and_identity_reach_running_pods() {
             let rolling = world.pod("rolling-out", "rolling", true);
             let mut bench = Bench::start(&neighbour);
             let outside = |bench: &mut Bench, pod, to, transport| {
-                bench.reaches(pod, Place::Outside, to, transport)
+                bench.reaches(pod, Location::Outside, to, transport)
             };
             let refresh = |world: &mut World, edit: &dyn Fn(&mut Value)| {
                 edit(&mut world.config);
@@ -408,7 +412,7 @@ fn configuration_and_identity_reach_running_pods() {
             assert!(!outside(&mut bench, &pod, "10.99.0.1", TcpSyn(443)));
             assert!(world.refused(&pod) >= counted + 2, "counters go on");
             let cluster = |bench: &mut Bench, port| {
-                bench.reaches(&pod, Place::Cluster, "10.244.1.80", TcpSyn(port))
+                bench.reaches(&pod, Location::Cluster, "10.244.1.80", TcpSyn(port))
             };
             assert!(cluster(&mut bench, 15000));
             refresh(&mut world, &|config| {

@@ -11,7 +11,7 @@ use crate::world::{Main, Pod, World};
 
 /// Where a probe would arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     Outside,
     Cluster,
     /// Another pod on the same node.
@@ -33,7 +33,7 @@ use Expect::{Either, Pass, Refuse};
 #[derive(Clone, Copy)]
 struct Route {
     name: &'static str,
-    place: Place,
+    place: Location,
     /// Destination; `{pod}` is the neighbour's address.
     to: &'static str,
     transport: Transport,
@@ -46,7 +46,7 @@ struct Route {
 
 const fn route(
     name: &'static str,
-    place: Place,
+    place: Location,
     to: &'static str,
     transport: Transport,
     workload: Expect,
@@ -75,7 +75,7 @@ const fn spoofed(from: &'static str, route: Route) -> Route {
     }
 }
 
-use Place::{Cluster, Neighbour, Node, Outside};
+use Location::{Cluster, Neighbour, Node, Outside};
 use Transport::{
     Echo, Esp, Gre, Ipv4, Ipv6, NeighbourSolicitation, RouterAdvertisement, Sctp, TcpAck, TcpSyn,
     Udp, UdpLite, Unassigned, Unreachable,
@@ -188,7 +188,7 @@ const BRIDGED: &[Route] = &[
 ];
 
 pub(crate) struct Bench {
-    captures: Vec<(Place, Capture)>,
+    captures: Vec<(Location, Capture)>,
     node: Vec<UdpSocket>,
     neighbour: Pod,
     token: Cell<u64>,
@@ -227,7 +227,7 @@ impl Bench {
     pub(crate) fn reaches(
         &mut self,
         pod: &Pod,
-        place: Place,
+        place: Location,
         to: &'static str,
         transport: Transport,
     ) -> bool {

@@ -35,7 +35,7 @@ fn take(
     whose: &str,
     count: usize,
     wanted: Wanted<'_>,
-) -> (Vec<Taken>, Option<Code>) {
+) -> (Vec<Taken>, Option<ReasonCode>) {
     let mut held = Vec::new();
     for _ in 0..count {
         match budgets.take(whose, wanted, &LIMITS, 0) {
@@ -50,12 +50,12 @@ fn take(
 fn each_identity_has_its_share_of_streams_and_gets_it_back() {
     let budgets = Rc::new(Budgets::default());
     let (mut held, code) = take(&budgets, "a", 10, REQUEST);
-    assert_eq!((held.len(), code), (3, Some(Code::LimitStreams)));
+    assert_eq!((held.len(), code), (3, Some(ReasonCode::LimitStreams)));
     let (others, code) = take(&budgets, "b", 3, REQUEST);
     assert_eq!((others.len(), code), (3, None), "another identity");
     drop(held.pop());
     let (again, code) = take(&budgets, "a", 2, REQUEST);
-    assert_eq!((again.len(), code), (1, Some(Code::LimitStreams)));
+    assert_eq!((again.len(), code), (1, Some(ReasonCode::LimitStreams)));
     drop((held, others, again));
     assert_eq!(budgets.held(), [0, 0, 0]);
 }
@@ -108,20 +108,20 @@ fn machines_of_one_worker_share_what_each_of_them_counts() {
     let budgets = Rc::new(Budgets::default());
     let held = budgets.take("a", REQUEST, &streams, 0);
     let more = budgets.take("a", REQUEST, &streams, 0).map(drop);
-    assert_eq!((held.is_ok(), more), (true, Err(Code::LimitStreams)));
+    assert_eq!((held.is_ok(), more), (true, Err(ReasonCode::LimitStreams)));
 }
 
 #[test]
 fn a_tunnel_is_undecided_until_something_comes_back() {
     let budgets = Rc::new(Budgets::default());
     let (mut held, code) = take(&budgets, "a", 10, TUNNEL);
-    assert_eq!((held.len(), code), (2, Some(Code::LimitUndecided)));
+    assert_eq!((held.len(), code), (2, Some(ReasonCode::LimitUndecided)));
     held[0].decided();
     held[0].decided();
     let (again, code) = take(&budgets, "a", 2, TUNNEL);
     assert_eq!(
         (again.len(), code),
-        (1, Some(Code::LimitStreams)),
+        (1, Some(ReasonCode::LimitStreams)),
         "decided ones are streams all the same"
     );
     drop((held, again));
@@ -132,8 +132,8 @@ fn a_tunnel_is_undecided_until_something_comes_back() {
 #[test]
 fn names_are_limited_in_a_minute_and_within_their_lifetime() {
     let budgets = Rc::new(Budgets::default());
-    let refused = Err(Code::LimitNames);
-    let steps: [(i64, &[&str], Result<(), Code>); 10] = [
+    let refused = Err(ReasonCode::LimitNames);
+    let steps: [(i64, &[&str], Result<(), ReasonCode>); 10] = [
         (0, &["1", "2", "3", "4"], Ok(())),
         (1, &["5"], refused),
         (1, &["1", "2", "3", "4"], Ok(())),
@@ -167,7 +167,7 @@ fn a_refused_stream_holds_nothing() {
     for name in ["1", "2", "3", "4", "5"] {
         assert_eq!(
             budgets.take("a", named(name), &LIMITS, 0).map(drop),
-            Err(Code::LimitStreams)
+            Err(ReasonCode::LimitStreams)
         );
     }
     assert_eq!(budgets.held(), [3, 0, 0]);
@@ -226,7 +226,7 @@ fn the_tables_are_bounded_and_the_rest_shares_one_account() {
     assert_eq!(budgets.book.borrow().accounts.len(), MAX_ACCOUNTS + 1);
     assert_eq!(
         budgets.take("one more", REQUEST, &limits, 0).map(drop),
-        Err(Code::LimitStreams),
+        Err(ReasonCode::LimitStreams),
         "the others share"
     );
     assert!(budgets.take("7", REQUEST, &limits, 0).is_ok(), "its own");
@@ -240,7 +240,7 @@ fn the_tables_are_bounded_and_the_rest_shares_one_account() {
     }
     assert_eq!(
         budgets.take("b", named("b.example"), &limits, 0).map(drop),
-        Err(Code::LimitNames),
+        Err(ReasonCode::LimitNames),
         "all identities together"
     );
     assert!(budgets.take("a", named("7.example"), &limits, 0).is_ok());

@@ -1,21 +1,21 @@
 use super::*;
 
-fn denial(basis: Basis<'_>, code: Code) -> String {
+fn denial(basis: RuleRef<'_>, code: ReasonCode) -> String {
     let subject = Subject {
         workload: "spiffe://cluster.local/ns/app1-ns/sa/app1",
         destination: "github.com:443",
     };
-    let ruling = Ruling {
+    let ruling = Decision {
         action: egress_policy::verdict::Action::Deny,
-        code,
-        basis,
+        reason: code,
+        rule: basis,
     };
     response(subject, &ruling, false).body
 }
 
 #[test]
 fn the_text_names_everything_that_a_request_for_access_needs() {
-    let body = denial(Basis::Policy { policy: "seed" }, Code::Default);
+    let body = denial(RuleRef::Policy { policy: "seed" }, ReasonCode::Default);
     for line in [
         "egress denied: no rule of the policy allows this destination",
         "workload: spiffe://cluster.local/ns/app1-ns/sa/app1",
@@ -33,18 +33,18 @@ fn the_text_names_everything_that_a_request_for_access_needs() {
 
 #[test]
 fn a_rule_is_named_and_what_no_rule_can_change_is_said() {
-    let rule = Basis::Rule {
+    let rule = RuleRef::Rule {
         policy: "seed",
         tier: "platform",
         rule: "no-metadata-service",
     };
-    assert!(denial(rule, Code::Rule).contains("rule: seed/platform/no-metadata-service\n"));
-    assert!(denial(Basis::None, Code::NameMalformed).contains("whatever the policy says"));
-    let tier = Basis::Tier {
+    assert!(denial(rule, ReasonCode::Rule).contains("rule: seed/platform/no-metadata-service\n"));
+    assert!(denial(RuleRef::None, ReasonCode::NameMalformed).contains("whatever the policy says"));
+    let tier = RuleRef::Tier {
         policy: "seed",
         tier: "apps",
     };
-    assert!(denial(tier, Code::FactsMissing).contains("owners of egress policy `seed`"));
+    assert!(denial(tier, ReasonCode::FactsMissing).contains("owners of egress policy `seed`"));
 }
 
 #[test]

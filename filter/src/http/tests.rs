@@ -5,7 +5,7 @@ use crate::fake::{Fails, Fake, http_configuration};
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+enum RequestOutcome {
     /// Out by this class, connecting to this host if the cluster is dynamic.
     Out(String, Option<String>),
     /// To the internal listener.
@@ -16,23 +16,23 @@ enum Outcome {
     Denied(String, String),
 }
 
-fn judge(fake: &Fake, configuration: &Value) -> Outcome {
+fn judge(fake: &Fake, configuration: &Value) -> RequestOutcome {
     let plugin = fake.plugin(configuration);
     outcome(fake, Http::new(plugin).on_request_headers())
 }
 
-fn outcome(fake: &Fake, flow: Flow) -> Outcome {
+fn outcome(fake: &Fake, flow: Flow) -> RequestOutcome {
     let mark = fake.mark();
     let words: Vec<&str> = mark.as_deref().unwrap_or_default().split(':').collect();
     match (flow, words.as_slice()) {
         (Flow::Continue, ["accept", class]) => {
             assert_eq!(fake.carried(), None);
-            Outcome::Out((*class).to_owned(), fake.dynamic_host())
+            RequestOutcome::Out((*class).to_owned(), fake.dynamic_host())
         }
-        (Flow::Continue, ["forward"]) => Outcome::Inward,
+        (Flow::Continue, ["forward"]) => RequestOutcome::Inward,
         (Flow::Continue, ["inspect", device, class]) => {
             assert_eq!(fake.state("warden_device").as_deref(), Some(*device));
-            Outcome::Device((*device).to_owned(), (*class).to_owned())
+            RequestOutcome::Device((*device).to_owned(), (*class).to_owned())
         }
         (Flow::Stop, words) => {
             assert_ne!(
@@ -42,7 +42,7 @@ fn outcome(fake: &Fake, flow: Flow) -> Outcome {
             );
             let line = fake.verdict().expect("every denial is logged");
             assert_eq!(fake.response().map(|response| response.status), Some(403));
-            Outcome::Denied(
+            RequestOutcome::Denied(
                 line["code"].as_str().unwrap().to_owned(),
                 line["rule"].as_str().unwrap().to_owned(),
             )
@@ -52,17 +52,17 @@ fn outcome(fake: &Fake, flow: Flow) -> Outcome {
 }
 
 /// Out to a name.
-fn out(host: &str) -> Outcome {
-    Outcome::Out("plain".to_owned(), Some(host.to_owned()))
+fn out(host: &str) -> RequestOutcome {
+    RequestOutcome::Out("plain".to_owned(), Some(host.to_owned()))
 }
 
 /// Out to what was dialled by its number.
-fn literal(host: &str) -> Outcome {
-    Outcome::Out("literal".to_owned(), Some(host.to_owned()))
+fn literal(host: &str) -> RequestOutcome {
+    RequestOutcome::Out("literal".to_owned(), Some(host.to_owned()))
 }
 
-fn denied(code: &str, rule: &str) -> Outcome {
-    Outcome::Denied(code.to_owned(), rule.to_owned())
+fn denied(code: &str, rule: &str) -> RequestOutcome {
+    RequestOutcome::Denied(code.to_owned(), rule.to_owned())
 }
 
 fn app1_to(authority: impl AsRef<[u8]>) -> Fake {
@@ -71,7 +71,7 @@ fn app1_to(authority: impl AsRef<[u8]>) -> Fake {
 
 #[test]
 fn a_request_is_judged_by_what_it_asks_for() {
-    let rows: Vec<(&str, Fake, Outcome)> = vec![
+    let rows: Vec<(&str, Fake, RequestOutcome)> = vec![
         (
             "an allowed name",
             app1_to("api.github.com"),
@@ -156,12 +156,12 @@ fn a_request_is_judged_by_what_it_asks_for() {
         (
             "a cluster of its own with one address",
             Fake::app1().get("203.0.113.9", "static-address"),
-            Outcome::Out("literal".to_owned(), None),
+            RequestOutcome::Out("literal".to_owned(), None),
         ),
         (
             "Istio's cluster of one address",
             Fake::app1().get("203.0.113.9", "outbound|80||203.0.113.9"),
-            Outcome::Out("literal".to_owned(), None),
+            RequestOutcome::Out("literal".to_owned(), None),
         ),
         (
             "Istio's cluster of another name",
@@ -216,11 +216,11 @@ fn a_tunnel_is_judged_by_what_was_dialled() {
         ),
         (
             tunnel("140.82.112.5:443", "warden-tls-inner"),
-            Outcome::Inward,
+            RequestOutcome::Inward,
         ),
         (
             tunnel("api.github.com:443", "warden-tls-inner"),
-            Outcome::Inward,
+            RequestOutcome::Inward,
         ),
         (
             tunnel("evil.example:443", "warden-tls-inner"),
@@ -317,7 +317,7 @@ fn the_caller_is_who_the_certificate_says() {
     const ALL: &[&str] = &["filter_state", "warden.principal"];
     let to_github = || app1_to("api.github.com");
     let two = format!("{0},{0}", crate::fake::APP1);
-    let rows: Vec<(&str, Fake, Outcome)> = vec![
+    let rows: Vec<(&str, Fake, RequestOutcome)> = vec![
         ("app1", to_github(), out("api.github.com:80")),
         (
             "all its SANs given, and there is one",
@@ -379,7 +379,7 @@ fn claims_count_where_the_certificate_bears_them_out() {
         "egress-ruleset",
     ][..];
     let app2 = "spiffe://cluster.local/ns/app2-ns/sa/app2";
-    let rows: Vec<(&str, Fake, Outcome)> = vec![
+    let rows: Vec<(&str, Fake, RequestOutcome)> = vec![
         (
             "another workload with app1's claim",
             to_github().with(&["connection", "uri_san_peer_certificate"], app2),
@@ -557,7 +557,7 @@ fn names_are_let_out_unchecked_only_in_writing() {
     tiers.as_array_mut().unwrap().remove(0);
     let fake = app1_to("api.github.com");
     let host = Some("api.github.com:80".to_owned());
-    let expected = Outcome::Out("unchecked".to_owned(), host);
+    let expected = RequestOutcome::Out("unchecked".to_owned(), host);
     assert_eq!(judge(&fake, &unchecked), expected);
     assert_eq!(
         fake.metric("warden_verdicts.accept.rule.seed/apps/app1-github"),
@@ -565,7 +565,7 @@ fn names_are_let_out_unchecked_only_in_writing() {
     );
     // Then Istio's clusters may lead to names too.
     let fake = Fake::app1().get("api.github.com", "outbound|80||api.github.com");
-    let expected = Outcome::Out("unchecked".to_owned(), None);
+    let expected = RequestOutcome::Out("unchecked".to_owned(), None);
     assert_eq!(judge(&fake, &unchecked), expected);
 
     unchecked.as_object_mut().unwrap().remove("addressCheck");
@@ -618,7 +618,7 @@ fn a_verdict_names_its_class() {
         for (name, class) in rows {
             let fake = fake.clone().forget_headers().get(name, "warden-http");
             let flow = Http::new(Rc::clone(&plugin)).on_request_headers();
-            let expected = Outcome::Out(class.to_owned(), Some(format!("{name}:80")));
+            let expected = RequestOutcome::Out(class.to_owned(), Some(format!("{name}:80")));
             assert_eq!(outcome(&fake, flow), expected, "round {round}");
         }
     }
@@ -849,7 +849,8 @@ fn inspecting() -> Value {
 
 #[test]
 fn what_is_to_be_inspected_goes_to_its_device_and_nothing_else_does() {
-    let device = |name: &str, class: &str| Outcome::Device(name.to_owned(), class.to_owned());
+    let device =
+        |name: &str, class: &str| RequestOutcome::Device(name.to_owned(), class.to_owned());
     let tunnel = |authority, cluster| Fake::app1().connect(authority, cluster);
     let rows = [
         (app1_to("crm.saas.example"), device("dlp", "plain")),
@@ -873,11 +874,11 @@ fn what_is_to_be_inspected_goes_to_its_device_and_nothing_else_does() {
         // The inner listener sees the name, and chooses.
         (
             tunnel("198.51.100.7:443", "warden-tls-inner"),
-            Outcome::Inward,
+            RequestOutcome::Inward,
         ),
         (
             tunnel("crm.saas.example:443", "warden-tls-inner"),
-            Outcome::Inward,
+            RequestOutcome::Inward,
         ),
         // A device's route is none that a verdict is sought for.
         (

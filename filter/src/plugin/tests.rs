@@ -10,7 +10,7 @@ fn a_filter_that_could_not_end_its_streams_is_refused() {
         // The ticks are asked for first, then the gauges.
         for call in 0..4 {
             let fake = Fake::default();
-            let config = Config::read(&configuration(context, &ports).to_string()).unwrap();
+            let config = PluginConfig::read(&configuration(context, &ports).to_string()).unwrap();
             fake.fail(Fails::Call(call));
             let plugin = Plugin::configure(fake, config, "place");
             assert!(plugin.is_err(), "{context} {call}");

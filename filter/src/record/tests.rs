@@ -1,5 +1,5 @@
 use egress_policy::classes::Addresses;
-use egress_policy::verdict::Code;
+use egress_policy::verdict::ReasonCode;
 
 use super::*;
 use crate::fake::Fake;
@@ -15,22 +15,25 @@ fn setting(log_accepts: u32) -> Setting<'static> {
 
 fn accept(rule: &str) -> Verdict<'_> {
     Verdict {
-        enforced: Ruling {
+        enforced: Decision {
             action: Action::Accept,
-            code: Code::Rule,
-            basis: Basis::Rule {
+            reason: ReasonCode::Rule,
+            rule: RuleRef::Rule {
                 policy: "seed",
                 tier: "apps",
                 rule,
             },
         },
-        would_be: None,
+        shadow: None,
         addresses: Addresses::NotNamed,
     }
 }
 
-fn nothing() -> Gathered {
-    Gathered::refused(egress_policy::facts::Protocol::Http, Code::NameMalformed)
+fn nothing() -> OwnedFacts {
+    OwnedFacts::refused(
+        egress_policy::facts::Protocol::Http,
+        ReasonCode::NameMalformed,
+    )
 }
 
 #[test]
@@ -45,7 +48,7 @@ fn accepts_are_sampled_and_denials_never() {
             &fake,
             setting(one_in),
             &nothing(),
-            &Verdict::refusal(Code::NoPolicy),
+            &Verdict::refusal(ReasonCode::NoPolicy),
         );
         assert_eq!(fake.verdicts().len(), expected + 1);
         record.flush(&fake);
@@ -60,9 +63,9 @@ fn accepts_are_sampled_and_denials_never() {
 #[test]
 fn what_shadow_would_do_is_always_told() {
     let (fake, record) = (Fake::default(), Record::default());
-    let would_be = Some(Ruling::refusal(Code::Default));
+    let would_be = Some(Decision::refusal(ReasonCode::Default));
     let verdict = Verdict {
-        would_be,
+        shadow: would_be,
         ..accept("r")
     };
     record.verdict(&fake, setting(0), &nothing(), &verdict);

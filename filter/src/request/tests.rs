@@ -21,7 +21,7 @@ fn json_is_answered_to_who_asks_for_it() {
     ] {
         let pairs: Vec<_> = accept.iter().map(|value| ("accept", *value)).collect();
         assert_eq!(
-            Seen::of(&headers(&pairs)).wants_json,
+            ParsedHeaders::of(&headers(&pairs)).wants_json,
             expected,
             "{accept:?}"
         );
@@ -40,7 +40,7 @@ fn what_comes_twice_is_not_one_known_thing() {
         ("upgrade", "websocket"),
         (":protocol", "websocket"),
     ]);
-    let seen = Seen::of(&all);
+    let seen = ParsedHeaders::of(&all);
     assert_eq!(seen.line.method, Fact::Missing);
     assert_eq!(seen.line.path, OwnedPath::Malformed);
     assert_eq!(seen.line.upgrade, Fact::Missing);
@@ -50,7 +50,7 @@ fn what_comes_twice_is_not_one_known_thing() {
 #[test]
 fn an_extended_connect_is_an_upgrade_to_its_protocol() {
     let all = headers(&[(":method", "CONNECT"), (":protocol", "WebSocket")]);
-    let seen = Seen::of(&all);
+    let seen = ParsedHeaders::of(&all);
     assert!(seen.is_connect());
     assert_eq!(seen.line.upgrade, Fact::Known(Some("websocket".to_owned())));
 }

@@ -6,7 +6,7 @@ use crate::fake::{Fails, Fake, http_configuration};
 fn configure(fake: &Fake, text: &str) -> Option<Rc<Plugin<Fake>>> {
     match fake.accept(text)? {
         Role::Policies(plugin) => Some(plugin),
-        Role::Gate(_) => panic!("a gate"),
+        Role::Readiness(_) => panic!("a gate"),
     }
 }
 

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use integration::end_to_end::{self, EndToEnd, Node};
 use integration::sandbox;
-use integration::way::{self, Node, Way};
 use warden::Exit;
 
 fn main() -> Result<ExitCode> {
@@ -13,9 +13,9 @@ fn main() -> Result<ExitCode> {
         return sandbox::reenter();
     }
     eprintln!("demo: starting a pod, its sidecar, the gateway and the outside world");
-    let _way = way::start(&|_| {})?;
+    let _way = end_to_end::start(&|_| {})?;
     let node = Node::new()?;
-    Way::capture()?;
+    EndToEnd::capture()?;
     let only: &[&str] = if std::env::args().any(|argument| argument == "--json") {
         &["--output", "json"]
     } else {
@@ -25,7 +25,7 @@ fn main() -> Result<ExitCode> {
     let mut good = show("through the sidecar, without the node's guard", only)? == Exit::Defects;
     node.guard()?;
     good &= show("through the sidecar, with the guard", only)? == Exit::Ok;
-    Way::uncapture()?;
+    EndToEnd::uncapture()?;
     good &= show("past the sidecar, with the guard", &bypass)? == Exit::Ok;
     eprintln!(
         "demo: {}",
@@ -40,7 +40,7 @@ fn main() -> Result<ExitCode> {
 
 fn show(what: &str, arguments: &[&str]) -> Result<Exit> {
     eprintln!("\n{what}:");
-    let (exit, text) = Way::verify(arguments)?;
+    let (exit, text) = EndToEnd::verify(arguments)?;
     std::io::stdout().write_all(text.as_bytes())?;
     eprintln!("exit code {}", exit.code());
     Ok(exit)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use egress_policy::case::{
-    Case, DEFAULT_ADDRESS, DEFAULT_NOW, Expected, Gateway, HelloSeen, Peer, Subject,
+    Case, DEFAULT_ADDRESS, DEFAULT_NOW, ExpectedAnswer, Gateway, HelloSeen, Peer, Subject,
 };
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::settings::AddressCheck;
@@ -31,7 +31,7 @@ pub struct Attempt {
     /// What of the answers may be connected to.
     pub connects: Vec<IpAddr>,
     /// What must come.
-    pub expect: Expected,
+    pub expect: ExpectedAnswer,
 }
 
 /// What the connection proves.
@@ -90,7 +90,7 @@ pub fn attempt(case: &Case, gateway: &Gateway) -> Result<Attempt, LeftOut> {
         return Err("a case for the engine alone");
     }
     let step = case.steps.last().ok_or("no step")?;
-    let situation = &step.situation;
+    let situation = &step.input;
     if step.limit {
         return Err("a limit of time or bytes");
     }
@@ -100,7 +100,7 @@ pub fn attempt(case: &Case, gateway: &Gateway) -> Result<Attempt, LeftOut> {
     if situation.now != Fact::Known(DEFAULT_NOW) {
         return Err("another time than now");
     }
-    let Expected::Final { enforced, .. } = &step.expect else {
+    let ExpectedAnswer::Final { enforced, .. } = &step.expect else {
         return Err("a moment before the last");
     };
     if enforced.inspection.is_some() {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
 use egress_policy::limits::Limits;
-use egress_policy::verdict::Code;
+use egress_policy::verdict::ReasonCode;
 use serde_json::Value;
 
 use crate::certificates::{Authority, Leaf};
@@ -15,10 +15,10 @@ use crate::mesh::{APP1, HOSTS, Mesh, SMTP_BANNER, SSH_BANNER, address_of};
 use crate::verdicts::{self, Line};
 
 use super::rows::{Certificate, Expect, Row, What, Who};
-use super::{Module, Outcome};
+use super::{DemoOutcome, Module};
 
 /// What the caller saw.
-enum Seen {
+enum AttemptResult {
     Reached,
     /// By way of the device, which was told everything.
     Inspected,
@@ -32,7 +32,7 @@ enum Seen {
 }
 
 /// Tries a row and says what came of it.
-pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<Outcome> {
+pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<DemoOutcome> {
     let log_before = mesh.gateway.log()?.len();
     let bytes_before = bytes_outside(mesh);
     let tunnels_before = mesh.device.seen().len();
@@ -46,16 +46,16 @@ pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<Outcome>
         What::OneTooMany(address, name) => one_too_many(mesh, module, row.who, (address, name))?,
     };
     let seen = by_device(mesh, row, seen, tunnels_before);
-    let asked = module == Module::Present && !matches!(seen, Seen::Refused);
+    let asked = module == Module::Present && !matches!(seen, AttemptResult::Refused);
     let (line, no_address_left) = if asked {
         verdicts::told_since(&mesh.gateway, log_before)
     } else {
         (None, false)
     };
     let said = match &seen {
-        Seen::Denied(Some(body)) => body.get("code").and_then(Value::as_str),
+        AttemptResult::Denied(Some(body)) => body.get("code").and_then(Value::as_str),
         // TLS is closed before its ClientHello is looked at: only Envoy's own line tells.
-        Seen::Denied(None) if no_address_left => Some(Code::PrivateAddress.as_str()),
+        AttemptResult::Denied(None) if no_address_left => Some(ReasonCode::PrivateAddress.as_str()),
         _ => None,
     };
     // What was denied must not have arrived either.
@@ -67,11 +67,11 @@ pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<Outcome>
 /// refused.
 fn outcome(
     row: &Row,
-    seen: &Seen,
+    seen: &AttemptResult,
     line: Option<Line>,
     said: Option<&str>,
     leaked: usize,
-) -> Outcome {
+) -> DemoOutcome {
     let said = said.filter(|_| line.as_ref().is_none_or(|line| line.action != "Deny"));
     let (rule, code) = line.map_or(("-".to_owned(), "-".to_owned()), |line| {
         let rule = if line.rule.is_empty() {
@@ -83,20 +83,24 @@ fn outcome(
     });
     let code = said.map_or(code, str::to_owned);
     let seen = match seen {
-        Seen::Denied(_) | Seen::Refused | Seen::Unproven if leaked > 0 => {
+        AttemptResult::Denied(_) | AttemptResult::Refused | AttemptResult::Unproven
+            if leaked > 0 =>
+        {
             format!("denied, {leaked} bytes arrived")
         }
-        Seen::Denied(Some(body)) if body.get("code").and_then(Value::as_str) != Some(&code) => {
+        AttemptResult::Denied(Some(body))
+            if body.get("code").and_then(Value::as_str) != Some(&code) =>
+        {
             format!("denied, but the log says {code} and the body {body}")
         }
-        Seen::Reached => "reached".to_owned(),
-        Seen::Inspected => "inspected".to_owned(),
-        Seen::Denied(_) => "denied".to_owned(),
-        Seen::Refused => "refused".to_owned(),
+        AttemptResult::Reached => "reached".to_owned(),
+        AttemptResult::Inspected => "inspected".to_owned(),
+        AttemptResult::Denied(_) => "denied".to_owned(),
+        AttemptResult::Refused => "refused".to_owned(),
         // The gateway says the same of both.
-        Seen::Unproven if matches!(row.expect, Expect::Nobody(_)) => "nobody".to_owned(),
-        Seen::Unproven => "unproven".to_owned(),
-        Seen::Else(what) => what.clone(),
+        AttemptResult::Unproven if matches!(row.expect, Expect::Nobody(_)) => "nobody".to_owned(),
+        AttemptResult::Unproven => "unproven".to_owned(),
+        AttemptResult::Else(what) => what.clone(),
     };
     let (expected, wanted) = match row.expect {
         Expect::Reached(rule) => ("reached", (Some(rule), "rule")),
@@ -111,7 +115,7 @@ fn outcome(
         // A refusal that is not a rule's may still name the rule it came after.
         wanted.0.is_none_or(|wanted| rule == wanted)
     };
-    Outcome {
+    DemoOutcome {
         workload: match row.who {
             Who::Workload(workload) => workload.name,
             Who::Stranger(Certificate::None) => "no certificate",
@@ -152,13 +156,13 @@ fn outcome(
 }
 
 /// The same, if the device was asked for nothing; else whether it was told what it has to be told.
-fn by_device(mesh: &Mesh, row: &Row, seen: Seen, before: usize) -> Seen {
+fn by_device(mesh: &Mesh, row: &Row, seen: AttemptResult, before: usize) -> AttemptResult {
     let tunnels = mesh.device.seen();
     let Some(tunnel) = tunnels.get(before..).and_then(<[_]>::last) else {
         return seen;
     };
     let (Who::Workload(workload), Expect::Inspected(rule)) = (row.who, row.expect) else {
-        return Seen::Else(format!("the device was asked: {tunnel:?}"));
+        return AttemptResult::Else(format!("the device was asked: {tunnel:?}"));
     };
     let destination = match row.what {
         What::Http(host, _) | What::Path(host, _) => format!("{host}:80"),
@@ -173,8 +177,8 @@ fn by_device(mesh: &Mesh, row: &Row, seen: Seen, before: usize) -> Seen {
         && tunnel.workload.as_deref() == Some(workload.identity)
         && !tunnel.bytes.is_empty();
     match seen {
-        Seen::Reached if told => Seen::Inspected,
-        Seen::Reached => Seen::Else(format!("the device was told: {tunnel:?}")),
+        AttemptResult::Reached if told => AttemptResult::Inspected,
+        AttemptResult::Reached => AttemptResult::Else(format!("the device was told: {tunnel:?}")),
         seen => seen,
     }
 }
@@ -188,7 +192,12 @@ fn bytes_outside(mesh: &Mesh) -> usize {
         .sum()
 }
 
-fn http(mesh: &Mesh, who: Who, (host, path): (&str, &str), extra: &[(&str, &str)]) -> Result<Seen> {
+fn http(
+    mesh: &Mesh,
+    who: Who,
+    (host, path): (&str, &str),
+    extra: &[(&str, &str)],
+) -> Result<AttemptResult> {
     let claim = APP1.peer.header();
     let mut headers = vec![
         ("Host", host.as_bytes()),
@@ -212,30 +221,30 @@ fn http(mesh: &Mesh, who: Who, (host, path): (&str, &str), extra: &[(&str, &str)
         Who::Stranger(certificate) => {
             headers.push(("x-envoy-peer-metadata", claim.as_bytes()));
             let Some(mut session) = stranger(mesh, certificate)? else {
-                return Ok(Seen::Refused);
+                return Ok(AttemptResult::Refused);
             };
             match client::request(&mut session, "GET", path, &headers) {
                 Ok(answer) => answer,
                 // TLS 1.3 tells a client that its certificate is unwelcome after the handshake.
-                Err(_) => return Ok(Seen::Refused),
+                Err(_) => return Ok(AttemptResult::Refused),
             }
         }
     };
     Ok(match answer {
-        None => Seen::Denied(None),
+        None => AttemptResult::Denied(None),
         Some(answer) => judge(&answer),
     })
 }
 
-fn judge(answer: &Response) -> Seen {
+fn judge(answer: &Response) -> AttemptResult {
     let known = |body: &str| HOSTS.iter().any(|(name, _)| body.trim_end() == *name);
     match answer.status {
-        200 if known(&answer.body) => Seen::Reached,
-        403 => Seen::Denied(serde_json::from_str(&answer.body).ok()),
-        503 if answer.body.contains("remote connection failure") => Seen::Unproven,
+        200 if known(&answer.body) => AttemptResult::Reached,
+        403 => AttemptResult::Denied(serde_json::from_str(&answer.body).ok()),
+        503 if answer.body.contains("remote connection failure") => AttemptResult::Unproven,
         // Envoy's own: no way on.
-        503 => Seen::Denied(None),
-        status => Seen::Else(format!("{status} {}", answer.body.trim_end())),
+        503 => AttemptResult::Denied(None),
+        status => AttemptResult::Else(format!("{status} {}", answer.body.trim_end())),
     }
 }
 
@@ -260,9 +269,9 @@ fn one_too_many(
     module: Module,
     who: Who,
     (address, name): (Ipv4Addr, &str),
-) -> Result<Seen> {
+) -> Result<AttemptResult> {
     let Who::Workload(workload) = who else {
-        return Ok(Seen::Else("not tried".to_owned()));
+        return Ok(AttemptResult::Else("not tried".to_owned()));
     };
     let most = Limits::DEFAULT.undecided_tunnels;
     let gauge = "wasmcustom.warden_tunnels_undecided";
@@ -285,43 +294,43 @@ fn one_too_many(
     Ok(seen)
 }
 
-fn tls(mesh: &Mesh, who: Who, address: Ipv4Addr, name: Option<&str>) -> Result<Seen> {
+fn tls(mesh: &Mesh, who: Who, address: Ipv4Addr, name: Option<&str>) -> Result<AttemptResult> {
     let Who::Workload(workload) = who else {
-        return Ok(Seen::Else("not tried".to_owned()));
+        return Ok(AttemptResult::Else("not tried".to_owned()));
     };
     // Without a name there is none to send: an address is no SNI (RFC 6066 §3).
     let literal = address.to_string();
     let Some(mut session) = mesh.dial_tls(workload, address, name.unwrap_or(&literal))? else {
-        return Ok(Seen::Denied(None));
+        return Ok(AttemptResult::Denied(None));
     };
     let host = name.unwrap_or(&literal);
     let answer = client::request(&mut session, "GET", "/", &[("Host", host.as_bytes())])?;
     Ok(match answer {
-        Some(answer) if answer.body == format!("{host}\n") => Seen::Reached,
-        other => Seen::Else(format!("{other:?}")),
+        Some(answer) if answer.body == format!("{host}\n") => AttemptResult::Reached,
+        other => AttemptResult::Else(format!("{other:?}")),
     })
 }
 
-fn ended(mesh: &Mesh, who: Who, name: &str, host: &str) -> Result<Seen> {
+fn ended(mesh: &Mesh, who: Who, name: &str, host: &str) -> Result<AttemptResult> {
     let Who::Workload(workload) = who else {
-        return Ok(Seen::Else("not tried".to_owned()));
+        return Ok(AttemptResult::Else("not tried".to_owned()));
     };
     let stream = mesh.dial(workload, SocketAddrV4::new(address_of(name)?, 9443))?;
     let config = client::tls_config(&mesh.ending_authority.certificate(), None)?;
     let Some(mut session) = client::tls(stream, config, name)? else {
-        return Ok(Seen::Denied(None));
+        return Ok(AttemptResult::Denied(None));
     };
     let headers = [
         ("Host", host.as_bytes()),
         ("Accept", b"application/json".as_slice()),
     ];
     let answer = client::request(&mut session, "GET", "/", &headers)?;
-    Ok(answer.map_or(Seen::Denied(None), |answer| judge(&answer)))
+    Ok(answer.map_or(AttemptResult::Denied(None), |answer| judge(&answer)))
 }
 
-fn tcp(mesh: &Mesh, who: Who, address: Ipv4Addr, port: u16) -> Result<Seen> {
+fn tcp(mesh: &Mesh, who: Who, address: Ipv4Addr, port: u16) -> Result<AttemptResult> {
     let Who::Workload(workload) = who else {
-        return Ok(Seen::Else("not tried".to_owned()));
+        return Ok(AttemptResult::Else("not tried".to_owned()));
     };
     let mut stream = mesh.dial(workload, SocketAddrV4::new(address, port))?;
     let banner = match port {
@@ -331,30 +340,32 @@ fn tcp(mesh: &Mesh, who: Who, address: Ipv4Addr, port: u16) -> Result<Seen> {
     };
     if let Some(banner) = banner {
         match client::hear(&mut stream)? {
-            Heard::Closed => return Ok(Seen::Denied(None)),
+            Heard::Closed => return Ok(AttemptResult::Denied(None)),
             Heard::Bytes(bytes) if bytes == banner.as_bytes() => {}
             Heard::Bytes(bytes) => {
-                return Ok(Seen::Else(String::from_utf8_lossy(&bytes).into_owned()));
+                return Ok(AttemptResult::Else(
+                    String::from_utf8_lossy(&bytes).into_owned(),
+                ));
             }
         }
     }
     // A closed connection shows itself when the answer is missing.
     let _ = stream.write_all(b"hello\r\n");
     Ok(match client::hear(&mut stream)? {
-        Heard::Closed => Seen::Denied(None),
-        Heard::Bytes(bytes) if bytes == b"hello\r\n" => Seen::Reached,
-        Heard::Bytes(bytes) => Seen::Else(String::from_utf8_lossy(&bytes).into_owned()),
+        Heard::Closed => AttemptResult::Denied(None),
+        Heard::Bytes(bytes) if bytes == b"hello\r\n" => AttemptResult::Reached,
+        Heard::Bytes(bytes) => AttemptResult::Else(String::from_utf8_lossy(&bytes).into_owned()),
     })
 }
 
-fn not_tls(mesh: &Mesh, who: Who, address: Ipv4Addr) -> Result<Seen> {
+fn not_tls(mesh: &Mesh, who: Who, address: Ipv4Addr) -> Result<AttemptResult> {
     let Who::Workload(workload) = who else {
-        return Ok(Seen::Else("not tried".to_owned()));
+        return Ok(AttemptResult::Else("not tried".to_owned()));
     };
     let mut stream = mesh.dial(workload, SocketAddrV4::new(address, 443))?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: api.github.com\r\n\r\n")?;
     Ok(match client::hear(&mut stream)? {
-        Heard::Closed => Seen::Denied(None),
-        Heard::Bytes(bytes) => Seen::Else(String::from_utf8_lossy(&bytes).into_owned()),
+        Heard::Closed => AttemptResult::Denied(None),
+        Heard::Bytes(bytes) => AttemptResult::Else(String::from_utf8_lossy(&bytes).into_owned()),
     })
 }

@@ -4,19 +4,19 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::Outcome;
+use super::DemoOutcome;
 
 /// The outcomes as JSON.
 ///
 /// # Errors
 /// None in practice: every field is text.
-pub fn json(outcomes: &[Outcome]) -> Result<String> {
+pub fn json(outcomes: &[DemoOutcome]) -> Result<String> {
     Ok(serde_json::to_string_pretty(outcomes)?)
 }
 
 /// The outcomes as a table, with a mark where one is not as expected.
 #[must_use]
-pub fn table(outcomes: &[Outcome]) -> String {
+pub fn table(outcomes: &[DemoOutcome]) -> String {
     let head = [
         "",
         "workload",

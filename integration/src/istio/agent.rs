@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Result, ensure};
 
-use super::bench::GATEWAY;
 use super::control_plane::{ADDRESS, XDS};
+use super::testbed::GATEWAY;
 use super::tools::Program;
 use crate::envoy::eventually;
 use crate::sandbox;

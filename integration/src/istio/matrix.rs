@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use egress_render::install::Names;
 use serde_json::{Value, json};
 
-use super::bench::{Bench, CLUSTER_DNS, Plan, install};
 use super::pod::{self, Capture};
 use super::reference;
+use super::testbed::{Bench, CLUSTER_DNS, Plan, install};
 use super::tools::{Missing, Program};
 use crate::certificates::Authority;
 use crate::client::{self, Heard};
@@ -115,7 +115,7 @@ const NEVER: [&str; 3] = ["github.com", "evilgithub.com", "alerts.weather.gov"];
 
 /// What came of one row.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct MatrixOutcome {
     /// Who tried.
     pub app: &'static str,
     /// What, in words.
@@ -130,7 +130,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// If an attempt neither comes through nor is refused.
-pub fn run(bench: &Bench) -> Result<Vec<Outcome>> {
+pub fn run(bench: &Bench) -> Result<Vec<MatrixOutcome>> {
     run_rows(bench, ROWS)
 }
 
@@ -138,12 +138,12 @@ pub fn run(bench: &Bench) -> Result<Vec<Outcome>> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_rows(bench: &Bench, rows: &[(&'static str, Try, bool)]) -> Result<Vec<Outcome>> {
+pub fn run_rows(bench: &Bench, rows: &[(&'static str, Try, bool)]) -> Result<Vec<MatrixOutcome>> {
     let rows = rows.iter().map(|(app, attempt, expected)| {
         let came = attempt
             .by(bench, app)
             .with_context(|| format!("{app} {attempt:?}"))?;
-        Ok(Outcome {
+        Ok(MatrixOutcome {
             app,
             attempt: attempt.words(),
             expected: *expected,
@@ -159,7 +159,7 @@ pub fn run_rows(bench: &Bench, rows: &[(&'static str, Try, bool)]) -> Result<Vec
 ///
 /// # Errors
 /// If the bench cannot be started, or an attempt is neither answered nor refused.
-pub fn whole(mut tell: impl FnMut(&str)) -> Result<(Vec<Outcome>, Vec<String>)> {
+pub fn whole(mut tell: impl FnMut(&str)) -> Result<(Vec<MatrixOutcome>, Vec<String>)> {
     let (mut install, mut policy) = (install()?, reference::policy()?);
     // Istio's agent tells pods of the names that have an address.
     let agent = Program::PilotAgent.find().is_some();
@@ -194,7 +194,7 @@ pub fn whole(mut tell: impl FnMut(&str)) -> Result<(Vec<Outcome>, Vec<String>)> 
 ///
 /// # Errors
 /// If app2 cannot serve, or the attempt is neither answered nor refused.
-pub fn pod(bench: &Bench) -> Result<Outcome> {
+pub fn pod(bench: &Bench) -> Result<MatrixOutcome> {
     const PORT: u16 = 9090;
     let address = bench.address("app2")?;
     bench.inside("app2", move || {
@@ -207,7 +207,7 @@ pub fn pod(bench: &Bench) -> Result<Outcome> {
         let answer = client::request(&mut stream, "GET", "/", &headers)?;
         Ok(answer.is_some_and(|answer| answer.body == "app2\n"))
     })?;
-    Ok(Outcome {
+    Ok(MatrixOutcome {
         app: "app1",
         attempt: format!("http api.weather.gov at pod {address}:{PORT}"),
         expected: true,
@@ -281,7 +281,7 @@ impl Try {
 
 /// The rows for people.
 #[must_use]
-pub fn table(outcomes: &[Outcome]) -> String {
+pub fn table(outcomes: &[MatrixOutcome]) -> String {
     let mut text = String::new();
     for outcome in outcomes {
         let seen = if outcome.came { "through" } else { "refused" };
@@ -302,7 +302,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
 
 /// The rows for machines.
 #[must_use]
-pub fn json(outcomes: &[Outcome]) -> Value {
+pub fn json(outcomes: &[MatrixOutcome]) -> Value {
     outcomes
         .iter()
         .map(|outcome| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use egress_render::audit::Live;
-use egress_render::{Install, Problem, Rendered, audit, render};
+use egress_render::{Install, RenderError, Rendered, audit, render};
 use serde_json::Value;
 
 use crate::workspace;
@@ -62,11 +62,11 @@ pub fn audited<'l>(
     live: impl Into<Live<'l>>,
     install: &Install,
     policies: &[Value],
-) -> Result<Vec<Problem>> {
+) -> Result<Vec<RenderError>> {
     audit::gateway(live.into(), install, policies).map_err(|problems| all(&problems))
 }
 
-fn all(problems: &[Problem]) -> anyhow::Error {
+fn all(problems: &[RenderError]) -> anyhow::Error {
     let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
     anyhow!(lines.join("\n"))
 }

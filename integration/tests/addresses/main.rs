@@ -17,7 +17,7 @@ use integration::mesh::{APP1, APP2, APP3, Workload};
 use integration::{policy, sandbox, sandboxed, template};
 use serde_json::{Value, json};
 use world::{
-    Came, Setup, Way, World, answer, at, changed, policy as rules, start, stricter, usual,
+    Came, Setup, Transport, World, answer, at, changed, policy as rules, start, stricter, usual,
 };
 
 /// An answer, and what may be connected to: nothing else, and one of these if there is one.
@@ -63,7 +63,7 @@ const ANSWERS: &[Row<'_>] = &[
 /// Plays a row by every way; what differs, in words.
 fn play(world: &World, (caller, words, allowed): Row<'_>) -> Result<Vec<String>> {
     let mut differs = Vec::new();
-    for way in Way::ALL {
+    for way in Transport::ALL {
         let name = world.name(way, answer(words)?);
         let before = world.count();
         let came = world.attempt(caller, way, &name);
@@ -105,15 +105,15 @@ fn without_filter(config: &mut Value) {
 fn race(change: &dyn Fn(&mut Value)) -> Result<Vec<String>> {
     let world = start(&Setup { change, ..usual() })?;
     let answers = vec![answer("slow")?.living(1), answer("public")?.living(1)];
-    let name = world.name(Way::Http, Name::InTurn(answers));
+    let name = world.name(Transport::Http, Name::InTurn(answers));
     sandbox::open()?;
     sandbox::black_hole(&[at("slow")?])?;
     std::thread::scope(|scope| -> Result<()> {
-        let first = scope.spawn(|| world.attempt(&APP1, Way::Http, &name));
+        let first = scope.spawn(|| world.attempt(&APP1, Transport::Http, &name));
         eventually("the second answer", || world.mesh.dns.times(&name) > 1)?;
         // The cache has it soon; nothing tells when.
         std::thread::sleep(Duration::from_millis(300));
-        let second = scope.spawn(|| world.attempt(&APP1, Way::Http, &name));
+        let second = scope.spawn(|| world.attempt(&APP1, Transport::Http, &name));
         std::thread::sleep(Duration::from_millis(300));
         sandbox::open()?;
         for one in [first, second] {
@@ -142,24 +142,24 @@ sandboxed! {
         // All but what leads nowhere or to what is allowed anyway.
         for row in ["dead private", "metadata dead private public", "dead denied", "nat64 dead"] {
             let found = differs.iter().filter(|one| one.contains(&format!("[{row}]"))).count();
-            ensure!(found == Way::ALL.len(), "[{row}] {found} times in {differs:#?}");
+            ensure!(found == Transport::ALL.len(), "[{row}] {found} times in {differs:#?}");
         }
         Ok(())
     }
 
     fn a_name_whose_addresses_are_all_refused_is_denied_and_one_that_is_not_there_is_not() -> Result<()> {
         let world = start(&usual())?;
-        for way in Way::ALL {
+        for way in Transport::ALL {
             let (refused, absent, nobody) = match way {
                 // There is no status to be had.
-                Way::Tls => (None, None, None),
+                Transport::Tls => (None, None, None),
                 _ => (Some(403), Some(503), Some(503)),
             };
             let private = world.name(way, answer("private metadata")?);
             ensure!(world.attempt(&APP1, way, &private)? == Came::Refused(refused), "{way:?}");
             let dead = world.name(way, answer("dead private")?);
             ensure!(world.attempt(&APP1, way, &dead)? == Came::Refused(nobody), "{way:?}");
-            let nowhere = format!("nowhere.{}", if way == Way::Originate { "payments.example" } else { "web.example" });
+            let nowhere = format!("nowhere.{}", if way == Transport::Originate { "payments.example" } else { "web.example" });
             ensure!(world.attempt(&APP1, way, &nowhere)? == Came::Refused(absent), "{way:?}");
         }
         ensure!(world.count() == 0, "{:?}", world.arrived(0));
@@ -169,7 +169,7 @@ sandboxed! {
     fn aliases_lead_where_addresses_lead() -> Result<()> {
         let world = start(&usual())?;
         let aliases = ["a.cdn.example", "b.cdn.example", "c.cdn.example"];
-        for way in Way::ALL {
+        for way in Transport::ALL {
             for (words, reached) in [("private", false), ("dead private", false), ("private public", true)] {
                 let name = world.name(way, answer(words)?.behind(&aliases).living(0));
                 let before = world.count();
@@ -189,11 +189,11 @@ sandboxed! {
         let answers: Result<Vec<Answer>> =
             answers.iter().map(|words| Ok(answer(words)?.living(0))).collect();
         let answers = answers?;
-        let names = Way::ALL.map(|way| (way, world.name(way, Name::Alternating(answers.clone()))));
+        let names = Transport::ALL.map(|way| (way, world.name(way, Name::Alternating(answers.clone()))));
         // Until every name has been asked for as often as it has answers. The caches do so once a
         // second at most.
         let asked = |name: &str| world.mesh.dns.times(name) > answers.len();
-        let mut reached = [0; Way::ALL.len()];
+        let mut reached = [0; Transport::ALL.len()];
         eventually("every answer", || {
             for ((way, name), count) in names.iter().zip(&mut reached) {
                 *count += u32::from(world.attempt(&APP1, *way, name).is_ok_and(|came| came == Came::Reached));
@@ -210,10 +210,10 @@ sandboxed! {
         let world = start(&usual())?;
         for (what, bad) in [("fails", Answer::Failure), ("is silent", Answer::Silence)] {
             let says = Name::InTurn(vec![bad, answer("private public")?]);
-            let name = world.name(Way::Http, says);
-            let _ = world.attempt(&APP1, Way::Http, &name)?;
+            let name = world.name(Transport::Http, says);
+            let _ = world.attempt(&APP1, Transport::Http, &name)?;
             eventually(&format!("the name server no longer {what}"), || {
-                world.attempt(&APP1, Way::Http, &name).is_ok_and(|came| came == Came::Reached)
+                world.attempt(&APP1, Transport::Http, &name).is_ok_and(|came| came == Came::Reached)
             })?;
         }
         ensure!(world.arrived(0).iter().all(|one| one == "public"), "{:?}", world.arrived(0));
@@ -237,7 +237,7 @@ sandboxed! {
     fn a_pooled_connection_serves_no_caller_whose_class_refuses_its_address() -> Result<()> {
         let classes = classes::of_each(&[&[rules()], &[stricter()]]);
         let world = start(&Setup { classes, ..usual() })?;
-        for way in [Way::Http, Way::Originate, Way::Ended] {
+        for way in [Transport::Http, Transport::Originate, Transport::Ended] {
             let name = world.name(way, answer("denied")?.living(0));
             let path = |who: &str| format!("/{who}-{way:?}");
             ensure!(world.attempt_path(&APP1, way, &name, &path("app1"))? == Came::Reached, "{way:?}");
@@ -248,15 +248,15 @@ sandboxed! {
             ensure!(world.attempt_path(&APP1, way, &name, &path("app1"))? == Came::Reached, "{way:?}");
         }
         // The same caller, after its policy has changed.
-        let name = world.name(Way::Http, answer("denied")?);
-        ensure!(world.attempt_path(&APP1, Way::Http, &name, "/before")? == Came::Reached);
+        let name = world.name(Transport::Http, answer("denied")?);
+        ensure!(world.attempt_path(&APP1, Transport::Http, &name, "/before")? == Came::Reached);
         ensure!(world.mesh.update(&policy::at("warden-http", &[stricter()]))?);
         eventually("the stricter policy", || {
-            world.attempt_path(&APP1, Way::Http, &name, "/after")
+            world.attempt_path(&APP1, Transport::Http, &name, "/after")
                 .is_ok_and(|came| came == Came::Refused(Some(403)))
         })?;
         for _ in 0..3 {
-            let came = world.attempt_path(&APP1, Way::Http, &name, "/later")?;
+            let came = world.attempt_path(&APP1, Transport::Http, &name, "/later")?;
             ensure!(came == Came::Refused(Some(403)), "{came:?}");
         }
         for seen in world.mesh.outside.seen() {
@@ -283,7 +283,7 @@ sandboxed! {
             ("metadata", false), ("metadata6", false), ("loopback", false), ("linklocal", false),
             ("mapped", false), ("dead metadata", false), ("public", true),
         ].into_iter().enumerate() {
-            for way in [Way::Http, Way::Tls] {
+            for way in [Transport::Http, Transport::Tls] {
                 let name = format!("n{number}-{way:?}.inner.example").to_lowercase();
                 world.mesh.dns.add(&name, answer(words)?);
                 let came = world.attempt(&APP1, way, &name)?;
@@ -314,7 +314,7 @@ sandboxed! {
             ("private public", true), ("mapped nat64 6to4", false),
         ];
         for (words, asked) in rows {
-            for way in [Way::Http, Way::Tls, Way::Tunnel] {
+            for way in [Transport::Http, Transport::Tls, Transport::Tunnel] {
                 let name = world.name(way, answer(words)?);
                 let before = world.mesh.device.seen().len();
                 let came = world.attempt(&APP3, way, &name)?;
@@ -325,7 +325,7 @@ sandboxed! {
                 ensure!(heard.is_empty() != asked, "{way:?} [{words}] {came:?} {heard:?}");
                 ensure!(heard.iter().all(|tunnel| tunnel.destination.starts_with(&name)), "{heard:?}");
                 // Of tunnels it is told an address that is left.
-                if let (Way::Tunnel, Some(tunnel)) = (way, heard.first()) {
+                if let (Transport::Tunnel, Some(tunnel)) = (way, heard.first()) {
                     let left = if words.contains("public") { "203.0.113.10:22" } else { "203.0.113.29:22" };
                     ensure!(tunnel.address.as_deref() == Some(left), "[{words}] {tunnel:?}");
                 }
@@ -347,11 +347,11 @@ sandboxed! {
         ensure!(few.len() < old.len(), "{old:?}");
         let world = start(&Setup { classes: few.clone(), discovered: true, ..usual() })?;
         let try_all = |expected: Came| -> Result<()> {
-            for way in [Way::Http, Way::Originate, Way::Tls, Way::Tunnel] {
+            for way in [Transport::Http, Transport::Originate, Transport::Tls, Transport::Tunnel] {
                 let name = world.name(way, answer("public")?);
                 let came = world.attempt(&APP2, way, &name)?;
                 let expected = match (way, expected) {
-                    (Way::Tls, Came::Refused(_)) => Came::Refused(None),
+                    (Transport::Tls, Came::Refused(_)) => Came::Refused(None),
                     (_, expected) => expected,
                 };
                 ensure!(came == expected, "{way:?} {came:?}");
@@ -361,19 +361,19 @@ sandboxed! {
         // The policy first: app2's class has no clusters and no routes.
         try_all(Came::Refused(Some(403)))?;
         ensure!(world.count() == 0, "{:?}", world.arrived(0));
-        ensure!(world.attempt(&APP1, Way::Http, &world.name(Way::Http, answer("public")?))? == Came::Reached);
+        ensure!(world.attempt(&APP1, Transport::Http, &world.name(Transport::Http, answer("public")?))? == Came::Reached);
         // Then they come.
         world.mesh.reconfigure(&old, &changed)?;
-        let name = world.name(Way::Http, answer("public")?);
+        let name = world.name(Transport::Http, answer("public")?);
         eventually("the new classes", || {
-            world.attempt(&APP2, Way::Http, &name).is_ok_and(|came| came == Came::Reached)
+            world.attempt(&APP2, Transport::Http, &name).is_ok_and(|came| came == Came::Reached)
         }).with_context(|| world.said())?;
         try_all(Came::Reached)?;
         // And go again, before the policy that names them does.
         world.mesh.reconfigure(&few, &changed)?;
         // While the clusters have gone and their routes stand it is 503.
         eventually("the classes to go", || {
-            world.attempt(&APP2, Way::Http, &name).is_ok_and(|came| came == Came::Refused(Some(403)))
+            world.attempt(&APP2, Transport::Http, &name).is_ok_and(|came| came == Came::Refused(Some(403)))
         })?;
         let before = world.count();
         try_all(Came::Refused(Some(403)))?;

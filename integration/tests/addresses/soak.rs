@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use integration::dns::Name;
 use integration::mesh::{APP1, APP2};
 
-use crate::world::{Came, Setup, Way, at, start, usual};
+use crate::world::{Came, Setup, Transport, at, start, usual};
 
 const CLIENTS: usize = 24;
 const NAMES: usize = 41;
@@ -47,7 +47,7 @@ pub(crate) fn run() -> Result<()> {
         let names = (0..NAMES).map(|_| world.name(way, Name::Random(pool.clone())));
         names.collect::<Vec<_>>()
     };
-    let names = Way::ALL.map(names);
+    let names = Transport::ALL.map(names);
     let (tries, reached) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let end = Instant::now() + lasts;
     let (all, world) = (&names, &world);
@@ -65,9 +65,9 @@ pub(crate) fn run() -> Result<()> {
                         } else {
                             (&APP2, "/app2")
                         };
-                        let way = (turn / 2) % Way::ALL.len();
+                        let way = (turn / 2) % Transport::ALL.len();
                         let name = all.get(way).and_then(|names| names.get(turn % NAMES));
-                        let (Some(way), Some(name)) = (Way::ALL.get(way), name) else {
+                        let (Some(way), Some(name)) = (Transport::ALL.get(way), name) else {
                             continue;
                         };
                         let came = world.attempt_path(caller, *way, name, path)?;

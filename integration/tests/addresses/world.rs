@@ -78,7 +78,7 @@ pub(crate) fn answer(words: &str) -> Result<Answer> {
 
 /// The way that something takes through the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Transport {
     /// A request in the clear.
     Http,
     /// A request that the gateway speaks TLS for.
@@ -91,7 +91,7 @@ pub(crate) enum Way {
     Tunnel,
 }
 
-impl Way {
+impl Transport {
     pub(crate) const ALL: [Self; 5] = [
         Self::Http,
         Self::Originate,
@@ -254,7 +254,7 @@ fn furnish(mesh: &Mesh) -> Result<()> {
 
 impl World {
     /// A name that nobody has asked for yet, for this way.
-    pub(crate) fn name(&self, way: Way, says: impl Into<Name>) -> String {
+    pub(crate) fn name(&self, way: Transport, says: impl Into<Name>) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!("n{number}.{}", way.suffix());
         self.mesh.dns.add(&name, says);
@@ -262,7 +262,7 @@ impl World {
     }
 
     /// Tries to reach a name by this way.
-    pub(crate) fn attempt(&self, caller: &Workload, way: Way, name: &str) -> Result<Came> {
+    pub(crate) fn attempt(&self, caller: &Workload, way: Transport, name: &str) -> Result<Came> {
         self.attempt_path(caller, way, name, "/")
     }
 
@@ -270,7 +270,7 @@ impl World {
     pub(crate) fn attempt_path(
         &self,
         caller: &Workload,
-        way: Way,
+        way: Transport,
         name: &str,
         path: &str,
     ) -> Result<Came> {
@@ -278,11 +278,11 @@ impl World {
         let dialled = |port| SocketAddrV4::new(Ipv4Addr::new(140, 82, 112, 5), port);
         let headers = [("Host", name.as_bytes())];
         let answer = match way {
-            Way::Http | Way::Originate => {
+            Transport::Http | Transport::Originate => {
                 let mut stream = self.mesh.dial(caller, dialled(80))?;
                 request(&mut stream, "GET", path, &headers)?
             }
-            Way::Tls => {
+            Transport::Tls => {
                 let mut session = match self.mesh.dial_tls(caller, *dialled(443).ip(), name) {
                     Ok(Some(session)) => session,
                     Ok(None) => return Ok(Came::Refused(None)),
@@ -294,7 +294,7 @@ impl World {
                 };
                 request(&mut session, "GET", path, &headers)?
             }
-            Way::Ended => {
+            Transport::Ended => {
                 let stream = self.mesh.dial(caller, dialled(9443))?;
                 let authority = self.mesh.ending_authority.certificate();
                 let config = client::tls_config(&authority, None)?;
@@ -303,7 +303,7 @@ impl World {
                 };
                 request(&mut session, "GET", path, &headers)?
             }
-            Way::Tunnel => return self.tunnel(caller, name),
+            Transport::Tunnel => return self.tunnel(caller, name),
         };
         Ok(match answer.map(|answer| answer.status) {
             Some(200) => Came::Reached,

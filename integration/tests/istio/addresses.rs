@@ -8,8 +8,8 @@ use egress_render::{Install, Rendered};
 use integration::certificates::Authority;
 use integration::dns::Answer;
 use integration::envoy::eventually;
-use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
+use integration::istio::testbed::{Bench, Plan, install};
 use integration::istio::tools::Program;
 use integration::mesh::{APP1, SSH_BANNER};
 use integration::outside::Speech;
@@ -77,16 +77,21 @@ const ROWS: [(&str, &str, bool, &str); 20] = [
 
 /// A way out of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Transport {
     Http,
     Originate,
     Tls,
     Tunnel,
 }
 
-const WAYS: [Way; 4] = [Way::Http, Way::Originate, Way::Tls, Way::Tunnel];
+const WAYS: [Transport; 4] = [
+    Transport::Http,
+    Transport::Originate,
+    Transport::Tls,
+    Transport::Tunnel,
+];
 
-impl Way {
+impl Transport {
     const fn port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -174,11 +179,11 @@ fn settings() -> Result<(Install, tempfile::TempDir, Authority)> {
 }
 
 /// Tries a way; the status that the gateway answered, if it was one.
-fn attempt(bench: &Bench, app: &str, way: Way, name: &str) -> Result<Option<u16>> {
+fn attempt(bench: &Bench, app: &str, way: Transport, name: &str) -> Result<Option<u16>> {
     // Sidecars do not go by the dialled address.
     let dialled = Ipv4Addr::new(203, 0, 113, 200);
     Ok(match way {
-        Way::Http | Way::Originate => {
+        Transport::Http | Transport::Originate => {
             let answer = bench.http(app, dialled, name)?;
             answer.map(|answer| {
                 let private = answer.body.contains("code: private_address")
@@ -190,12 +195,12 @@ fn attempt(bench: &Bench, app: &str, way: Way, name: &str) -> Result<Option<u16>
                 }
             })
         }
-        Way::Tls => {
+        Transport::Tls => {
             // The certificate is for another name, if there is one at all.
             drop(bench.tls(app, dialled, name));
             None
         }
-        Way::Tunnel => bench.tunnel(app, name, 22)?,
+        Transport::Tunnel => bench.tunnel(app, name, 22)?,
     })
 }
 
@@ -267,10 +272,14 @@ fn wrong(change: impl Fn(String) -> String) -> Result<Vec<String>> {
             // Nothing left of the answer is the policy's refusal; what is left and dead is not.
             let left = words.split(' ').any(|word| word == "dead") || !reached.is_empty();
             let told = match (way, left) {
-                (Way::Http | Way::Originate | Way::Tunnel, false) => status == Some(403),
-                (Way::Http, true) if !reached.is_empty() => status == Some(200),
-                (Way::Http | Way::Originate | Way::Tunnel, true) => status != Some(403),
-                (Way::Tls, _) => true,
+                (Transport::Http | Transport::Originate | Transport::Tunnel, false) => {
+                    status == Some(403)
+                }
+                (Transport::Http, true) if !reached.is_empty() => status == Some(200),
+                (Transport::Http | Transport::Originate | Transport::Tunnel, true) => {
+                    status != Some(403)
+                }
+                (Transport::Tls, _) => true,
             };
             // A request that found nobody or no handshake is tried again, where it may go.
             let same = arrived.iter().all(|one| wanted.contains(one))
@@ -474,11 +483,11 @@ fn the_access_log_has_the_address_that_was_connected_to() -> Result<()> {
         bench.dns.add(&name, Answer::of(&addresses).living(0));
         attempt(&bench, "app1", way, &name)?;
         let field = match way {
-            Way::Tls => "serverName",
+            Transport::Tls => "serverName",
             _ => "authority",
         };
         let asked = match way {
-            Way::Tunnel => format!("{name}:22"),
+            Transport::Tunnel => format!("{name}:22"),
             _ => name,
         };
         let line = bench.access_line(field, &asked)?;
@@ -487,9 +496,9 @@ fn the_access_log_has_the_address_that_was_connected_to() -> Result<()> {
         let (address, port) = arrived.context("nobody came")?;
         ensure!((address, port) == (public, way.port()), "{arrived:?}");
         let method = match way {
-            Way::Http | Way::Originate => json!("GET"),
-            Way::Tunnel => json!("CONNECT"),
-            Way::Tls => Value::Null,
+            Transport::Http | Transport::Originate => json!("GET"),
+            Transport::Tunnel => json!("CONNECT"),
+            Transport::Tls => Value::Null,
         };
         for (field, expected) in [
             ("connectedTo", json!(format!("{address}:{port}"))),
@@ -517,7 +526,7 @@ fn the_access_log_has_the_address_that_was_connected_to() -> Result<()> {
     );
     // A denial has a line too, which is no longer for a caller who writes much.
     let long = "a".repeat(8000);
-    attempt(&bench, "app1", Way::Http, &long)?;
+    attempt(&bench, "app1", Transport::Http, &long)?;
     let denied = bench.access_line("verdict", "deny")?;
     let status = denied.get("status").and_then(Value::as_u64);
     ensure!(

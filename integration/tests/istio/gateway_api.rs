@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use egress_render::install::GatewayApi;
 use egress_render::{Install, Rendered};
-use integration::istio::bench::{self, Bench, Plan};
+use integration::istio::testbed::{self, Bench, Plan};
 use integration::istio::tools::Program;
 use integration::istio::{matrix, reference};
 
@@ -19,7 +19,7 @@ cases!(
 );
 
 fn install() -> Result<Install> {
-    let mut install = bench::install()?;
+    let mut install = testbed::install()?;
     install.spec.gateway.api = GatewayApi::Kubernetes;
     Ok(install)
 }

@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use egress_render::{Carried, Install, Rendered};
+use egress_render::{EmbeddedPolicies, Install, Rendered};
 use integration::client::Heard;
-use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
+use integration::istio::testbed::{Bench, Plan, install};
 use integration::istio::tools::Program;
 use integration::mesh::address_of;
 use integration::registry::Registry;
@@ -160,7 +160,7 @@ fn another_digest_than_the_stated_one_closes_the_gateway() -> Result<()> {
     for place in ["http", "tunnel"] {
         let name = format!("egress-warden-{place}");
         ensure!(
-            found.iter().any(|problem| problem.place().contains(&name)
+            found.iter().any(|problem| problem.path().contains(&name)
                 && problem.message().starts_with("it has no configuration")),
             "{name}: {found:?}"
         );
@@ -246,7 +246,7 @@ fn others_are_found(bench: &Bench, mut install: Install) -> Result<()> {
     let named = install.spec.module.policy.clone().context("no policy")?;
     *policy.pointer_mut("/metadata/name").context("no name")? = "later".into();
     let policies = [policy];
-    let carried = Carried::of(&install, &policies);
+    let carried = EmbeddedPolicies::of(&install, &policies);
     let carried = carried.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
     install.spec.module.policy = Some(carried.hash().to_owned());
     let found = reference::audited(&dump, &install, &policies)?;

@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use egress_render::install::Device as Declared;
-use egress_render::{Install, Problem};
+use egress_render::{Install, RenderError};
 use integration::client::Heard;
 use integration::device::{Device, Tunnel};
-use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
+use integration::istio::testbed::{Bench, Plan, install};
 use integration::istio::tools::Program;
 use integration::mesh::{APP1, SSH_BANNER, address_of};
 use integration::sandbox;
@@ -73,7 +73,7 @@ fn with_device() -> Result<Install> {
     Ok(install)
 }
 
-fn audited(bench: &Bench) -> Result<Vec<Problem>> {
+fn audited(bench: &Bench) -> Result<Vec<RenderError>> {
     reference::audited(&bench.dump()?, &with_device()?, &[policy()?])
 }
 

@@ -2,10 +2,10 @@
 //! parts left out, and with a tenant's objects beside it.
 
 use anyhow::{Context, Result, ensure};
-use egress_render::{Problem, Rendered};
+use egress_render::{RenderError, Rendered};
 use integration::envoy::eventually;
-use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
+use integration::istio::testbed::{Bench, Plan, install};
 use integration::istio::tools::Program;
 use integration::mesh::address_of;
 use serde_json::Value;
@@ -30,7 +30,7 @@ fn rendered() -> Result<Rendered> {
     reference::of(&install()?, &[reference::policy()?])
 }
 
-fn audited(dump: &Value) -> Result<Vec<Problem>> {
+fn audited(dump: &Value) -> Result<Vec<RenderError>> {
     reference::audited(dump, &install()?, &[reference::policy()?])
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use integration::client::Heard;
 use integration::dns::Dns;
 use integration::envoy::eventually;
-use integration::istio::bench::{Bench, GATEWAY, Plan, install, test_patches};
+use integration::istio::testbed::{Bench, GATEWAY, Plan, install, test_patches};
 use integration::istio::tools::Program;
 use integration::istio::{matrix, reference};
 use integration::mesh::{APP1, APP2, HOSTS, address_of};

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use egress_render::{Install, machines};
-use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
+use integration::istio::testbed::{Bench, Plan, install};
 use integration::istio::tools::Program;
 
 use crate::ready::becomes_ready;

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use egress_render::{Install, Rendered};
 use integration::client;
 use integration::envoy::eventually;
-use integration::istio::bench::{Bench, GATEWAY, Plan, install};
 use integration::istio::reference;
+use integration::istio::testbed::{Bench, GATEWAY, Plan, install};
 use integration::istio::tools::Program;
 
 cases!(

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use egress_render::{Install, Rendered, refusals};
 use integration::client;
 use integration::envoy::eventually;
-use integration::istio::bench::{Bench, Plan, install};
 use integration::istio::reference;
+use integration::istio::testbed::{Bench, Plan, install};
 use integration::istio::tools::Program;
 use serde_json::Value;
 

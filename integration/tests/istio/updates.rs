@@ -3,11 +3,11 @@
 
 use anyhow::{Context, Result, ensure};
 use egress_render::audit::Live;
-use egress_render::{Carried, Object, Problem, Rendered};
+use egress_render::{EmbeddedPolicies, Object, RenderError, Rendered};
 use integration::client::Heard;
 use integration::envoy::eventually;
-use integration::istio::bench::{Bench, Plan, install, install_file};
 use integration::istio::reference;
+use integration::istio::testbed::{Bench, Plan, install, install_file};
 use integration::istio::tools::Program;
 use integration::mesh::address_of;
 use integration::workspace;
@@ -28,7 +28,7 @@ fn tighter() -> Result<Value> {
     Ok(policy)
 }
 
-fn has_another_policy(problem: &Problem) -> bool {
+fn has_another_policy(problem: &RenderError) -> bool {
     problem.message().starts_with("it has the policies ")
 }
 
@@ -71,7 +71,7 @@ fn a_place_that_keeps_an_old_policy_is_found() -> Result<()> {
     };
     let both = [&old, &new].map(Rendered::policy_hash);
     ensure!(
-        kept.place().contains("egress-warden-tunnel")
+        kept.path().contains("egress-warden-tunnel")
             && has_another_policy(kept)
             && both.iter().all(|hash| kept.message().contains(hash)),
         "{kept}"
@@ -86,11 +86,11 @@ fn an_update_that_the_module_refuses_is_found() -> Result<()> {
     // Policies that this module does not carry.
     let (sound, policies) = (install()?, [tighter()?]);
     let mut install = sound.clone();
-    let carried = Carried::of(&install, &policies);
+    let carried = EmbeddedPolicies::of(&install, &policies);
     let carried = carried.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
     install.spec.module.policy = Some(carried.hash().to_owned());
     bench.update(&Plan::of(&reference::of(&install, &policies)?))?;
-    let in_force = || -> Result<Vec<Problem>> {
+    let in_force = || -> Result<Vec<RenderError>> {
         let (dump, stats) = (bench.dump()?, bench.gateway.get("/stats")?);
         let stats = Some(&*stats);
         reference::audited(
@@ -105,16 +105,16 @@ fn an_update_that_the_module_refuses_is_found() -> Result<()> {
     let mut found = Vec::new();
     eventually("the update to be refused", || {
         found = in_force().unwrap_or_default();
-        let refused = |problem: &Problem| problem.message().ends_with("the update was refused");
+        let refused = |problem: &RenderError| problem.message().ends_with("the update was refused");
         found.iter().any(refused)
     })
     .with_context(|| format!("{found:?}"))?;
     let old_hash = old.policy_hash().get(..12).context("no hash")?;
-    let hash = |problem: &&Problem| problem.message().contains(old_hash);
+    let hash = |problem: &&RenderError| problem.message().contains(old_hash);
     // The gate may have the new one, or not have been looked at behind what was refused.
-    found.retain(|problem| !problem.place().contains("egress-warden.ready"));
+    found.retain(|problem| !problem.path().contains("egress-warden.ready"));
     // Policies in the objects have machines of their own, those in the image share one.
-    let machine = |problem: &Problem| problem.message().contains("vm_config.vm_id is");
+    let machine = |problem: &RenderError| problem.message().contains("vm_config.vm_id is");
     ensure!(
         found.iter().filter(hash).count() == 3
             && found

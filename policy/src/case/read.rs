@@ -12,11 +12,11 @@ use crate::name::canonical;
 use crate::read::{read_policy, timestamp};
 use crate::settings::AddressCheck;
 use crate::tree::{Node, Shape};
-use crate::verdict::Code;
+use crate::verdict::ReasonCode;
 
 use super::{
-    Asker, Case, CaseFile, DEFAULT_TRUST_DOMAIN, Expected, ExpectedRuling, Gateway, HelloSeen,
-    Peer, PolicyRef, Situation, Step, Subject, Target,
+    Asker, Case, CaseFile, CaseInput, DEFAULT_TRUST_DOMAIN, ExpectedAnswer, ExpectedDecision,
+    Gateway, HelloSeen, Peer, PolicyRef, Step, Subject, Target,
 };
 
 impl CaseFile {
@@ -100,7 +100,7 @@ fn read_settings<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Optio
         each(&node, &at.field("ports"), defects, |node, at, defects| {
             read_route(node, at, defects, &mut gateway.routes);
         });
-        gateway.routes.settle();
+        gateway.routes.resolve_overlaps();
     }
     if let Some(node) = fields.take("inspection") {
         gateway.inspection = read_inspection(&node, &at.field("inspection"), defects);
@@ -140,14 +140,14 @@ fn read_case<N: Node>(
             defects.add(DefectKind::MissingField, at, message, None);
         }
     }
-    let first = read_step(&mut fields, at, defects, &Situation::default())?;
+    let first = read_step(&mut fields, at, defects, &CaseInput::default())?;
     let mut steps = vec![first];
     if let Some(node) = fields.take("then") {
         each(&node, &at.field("then"), defects, |node, at, defects| {
             let Some(mut fields) = Fields::of(node, at, defects) else {
                 return;
             };
-            let base = steps.last().map(|step| step.situation.clone());
+            let base = steps.last().map(|step| step.input.clone());
             let step = read_step(&mut fields, at, defects, &base.unwrap_or_default());
             fields.finish(at, defects);
             steps.extend(step);
@@ -166,7 +166,7 @@ fn read_step<N: Node>(
     fields: &mut Fields<'_, N>,
     at: &At<'_>,
     defects: &mut Defects,
-    base: &Situation,
+    base: &CaseInput,
 ) -> Option<Step> {
     let mut situation = base.clone();
     if let Some(node) = fields.take("from") {
@@ -186,7 +186,7 @@ fn read_step<N: Node>(
     let (expect, connects) = read_expect(&expect, &at.field("expect"), defects)?;
     check_connects(&situation.to, &expect, connects.as_deref(), at, defects);
     Some(Step {
-        situation,
+        input: situation,
         limit,
         expect,
         connects,
@@ -534,8 +534,8 @@ fn read_exactly<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option
     address
 }
 
-fn read_code<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Code> {
-    let words = Code::ALL.map(|code| (code.as_str(), code));
+fn read_code<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<ReasonCode> {
+    let words = ReasonCode::ALL.map(|code| (code.as_str(), code));
     word(node, at, defects, &words)
 }
 
@@ -543,12 +543,13 @@ fn read_code<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Co
 /// they are the answers'.
 fn check_connects(
     to: &Target,
-    expect: &Expected,
+    expect: &ExpectedAnswer,
     connects: Option<&[IpAddr]>,
     at: &At<'_>,
     defects: &mut Defects,
 ) {
-    let opens = matches!(expect, Expected::Final { enforced, .. } if enforced.verdict != "Deny");
+    let opens =
+        matches!(expect, ExpectedAnswer::Final { enforced, .. } if enforced.verdict != "Deny");
     let mut conflict = |message: &str| {
         defects.add(DefectKind::Conflict, at, message, None);
     };
@@ -575,7 +576,7 @@ fn check_connects(
     }
 }
 
-type Expectation = (Expected, Option<Vec<IpAddr>>);
+type Expectation = (ExpectedAnswer, Option<Vec<IpAddr>>);
 
 fn read_expect<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Expectation> {
     let mut fields = Fields::of(node, at, defects)?;
@@ -595,13 +596,13 @@ fn read_expect<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<
     match (expected?, lifted) {
         (expected, None) => Some((expected, connects)),
         (
-            Expected::Final { enforced, .. },
-            Some(Expected::Final {
+            ExpectedAnswer::Final { enforced, .. },
+            Some(ExpectedAnswer::Final {
                 enforced: lifted, ..
             }),
         ) => {
             let would_be = Some(lifted);
-            Some((Expected::Final { enforced, would_be }, connects))
+            Some((ExpectedAnswer::Final { enforced, would_be }, connects))
         }
         (_, Some(_)) => {
             let message = "`wouldBe` is a final verdict beside a final verdict";
@@ -616,7 +617,7 @@ fn take_ruling<N: Node>(
     fields: &mut Fields<'_, N>,
     at: &At<'_>,
     defects: &mut Defects,
-) -> Option<Expected> {
+) -> Option<ExpectedAnswer> {
     let words = ["Accept", "Deny", "Inspect", "Undecided"].map(|word| (word, word));
     let verdict = fields.require("verdict", at, defects);
     let verdict = verdict.and_then(|node| word(&node, &at.field("verdict"), defects, &words));
@@ -633,19 +634,19 @@ fn take_ruling<N: Node>(
             let message = "Undecided has no code and no rule";
             defects.add(DefectKind::Conflict, at, message, None);
         }
-        return Some(Expected::Undecided);
+        return Some(ExpectedAnswer::Undecided);
     }
     if code.is_none() {
         let message = "`code` is missing";
         defects.add(DefectKind::MissingField, at, message, None);
     }
-    let enforced = ExpectedRuling {
+    let enforced = ExpectedDecision {
         verdict,
         inspection,
         code: code?,
         rule: rule.unwrap_or_default(),
     };
-    Some(Expected::Final {
+    Some(ExpectedAnswer::Final {
         enforced,
         would_be: None,
     })

@@ -84,7 +84,7 @@ fn a_wrong_answer_is_a_mismatch_of_its_step() {
     .expect("a case file");
     let found = file.cases[0].check(&file.gateway, |_| {
         Evaluation::<crate::classes::ClassKey>::Final(crate::verdict::Verdict::refusal(
-            Code::NoPolicy,
+            ReasonCode::NoPolicy,
         ))
     });
     assert_eq!(found.len(), 1);
@@ -109,8 +109,8 @@ fn a_later_step_replaces_only_what_it_says() {
     let [first, second] = file.cases[0].steps.as_slice() else {
         panic!("two steps")
     };
-    assert_eq!(first.situation.from.labels, Fact::Pending);
-    assert_eq!(second.situation.from.peer, first.situation.from.peer);
-    assert_eq!(second.situation.to.dialled, first.situation.to.dialled);
-    assert!(matches!(second.situation.from.labels, Fact::Known(_)));
+    assert_eq!(first.input.from.labels, Fact::Pending);
+    assert_eq!(second.input.from.peer, first.input.from.peer);
+    assert_eq!(second.input.to.dialled, first.input.to.dialled);
+    assert!(matches!(second.input.from.labels, Fact::Known(_)));
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use ipnet::IpNet;
 
 use super::{AddressClass, TooManyClasses};
-use crate::model::{From, Mode, Place, Policy, Rule, RuleAction, Tier, To};
+use crate::model::{From, Hosts, Mode, Policy, Rule, RuleAction, Tier, To};
 
 use callers::Caller;
 use requests::Request;
@@ -135,12 +135,12 @@ impl<'p> Found<'p> {
                         continue;
                     }
                     for to in &rule.to {
-                        let Place::Networks(networks) = &to.place else {
+                        let Hosts::Networks(networks) = &to.hosts else {
                             continue;
                         };
                         let from = number(&mut froms, &mut found.froms, &rule.from, &rule.from);
                         let bare = To {
-                            place: Place::Anywhere,
+                            hosts: Hosts::Anywhere,
                             destination: None,
                             ..to.clone()
                         };

@@ -108,7 +108,7 @@ fn take_host<N: Node>(
         let at = at.field("hosts");
         let names = list(&node, &at, defects, name_pattern);
         unique(&names, &at, defects);
-        RouteHost::Among(Arc::from(names))
+        RouteHost::OneOf(Arc::from(names))
     });
     several.or_else(|| read_host(&one?, &at.field("host"), defects))
 }

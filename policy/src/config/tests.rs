@@ -1,12 +1,12 @@
 use super::*;
-use crate::destination::{RouteHost, of_request};
+use crate::destination::{RouteHost, from_request};
 use crate::facts::Protocol;
-use crate::verdict::Code;
+use crate::verdict::ReasonCode;
 
 /// Reads a configuration whose fields but `policies` are given.
-fn read(fields: &str) -> Result<Config, Vec<String>> {
+fn read(fields: &str) -> Result<PluginConfig, Vec<String>> {
     let json = format!("{{{fields}, \"policies\": []}}");
-    Config::read(&json).map_err(|defects| defects.iter().map(ToString::to_string).collect())
+    PluginConfig::read(&json).map_err(|defects| defects.iter().map(ToString::to_string).collect())
 }
 
 const BASE: &str = r#""context": "http", "labels": "header""#;
@@ -83,7 +83,7 @@ fn defects_of_a_configuration() {
         "{\"context\": \"http\"",
         "{\"context\": \"http\", \"context\": \"http\"}",
     ] {
-        assert!(Config::read(json).is_err(), "{json}");
+        assert!(PluginConfig::read(json).is_err(), "{json}");
     }
 }
 
@@ -111,8 +111,8 @@ fn listed_names_have_one_way_out() {
         ("inward", "a.example", true),
     ] {
         let route = config.routes.resolve(cluster.as_bytes()).expect("a route");
-        let judged = of_request(host.as_bytes(), &route, None);
-        let refused = judged.err() == Some(Code::RouteMismatch);
+        let judged = from_request(host.as_bytes(), &route, None);
+        let refused = judged.err() == Some(ReasonCode::RouteMismatch);
         assert_eq!(!refused, leads_there, "{host} by {cluster}");
     }
     assert!(config.routes.ends_tls(b"inward") && !config.routes.ends_tls(b"plain"));

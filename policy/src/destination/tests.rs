@@ -59,7 +59,7 @@ fn clusters_that_a_verdict_may_lead_to() {
     ];
     for cluster in refused {
         let shown = String::from_utf8_lossy(cluster);
-        assert_eq!(host(cluster), Err(Code::RouteMismatch), "{shown}");
+        assert_eq!(host(cluster), Err(ReasonCode::RouteMismatch), "{shown}");
     }
 }
 
@@ -93,14 +93,29 @@ fn a_request_goes_where_its_route_leads() {
     for (authority, route, app_sni, expected) in [
         ("api.example.com", &fixed, None, Ok("api.example.com")),
         ("api.example.com:22", &fixed, None, Ok("api.example.com")),
-        ("a.example.com", &fixed, None, Err(Code::RouteMismatch)),
-        ("192.0.2.1", &fixed, None, Err(Code::RouteMismatch)),
+        (
+            "a.example.com",
+            &fixed,
+            None,
+            Err(ReasonCode::RouteMismatch),
+        ),
+        ("192.0.2.1", &fixed, None, Err(ReasonCode::RouteMismatch)),
         ("a.example.com", &dynamic, None, Ok("a.example.com")),
         ("a.example.com:80", &dynamic, None, Ok("a.example.com")),
-        ("a.example.com:22", &dynamic, None, Err(Code::RouteMismatch)),
+        (
+            "a.example.com:22",
+            &dynamic,
+            None,
+            Err(ReasonCode::RouteMismatch),
+        ),
         ("192.0.2.1", &dynamic, None, Ok("192.0.2.1")),
-        ("a.example.com", &portless, None, Err(Code::RouteMismatch)),
-        ("a,b", &dynamic, None, Err(Code::NameMalformed)),
+        (
+            "a.example.com",
+            &portless,
+            None,
+            Err(ReasonCode::RouteMismatch),
+        ),
+        ("a,b", &dynamic, None, Err(ReasonCode::NameMalformed)),
         (
             "a.example.com",
             &dynamic,
@@ -111,16 +126,16 @@ fn a_request_goes_where_its_route_leads() {
             "a.example.com",
             &dynamic,
             Some("b.example.com"),
-            Err(Code::HostMismatch),
+            Err(ReasonCode::HostMismatch),
         ),
         (
             "a.example.com",
             &dynamic,
             Some("a,b"),
-            Err(Code::NameMalformed),
+            Err(ReasonCode::NameMalformed),
         ),
     ] {
-        let agreed = of_request(authority.as_bytes(), route, app_sni.map(str::as_bytes));
+        let agreed = from_request(authority.as_bytes(), route, app_sni.map(str::as_bytes));
         let host = agreed.map(|agreed| agreed.host.to_string());
         assert_eq!(host, expected.map(str::to_owned), "{authority} {app_sni:?}");
     }
@@ -129,13 +144,13 @@ fn a_request_goes_where_its_route_leads() {
 #[test]
 fn facts_of_a_destination() {
     let resolved = Fact::Known([192, 0, 2, 1].into());
-    let named = Agreed {
+    let named = Destination {
         host: Host::Name(name("a.example.com")),
         port: 80,
     };
     assert_eq!(named.facts(resolved).address, resolved);
     assert_eq!(named.facts(Fact::Pending).address, Fact::Pending);
-    let literal = Agreed {
+    let literal = Destination {
         host: Host::Address([203, 0, 113, 7].into()),
         port: 22,
     };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::Config;
+use crate::config::PluginConfig;
 
 const POLICY: &str = r#"{"apiVersion":"egress-warden.io/v1alpha1","kind":"ClusterEgressPolicy","metadata":{"name":"one"},"spec":{"identity":{"trustDomains":["cluster.local"]},"tiers":[{"name":"apps","rules":[{"action":"Accept","from":[{"namespaces":["shop"]}],"name":"r","to":[{"domainNames":["api.example.com"]}]}]}]}}"#;
 
@@ -15,7 +15,7 @@ fn named(digest: &str) -> String {
 }
 
 fn refusal(json: &str, carried: Option<&[u8]>) -> String {
-    match Config::read_beside(json, &Embedded::new(carried)) {
+    match PluginConfig::read_beside(json, &Embedded::new(carried)) {
         Ok(_) => panic!("{json} is accepted"),
         Err(defects) => defects.iter().map(ToString::to_string).collect(),
     }
@@ -28,9 +28,9 @@ fn carried_policies_have_the_hash_of_plain_ones() {
     let document = Json::parse(&plain).unwrap();
     let carried = canonical::text(&document).unwrap();
     let digest = canonical::digest(carried.as_bytes());
-    let spelled = Config::read(&configuration("http", &plain)).unwrap();
+    let spelled = PluginConfig::read(&configuration("http", &plain)).unwrap();
     let embedded = Embedded::new(Some(carried.as_bytes()));
-    let read = Config::read_beside(&named(&digest), &embedded).unwrap();
+    let read = PluginConfig::read_beside(&named(&digest), &embedded).unwrap();
     assert_eq!(read.policy_hash, spelled.policy_hash);
     assert_eq!(read.policies.rule_count(), 1);
 }
@@ -97,7 +97,7 @@ fn the_places_of_a_module_share_what_is_compiled() {
     let embedded = Embedded::new(Some(carried.as_bytes()));
     let read = |context: &str| {
         let json = configuration(context, &format!(r#"{{"embedded":"{digest}"}}"#));
-        Config::read_beside(&json, &embedded).unwrap()
+        PluginConfig::read_beside(&json, &embedded).unwrap()
     };
     let (http, network) = (read("http"), read("network"));
     assert!(Rc::ptr_eq(&http.policies, &network.policies));
@@ -114,11 +114,11 @@ fn other_settings_are_compiled_apart() {
     let carried = format!("[{POLICY}]");
     let digest = canonical::digest(carried.as_bytes());
     let embedded = Embedded::new(Some(carried.as_bytes()));
-    let checked = Config::read_beside(&named(&digest), &embedded).unwrap();
+    let checked = PluginConfig::read_beside(&named(&digest), &embedded).unwrap();
     let unchecked = named(&digest).replace(
         r#""classes", "addressClasses": [],"ports""#,
         r#""none","ports""#,
     );
-    let unchecked = Config::read_beside(&unchecked, &embedded).unwrap();
+    let unchecked = PluginConfig::read_beside(&unchecked, &embedded).unwrap();
     assert!(!Rc::ptr_eq(&checked.policies, &unchecked.policies));
 }

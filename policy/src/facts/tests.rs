@@ -37,14 +37,14 @@ fn spiffe_ids_in_istios_form() {
         let shown = String::from_utf8_lossy(uri);
         assert_eq!(
             SpiffeId::parse(uri),
-            Err(Code::IdentityMalformed),
+            Err(ReasonCode::IdentityMalformed),
             "{shown}"
         );
     }
     let long = format!("spiffe://cluster.local/ns/a/sa/{}", "b".repeat(256));
     assert_eq!(
         SpiffeId::parse(long.as_bytes()),
-        Err(Code::IdentityMalformed)
+        Err(ReasonCode::IdentityMalformed)
     );
 }
 

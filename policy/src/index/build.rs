@@ -10,7 +10,7 @@ use super::postings::{
     ToFamily,
 };
 use super::rules::{
-    Claimed, Effect, Expression, From, Narrowing, Operator, Place, Proven, Rule, Source, Store,
+    Claimed, Effect, Expression, From, HostSet, Narrowing, Operator, Proven, Rule, Source, Store,
     Term, Tier, To, protocol_bit,
 };
 use super::strings::StrId;
@@ -144,7 +144,7 @@ impl IndexBuilder {
         let tier = u32::try_from(self.tiers.len()).ok()?;
         let networks = tos
             .iter()
-            .filter(|to| matches!(to.place, Place::Networks(..)));
+            .filter(|to| matches!(to.place, HostSet::Networks(..)));
         for to in networks {
             let claimed = sources.iter().any(|source| source.claimed.is_some());
             let proven = if claimed {
@@ -248,7 +248,7 @@ impl IndexBuilder {
             };
             let narrowing = self.store.narrowings.intern(narrowing)?;
             return Some(vec![To {
-                place: Place::Anywhere,
+                place: HostSet::Anywhere,
                 narrowing,
             }]);
         }
@@ -256,9 +256,9 @@ impl IndexBuilder {
     }
 
     fn to(&mut self, element: &model::To) -> Option<To> {
-        let place = match &element.place {
-            model::Place::Anywhere => Place::Anywhere,
-            model::Place::Names(patterns) => {
+        let place = match &element.hosts {
+            model::Hosts::Anywhere => HostSet::Anywhere,
+            model::Hosts::Names(patterns) => {
                 let Self { store, classes, .. } = self;
                 let found: Option<Vec<ClassId>> = patterns
                     .iter()
@@ -268,16 +268,16 @@ impl IndexBuilder {
                             .class_of(pattern, &mut store.strings, || next_class(classes))
                     })
                     .collect();
-                Place::Names(self.classes(found?)?)
+                HostSet::Names(self.classes(found?)?)
             }
-            model::Place::Networks(networks) => {
+            model::Hosts::Networks(networks) => {
                 let Self { store, classes, .. } = self;
                 let found: Option<Vec<ClassId>> = networks
                     .networks
                     .iter()
                     .map(|net| store.networks.class_of(*net, || next_class(classes)))
                     .collect();
-                Place::Networks(
+                HostSet::Networks(
                     self.classes(found?)?,
                     self.store.exceptions.intern(&networks.except)?,
                 )
@@ -397,8 +397,8 @@ impl IndexBuilder {
         let mut numbers = Vec::new();
         for to in tos {
             match to.place {
-                Place::Anywhere => numbers.push(PlaceKey::Any.number()),
-                Place::Names(classes) | Place::Networks(classes, _) => {
+                HostSet::Anywhere => numbers.push(PlaceKey::Any.number()),
+                HostSet::Names(classes) | HostSet::Networks(classes, _) => {
                     let classes = self.store.classes.get(classes).iter().copied();
                     numbers.extend(classes.map(|class| PlaceKey::Class(class).number()));
                 }
@@ -441,17 +441,21 @@ impl IndexBuilder {
         places: &[PlaceKey],
     ) -> Option<()> {
         let unread = self.families.unknown(tos, |place| match place {
-            Place::Anywhere => PlaceFamily::Exact(place),
-            Place::Names(_) => PlaceFamily::AnyNames,
-            Place::Networks(..) => PlaceFamily::AnyNetworks,
+            HostSet::Anywhere => PlaceFamily::Exact(place),
+            HostSet::Names(_) => PlaceFamily::AnyNames,
+            HostSet::Networks(..) => PlaceFamily::AnyNetworks,
         })?;
         let mut unknown = vec![(PlaceKey::Unread, unread)];
         // With the name known, only what denies by address still waits for the address.
         let denies = rule.term.effect == Effect::Deny;
-        if denies && tos.iter().any(|to| matches!(to.place, Place::Networks(..))) {
+        if denies
+            && tos
+                .iter()
+                .any(|to| matches!(to.place, HostSet::Networks(..)))
+        {
             let unresolved = self.families.unknown(tos, |place| match place {
-                Place::Anywhere | Place::Names(_) => PlaceFamily::Exact(place),
-                Place::Networks(..) => PlaceFamily::AnyNetworks,
+                HostSet::Anywhere | HostSet::Names(_) => PlaceFamily::Exact(place),
+                HostSet::Networks(..) => PlaceFamily::AnyNetworks,
             })?;
             unknown.push((PlaceKey::Unresolved, unresolved));
         }
@@ -516,7 +520,7 @@ impl Families {
         self.proven.intern(&proven).map(FromFamily::Unclaimed)
     }
 
-    fn unknown(&mut self, tos: &[To], place: impl Fn(Place) -> PlaceFamily) -> Option<ToFamily> {
+    fn unknown(&mut self, tos: &[To], place: impl Fn(HostSet) -> PlaceFamily) -> Option<ToFamily> {
         let places: Vec<(PlaceFamily, u32)> = tos
             .iter()
             .map(|to| (place(to.place), to.narrowing))

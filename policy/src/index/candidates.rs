@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::Tables;
 use super::postings::{List, PlaceKey, SourceKey};
-use super::rules::Seen;
+use super::rules::ResolvedFacts;
 use crate::facts::Fact;
 
 /// Rule numbers in ascending order, each once.
@@ -20,7 +20,7 @@ pub(super) enum Candidates<'i> {
 }
 
 impl<'i> Candidates<'i> {
-    pub(super) fn of(tables: &'i Tables, seen: &Seen<'_>) -> Self {
+    pub(super) fn of(tables: &'i Tables, seen: &ResolvedFacts<'_>) -> Self {
         let end = u32::try_from(tables.store.rules.len()).unwrap_or(u32::MAX);
         let Some((sources, places)) = source_keys(seen).zip(place_keys(seen)) else {
             return Self::All { next: 0, end };
@@ -92,7 +92,7 @@ impl<'i> Candidates<'i> {
 }
 
 /// The classes of the caller; `None` while the caller is not known.
-fn source_keys(seen: &Seen<'_>) -> Option<SmallVec<[SourceKey; 8]>> {
+fn source_keys(seen: &ResolvedFacts<'_>) -> Option<SmallVec<[SourceKey; 8]>> {
     let mut keys = SmallVec::new();
     keys.push(SourceKey::Any);
     let Fact::Known(caller) = seen.caller else {
@@ -121,7 +121,7 @@ fn source_keys(seen: &Seen<'_>) -> Option<SmallVec<[SourceKey; 8]>> {
 
 /// The classes of the destination; `None` for the rare mixtures of known and unknown that have no
 /// lists of their own.
-fn place_keys(seen: &Seen<'_>) -> Option<SmallVec<[PlaceKey; 12]>> {
+fn place_keys(seen: &ResolvedFacts<'_>) -> Option<SmallVec<[PlaceKey; 12]>> {
     let mut keys = SmallVec::new();
     let unresolved = match (seen.facts.destination.name, seen.address) {
         (Fact::Known(_), Fact::Known(_)) => false,

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::names::ClassId;
 use super::pool::Slice;
-use super::rules::{From, Place, Store};
+use super::rules::{From, HostSet, Store};
 use crate::address::Ranges;
 
 /// Where an element with networks stands: tier, callers, narrowing.
@@ -140,7 +140,7 @@ impl Runs {
                 let Some(to) = store.tos.get(*id) else {
                     continue;
                 };
-                let Place::Networks(classes, except) = to.place else {
+                let HostSet::Networks(classes, except) = to.place else {
                     continue;
                 };
                 if to.narrowing != run.narrowing {

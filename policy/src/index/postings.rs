@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::names::ClassId;
 use super::pool::{Numbers, Slice};
-use super::rules::{From, Place};
+use super::rules::{From, HostSet};
 use super::strings::StrId;
 
 /// A class of callers.
@@ -135,7 +135,7 @@ pub(super) enum ToFamily {
 /// An element's place as far as two are alike where it is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum PlaceFamily {
-    Exact(Place),
+    Exact(HostSet),
     AnyNames,
     AnyNetworks,
 }

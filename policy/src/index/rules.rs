@@ -129,7 +129,7 @@ pub(crate) enum Operator {
 /// An element of `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct To {
-    pub(super) place: Place,
+    pub(super) place: HostSet,
     /// The number of a [`Narrowing`].
     pub(super) narrowing: u32,
 }
@@ -150,7 +150,7 @@ pub(crate) struct Narrowing {
 
 /// Names or networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
+pub(crate) enum HostSet {
     Anywhere,
     Names(Slice<ClassId>),
     Networks(Slice<ClassId>, Slice<IpNet>),
@@ -221,7 +221,7 @@ impl ClaimIds {
 }
 
 /// The facts, looked up in the store once for all rules.
-pub(super) struct Seen<'f> {
+pub(super) struct ResolvedFacts<'f> {
     pub(super) facts: &'f Facts<'f>,
     /// `Known(None)` is the known fact that there is no identity.
     pub(super) caller: Fact<Option<CallerIds>>,
@@ -240,7 +240,7 @@ pub(super) struct Seen<'f> {
     upgrade: Fact<Option<StrId>>,
 }
 
-impl Seen<'_> {
+impl ResolvedFacts<'_> {
     /// A name whose answers are held against a class of addresses.
     pub(super) const fn is_classed(&self) -> bool {
         self.by_classes && matches!(self.facts.destination.name, Fact::Known(Some(_)))
@@ -280,7 +280,7 @@ impl Store {
         facts: &'f Facts<'f>,
         settings: Settings,
         in_shadow: Truth,
-    ) -> Seen<'f> {
+    ) -> ResolvedFacts<'f> {
         let strings = &self.strings;
         let caller = facts.caller.map(|caller: Caller<'_>| {
             caller.workload().map(|id| CallerIds {
@@ -318,7 +318,7 @@ impl Store {
         } else {
             Fact::Known("")
         };
-        Seen {
+        ResolvedFacts {
             facts,
             caller,
             claims,
@@ -336,7 +336,7 @@ impl Store {
         }
     }
 
-    pub(super) fn caller_holds(&self, from: From, seen: &Seen<'_>) -> Truth {
+    pub(super) fn caller_holds(&self, from: From, seen: &ResolvedFacts<'_>) -> Truth {
         let identity = || Truth::on(seen.caller, |caller| caller.is_some());
         match from {
             From::Anyone => Truth::True,
@@ -358,10 +358,10 @@ impl Store {
         }
     }
 
-    fn source_holds(&self, source: Source, seen: &Seen<'_>) -> Truth {
+    fn source_holds(&self, source: Source, seen: &ResolvedFacts<'_>) -> Truth {
         // A number that stands for nothing matches nothing that opens, and may match a denial.
         let Some(proven) = self.proven.get(source.proven) else {
-            return Truth::Lost;
+            return Truth::Missing;
         };
         let proven = self.proven_holds(proven, seen);
         let Some(claimed) = source.claimed.filter(|_| proven != Truth::False) else {
@@ -369,13 +369,13 @@ impl Store {
         };
         let claimed = match (&seen.claims, self.claimed.get_nonzero(claimed)) {
             (Fact::Known(claims), Some(claimed)) => self.claims_hold(claimed, claims),
-            (Fact::Pending, _) => Truth::Open,
-            (Fact::Missing, _) | (Fact::Known(_), None) => Truth::Lost,
+            (Fact::Pending, _) => Truth::Pending,
+            (Fact::Missing, _) | (Fact::Known(_), None) => Truth::Missing,
         };
         proven.and(claimed)
     }
 
-    fn proven_holds(&self, proven: &Proven, seen: &Seen<'_>) -> Truth {
+    fn proven_holds(&self, proven: &Proven, seen: &ResolvedFacts<'_>) -> Truth {
         Truth::on(seen.caller, |caller| {
             let Some(caller) = caller else { return false };
             let among =
@@ -415,17 +415,17 @@ impl Store {
                 });
         let cluster = match claims.cluster {
             _ if wanted.clusters.is_empty() => Truth::True,
-            None => Truth::Lost,
+            None => Truth::Missing,
             Some(cluster) => Truth::of(self.texts.get(wanted.clusters).contains(&cluster)),
         };
         Truth::of(labels).and(cluster)
     }
 
     /// Whether an element of `to` holds, and whether it compares a path that it must not.
-    pub(super) fn to_holds(&self, to: &To, denies: bool, seen: &Seen<'_>) -> ToTruth {
+    pub(super) fn to_holds(&self, to: &To, denies: bool, seen: &ResolvedFacts<'_>) -> ToTruth {
         let Some(narrowing) = self.narrowings.get(to.narrowing) else {
             return ToTruth {
-                holds: Truth::Lost,
+                holds: Truth::Missing,
                 malformed: Truth::False,
                 exempt: Truth::False,
             };
@@ -458,14 +458,14 @@ impl Store {
         })
     }
 
-    fn place_holds(&self, place: Place, denies: bool, seen: &Seen<'_>) -> Truth {
+    fn place_holds(&self, place: HostSet, denies: bool, seen: &ResolvedFacts<'_>) -> Truth {
         let name = seen.facts.destination.name;
         match place {
-            Place::Anywhere => Truth::True,
-            Place::Names(classes) => Truth::on(name, |name| {
+            HostSet::Anywhere => Truth::True,
+            HostSet::Names(classes) => Truth::on(name, |name| {
                 name.is_some() && self.in_one_of(classes, &seen.classes)
             }),
-            Place::Networks(classes, except) => {
+            HostSet::Networks(classes, except) => {
                 if denies {
                     self.denied_holds(classes, except, seen)
                 } else {
@@ -484,7 +484,7 @@ impl Store {
         &self,
         classes: Slice<ClassId>,
         except: Slice<IpNet>,
-        seen: &Seen<'_>,
+        seen: &ResolvedFacts<'_>,
     ) -> Truth {
         let name = seen.facts.destination.name;
         let by_class = seen.is_classed();
@@ -501,15 +501,15 @@ impl Store {
                 }
             }
             Fact::Pending | Fact::Missing if by_class => Truth::False,
-            Fact::Pending => Truth::Open,
-            Fact::Missing if seen.by_classes && name == Fact::Pending => Truth::Open,
-            Fact::Missing => Truth::Lost,
+            Fact::Pending => Truth::Pending,
+            Fact::Missing if seen.by_classes && name == Fact::Pending => Truth::Pending,
+            Fact::Missing => Truth::Missing,
         }
     }
 
     /// Whether an element of a Deny with networks would hold for some address. What is not known
     /// counts as matching, a path that must not be compared too.
-    pub(super) fn holds_somewhere(&self, to: &To, seen: &Seen<'_>) -> bool {
+    pub(super) fn holds_somewhere(&self, to: &To, seen: &ResolvedFacts<'_>) -> bool {
         let Some(narrowing) = self.narrowings.get(to.narrowing) else {
             return true;
         };
@@ -548,7 +548,7 @@ impl Store {
             .any(|class| classes.binary_search(class).is_ok())
     }
 
-    fn port_holds(&self, ports: Slice<(u16, u16)>, seen: &Seen<'_>) -> Truth {
+    fn port_holds(&self, ports: Slice<(u16, u16)>, seen: &ResolvedFacts<'_>) -> Truth {
         if ports.is_empty() {
             return Truth::True;
         }
@@ -560,7 +560,12 @@ impl Store {
         })
     }
 
-    fn request_holds(&self, narrowing: &Narrowing, denies: bool, seen: &Seen<'_>) -> Truth {
+    fn request_holds(
+        &self,
+        narrowing: &Narrowing,
+        denies: bool,
+        seen: &ResolvedFacts<'_>,
+    ) -> Truth {
         if seen.facts.protocol != Protocol::Http {
             return Truth::True;
         }

@@ -7,9 +7,9 @@ use crate::facts::Fact;
 pub(crate) enum Truth {
     False,
     /// A fact is missing, for good.
-    Lost,
+    Missing,
     /// A fact is pending.
-    Open,
+    Pending,
     True,
 }
 
@@ -21,16 +21,16 @@ impl Truth {
     pub(crate) fn on<T>(fact: Fact<T>, holds: impl FnOnce(T) -> bool) -> Self {
         match fact {
             Fact::Known(value) => Self::of(holds(value)),
-            Fact::Pending => Self::Open,
-            Fact::Missing => Self::Lost,
+            Fact::Pending => Self::Pending,
+            Fact::Missing => Self::Missing,
         }
     }
 
     pub(crate) const fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::False, _) | (_, Self::False) => Self::False,
-            (Self::Open, _) | (_, Self::Open) => Self::Open,
-            (Self::Lost, _) | (_, Self::Lost) => Self::Lost,
+            (Self::Pending, _) | (_, Self::Pending) => Self::Pending,
+            (Self::Missing, _) | (_, Self::Missing) => Self::Missing,
             (Self::True, Self::True) => Self::True,
         }
     }
@@ -39,15 +39,15 @@ impl Truth {
         match self {
             Self::True => Self::False,
             Self::False => Self::True,
-            Self::Open | Self::Lost => self,
+            Self::Pending | Self::Missing => self,
         }
     }
 
     pub(crate) const fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::True, _) | (_, Self::True) => Self::True,
-            (Self::Open, _) | (_, Self::Open) => Self::Open,
-            (Self::Lost, _) | (_, Self::Lost) => Self::Lost,
+            (Self::Pending, _) | (_, Self::Pending) => Self::Pending,
+            (Self::Missing, _) | (_, Self::Missing) => Self::Missing,
             (Self::False, Self::False) => Self::False,
         }
     }

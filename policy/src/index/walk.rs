@@ -4,13 +4,13 @@ use smallvec::SmallVec;
 
 use super::candidates::Candidates;
 use super::held::Runs;
-use super::rules::{Actions, Effect, Place, Rule, Seen, Store, ToTruth};
+use super::rules::{Actions, Effect, HostSet, ResolvedFacts, Rule, Store, ToTruth};
 use super::truth::Truth;
 use super::{Index, Tables};
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{DefaultAction, Head, TierDefault, Workloads};
 use crate::settings::{AddressCheck, Settings};
-use crate::verdict::{Basis, Code};
+use crate::verdict::{ReasonCode, RuleRef};
 
 /// Which policy is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum View {
 
 /// What one policy's walk can come to.
 #[derive(Debug)]
-pub(crate) struct Outcome<'p> {
+pub(crate) struct PolicyOutcome<'p> {
     /// Every action that some completion of the facts leads to. Not all of them are collected once
     /// it is certain that the outcome is undecided.
     pub(crate) possible: Actions,
@@ -32,9 +32,9 @@ pub(crate) struct Outcome<'p> {
     /// Some completion of the facts still to come opens.
     pub(crate) may_accept: bool,
     /// Where the walk ended for certain: action, code, basis.
-    pub(crate) end: (Actions, Code, Basis<'p>),
+    pub(crate) end: (Actions, ReasonCode, RuleRef<'p>),
     /// The first rule or default that a missing fact left unknown.
-    pub(crate) missing: Option<Basis<'p>>,
+    pub(crate) missing: Option<RuleRef<'p>>,
     /// What a name must not lead to: runs, and how many of their rules stood on the way. Complete
     /// if something opens for certain.
     pub(crate) held: SmallVec<[(u32, u32); 3]>,
@@ -46,11 +46,11 @@ pub(crate) struct Outcome<'p> {
 
 /// Whether a point of the walk can still lead to something that opens.
 #[derive(Clone, Copy, PartialEq)]
-enum Chance {
-    Never,
-    Surely,
+enum CanOpen {
+    No,
+    Yes,
     /// As from the start of the next tier.
-    AsNext,
+    DependsOnNextTier,
 }
 
 /// What an end of the walk can be.
@@ -58,7 +58,7 @@ enum Chance {
 struct Ending {
     actions: Actions,
     /// The last resort among them.
-    last: (Actions, Code),
+    last: (Actions, ReasonCode),
     /// The choice waits for a fact that may still come.
     pending: bool,
     /// Where it opens, `allowPrivate` holds for sure.
@@ -67,7 +67,7 @@ struct Ending {
 
 impl Ending {
     /// One that opens without `allowPrivate`, or denies.
-    const fn only(action: Actions, code: Code) -> Self {
+    const fn only(action: Actions, code: ReasonCode) -> Self {
         Self {
             actions: action,
             last: (action, code),
@@ -76,7 +76,7 @@ impl Ending {
         }
     }
 
-    const fn deny(code: Code) -> Self {
+    const fn deny(code: ReasonCode) -> Self {
         Self::only(Actions::DENY, code)
     }
 
@@ -84,10 +84,10 @@ impl Ending {
         match truth {
             Truth::True => if_true,
             Truth::False => if_false,
-            Truth::Open | Truth::Lost => Self {
+            Truth::Pending | Truth::Missing => Self {
                 actions: if_true.actions.with(if_false.actions),
                 last: if_false.last,
-                pending: truth == Truth::Open || if_true.pending || if_false.pending,
+                pending: truth == Truth::Pending || if_true.pending || if_false.pending,
                 allow_private: if_true.allow_private && if_false.allow_private,
             },
         }
@@ -103,17 +103,17 @@ struct Walk<'p, 's> {
     runs: &'p Runs,
     head: &'p Head,
     settings: Settings,
-    seen: &'s Seen<'s>,
+    seen: &'s ResolvedFacts<'s>,
     /// Where the address decides nothing, runs whose networks stood on the way in this tier.
     passed: Option<SmallVec<[u32; 4]>>,
-    outcome: Outcome<'p>,
+    outcome: PolicyOutcome<'p>,
     /// The chance over all tiers before this one.
-    so_far: Chance,
+    so_far: CanOpen,
     /// The chance of this tier, once something decided it.
-    this_tier: Option<Chance>,
+    this_tier: Option<CanOpen>,
     /// What the rest of this tier stands for, if it surely opens and if it never does.
-    if_surely: Chance,
-    if_never: Chance,
+    if_surely: CanOpen,
+    if_never: CanOpen,
 }
 
 impl Index {
@@ -124,7 +124,7 @@ impl Index {
         settings: Settings,
         facts: &Facts<'_>,
         view: View,
-    ) -> Outcome<'p> {
+    ) -> PolicyOutcome<'p> {
         let Self {
             tables: Tables { store, runs, .. },
             tiers,
@@ -139,7 +139,7 @@ impl Index {
             && seen.is_unresolved()
             && in_shadow != Truth::True
             && matches!(seen.caller, Fact::Known(_));
-        let nothing = (Actions::DENY, Code::EngineError, Basis::None);
+        let nothing = (Actions::DENY, ReasonCode::EngineError, RuleRef::None);
         let mut walk = Walk {
             store,
             runs,
@@ -147,7 +147,7 @@ impl Index {
             settings,
             seen: &seen,
             passed: collects.then(SmallVec::new),
-            outcome: Outcome {
+            outcome: PolicyOutcome {
                 possible: Actions::NONE,
                 pending: false,
                 may_accept: false,
@@ -157,14 +157,14 @@ impl Index {
                 allow_private: true,
                 policy: 0,
             },
-            so_far: Chance::AsNext,
+            so_far: CanOpen::DependsOnNextTier,
             this_tier: None,
-            if_surely: Chance::Surely,
-            if_never: Chance::Never,
+            if_surely: CanOpen::Yes,
+            if_never: CanOpen::No,
         };
         if let Some(code) = walk.refused() {
             walk.outcome.possible = Actions::DENY;
-            walk.outcome.end = (Actions::DENY, code, Basis::Policy { policy: &head.name });
+            walk.outcome.end = (Actions::DENY, code, RuleRef::Policy { policy: &head.name });
             return walk.outcome;
         }
         walk.unread();
@@ -174,7 +174,7 @@ impl Index {
                 candidates.skip_to(tier.end);
                 continue;
             }
-            let basis = Basis::Tier {
+            let basis = RuleRef::Tier {
                 policy: &head.name,
                 tier: &tier.name,
             };
@@ -188,7 +188,7 @@ impl Index {
                 if rule.term.shadow && view == View::Enforced {
                     continue;
                 }
-                let basis = Basis::Rule {
+                let basis = RuleRef::Rule {
                     policy: &head.name,
                     tier: &tier.name,
                     rule: store.strings.get(rule.name),
@@ -232,9 +232,9 @@ impl Index {
         }
         let ending = match head.default {
             DefaultAction::Deny => walk.deny(walk.default_code()),
-            DefaultAction::Accept => walk.open(Actions::ACCEPT, Code::Default, Truth::False),
+            DefaultAction::Accept => walk.open(Actions::ACCEPT, ReasonCode::Default, Truth::False),
         };
-        walk.end(Truth::True, ending, Basis::Policy { policy: &head.name });
+        walk.end(Truth::True, ending, RuleRef::Policy { policy: &head.name });
         walk.finish()
     }
 }
@@ -250,13 +250,13 @@ enum Next {
 
 impl<'p> Walk<'p, '_> {
     /// What is denied whatever the rules say.
-    fn refused(&self) -> Option<Code> {
+    fn refused(&self) -> Option<ReasonCode> {
         let Fact::Known(caller) = self.seen.facts.caller else {
             return None;
         };
         match caller {
-            Caller::Malformed => Some(Code::IdentityMalformed),
-            Caller::Plaintext if !self.head.allow_plaintext => Some(Code::NoIdentity),
+            Caller::Malformed => Some(ReasonCode::IdentityMalformed),
+            Caller::Plaintext if !self.head.allow_plaintext => Some(ReasonCode::NoIdentity),
             Caller::Workload(id)
                 if !self
                     .head
@@ -264,7 +264,7 @@ impl<'p> Walk<'p, '_> {
                     .iter()
                     .any(|td| td == id.trust_domain) =>
             {
-                Some(Code::TrustDomain)
+                Some(ReasonCode::TrustDomain)
             }
             Caller::Workload(_) | Caller::NoCertificate | Caller::Plaintext => None,
         }
@@ -274,7 +274,7 @@ impl<'p> Walk<'p, '_> {
     fn unread(&mut self) {
         let (facts, basis) = (
             self.seen.facts,
-            Basis::Policy {
+            RuleRef::Policy {
                 policy: &self.head.name,
             },
         );
@@ -284,13 +284,13 @@ impl<'p> Walk<'p, '_> {
             Truth::on(facts.destination.port, |_| false),
         ];
         for truth in unread {
-            self.end(truth, Ending::deny(Code::FactsMissing), basis);
+            self.end(truth, Ending::deny(ReasonCode::FactsMissing), basis);
         }
         self.pass(Truth::True, basis);
         self.next_tier();
     }
 
-    fn rule(&mut self, rule: &Rule, tier: usize, basis: Basis<'p>) -> Next {
+    fn rule(&mut self, rule: &Rule, tier: usize, basis: RuleRef<'p>) -> Next {
         let in_force = rule
             .term
             .expires
@@ -301,7 +301,7 @@ impl<'p> Walk<'p, '_> {
                         .get_nonzero(expires)
                         .is_some_and(|expires| now < *expires),
                 ),
-                Fact::Pending => Truth::Open,
+                Fact::Pending => Truth::Pending,
                 // An unreadable clock means expired.
                 Fact::Missing => Truth::False,
             });
@@ -324,11 +324,11 @@ impl<'p> Walk<'p, '_> {
         let next = match action {
             None => self.pass(truth, basis),
             Some(Actions::DENY) => {
-                let ending = self.deny(Code::Rule);
+                let ending = self.deny(ReasonCode::Rule);
                 self.end(truth, ending, basis)
             }
             Some(action) => {
-                let ending = self.open(action, Code::Rule, to.exempt);
+                let ending = self.open(action, ReasonCode::Rule, to.exempt);
                 self.end(truth, ending, basis)
             }
         };
@@ -338,7 +338,7 @@ impl<'p> Walk<'p, '_> {
         // A path that servers read differently denies where the rule would have compared it.
         match (
             next,
-            self.end(malformed, Ending::deny(Code::PathMalformed), basis),
+            self.end(malformed, Ending::deny(ReasonCode::PathMalformed), basis),
         ) {
             (Next::RuleOrTier, Next::End) => Next::Tier,
             (_, Next::End) => Next::End,
@@ -358,7 +358,7 @@ impl<'p> Walk<'p, '_> {
         let claims_known = matches!(self.seen.claims, Fact::Known(_));
         for id in rule.to.get(&self.store.numbers) {
             let to = self.store.tos.get(*id);
-            let Some(to) = to.filter(|to| matches!(to.place, Place::Networks(..))) else {
+            let Some(to) = to.filter(|to| matches!(to.place, HostSet::Networks(..))) else {
                 continue;
             };
             if self.store.holds_somewhere(to, self.seen)
@@ -387,12 +387,12 @@ impl<'p> Walk<'p, '_> {
     }
 
     /// An end of the walk that holds as far as `truth` says.
-    fn end(&mut self, truth: Truth, ending: Ending, basis: Basis<'p>) -> Next {
+    fn end(&mut self, truth: Truth, ending: Ending, basis: RuleRef<'p>) -> Next {
         if truth == Truth::False {
             return Next::Rule;
         }
         self.outcome.possible = self.outcome.possible.with(ending.actions);
-        self.outcome.pending |= ending.pending || truth == Truth::Open;
+        self.outcome.pending |= ending.pending || truth == Truth::Pending;
         self.outcome.allow_private &= ending.allow_private;
         let opens = ending.opens();
         match truth {
@@ -402,45 +402,45 @@ impl<'p> Walk<'p, '_> {
                 self.decide(if opens { self.if_surely } else { self.if_never });
                 return Next::End;
             }
-            Truth::Open if opens => self.decide(self.if_surely),
-            Truth::Lost if !opens => self.decide(self.if_never),
-            Truth::Open | Truth::Lost | Truth::False => {}
+            Truth::Pending if opens => self.decide(self.if_surely),
+            Truth::Missing if !opens => self.decide(self.if_never),
+            Truth::Pending | Truth::Missing | Truth::False => {}
         }
-        if truth == Truth::Lost {
+        if truth == Truth::Missing {
             self.outcome.missing.get_or_insert(basis);
         }
         Next::Rule
     }
 
     /// A Pass that holds as far as `truth` says.
-    fn pass(&mut self, truth: Truth, basis: Basis<'p>) -> Next {
+    fn pass(&mut self, truth: Truth, basis: RuleRef<'p>) -> Next {
         match truth {
             Truth::False => Next::Rule,
             Truth::True => {
-                self.decide(Chance::AsNext);
+                self.decide(CanOpen::DependsOnNextTier);
                 Next::Tier
             }
-            Truth::Open => {
+            Truth::Pending => {
                 self.outcome.pending = true;
-                self.if_never = Chance::AsNext;
+                self.if_never = CanOpen::DependsOnNextTier;
                 Next::RuleOrTier
             }
-            Truth::Lost => {
+            Truth::Missing => {
                 self.outcome.missing.get_or_insert(basis);
-                self.if_surely = Chance::AsNext;
+                self.if_surely = CanOpen::DependsOnNextTier;
                 Next::RuleOrTier
             }
         }
     }
 
     /// The first event of a tier that settles its chance does so for good.
-    fn decide(&mut self, chance: Chance) {
+    fn decide(&mut self, chance: CanOpen) {
         self.this_tier.get_or_insert(chance);
     }
 
-    fn chance(&self) -> Chance {
-        if self.so_far == Chance::AsNext {
-            self.this_tier.unwrap_or(Chance::AsNext)
+    fn chance(&self) -> CanOpen {
+        if self.so_far == CanOpen::DependsOnNextTier {
+            self.this_tier.unwrap_or(CanOpen::DependsOnNextTier)
         } else {
             self.so_far
         }
@@ -449,8 +449,8 @@ impl<'p> Walk<'p, '_> {
     fn next_tier(&mut self) {
         self.so_far = self.chance();
         self.this_tier = None;
-        self.if_surely = Chance::Surely;
-        self.if_never = Chance::Never;
+        self.if_surely = CanOpen::Yes;
+        self.if_never = CanOpen::No;
     }
 
     /// Nothing that follows can make this outcome other than undecided.
@@ -459,16 +459,16 @@ impl<'p> Walk<'p, '_> {
         self.outcome.pending
             && possible.has(Actions::DENY)
             && possible.has_opening()
-            && self.chance() == Chance::Surely
+            && self.chance() == CanOpen::Yes
     }
 
-    fn finish(mut self) -> Outcome<'p> {
-        self.outcome.may_accept = self.chance() == Chance::Surely;
+    fn finish(mut self) -> PolicyOutcome<'p> {
+        self.outcome.may_accept = self.chance() == CanOpen::Yes;
         self.outcome
     }
 
     /// An end that opens, under the guard over the addresses that names lead to.
-    fn open(&self, action: Actions, code: Code, exempt: Truth) -> Ending {
+    fn open(&self, action: Actions, code: ReasonCode, exempt: Truth) -> Ending {
         match self.seen.facts.destination.name {
             Fact::Known(Some(_)) => Ending::either(
                 exempt,
@@ -480,7 +480,7 @@ impl<'p> Walk<'p, '_> {
         }
     }
 
-    fn guard(&self, action: Actions, code: Code, exempt: bool) -> Ending {
+    fn guard(&self, action: Actions, code: ReasonCode, exempt: bool) -> Ending {
         let mut opened = Ending::only(action, code);
         opened.allow_private |= exempt;
         // The address as it came: a mapped form is special as such.
@@ -492,11 +492,11 @@ impl<'p> Walk<'p, '_> {
             (AddressCheck::None, _) | (AddressCheck::Classes, Fact::Pending | Fact::Missing) => {
                 opened
             }
-            (AddressCheck::Unstated, _) => Ending::deny(Code::AddressUnchecked),
+            (AddressCheck::Unstated, _) => Ending::deny(ReasonCode::AddressUnchecked),
             (AddressCheck::Classes, Fact::Known(address)) => {
                 match self.settings.nat64.special(address) {
                     Some(kind) if !(exempt && kind.opened_by_allow_private()) => {
-                        Ending::deny(Code::PrivateAddress)
+                        Ending::deny(ReasonCode::PrivateAddress)
                     }
                     Some(_) | None => opened,
                 }
@@ -504,40 +504,42 @@ impl<'p> Walk<'p, '_> {
         }
     }
 
-    fn unless_special(&self, action: Actions, code: Code) -> Ending {
+    fn unless_special(&self, action: Actions, code: ReasonCode) -> Ending {
         let inside = Truth::on(self.seen.facts.destination.address, |address| {
             self.settings.nat64.special(address).is_some()
         });
         Ending::either(
             inside,
-            Ending::deny(Code::PrivateAddress),
+            Ending::deny(ReasonCode::PrivateAddress),
             Ending::only(action, code),
         )
     }
 
     /// A denial by the policy, which a workload in shadow is only told about.
-    fn deny(&self, code: Code) -> Ending {
+    fn deny(&self, code: ReasonCode) -> Ending {
         Ending::either(self.seen.in_shadow, self.reported(), Ending::deny(code))
     }
 
     /// What a workload in shadow may do beyond its rules: everything but inside addresses.
     fn reported(&self) -> Ending {
         match (self.seen.facts.destination.name, self.seen.address) {
-            (Fact::Known(Some(_)), _) => self.guard(Actions::ACCEPT, Code::Default, false),
-            (Fact::Known(None), Fact::Missing) => Ending::deny(Code::AddressUnchecked),
-            (Fact::Known(None), _) => self.unless_special(Actions::ACCEPT, Code::Default),
-            (Fact::Pending | Fact::Missing, _) => Ending::only(Actions::ACCEPT, Code::Default),
+            (Fact::Known(Some(_)), _) => self.guard(Actions::ACCEPT, ReasonCode::Default, false),
+            (Fact::Known(None), Fact::Missing) => Ending::deny(ReasonCode::AddressUnchecked),
+            (Fact::Known(None), _) => self.unless_special(Actions::ACCEPT, ReasonCode::Default),
+            (Fact::Pending | Fact::Missing, _) => {
+                Ending::only(Actions::ACCEPT, ReasonCode::Default)
+            }
         }
     }
 
-    fn default_code(&self) -> Code {
+    fn default_code(&self) -> ReasonCode {
         let request = &self.seen.facts.request;
         let connect = request.method == Fact::Known("CONNECT");
         let upgrade = matches!(request.upgrade, Fact::Known(Some(_)));
         if self.seen.facts.protocol == Protocol::Http && (connect || upgrade) {
-            Code::ConnectNotAllowed
+            ReasonCode::ConnectNotAllowed
         } else {
-            Code::Default
+            ReasonCode::Default
         }
     }
 }
@@ -546,7 +548,7 @@ fn in_shadow(head: &Head, facts: &Facts<'_>) -> Truth {
     let entries = head.shadow_workloads.iter().map(|entry| {
         let in_force = match facts.now {
             Fact::Known(now) => Truth::of(now < entry.expires),
-            Fact::Pending => Truth::Open,
+            Fact::Pending => Truth::Pending,
             Fact::Missing => Truth::False,
         };
         in_force.and(listed(&entry.workloads, facts.caller))

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::facts::{Caller, Fact, Facts, Protocol};
-use crate::model::{From, LabelOperator, Networks, Place, Rule, RuleAction, Source, To};
+use crate::model::{From, Hosts, LabelOperator, Networks, Rule, RuleAction, Source, To};
 use crate::name::canonical;
 use crate::path::RequestPath;
 use crate::settings::{AddressCheck, Settings};
@@ -257,7 +257,7 @@ pub(super) fn to(rule: &Rule, facts: &Facts<'_>, ground: Ground) -> Vec<(Vec<Che
     if rule.to.is_empty() {
         let anywhere = To {
             destination: None,
-            place: Place::Anywhere,
+            hosts: Hosts::Anywhere,
             ports: crate::port::PortSet::any(),
             protocols: Vec::new(),
             methods: Vec::new(),
@@ -290,15 +290,15 @@ fn on_to(to: &To, facts: &Facts<'_>, deny: bool, ground: Ground) -> Vec<Checked>
     };
     check(Condition::Protocol, carried.into());
     let name = facts.destination.name;
-    match &to.place {
-        Place::Anywhere => {}
-        Place::Names(patterns) => check(
+    match &to.hosts {
+        Hosts::Anywhere => {}
+        Hosts::Names(patterns) => check(
             Condition::Name,
             on_fact(name, |name| {
                 name.is_some_and(|name| patterns.iter().any(|p| p.matches(name)))
             }),
         ),
-        Place::Networks(networks) => {
+        Hosts::Networks(networks) => {
             let truth = if deny {
                 denied_address(networks, facts, ground)
             } else {

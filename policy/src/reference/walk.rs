@@ -8,10 +8,10 @@ use super::conditions::{Checked, Condition, Ground, Truth, all, from, not_expire
 use super::listed;
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{
-    DefaultAction, Mode, Networks, Place, Policy, Rule, RuleAction, Tier, TierDefault,
+    DefaultAction, Hosts, Mode, Networks, Policy, Rule, RuleAction, Tier, TierDefault,
 };
 use crate::settings::{AddressCheck, Settings};
-use crate::verdict::{Action, Basis, Code, Ruling};
+use crate::verdict::{Action, Decision, ReasonCode, RuleRef};
 
 /// Which policy is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) enum View {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Considered<'p> {
     /// Which rule or default.
-    pub basis: Basis<'p>,
+    pub basis: RuleRef<'p>,
     /// Its action's word.
     pub action: &'static str,
     /// Whether it, or its tier, is in shadow.
@@ -56,7 +56,7 @@ pub enum Step {
 }
 
 /// What one policy's walk can come to.
-pub(super) struct Outcome<'p> {
+pub(super) struct PolicyOutcome<'p> {
     /// Every action that some completion of the facts leads to.
     pub(super) possible: Vec<Action<'p>>,
     /// One of them waits for a fact that may still come.
@@ -64,16 +64,16 @@ pub(super) struct Outcome<'p> {
     /// Some completion of the facts still to come opens.
     pub(super) may_accept: bool,
     /// Where the walk ended for certain.
-    pub(super) end: Ruling<'p>,
+    pub(super) end: Decision<'p>,
     /// The first rule or default that a missing fact left unknown.
-    pub(super) missing: Option<Basis<'p>>,
+    pub(super) missing: Option<RuleRef<'p>>,
     /// Deny networks on the way, which a name must not lead to.
     pub(super) held: Vec<&'p Networks>,
     /// Every end that can open says `allowPrivate`.
     pub(super) allow_private: bool,
 }
 
-impl<'p> Outcome<'p> {
+impl<'p> PolicyOutcome<'p> {
     pub(super) fn add(&mut self, action: Action<'p>) {
         if !self.possible.contains(&action) {
             self.possible.push(action);
@@ -81,15 +81,15 @@ impl<'p> Outcome<'p> {
     }
 
     /// The denial of an outcome that can no longer open.
-    pub(super) fn closed(&self) -> Ruling<'p> {
+    pub(super) fn closed(&self) -> Decision<'p> {
         if self.possible == [Action::Deny] {
             return self.end;
         }
-        let basis = self.missing.unwrap_or(self.end.basis);
-        Ruling {
+        let basis = self.missing.unwrap_or(self.end.rule);
+        Decision {
             action: Action::Deny,
-            code: Code::FactsMissing,
-            basis,
+            reason: ReasonCode::FactsMissing,
+            rule: basis,
         }
     }
 }
@@ -105,7 +105,7 @@ enum Effect<'p> {
 /// An end of the walk: usually one action, several where the guard or a shadow is not known yet.
 struct Ending<'p> {
     /// The actions that it can be, most open first.
-    rulings: Vec<(Action<'p>, Code)>,
+    rulings: Vec<(Action<'p>, ReasonCode)>,
     /// The choice waits for a fact that may still come.
     pending: bool,
     /// Where it opens, `allowPrivate` holds for sure.
@@ -114,7 +114,7 @@ struct Ending<'p> {
 
 impl<'p> Ending<'p> {
     /// One that opens without `allowPrivate`, or denies.
-    fn only(action: Action<'p>, code: Code) -> Self {
+    fn only(action: Action<'p>, code: ReasonCode) -> Self {
         Self {
             rulings: vec![(action, code)],
             pending: false,
@@ -137,7 +137,7 @@ impl<'p> Ending<'p> {
 
     /// It can open: every denial in it can still be avoided.
     fn opens(&self) -> bool {
-        let denies = |(action, _): &(Action<'p>, Code)| *action == Action::Deny;
+        let denies = |(action, _): &(Action<'p>, ReasonCode)| *action == Action::Deny;
         !self.rulings.iter().all(denies) && (self.pending || !self.rulings.iter().any(denies))
     }
 }
@@ -145,7 +145,7 @@ impl<'p> Ending<'p> {
 struct Event<'p> {
     truth: Truth,
     effect: Effect<'p>,
-    basis: Basis<'p>,
+    basis: RuleRef<'p>,
     /// Networks that a name must not lead to once the walk came here.
     held: Vec<&'p Networks>,
 }
@@ -157,7 +157,7 @@ pub(super) fn walk<'p>(
     facts: &Facts<'_>,
     view: View,
     trace: &mut Vec<Considered<'p>>,
-) -> Outcome<'p> {
+) -> PolicyOutcome<'p> {
     let layout = Layout {
         policy,
         settings,
@@ -179,15 +179,15 @@ pub(super) fn walk<'p>(
 /// "A rule with a false condition is skipped; one with no false and some unknown condition adds its
 /// action and the walk goes on (a pending Pass explores both ways); the first whose conditions are
 /// all true adds its action and ends the walk; the end adds the default."
-fn possible<'p>(tiers: &[Vec<Event<'p>>]) -> Outcome<'p> {
-    let mut outcome = Outcome {
+fn possible<'p>(tiers: &[Vec<Event<'p>>]) -> PolicyOutcome<'p> {
+    let mut outcome = PolicyOutcome {
         possible: Vec::new(),
         pending: false,
         may_accept: false,
-        end: Ruling {
+        end: Decision {
             action: Action::Deny,
-            code: Code::EngineError,
-            basis: Basis::None,
+            reason: ReasonCode::EngineError,
+            rule: RuleRef::None,
         },
         missing: None,
         held: Vec::new(),
@@ -217,10 +217,10 @@ fn possible<'p>(tiers: &[Vec<Event<'p>>]) -> Outcome<'p> {
                     if let (Truth::True, Some((action, code))) =
                         (event.truth, ending.rulings.last())
                     {
-                        outcome.end = Ruling {
+                        outcome.end = Decision {
                             action: *action,
-                            code: *code,
-                            basis: event.basis,
+                            reason: *code,
+                            rule: event.basis,
                         };
                     }
                 }
@@ -273,7 +273,7 @@ impl<'p> Layout<'p, '_> {
 
     /// What is denied whatever the rules say, as long as it is not ruled out.
     fn refusals(&self) -> Vec<Event<'p>> {
-        let basis = Basis::Policy {
+        let basis = RuleRef::Policy {
             policy: self.policy_name(),
         };
         let head = &self.policy.head;
@@ -295,22 +295,25 @@ impl<'p> Layout<'p, '_> {
         vec![
             refusal(
                 on_caller(&|c| c == Caller::Malformed),
-                Code::IdentityMalformed,
+                ReasonCode::IdentityMalformed,
             ),
             refusal(
                 on_caller(&|c| c == Caller::Plaintext && !head.allow_plaintext),
-                Code::NoIdentity,
+                ReasonCode::NoIdentity,
             ),
-            refusal(on_caller(&foreign), Code::TrustDomain),
+            refusal(on_caller(&foreign), ReasonCode::TrustDomain),
             // Whoever or whatever is not read yet may turn out to be refused.
-            refusal(on_fact(self.facts.caller, |_| false), Code::FactsMissing),
+            refusal(
+                on_fact(self.facts.caller, |_| false),
+                ReasonCode::FactsMissing,
+            ),
             refusal(
                 on_fact(self.facts.destination.name, |_| false),
-                Code::FactsMissing,
+                ReasonCode::FactsMissing,
             ),
             refusal(
                 on_fact(self.facts.destination.port, |_| false),
-                Code::FactsMissing,
+                ReasonCode::FactsMissing,
             ),
             Event {
                 truth: Truth::True,
@@ -328,7 +331,7 @@ impl<'p> Layout<'p, '_> {
                 self.rule(tier, rule, &mut events, trace);
             }
         }
-        let basis = Basis::Tier {
+        let basis = RuleRef::Tier {
             policy: self.policy_name(),
             tier: &tier.name,
         };
@@ -360,13 +363,13 @@ impl<'p> Layout<'p, '_> {
     }
 
     fn policy_default(&self, trace: &mut Vec<Considered<'p>>) -> Vec<Event<'p>> {
-        let basis = Basis::Policy {
+        let basis = RuleRef::Policy {
             policy: self.policy_name(),
         };
         let (ending, action) = match self.policy.head.default {
             DefaultAction::Deny => (self.deny(self.default_code()), "Deny"),
             DefaultAction::Accept => (
-                self.open(Action::Accept, Code::Default, Truth::False),
+                self.open(Action::Accept, ReasonCode::Default, Truth::False),
                 "Accept",
             ),
         };
@@ -417,26 +420,26 @@ impl<'p> Layout<'p, '_> {
                     .filter(|one| one.condition != Condition::Address);
                 let rest = rest.fold(who, |truth, one| truth.and(one.truth));
                 // What is not known counts as matching, a path that must not be compared too.
-                if let Place::Networks(networks) = &element.place
+                if let Hosts::Networks(networks) = &element.hosts
                     && rest.and(paths.matched.or(paths.malformed)) != Truth::False
                 {
                     held.push(&**networks);
                 }
             }
         }
-        let basis = Basis::Rule {
+        let basis = RuleRef::Rule {
             policy: self.policy_name(),
             tier: &tier.name,
             rule: &rule.name,
         };
         let effect = match &rule.action {
             RuleAction::Accept => {
-                Effect::End(self.open(Action::Accept, Code::Rule, exempt(rule, &to)))
+                Effect::End(self.open(Action::Accept, ReasonCode::Rule, exempt(rule, &to)))
             }
             RuleAction::Inspect(device) => {
-                Effect::End(self.open(Action::Inspect(device), Code::Rule, exempt(rule, &to)))
+                Effect::End(self.open(Action::Inspect(device), ReasonCode::Rule, exempt(rule, &to)))
             }
-            RuleAction::Deny => Effect::End(self.deny(Code::Rule)),
+            RuleAction::Deny => Effect::End(self.deny(ReasonCode::Rule)),
             RuleAction::Pass => Effect::Pass,
         };
         events.push(Event {
@@ -445,7 +448,7 @@ impl<'p> Layout<'p, '_> {
             basis,
             held: held.clone(),
         });
-        let refused = Ending::only(Action::Deny, Code::PathMalformed);
+        let refused = Ending::only(Action::Deny, ReasonCode::PathMalformed);
         events.push(Event {
             truth: malformed,
             effect: Effect::End(refused),
@@ -475,7 +478,7 @@ impl<'p> Layout<'p, '_> {
     }
 
     /// An end that opens, under the guard over the addresses that names lead to.
-    fn open(&self, action: Action<'p>, code: Code, exempt: Truth) -> Ending<'p> {
+    fn open(&self, action: Action<'p>, code: ReasonCode, exempt: Truth) -> Ending<'p> {
         match self.facts.destination.name {
             Fact::Known(Some(_)) => Ending::either(
                 exempt,
@@ -489,7 +492,7 @@ impl<'p> Layout<'p, '_> {
 
     /// "Names are denied" where nobody says what becomes of their addresses, and then
     /// `allowPrivate` does not help either.
-    fn guard(&self, action: Action<'p>, code: Code, exempt: bool) -> Ending<'p> {
+    fn guard(&self, action: Action<'p>, code: ReasonCode, exempt: bool) -> Ending<'p> {
         let opened = Ending {
             allow_private: exempt || action == Action::Deny,
             ..Ending::only(action, code)
@@ -499,11 +502,11 @@ impl<'p> Layout<'p, '_> {
             (AddressCheck::None, _) | (AddressCheck::Classes, Fact::Pending | Fact::Missing) => {
                 opened
             }
-            (AddressCheck::Unstated, _) => Ending::only(Action::Deny, Code::AddressUnchecked),
+            (AddressCheck::Unstated, _) => Ending::only(Action::Deny, ReasonCode::AddressUnchecked),
             (AddressCheck::Classes, Fact::Known(address)) => {
                 match self.settings.nat64.special(address) {
                     Some(kind) if !(exempt && kind.opened_by_allow_private()) => {
-                        Ending::only(Action::Deny, Code::PrivateAddress)
+                        Ending::only(Action::Deny, ReasonCode::PrivateAddress)
                     }
                     Some(_) | None => opened,
                 }
@@ -519,7 +522,7 @@ impl<'p> Layout<'p, '_> {
     }
 
     /// A denial by the policy, which a workload in shadow is only told about.
-    fn deny(&self, code: Code) -> Ending<'p> {
+    fn deny(&self, code: ReasonCode) -> Ending<'p> {
         Ending::either(
             self.in_shadow(),
             self.reported(),
@@ -530,19 +533,19 @@ impl<'p> Layout<'p, '_> {
     /// What a workload in shadow may do beyond its rules: everything but inside addresses, names
     /// and literals alike.
     fn reported(&self) -> Ending<'p> {
-        let through = Ending::only(Action::Accept, Code::Default);
+        let through = Ending::only(Action::Accept, ReasonCode::Default);
         match (self.facts.destination.name, self.facts.destination.address) {
             (Fact::Known(None), Fact::Missing) => {
-                Ending::only(Action::Deny, Code::AddressUnchecked)
+                Ending::only(Action::Deny, ReasonCode::AddressUnchecked)
             }
             (Fact::Known(None), address) => Ending::either(
                 on_fact(address, |address| {
                     self.settings.nat64.special(address).is_some()
                 }),
-                Ending::only(Action::Deny, Code::PrivateAddress),
+                Ending::only(Action::Deny, ReasonCode::PrivateAddress),
                 through,
             ),
-            (Fact::Known(Some(_)), _) => self.guard(Action::Accept, Code::Default, false),
+            (Fact::Known(Some(_)), _) => self.guard(Action::Accept, ReasonCode::Default, false),
             (Fact::Pending | Fact::Missing, _) => through,
         }
     }
@@ -561,14 +564,14 @@ impl<'p> Layout<'p, '_> {
         }))
     }
 
-    fn default_code(&self) -> Code {
+    fn default_code(&self) -> ReasonCode {
         let request = self.facts.request;
         let connect = request.method == Fact::Known("CONNECT");
         let upgrade = matches!(request.upgrade, Fact::Known(Some(_)));
         if self.facts.protocol == Protocol::Http && (connect || upgrade) {
-            Code::ConnectNotAllowed
+            ReasonCode::ConnectNotAllowed
         } else {
-            Code::Default
+            ReasonCode::Default
         }
     }
 }

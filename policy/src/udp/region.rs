@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address::{Environment, embeddings};
-use crate::model::{LabelExpression, LabelOperator, Networks, Place, Source, To};
+use crate::model::{Hosts, LabelExpression, LabelOperator, Networks, Source, To};
 use crate::port::PortSet;
 
 /// Pods by their labels, times addresses, times ports. Never empty.
@@ -20,11 +20,11 @@ pub(super) struct Region {
 impl Region {
     /// What a rule's element is about, for the pods of a source; `None` if nothing.
     pub(super) fn of(source: Option<&Source>, to: &To) -> Option<Self> {
-        let networks = match &to.place {
-            Place::Networks(networks) => Networks::clone(networks),
-            Place::Anywhere => everywhere(),
+        let networks = match &to.hosts {
+            Hosts::Networks(networks) => Networks::clone(networks),
+            Hosts::Anywhere => everywhere(),
             // What is dialled by UDP has no name.
-            Place::Names(_) => return None,
+            Hosts::Names(_) => return None,
         };
         // No datagram goes to port 0.
         let ports = to.ports.intersect(&PortSet::new([1..=u16::MAX]))?;

@@ -5,8 +5,8 @@ use super::generate::{ADDRESSES, Rng, World, hide};
 use super::*;
 use egress_policy::address::{Environment, Nat64Prefixes, SPECIAL};
 use egress_policy::classes::{Classes, MAX_CLASSES};
-use egress_policy::facts::Destination;
-use egress_policy::model::{Networks, Place};
+use egress_policy::facts::DestinationFacts;
+use egress_policy::model::{Hosts, Networks};
 use egress_policy::settings::{AddressCheck, Settings};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +17,9 @@ use std::net::IpAddr;
 fn addresses(world: &World) -> BTreeSet<IpAddr> {
     let rules = world.policies.iter().flat_map(Policy::rules);
     let listed = rules.flat_map(|placed| &placed.rule.1.to);
-    let listed = listed.filter_map(|to| match &to.place {
-        Place::Networks(networks) => Some(networks),
-        Place::Anywhere | Place::Names(_) => None,
+    let listed = listed.filter_map(|to| match &to.hosts {
+        Hosts::Networks(networks) => Some(networks),
+        Hosts::Anywhere | Hosts::Names(_) => None,
     });
     let listed = listed.flat_map(|networks| networks.networks.iter().chain(&networks.except));
     let mut found: BTreeSet<IpAddr> = ADDRESSES.iter().copied().collect();
@@ -85,7 +85,7 @@ fn named(rng: &mut Rng, world: &World) -> Option<Facts<'static>> {
 
 fn at(facts: &Facts<'static>, address: IpAddr) -> Facts<'static> {
     Facts {
-        destination: Destination {
+        destination: DestinationFacts {
             address: Fact::Known(address),
             ..facts.destination
         },

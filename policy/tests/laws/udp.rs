@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use egress_policy::facts::{Caller, Claims, Fact, Facts, Protocol, SpiffeId};
 use egress_policy::model::{
-    DefaultAction, From, LabelExpression, LabelOperator, Networks, Place, Rule, RuleAction, Source,
+    DefaultAction, From, Hosts, LabelExpression, LabelOperator, Networks, Rule, RuleAction, Source,
     To,
 };
 use egress_policy::port::PortSet;
@@ -126,9 +126,9 @@ fn element(rng: &mut Rng) -> To {
     let wide = u16::try_from(rng.below(3)).expect("a small number");
     To {
         destination: None,
-        place: match rng.below(20) {
-            0 => Place::Anywhere,
-            _ => Place::Networks(networks(rng).into()),
+        hosts: match rng.below(20) {
+            0 => Hosts::Anywhere,
+            _ => Hosts::Networks(networks(rng).into()),
         },
         ports: if rng.chance(10) {
             PortSet::any()

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use egress_policy::address::Nat64Prefixes;
-use egress_policy::facts::{Caller, Claims, Destination, Fact, Facts, Protocol, Request, SpiffeId};
+use egress_policy::facts::{
+    Caller, Claims, DestinationFacts, Fact, Facts, Protocol, Request, SpiffeId,
+};
 use egress_policy::model::{
-    DefaultAction, From, Head, LabelExpression, LabelOperator, Mode, Networks, Place, Policy, Rule,
+    DefaultAction, From, Head, Hosts, LabelExpression, LabelOperator, Mode, Networks, Policy, Rule,
     RuleAction, ServiceAccount, ShadowWorkloads, Source, Tier, TierDefault, To, Workloads,
 };
 use egress_policy::name::{Name, NamePattern};
@@ -450,7 +452,7 @@ fn to(rng: &mut Rng) -> To {
         0..=5 => {
             let patterns = rng.some(&PATTERNS, 3);
             let parse = |text: &&str| NamePattern::parse(text).expect("a pattern");
-            Place::Names(patterns.iter().map(parse).collect())
+            Hosts::Names(patterns.iter().map(parse).collect())
         }
         6..=8 => {
             let parse = |text: &&str| text.parse().expect("a network");
@@ -460,9 +462,9 @@ fn to(rng: &mut Rng) -> To {
             } else {
                 Vec::new()
             };
-            Place::Networks(Networks { networks, except }.into())
+            Hosts::Networks(Networks { networks, except }.into())
         }
-        _ => Place::Anywhere,
+        _ => Hosts::Anywhere,
     };
     let ports = if rng.chance(40) {
         let ports = rng.some(&PORTS, 2);
@@ -497,7 +499,7 @@ fn to(rng: &mut Rng) -> To {
     let http = !(methods.is_empty() && paths.is_empty() && upgrades.is_empty());
     To {
         destination: None,
-        place,
+        hosts: place,
         ports,
         protocols: if http { Vec::new() } else { protocols },
         methods,
@@ -538,7 +540,7 @@ fn any_facts(rng: &mut Rng) -> Facts<'static> {
             cluster: rng.chance(80).then(|| rng.word(&CLUSTERS)),
             labels: &LABELS[rng.below(LABELS.len())],
         }),
-        destination: Destination {
+        destination: DestinationFacts {
             name: Fact::Known(name),
             address: Fact::Known(address),
             port: Fact::Known(*rng.pick(&PORTS)),
@@ -572,9 +574,9 @@ fn aim(rng: &mut Rng, facts: &mut Facts<'static>, rules: &[&Rule]) {
         return;
     }
     let to = &rule.to[rng.below(rule.to.len())];
-    match &to.place {
-        Place::Anywhere => {}
-        Place::Names(patterns) => {
+    match &to.hosts {
+        Hosts::Anywhere => {}
+        Hosts::Names(patterns) => {
             let wanted = |name: &&Name| patterns.iter().any(|pattern| pattern.matches(name));
             let matching: Vec<&'static Name> = NAMES.iter().filter(wanted).collect();
             if !matching.is_empty() {
@@ -584,7 +586,7 @@ fn aim(rng: &mut Rng, facts: &mut Facts<'static>, rules: &[&Rule]) {
                 facts.destination.address = Fact::Known(ADDRESSES[6]);
             }
         }
-        Place::Networks(networks) => {
+        Hosts::Networks(networks) => {
             let wanted = |address: &&IpAddr| networks.contains(**address);
             let matching: Vec<&IpAddr> = ADDRESSES.iter().filter(wanted).collect();
             if !matching.is_empty() {

@@ -2,25 +2,25 @@
 
 use serde_json::Value;
 
-use super::{Code, Collision};
+use super::{Collision, CollisionCode};
+use crate::error::RenderError;
 use crate::install::Install;
-use crate::problem::Problem;
 
 /// Reads the objects of a file: YAML documents or JSON, `List`s opened.
 ///
 /// # Errors
 /// If it is neither.
-pub fn read(text: &str) -> Result<Vec<Value>, Problem> {
+pub fn read(text: &str) -> Result<Vec<Value>, RenderError> {
     let documents: Vec<Value> = if text.trim_start().starts_with('{') {
         let one = serde_json::from_str(text);
-        vec![one.map_err(|error| Problem::new("objects", error.to_string()))?]
+        vec![one.map_err(|error| RenderError::new("objects", error.to_string()))?]
     } else {
         serde_saphyr::from_multiple(text).map_err(|error| {
             // The reader's bounds for YAML, which a large mesh is beyond.
             let hint = "YAML is read up to 250,000 nodes: give it as JSON (kubectl get -o json)";
             let error = error.to_string();
             let large = error.contains("budget breached");
-            Problem::new("objects", if large { hint.to_owned() } else { error })
+            RenderError::new("objects", if large { hint.to_owned() } else { error })
         })?
     };
     let mut objects = Vec::new();
@@ -29,7 +29,7 @@ pub fn read(text: &str) -> Result<Vec<Value>, Problem> {
             Some(items) => objects.extend(items.iter().cloned()),
             None if document.is_null() => {}
             None if document.get("kind").is_some() => objects.push(document),
-            None => return Err(Problem::new("objects", "a document has no `kind`")),
+            None => return Err(RenderError::new("objects", "a document has no `kind`")),
         }
     }
     Ok(objects)
@@ -93,7 +93,7 @@ impl<'v> Existing<'v> {
 
     pub(super) fn collides(
         &self,
-        code: Code,
+        code: CollisionCode,
         message: impl Into<String>,
         remedy: &'static str,
     ) -> Collision {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::existing::Existing;
-use super::{Code, Collision};
+use super::{Collision, CollisionCode};
 use crate::NAME;
 use crate::install::Install;
 
@@ -72,7 +72,7 @@ pub(super) fn gateway(install: &Install, object: &Existing<'_>, found: &mut Vec<
         .map(ToString::to_string)
         .collect();
     found.push(object.collides(
-        Code::GatewayPods,
+        CollisionCode::GatewayPods,
         format!(
             "its selector can take the egress gateway's pods, and opens port {} there",
             ports.join(", ")
@@ -92,7 +92,7 @@ pub(super) fn routes(install: &Install, object: &Existing<'_>, found: &mut Vec<C
         .any(|name| namespace_of(name, object.namespace()) == gateway.namespace);
     if binds {
         found.push(object.collides(
-            Code::GatewayRoutes,
+            CollisionCode::GatewayRoutes,
             format!("it binds routes to {own}, which has rendered routes only"),
             "remove it: the rendered routes reach every destination that the policy allows",
         ));
@@ -102,7 +102,7 @@ pub(super) fn routes(install: &Install, object: &Existing<'_>, found: &mut Vec<C
     let seen = object.seen_in(install);
     if sidecars && !hosts.is_empty() && !seen.is_empty() {
         found.push(object.collides(
-            Code::SidecarRoutes,
+            CollisionCode::SidecarRoutes,
             format!(
                 "sidecars in {} send {} where it says, not to the egress gateway's rendered ports",
                 seen.join(", "),
@@ -123,7 +123,7 @@ pub(super) fn entry(install: &Install, object: &Existing<'_>, found: &mut Vec<Co
                   no object per host";
     if !hosts.is_empty() {
         found.push(object.collides(
-            Code::OutsideHost,
+            CollisionCode::OutsideHost,
             format!(
                 "sidecars in {} go straight to {} instead of to the gateway",
                 seen.join(", "),
@@ -135,7 +135,7 @@ pub(super) fn entry(install: &Install, object: &Existing<'_>, found: &mut Vec<Co
     let ports = whole_ports(object);
     if !ports.is_empty() {
         found.push(object.collides(
-            Code::WholePort,
+            CollisionCode::WholePort,
             format!(
                 "without addresses it takes port {} of every outside address",
                 ports.join(", ")
@@ -180,7 +180,7 @@ pub(super) fn destination(install: &Install, object: &Existing<'_>, found: &mut 
             .is_some_and(|suffix| own.ends_with(suffix));
     if names_gateway {
         found.push(object.collides(
-            Code::ToGateway,
+            CollisionCode::ToGateway,
             "it competes with the rendered settings of the way to the gateway: its mTLS and its \
              HTTP version",
             "remove it, or narrow its host: the rendered DestinationRule has what the gateway needs",
@@ -190,7 +190,7 @@ pub(super) fn destination(install: &Install, object: &Existing<'_>, found: &mut 
     let originates = matches!(mode, "SIMPLE" | "MUTUAL");
     if originates && !seen.is_empty() && !outside(install, &[host]).is_empty() {
         found.push(object.collides(
-            Code::Origination,
+            CollisionCode::Origination,
             format!(
                 "sidecars in {} would speak TLS to {host} themselves, so no method or path can be \
                  judged",
@@ -216,7 +216,7 @@ pub(super) fn sidecar(install: &Install, object: &Existing<'_>, found: &mut Vec<
         "a namespace has one Sidecar without a selector: the older of the two holds"
     };
     found.push(object.collides(
-        Code::Sidecar,
+        CollisionCode::Sidecar,
         message,
         "remove it; if its list of hosts matters, render with it removed and narrow the mesh by \
          exportTo",
@@ -245,7 +245,7 @@ pub(super) fn network(install: &Install, object: &Existing<'_>, found: &mut Vec<
     }
     if !ways.is_empty() {
         found.push(object.collides(
-            Code::NetworkPolicy,
+            CollisionCode::NetworkPolicy,
             format!(
                 "it lets pods out to {} by themselves: network policies add up",
                 ways.join(", ")

@@ -1,4 +1,4 @@
-use super::{Code, collisions, read};
+use super::{CollisionCode, collisions, read};
 use crate::sample::install;
 
 const POLICY: &str = r"
@@ -12,7 +12,7 @@ spec:
     rules: [{name: none, action: Deny}]
 ";
 
-fn found(existing: &str) -> Vec<(String, Code)> {
+fn found(existing: &str) -> Vec<(String, CollisionCode)> {
     let install = install("cluster: {meshDomains: [mesh.internal]}");
     let policy = serde_saphyr::from_str(POLICY).unwrap();
     let rendered = crate::render(&install, &[policy]).unwrap();
@@ -45,19 +45,19 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
             "Gateway",
             "app1-ns",
             "{selector: {istio: egressgateway}, servers: []}".to_owned(),
-            vec![Code::GatewayPods],
+            vec![CollisionCode::GatewayPods],
         ),
         (
             "Gateway",
             "app1-ns",
             "{servers: []}".to_owned(),
-            vec![Code::GatewayPods],
+            vec![CollisionCode::GatewayPods],
         ),
         (
             "Gateway",
             "app1-ns",
             "{selector: {app: x}, servers: []}".to_owned(),
-            vec![Code::GatewayPods],
+            vec![CollisionCode::GatewayPods],
         ),
         (
             "Gateway",
@@ -70,32 +70,32 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
             "VirtualService",
             "app1-ns",
             "{hosts: [a.example], gateways: [istio-egress/egress-warden]}".to_owned(),
-            vec![Code::GatewayRoutes],
+            vec![CollisionCode::GatewayRoutes],
         ),
         (
             "VirtualService",
             "istio-egress",
             "{hosts: [a.example], gateways: [egress-warden]}".to_owned(),
-            vec![Code::GatewayRoutes],
+            vec![CollisionCode::GatewayRoutes],
         ),
         (
             "VirtualService",
             "istio-egress",
             "{hosts: [a.example], gateways: [./egress-warden]}".to_owned(),
-            vec![Code::GatewayRoutes],
+            vec![CollisionCode::GatewayRoutes],
         ),
         (
             "VirtualService",
             "app1-ns",
             "{hosts: [a.example], gateways: [egress-warden.istio-egress.svc.cluster.local]}"
                 .to_owned(),
-            vec![Code::GatewayRoutes],
+            vec![CollisionCode::GatewayRoutes],
         ),
         (
             "VirtualService",
             "app1-ns",
             "{hosts: [a.example], gateways: [egress-warden.istio-egress]}".to_owned(),
-            vec![Code::GatewayRoutes],
+            vec![CollisionCode::GatewayRoutes],
         ),
         (
             "VirtualService",
@@ -113,13 +113,13 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
             "VirtualService",
             "shared",
             "{hosts: [a.example]}".to_owned(),
-            vec![Code::SidecarRoutes],
+            vec![CollisionCode::SidecarRoutes],
         ),
         (
             "VirtualService",
             "shared",
             "{hosts: [a.example], gateways: [mesh, shared/egress]}".to_owned(),
-            vec![Code::SidecarRoutes],
+            vec![CollisionCode::SidecarRoutes],
         ),
         (
             "VirtualService",
@@ -138,25 +138,25 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
             "ServiceEntry",
             "shared",
             format!("{{hosts: [api.github.com], {http}}}"),
-            vec![Code::OutsideHost],
+            vec![CollisionCode::OutsideHost],
         ),
         (
             "ServiceEntry",
             "shared",
             format!("{{hosts: [p.example], {ssh}}}"),
-            vec![Code::OutsideHost, Code::WholePort],
+            vec![CollisionCode::OutsideHost, CollisionCode::WholePort],
         ),
         (
             "ServiceEntry",
             "shared",
             format!("{{hosts: [p.example], addresses: [203.0.113.7], {ssh}}}"),
-            vec![Code::OutsideHost],
+            vec![CollisionCode::OutsideHost],
         ),
         (
             "ServiceEntry",
             "shared",
             format!("{{hosts: [p.example], location: MESH_INTERNAL, {http}}}"),
-            vec![Code::OutsideHost],
+            vec![CollisionCode::OutsideHost],
         ),
         (
             "ServiceEntry",
@@ -170,7 +170,7 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
             format!(
                 "{{hosts: [api.weather.gov.svc.cluster.local], location: MESH_INTERNAL, {http}}}"
             ),
-            vec![Code::OutsideHost],
+            vec![CollisionCode::OutsideHost],
         ),
         (
             "ServiceEntry",
@@ -182,7 +182,7 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
             "ServiceEntry",
             "shared",
             format!("{{hosts: [vm.mesh.internal], location: MESH_INTERNAL, {ssh}}}"),
-            vec![Code::WholePort],
+            vec![CollisionCode::WholePort],
         ),
         (
             "ServiceEntry",
@@ -194,14 +194,14 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
             "ServiceEntry",
             "app2-ns",
             format!("{{hosts: [p.example], exportTo: ['.'], {http}}}"),
-            vec![Code::OutsideHost],
+            vec![CollisionCode::OutsideHost],
         ),
         // The way to the gateway, and TLS that sidecars would originate.
         (
             "DestinationRule",
             "istio-egress",
             "{host: egress-gateway}".to_owned(),
-            vec![Code::ToGateway],
+            vec![CollisionCode::ToGateway],
         ),
         (
             "DestinationRule",
@@ -213,13 +213,13 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
             "DestinationRule",
             "istio-system",
             "{host: '*.cluster.local'}".to_owned(),
-            vec![Code::ToGateway],
+            vec![CollisionCode::ToGateway],
         ),
         (
             "DestinationRule",
             "shared",
             "{host: a.example, trafficPolicy: {tls: {mode: SIMPLE}}}".to_owned(),
-            vec![Code::Origination],
+            vec![CollisionCode::Origination],
         ),
         (
             "DestinationRule",
@@ -232,13 +232,13 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
             "Sidecar",
             "app1-ns",
             "{egress: []}".to_owned(),
-            vec![Code::Sidecar],
+            vec![CollisionCode::Sidecar],
         ),
         (
             "Sidecar",
             "app1-ns",
             "{workloadSelector: {labels: {app: x}}}".to_owned(),
-            vec![Code::Sidecar],
+            vec![CollisionCode::Sidecar],
         ),
         ("Sidecar", "istio-system", "{egress: []}".to_owned(), vec![]),
         // Network policies.
@@ -246,13 +246,13 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
             "NetworkPolicy",
             "app1-ns",
             "{podSelector: {}, egress: [{}]}".to_owned(),
-            vec![Code::NetworkPolicy],
+            vec![CollisionCode::NetworkPolicy],
         ),
         (
             "NetworkPolicy",
             "app1-ns",
             "{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}".to_owned(),
-            vec![Code::NetworkPolicy],
+            vec![CollisionCode::NetworkPolicy],
         ),
         (
             "NetworkPolicy",
@@ -279,7 +279,7 @@ fn each_kind_collides_where_it_takes_traffic_away_and_nowhere_else() {
 fn the_same_name_collides_unless_it_is_our_own() {
     let spec = "{egress: []}";
     let same = object("Sidecar", "app1-ns", "egress-warden", spec);
-    let codes = [Code::SameName, Code::Sidecar];
+    let codes = [CollisionCode::SameName, CollisionCode::Sidecar];
     assert_eq!(
         found(&same),
         codes.map(|code| ("Sidecar app1-ns/egress-warden".to_owned(), code))

@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::dump::Dump;
 use super::{Live, name};
-use crate::problem::Problem;
+use crate::error::RenderError;
 
 /// The first minor version of Envoy 1 that leaves addresses out of what a name resolves to.
 const OLDEST: u64 = 39;
 
-pub(super) fn check(dump: &Dump<'_>, live: Live<'_>, problems: &mut Vec<Problem>) {
+pub(super) fn check(dump: &Dump<'_>, live: Live<'_>, problems: &mut Vec<RenderError>) {
     let resources = dump.clusters.iter().chain(&dump.static_clusters);
     let resources = resources
         .chain(&dump.listeners)
@@ -24,7 +24,7 @@ pub(super) fn check(dump: &Dump<'_>, live: Live<'_>, problems: &mut Vec<Problem>
         problems.extend(
             found
                 .into_iter()
-                .map(|message| Problem::new(&**place, message)),
+                .map(|message| RenderError::new(&**place, message)),
         );
     }
     if let Some(node) = dump.bootstrap.and_then(|bootstrap| bootstrap.get("node")) {
@@ -69,7 +69,7 @@ fn unfiltered(cache: &Value) -> Option<String> {
 }
 
 /// What is wrong with the version that Envoy says in its node: `user_agent_build_version`.
-fn version(build: Option<&Value>) -> Option<Problem> {
+fn version(build: Option<&Value>) -> Option<RenderError> {
     let number = |field: &str| {
         let version = build?.get("version")?;
         // What is left out is 0.
@@ -79,7 +79,7 @@ fn version(build: Option<&Value>) -> Option<Problem> {
 }
 
 /// What is wrong with the answer of `/server_info`.
-pub(crate) fn server_info(info: &Value) -> Option<Problem> {
+pub(crate) fn server_info(info: &Value) -> Option<RenderError> {
     let text = info.get("version").and_then(Value::as_str);
     too_old(text.and_then(|text| {
         // Commit, version, state, kind of build, TLS library.
@@ -90,7 +90,7 @@ pub(crate) fn server_info(info: &Value) -> Option<Problem> {
     }))
 }
 
-fn too_old(version: Option<(u64, u64)>) -> Option<Problem> {
+fn too_old(version: Option<(u64, u64)>) -> Option<RenderError> {
     let message = match version {
         Some((1, minor)) if minor >= OLDEST => return None,
         Some((major, minor)) => format!(
@@ -99,7 +99,7 @@ fn too_old(version: Option<(u64, u64)>) -> Option<Problem> {
         ),
         None => format!("it does not say its version, which has to be 1.{OLDEST} at least"),
     };
-    Some(Problem::new("Envoy", message))
+    Some(RenderError::new("Envoy", message))
 }
 
 /// Counters that say that something of the configuration is not in force.
@@ -119,13 +119,13 @@ const REFUSALS: [(&str, &str); 3] = [
     ),
 ];
 
-fn refusals(stats: &str) -> impl Iterator<Item = Problem> {
+fn refusals(stats: &str) -> impl Iterator<Item = RenderError> {
     let lines = stats.lines().filter_map(|line| line.split_once(": "));
     lines.filter_map(|(counter, value)| {
         let (_, about) = REFUSALS.iter().find(|(name, _)| *name == counter)?;
         let value = value.trim();
         (value != "0")
-            .then(|| Problem::new(format!("statistics {counter}"), format!("{value} {about}")))
+            .then(|| RenderError::new(format!("statistics {counter}"), format!("{value} {about}")))
     })
 }
 

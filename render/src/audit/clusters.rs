@@ -8,20 +8,26 @@ use super::dump::Dump;
 use super::istio::Istio;
 use super::wanted::Wanted;
 use super::{missing, name};
+use crate::envoy::classes;
+use crate::error::RenderError;
 use crate::gateway::CLASS_OBJECT;
-use crate::outside::classes;
-use crate::problem::Problem;
 
-pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &mut Vec<Problem>) {
+pub(super) fn check(
+    dump: &Dump<'_>,
+    wanted: &Wanted,
+    istio: &Istio,
+    problems: &mut Vec<RenderError>,
+) {
     missing("cluster", &wanted.clusters, &dump.clusters, problems);
     for (place, cluster) in &dump.clusters {
-        problems
-            .extend(wrong(cluster, wanted, istio).map(|message| Problem::new(&**place, message)));
+        problems.extend(
+            wrong(cluster, wanted, istio).map(|message| RenderError::new(&**place, message)),
+        );
     }
     let known = istio.list("static_clusters");
     for (place, cluster) in &dump.static_clusters {
         if let Some(message) = unknown(cluster, known) {
-            problems.push(Problem::new(&**place, message));
+            problems.push(RenderError::new(&**place, message));
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::compare::brief;
 use super::{items, name};
-use crate::problem::Problem;
+use crate::error::RenderError;
 
 /// The same document with every key in snake case, without underscores before digits, which JSON's
 /// spelling does not tell. Keys of maps, such as names of policies, are changed too; none of them
@@ -68,10 +68,10 @@ const BESIDE: [&str; 4] = [
 ];
 
 impl<'d> Dump<'d> {
-    pub(super) fn read(dump: &'d Value, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn read(dump: &'d Value, problems: &mut Vec<RenderError>) -> Self {
         let mut read = Self::default();
         if dump.get("configs").and_then(Value::as_array).is_none() {
-            problems.push(Problem::new("dump", "it has no list of `configs`"));
+            problems.push(RenderError::new("dump", "it has no list of `configs`"));
         }
         for config in items(dump, "configs") {
             let url = config.get("@type").and_then(Value::as_str);
@@ -84,10 +84,10 @@ impl<'d> Dump<'d> {
         read
     }
 
-    fn section(&mut self, kind: &str, config: &'d Value, problems: &mut Vec<Problem>) {
+    fn section(&mut self, kind: &str, config: &'d Value, problems: &mut Vec<RenderError>) {
         if !kind.ends_with("ConfigDump") {
             let message = format!("a part of no known kind: {}", brief(config));
-            problems.push(Problem::new("dump", message));
+            problems.push(RenderError::new("dump", message));
         }
         let fields = config.as_object().into_iter().flatten();
         let fields = fields.filter(|(field, _)| *field != "@type" && *field != "version_info");
@@ -122,12 +122,12 @@ impl<'d> Dump<'d> {
                 (kind, field) => {
                     let message =
                         format!("`{field}` of {kind} was not rendered, nor is it Istio's");
-                    problems.push(Problem::new("dump", message));
+                    problems.push(RenderError::new("dump", message));
                     continue;
                 }
             };
             let Some(entries) = entries.as_array() else {
-                problems.push(Problem::new("dump", format!("`{field}` is no list")));
+                problems.push(RenderError::new("dump", format!("`{field}` is no list")));
                 continue;
             };
             for entry in entries {
@@ -145,7 +145,7 @@ impl<'d> Dump<'d> {
 fn dynamic_listener<'d>(
     entry: &'d Value,
     into: &mut Vec<(String, &'d Value)>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) {
     let place = format!("listener {}", name(entry));
     refused(entry, &place, problems);
@@ -158,7 +158,7 @@ fn dynamic_listener<'d>(
             "draining_state" => " (no longer for new connections)",
             _ => {
                 let message = format!("its entry in the dump has `{field}`, which cannot be read");
-                problems.push(Problem::new(&*place, message));
+                problems.push(RenderError::new(&*place, message));
                 continue;
             }
         };
@@ -168,7 +168,7 @@ fn dynamic_listener<'d>(
             Some(listener) if name(listener) == name(entry) => {
                 into.push((format!("{place}{word}"), listener));
             }
-            _ => problems.push(Problem::new(
+            _ => problems.push(RenderError::new(
                 &*place,
                 "its entry in the dump has no listener of that name",
             )),
@@ -176,7 +176,10 @@ fn dynamic_listener<'d>(
     }
     // One that was refused from the start has no state.
     if !there && entry.get("error_state").is_none() {
-        problems.push(Problem::new(place, "its entry in the dump cannot be read"));
+        problems.push(RenderError::new(
+            place,
+            "its entry in the dump cannot be read",
+        ));
     }
 }
 
@@ -185,11 +188,11 @@ fn take<'d>(
     resource: &str,
     what: &str,
     into: &mut Vec<(String, &'d Value)>,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) {
     let Some(found) = entry.get(resource) else {
         let message = format!("an entry has no `{resource}`: {}", brief(entry));
-        problems.push(Problem::new("dump", message));
+        problems.push(RenderError::new("dump", message));
         return;
     };
     let place = format!("{what} {}", name_of(found));
@@ -199,24 +202,24 @@ fn take<'d>(
 }
 
 /// Whatever else stands in an entry.
-fn unknown(entry: &Value, resource: &str, place: &str, problems: &mut Vec<Problem>) {
+fn unknown(entry: &Value, resource: &str, place: &str, problems: &mut Vec<RenderError>) {
     for (field, _) in entry.as_object().into_iter().flatten() {
         if field != resource && !BESIDE.contains(&&**field) {
             let message = format!("its entry in the dump has `{field}`, which cannot be read");
-            problems.push(Problem::new(place, message));
+            problems.push(RenderError::new(place, message));
         }
     }
 }
 
 /// An update that Envoy did not take: what runs is what was there before.
-fn refused(entry: &Value, place: &str, problems: &mut Vec<Problem>) {
+fn refused(entry: &Value, place: &str, problems: &mut Vec<RenderError>) {
     if let Some(state) = entry.get("error_state") {
         let details = state.get("details").and_then(Value::as_str);
         let message = format!(
             "an update was refused: {}",
             details.unwrap_or("no reason given")
         );
-        problems.push(Problem::new(place, message));
+        problems.push(RenderError::new(place, message));
     }
 }
 

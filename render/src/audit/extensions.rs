@@ -9,18 +9,24 @@ use super::istio::Istio;
 use super::listeners::is_plugin;
 use super::name;
 use super::wanted::Wanted;
-use crate::module::Place;
-use crate::problem::Problem;
+use crate::error::RenderError;
+use crate::module::PluginSite;
 
 const CODE: &str = "/typed_config/config/vm_config/code";
 const TOLD: &str = "/typed_config/config/configuration/value";
 
-pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &mut Vec<Problem>) {
+pub(super) fn check(
+    dump: &Dump<'_>,
+    wanted: &Wanted,
+    istio: &Istio,
+    problems: &mut Vec<RenderError>,
+) {
     // What is missing `policies` says.
     for (_, found) in &dump.extensions {
         let found = with_its_name(found);
         let place = format!("extension {}", name(&found));
-        problems.extend(wrong(&found, wanted, istio).map(|message| Problem::new(place, message)));
+        problems
+            .extend(wrong(&found, wanted, istio).map(|message| RenderError::new(place, message)));
     }
 }
 
@@ -34,7 +40,7 @@ fn with_its_name(found: &Value) -> Value {
 }
 
 fn wrong(found: &Value, wanted: &Wanted, istio: &Istio) -> Option<String> {
-    let plugins = [Place::Http, Place::Tunnel].map(Place::plugin_name);
+    let plugins = [PluginSite::Http, PluginSite::Tunnel].map(PluginSite::plugin_name);
     let plugin = plugins
         .iter()
         .find(|plugin| is_plugin(name(found), &format!("{}.{plugin}", wanted.namespace)));

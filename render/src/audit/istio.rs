@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::dump::snake_case;
-use crate::problem::Problem;
+use crate::error::RenderError;
 
 const KNOWN: &str = include_str!("istio.yaml");
 
@@ -11,11 +11,11 @@ const KNOWN: &str = include_str!("istio.yaml");
 pub(super) struct Istio(Value);
 
 impl Istio {
-    pub(super) fn read() -> Result<Self, Problem> {
+    pub(super) fn read() -> Result<Self, RenderError> {
         let known = serde_saphyr::from_str::<Value>(KNOWN);
         known
             .map(|known| Self(snake_case(&known)))
-            .map_err(|error| Problem::new("istio.yaml", error.to_string()))
+            .map_err(|error| RenderError::new("istio.yaml", error.to_string()))
     }
 
     /// An entry; where there is none nothing compares with it.

@@ -8,12 +8,17 @@ use super::dump::Dump;
 use super::istio::Istio;
 use super::wanted::Wanted;
 use super::{items, missing, name};
-use crate::module::Place;
-use crate::problem::Problem;
+use crate::error::RenderError;
+use crate::module::PluginSite;
 
 const MANAGER: &str = "envoy.filters.network.http_connection_manager";
 
-pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &mut Vec<Problem>) {
+pub(super) fn check(
+    dump: &Dump<'_>,
+    wanted: &Wanted,
+    istio: &Istio,
+    problems: &mut Vec<RenderError>,
+) {
     missing("listener", &wanted.listeners, &dump.listeners, problems);
     for (wanted_port, what) in wanted.ports.iter().zip(["HTTP requests", "tunnels"]) {
         if !dump
@@ -22,11 +27,11 @@ pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &
             .any(|(_, listener)| port(listener) == Some(*wanted_port))
         {
             let message = format!("none for port {wanted_port}, which takes {what}");
-            problems.push(Problem::new("listeners", message));
+            problems.push(RenderError::new("listeners", message));
         }
     }
     for (place, listener) in &dump.listeners {
-        let mut say = |message: String| problems.push(Problem::new(&**place, message));
+        let mut say = |message: String| problems.push(RenderError::new(&**place, message));
         if let Some(rendered) = wanted.listeners.get(name(listener)) {
             report(
                 "not as rendered",
@@ -43,7 +48,7 @@ pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &
         }
     }
     for (place, listener) in &dump.static_listeners {
-        let mut say = |message: String| problems.push(Problem::new(&**place, message));
+        let mut say = |message: String| problems.push(RenderError::new(&**place, message));
         let differences = with_known(listener, istio.get("static_listener"));
         report(
             "not as in the bootstrap of Istio's agent",
@@ -242,9 +247,9 @@ fn parts(port: u64, wanted: &Wanted) -> (Vec<Part<'_>>, usize) {
     let mut parts: Vec<_> = first.map(|(_, filter)| Part::Rendered(filter)).collect();
     let before = parts.len();
     let place = if port == wanted.ports[1] {
-        Place::Tunnel
+        PluginSite::Tunnel
     } else {
-        Place::Http
+        PluginSite::Http
     };
     let plugin = format!("{}.{}", wanted.namespace, place.plugin_name());
     parts.push(Part::Plugin(plugin));

@@ -8,16 +8,16 @@ use egress_policy::tree::{Json, Node as _, Shape};
 use serde_json::Value;
 
 use super::dump::Dump;
-use crate::module::{Module, Place};
-use crate::outside;
-use crate::problem::Problem;
+use crate::envoy;
+use crate::error::RenderError;
+use crate::module::{Module, PluginSite};
 
 /// What a place's configuration is called, or what its name holds, and what is judged there.
-const fn resource(place: Place) -> (&'static str, &'static str) {
+const fn resource(place: PluginSite) -> (&'static str, &'static str) {
     match place {
-        Place::Http => (place.plugin_name(), "HTTP requests"),
-        Place::Tunnel => (place.plugin_name(), "tunnels"),
-        Place::Tls => (outside::TLS, "TLS inside tunnels"),
+        PluginSite::Http => (place.plugin_name(), "HTTP requests"),
+        PluginSite::Tunnel => (place.plugin_name(), "tunnels"),
+        PluginSite::Tls => (envoy::TLS, "TLS inside tunnels"),
     }
 }
 
@@ -26,14 +26,14 @@ pub(super) fn check(
     dump: &Dump<'_>,
     stats: Option<&str>,
     module: &Module,
-    problems: &mut Vec<Problem>,
-) -> Result<(), Vec<Problem>> {
+    problems: &mut Vec<RenderError>,
+) -> Result<(), Vec<RenderError>> {
     let extensions: Vec<_> = dump
         .extensions
         .iter()
         .map(|(_, filter)| told(filter))
         .collect();
-    for place in Place::ALL {
+    for place in PluginSite::ALL {
         let (resource, judged) = resource(place);
         let missing = format!("none that judges {judged}: refused, or not arrived");
         let current = arrived(
@@ -49,7 +49,7 @@ pub(super) fn check(
     }
     let missing = "none that answers probes: refused, or not arrived".to_owned();
     let gate = module.gate().to_string();
-    arrived(&extensions, outside::GATE, &gate, missing, problems)?;
+    arrived(&extensions, envoy::GATE, &gate, missing, problems)?;
     Ok(())
 }
 
@@ -70,14 +70,14 @@ fn arrived(
     resource: &str,
     wanted: &str,
     missing: String,
-    problems: &mut Vec<Problem>,
-) -> Result<bool, Vec<Problem>> {
-    let wrong = |message| vec![Problem::new("module", message)];
+    problems: &mut Vec<RenderError>,
+) -> Result<bool, Vec<RenderError>> {
+    let wrong = |message| vec![RenderError::new("module", message)];
     let wanted = Configuration::read(wanted).map_err(wrong)?;
     let there = extensions.iter();
     let mut there = there.filter(|(name, _)| name.contains(resource)).peekable();
     if there.peek().is_none() {
-        problems.push(Problem::new("extensions", missing));
+        problems.push(RenderError::new("extensions", missing));
     }
     let mut current = true;
     for (name, text) in there {
@@ -91,16 +91,17 @@ fn arrived(
             }
             Err(message) => Some(message),
         };
-        problems.extend(message.map(|message| Problem::new(format!("extension {name}"), message)));
+        problems
+            .extend(message.map(|message| RenderError::new(format!("extension {name}"), message)));
     }
     Ok(current)
 }
 
 /// What is wrong by the module's own gauge, which holds the first 48 bits of the policies that
 /// loaded last.
-fn loaded(stats: &str, place: Place, wanted: &str) -> Option<Problem> {
+fn loaded(stats: &str, place: PluginSite, wanted: &str) -> Option<RenderError> {
     let (_, judged) = resource(place);
-    let problem = |message| Some(Problem::new(format!("statistics of {judged}"), message));
+    let problem = |message| Some(RenderError::new(format!("statistics of {judged}"), message));
     let gauge = format!("wasmcustom.warden_policy_hash.{}", place.plugin_name());
     let lines = stats.lines().filter_map(|line| line.split_once(": "));
     let mut values = lines.filter(|(name, _)| *name == gauge);

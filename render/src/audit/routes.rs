@@ -8,9 +8,14 @@ use super::dump::Dump;
 use super::istio::Istio;
 use super::wanted::Wanted;
 use super::{items, listeners, name};
-use crate::problem::Problem;
+use crate::error::RenderError;
 
-pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &mut Vec<Problem>) {
+pub(super) fn check(
+    dump: &Dump<'_>,
+    wanted: &Wanted,
+    istio: &Istio,
+    problems: &mut Vec<RenderError>,
+) {
     let mut asked_for: Vec<(&str, u64)> = Vec::new();
     for (place, listener) in &dump.listeners {
         let Some(port) = listeners::port(listener).filter(|port| wanted.ports.contains(port))
@@ -30,7 +35,7 @@ pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &
                 .any(|(_, config)| self::name(config) == name)
             {
                 let message = format!("its routes {name} are not in the dump");
-                problems.push(Problem::new(&**place, message));
+                problems.push(RenderError::new(&**place, message));
             }
         }
     }
@@ -40,7 +45,7 @@ pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &
             .filter(|(asked, _)| *asked == name(config))
             .collect();
         if ports.is_empty() {
-            problems.push(Problem::new(
+            problems.push(RenderError::new(
                 &**place,
                 "they were not rendered: no rendered port asks for them",
             ));
@@ -53,7 +58,7 @@ pub(super) fn check(dump: &Dump<'_>, wanted: &Wanted, istio: &Istio, problems: &
 }
 
 /// What the dump lists of route configurations that stand in listeners has been compared there.
-fn inline(dump: &Dump<'_>, problems: &mut Vec<Problem>) {
+fn inline(dump: &Dump<'_>, problems: &mut Vec<RenderError>) {
     let there: Vec<_> = dump
         .listeners
         .iter()
@@ -66,7 +71,7 @@ fn inline(dump: &Dump<'_>, problems: &mut Vec<Problem>) {
             .iter()
             .any(|there| with_rendered(config, there).is_empty());
         if !found {
-            problems.push(Problem::new(
+            problems.push(RenderError::new(
                 &**place,
                 "they stand in no listener of the dump",
             ));
@@ -80,11 +85,11 @@ fn at_port(
     place: &str,
     wanted: &Wanted,
     istio: &Istio,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) {
     let mut report = |place: &str, what: &str, differences: &[_]| {
         if !differences.is_empty() {
-            problems.push(Problem::new(
+            problems.push(RenderError::new(
                 place,
                 format!("{what}: {}", sentence(differences)),
             ));
@@ -103,7 +108,7 @@ fn at_port(
             "its hosts are [{}], and one, for every name, was rendered",
             names.join(", ")
         );
-        problems.push(Problem::new(place, message));
+        problems.push(RenderError::new(place, message));
         return;
     };
     let rendered = wanted
@@ -119,7 +124,7 @@ fn at_port(
     let expected = names(&mut rendered.iter().map(name).chain(["closed"]));
     if found != expected {
         let message = format!("its routes are [{found}], not [{expected}]");
-        problems.push(Problem::new(&*place, message));
+        problems.push(RenderError::new(&*place, message));
     }
     for route in routes {
         let place = format!("{place}, route {}", name(route));
@@ -132,7 +137,7 @@ fn at_port(
         };
         if !differences.is_empty() {
             let message = format!("not as rendered: {}", sentence(&differences));
-            problems.push(Problem::new(place, message));
+            problems.push(RenderError::new(place, message));
         }
     }
 }

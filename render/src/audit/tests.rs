@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::compare::{sentence, with_known, with_rendered};
 use super::dump::snake_case;
 use super::istio::Istio;
-use super::wanted::Code;
+use super::wanted::ModuleCode;
 
 #[test]
 fn both_spellings_of_a_dump_read_the_same() {
@@ -170,7 +170,7 @@ fn the_module_is_the_stated_one() {
     let fetched = format!("/var/lib/istio/data/0123/{digest}.wasm");
     let tagged = format!("{image}:1");
     let pinned = format!("{image}@sha256:{digest}");
-    let code = |url: &str, stated: Option<&str>| Code {
+    let code = |url: &str, stated: Option<&str>| ModuleCode {
         url: url.to_owned(),
         stated: stated.map(str::to_owned),
         digest: Some(digest.clone()),
@@ -215,7 +215,7 @@ fn the_module_is_the_stated_one() {
 #[test]
 fn the_module_is_what_was_fetched_and_where_the_agent_keeps_it() {
     let digest = "ab".repeat(32);
-    let code = super::wanted::Code {
+    let code = super::wanted::ModuleCode {
         url: "oci://registry.example/egress-warden:1".to_owned(),
         stated: Some(digest.clone()),
         digest: Some(digest.clone()),

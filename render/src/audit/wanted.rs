@@ -9,10 +9,10 @@ use super::dump::snake_case;
 use super::{items, name};
 use crate::Enforced;
 use crate::earlier::Earlier;
+use crate::error::RenderError;
 use crate::gateway;
 use crate::install::Install;
 use crate::object::Object;
-use crate::problem::Problem;
 
 /// Everything that patches make of a gateway, in snake case.
 pub(super) struct Wanted {
@@ -36,11 +36,11 @@ pub(super) struct Wanted {
     /// HTTP filters right before the router.
     pub(super) last: Vec<Value>,
     /// The module's code, or where it comes from.
-    pub(super) code: Code,
+    pub(super) code: ModuleCode,
 }
 
 /// Where the module's code comes from.
-pub(super) struct Code {
+pub(super) struct ModuleCode {
     pub(super) url: String,
     /// SHA-256 as the install settings state it.
     pub(super) stated: Option<String>,
@@ -51,7 +51,7 @@ pub(super) struct Code {
 /// Where Istio's agent keeps what it has fetched (`pkg/istio-agent`, `IstioDataDir`).
 const FETCHED: &str = "/var/lib/istio/data/";
 
-impl Code {
+impl ModuleCode {
     /// Whether this is the module: its file, what Istio's agent is to fetch, or what the agent has
     /// fetched and kept under its digest.
     pub(super) fn is(&self, found: &Value) -> bool {
@@ -99,7 +99,7 @@ impl Wanted {
         install: &Install,
         enforced: &Enforced,
         earlier: Option<&Earlier>,
-    ) -> Result<Self, Problem> {
+    ) -> Result<Self, RenderError> {
         let gateway = &install.spec.gateway;
         let image = &install.spec.module;
         let in_url = || {
@@ -120,7 +120,7 @@ impl Wanted {
             replies: BTreeMap::new(),
             logs: BTreeMap::new(),
             last: Vec::new(),
-            code: Code {
+            code: ModuleCode {
                 url: image.url.clone(),
                 stated: image.sha256.clone(),
                 digest: image.sha256.clone().or_else(in_url),
@@ -167,7 +167,7 @@ impl Wanted {
         kept.any(|kept| name(kept) == name(found) && with_rendered(found, kept).is_empty())
     }
 
-    fn take(&mut self, patch: &Value) -> Result<(), Problem> {
+    fn take(&mut self, patch: &Value) -> Result<(), RenderError> {
         let text = |pointer: &str| patch.pointer(pointer).and_then(Value::as_str);
         let port = |pointer: &str| patch.pointer(pointer).and_then(Value::as_u64);
         let value = patch
@@ -215,7 +215,7 @@ impl Wanted {
             }
             _ => {
                 let message = "a rendered patch of a kind that cannot be looked for";
-                return Err(Problem::new("EnvoyFilter", message));
+                return Err(RenderError::new("EnvoyFilter", message));
             }
         }
         Ok(())

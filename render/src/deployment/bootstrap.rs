@@ -11,10 +11,10 @@ use std::fmt::Display;
 use serde_json::{Value, json};
 
 use super::{Load, memory};
+use crate::envoy::edge::monitor;
 use crate::gateway::metadata;
 use crate::install::Install;
 use crate::object::{Object, Stage};
-use crate::outside::edge::monitor;
 
 /// The name of the `ConfigMap`.
 pub(crate) const BOOTSTRAP: &str = "egress-warden-bootstrap";

@@ -9,8 +9,8 @@
 
 use serde_json::{Value, json};
 
+use crate::error::RenderError;
 use crate::install::{Deployment, Install, PolicyPlace};
-use crate::problem::Problem;
 
 const MIB: u64 = 1 << 20;
 /// Envoy, Istio's agent, connections.
@@ -123,7 +123,7 @@ pub(crate) fn resources(
     install: &Install,
     settings: &Deployment,
     load: Load,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) -> Value {
     let need = need(install, settings.workers, load);
     let Some(resources) = &settings.resources else {
@@ -140,7 +140,7 @@ pub(crate) fn resources(
         };
         let place = format!("spec.gateway.deployment.resources.{kind}.memory");
         match bytes(value) {
-            None => problems.push(Problem::new(
+            None => problems.push(RenderError::new(
                 place,
                 format!("{value} is no quantity of memory"),
             )),
@@ -152,7 +152,7 @@ pub(crate) fn resources(
                     machines(install, settings.workers),
                     mebibytes(need),
                 );
-                problems.push(Problem::new(place, message));
+                problems.push(RenderError::new(place, message));
             }
             Some(_) => {}
         }

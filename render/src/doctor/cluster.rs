@@ -7,15 +7,15 @@ mod pod;
 
 use serde_json::Value;
 
+use crate::error::RenderError;
 use crate::guardrails::{self, admission::Admission};
 use crate::install::Install;
-use crate::problem::Problem;
 
 pub use crate::adopt::read;
 
 /// Something about a namespace or a pod by which it loses its way out, or goes past the gateway.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Trouble {
+pub struct ClusterFinding {
     /// `Namespace` or `Pod`.
     pub kind: &'static str,
     /// A pod's namespace; empty for a namespace.
@@ -23,14 +23,14 @@ pub struct Trouble {
     /// Its name.
     pub name: String,
     /// The machine's word.
-    pub code: Code,
+    pub code: ClusterFindingCode,
     /// What would happen.
     pub message: String,
     /// What to do about it.
     pub remedy: &'static str,
 }
 
-impl Trouble {
+impl ClusterFinding {
     /// `KIND NAMESPACE/NAME`.
     #[must_use]
     pub fn object(&self) -> String {
@@ -44,7 +44,7 @@ impl Trouble {
 
 /// Kinds of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Code {
+pub enum ClusterFindingCode {
     /// In ambient mode, where nothing rendered holds but the guards.
     Ambient,
     /// An enforced namespace that is not among those that were given.
@@ -69,7 +69,7 @@ pub enum Code {
     OldProxy,
 }
 
-impl Code {
+impl ClusterFindingCode {
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Ambient,
@@ -116,7 +116,7 @@ pub struct Looked {
     /// How many of the enforced namespaces, or of their pods.
     pub count: usize,
     /// The trouble, sorted by object.
-    pub troubles: Vec<Trouble>,
+    pub troubles: Vec<ClusterFinding>,
 }
 
 /// Checks the enforced namespaces among these objects, and what others would be to them. Webhook configurations that stand beside
@@ -132,7 +132,7 @@ pub fn namespaces(install: &Install, objects: &[Value]) -> Looked {
 ///
 /// # Errors
 /// If the rendered admission policy cannot be read.
-pub fn pods(install: &Install, objects: &[Value]) -> Result<Looked, Problem> {
+pub fn pods(install: &Install, objects: &[Value]) -> Result<Looked, RenderError> {
     let admission = Admission::new(guardrails::pods(install).manifest())?;
     Ok(pod::look(install, &admission, objects))
 }

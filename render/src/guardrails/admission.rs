@@ -11,15 +11,19 @@ use cel::extractors::This;
 use cel::{Context, Env, Program, extensions};
 use serde_json::Value;
 
+use crate::error::RenderError;
 use crate::object::Rendered;
-use crate::problem::Problem;
 
 /// What the rendered admission policies would say to somebody who makes this object, where their
 /// bindings hold for it. Nothing is asked of an API server.
 ///
 /// # Errors
 /// If a rendered expression is none.
-pub fn refusals(rendered: &Rendered, object: &Value, user: &str) -> Result<Vec<String>, Problem> {
+pub fn refusals(
+    rendered: &Rendered,
+    object: &Value,
+    user: &str,
+) -> Result<Vec<String>, RenderError> {
     let text = |value: &Value, pointer: &str| {
         let found = value.pointer(pointer).and_then(Value::as_str);
         found.unwrap_or_default().to_owned()
@@ -92,10 +96,10 @@ impl Admission {
     ///
     /// # Errors
     /// If one of its expressions is none.
-    pub(crate) fn new(policy: &Value) -> Result<Self, Problem> {
+    pub(crate) fn new(policy: &Value) -> Result<Self, RenderError> {
         let failure = |error: String| {
             let name = policy.pointer("/metadata/name").and_then(Value::as_str);
-            Problem::new(name.unwrap_or("admission"), error)
+            RenderError::new(name.unwrap_or("admission"), error)
         };
         if policy.pointer("/spec/failurePolicy") != Some(&Value::from("Fail")) {
             return Err(failure("its failurePolicy is not Fail".to_owned()));
@@ -117,7 +121,7 @@ impl Admission {
                     let program = program.map_err(|error| failure(error.to_string()))?;
                     Ok((program, text(entry, named)))
                 })
-                .collect::<Result<Vec<_>, Problem>>()
+                .collect::<Result<Vec<_>, RenderError>>()
         };
         let conditions = programs("matchConditions", "name")?;
         let variables = programs("variables", "name")?.into_iter();

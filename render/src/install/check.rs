@@ -8,7 +8,7 @@ use egress_policy::model::Policy;
 use super::gateway::LONGEST_STREAM;
 use super::networks;
 use super::{API_VERSION, Install, KIND, PolicyPlace};
-use crate::problem::Problem;
+use crate::error::RenderError;
 use crate::{names, tunnel};
 
 /// The first minor version whose proxies are known to send what is inspected to the device and
@@ -17,9 +17,10 @@ const FIRST_TO_INSPECT: u32 = 32;
 
 impl Install {
     /// What is wrong with the settings by themselves.
-    pub(crate) fn check(&self) -> Vec<Problem> {
+    pub(crate) fn check(&self) -> Vec<RenderError> {
         let mut problems = Vec::new();
-        let mut wrong = |place: &str, message: &str| problems.push(Problem::new(place, message));
+        let mut wrong =
+            |place: &str, message: &str| problems.push(RenderError::new(place, message));
         if self.api_version != API_VERSION || self.kind != KIND {
             wrong(
                 "apiVersion",
@@ -165,7 +166,7 @@ impl Install {
         }
         match &spec.cluster.networks {
             Some(networks) => networks.check(&mut problems),
-            None => problems.push(Problem::new(networks::PLACE, networks::MISSING)),
+            None => problems.push(RenderError::new(networks::PLACE, networks::MISSING)),
         }
         self.check_inspection(&mut problems);
         self.check_limits(&mut problems);
@@ -175,7 +176,7 @@ impl Install {
         names::check(self, &mut problems);
         for (name, value) in self.names() {
             if !is_dns_label(value) {
-                problems.push(Problem::new(
+                problems.push(RenderError::new(
                     name,
                     format!("`{value}` is no Kubernetes name"),
                 ));
@@ -184,19 +185,19 @@ impl Install {
         problems
     }
 
-    fn check_inspection(&self, problems: &mut Vec<Problem>) {
+    fn check_inspection(&self, problems: &mut Vec<RenderError>) {
         let devices = &self.spec.inspection;
         if !devices.is_empty() && self.minor().is_some_and(|minor| minor < FIRST_TO_INSPECT) {
             let message = format!(
                 "inspection needs proxies of Istio 1.{FIRST_TO_INSPECT}: older ones could take a \
                  device's route for an ordinary one"
             );
-            problems.push(Problem::new("spec.istio.version", message));
+            problems.push(RenderError::new("spec.istio.version", message));
         }
         let mut names = BTreeSet::new();
         for device in devices {
             let place = format!("spec.inspection `{}`", device.name);
-            let mut wrong = |message: &str| problems.push(Problem::new(&place, message));
+            let mut wrong = |message: &str| problems.push(RenderError::new(&place, message));
             if !is_dns_label(&device.name) {
                 wrong("a name is letters, digits and hyphens");
             }
@@ -218,7 +219,7 @@ impl Install {
     }
 
     /// Lists whose entries go into expressions.
-    fn check_lists(&self, problems: &mut Vec<Problem>) {
+    fn check_lists(&self, problems: &mut Vec<RenderError>) {
         let guardrails = &self.spec.guardrails;
         for (place, list) in [
             (
@@ -237,19 +238,19 @@ impl Install {
                 if entry.is_empty() || entry.ends_with('/') || !entry.bytes().all(plain) {
                     let message =
                         format!("`{entry}` is none: letters, digits and signs, no quotes");
-                    problems.push(Problem::new(place, message));
+                    problems.push(RenderError::new(place, message));
                 }
             }
         }
         let registries = guardrails.image_registries.iter();
         for entry in registries.filter(|entry| !entry.contains(['.', ':', '/'])) {
             let message = format!("`{entry}` is no registry: state its host name");
-            problems.push(Problem::new("spec.guardrails.imageRegistries", message));
+            problems.push(RenderError::new("spec.guardrails.imageRegistries", message));
         }
         for entry in &guardrails.jwks_uris {
             if !entry.starts_with("https://") {
                 let message = format!("`{entry}` is no https address");
-                problems.push(Problem::new("spec.guardrails.jwksUris", message));
+                problems.push(RenderError::new("spec.guardrails.jwksUris", message));
             }
         }
     }
@@ -291,7 +292,7 @@ impl Install {
     }
 
     /// Whether later policies stay within what the settings grant them.
-    pub(crate) fn check_grants(&self, policies: &[Policy], problems: &mut Vec<Problem>) {
+    pub(crate) fn check_grants(&self, policies: &[Policy], problems: &mut Vec<RenderError>) {
         for (policy, grant) in policies.iter().zip(&self.spec.policies) {
             let Some(applies_to) = &policy.head.applies_to else {
                 continue;
@@ -302,7 +303,7 @@ impl Install {
                 .map(|account| &account.namespace);
             for namespace in applies_to.namespaces.iter().chain(accounts) {
                 if !grant.namespaces.contains(namespace) {
-                    problems.push(Problem::new(
+                    problems.push(RenderError::new(
                         format!("policy {}", policy.head.name),
                         format!("it applies to `{namespace}`, which is not granted to it"),
                     ));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Install;
 use crate::deployment::memory;
-use crate::problem::Problem;
+use crate::error::RenderError;
 
 /// The limits. Those of a workload hold for each identity (namespace and service account) at each
 /// gateway pod; what is beyond them is denied with a code of its own.
@@ -84,7 +84,7 @@ impl Install {
     }
 
     /// What is wrong with them.
-    pub(super) fn check_limits(&self, problems: &mut Vec<Problem>) {
+    pub(super) fn check_limits(&self, problems: &mut Vec<RenderError>) {
         let limits = &self.spec.limits;
         for (name, value) in [
             ("streams", limits.streams),
@@ -96,7 +96,7 @@ impl Install {
             ("connections", limits.connections),
         ] {
             if value == 0 {
-                problems.push(Problem::new(
+                problems.push(RenderError::new(
                     format!("spec.limits.{name}"),
                     "expected one or more: none at all would be an outage",
                 ));
@@ -105,11 +105,11 @@ impl Install {
         let gateway = &self.spec.gateway;
         let own = gateway.deployment.as_ref().map(|own| own.workers);
         match (gateway.workers, own) {
-            (Some(0), _) => problems.push(Problem::new(
+            (Some(0), _) => problems.push(RenderError::new(
                 "spec.gateway.workers",
                 "expected the number of Envoy's worker threads",
             )),
-            (Some(stated), Some(own)) if stated != own => problems.push(Problem::new(
+            (Some(stated), Some(own)) if stated != own => problems.push(RenderError::new(
                 "spec.gateway.workers",
                 format!("`gateway.deployment.workers` says {own}: state one of the two"),
             )),

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use egress_policy::address::{SPECIAL, Special, parse_network, special};
-use egress_policy::model::{Place, Policy};
+use egress_policy::model::{Hosts, Policy};
 use ipnet::IpNet;
 use serde::de::{Error as _, SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::problem::Problem;
+use crate::error::RenderError;
 
 /// Where the cluster's own addresses are. Sidecars send them straight, the node guard lets them
 /// pass, and no name may lead there. Everything else, on-premises private networks too, goes
@@ -118,8 +118,9 @@ impl Networks {
     }
 
     /// What cannot be: an empty list, and addresses that no cluster has.
-    pub(super) fn check(&self, problems: &mut Vec<Problem>) {
-        let mut wrong = |place: &str, message: String| problems.push(Problem::new(place, message));
+    pub(super) fn check(&self, problems: &mut Vec<RenderError>) {
+        let mut wrong =
+            |place: &str, message: String| problems.push(RenderError::new(place, message));
         if self.pods == PodNetworks::Networks(Vec::new()) {
             let message = format!(
                 "an empty list would send pods through the gateway: name the networks of pods, or \
@@ -158,12 +159,12 @@ impl Networks {
     }
 
     /// Rules about addresses that no rule sees, since nothing there goes through the gateway.
-    pub(crate) fn unseen(&self, policies: &[Policy]) -> Vec<Problem> {
+    pub(crate) fn unseen(&self, policies: &[Policy]) -> Vec<RenderError> {
         let own = self.all();
         let mut found = Vec::new();
         for placed in policies.iter().flat_map(Policy::rules) {
             for to in &placed.rule.1.to {
-                let Place::Networks(named) = &to.place else {
+                let Hosts::Networks(named) = &to.hosts else {
                     continue;
                 };
                 for network in &named.networks {
@@ -173,7 +174,7 @@ impl Networks {
                             "`{network}` meets the cluster's network `{own}`, where nothing goes \
                              through the gateway"
                         );
-                        found.push(Problem::new(placed.basis().to_string(), message));
+                        found.push(RenderError::new(placed.basis().to_string(), message));
                     }
                 }
             }
@@ -183,7 +184,7 @@ impl Networks {
 
     /// What is wider than a cluster needs: everything in it goes past the gateway.
     #[must_use]
-    pub fn warnings(&self) -> Vec<Problem> {
+    pub fn warnings(&self) -> Vec<RenderError> {
         let mut found = Vec::new();
         for (place, networks) in self.lists() {
             for network in networks {
@@ -199,7 +200,7 @@ impl Networks {
                     continue;
                 };
                 let message = format!("{message}: everything in it goes past the gateway");
-                found.push(Problem::new(place, message));
+                found.push(RenderError::new(place, message));
             }
         }
         found

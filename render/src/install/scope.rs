@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use super::Install;
+use crate::error::RenderError;
 use crate::guardrails::namespaces::is_like_a_domain;
-use crate::problem::Problem;
 
 impl Install {
     /// `egress.hosts` of the `Sidecar` of an enforced namespace.
@@ -62,9 +62,10 @@ impl Install {
         listed.chain(namespaces.iter().cloned()).collect()
     }
 
-    pub(super) fn check_scopes(&self, problems: &mut Vec<Problem>) {
+    pub(super) fn check_scopes(&self, problems: &mut Vec<RenderError>) {
         let workloads = &self.spec.workloads;
-        let mut wrong = |place: &str, message: String| problems.push(Problem::new(place, message));
+        let mut wrong =
+            |place: &str, message: String| problems.push(RenderError::new(place, message));
         for namespace in workloads.scopes.keys() {
             if !workloads.namespaces.contains(namespace) {
                 let message = format!("`{namespace}` is not enforced");

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::udp::Exception;
 use crate::NAME;
+use crate::error::RenderError;
 use crate::install::{AdminApi, AdminPolicies, Install};
 use crate::object::{Object, Stage, namespaces, set};
-use crate::problem::Problem;
 
 /// Pods with this label reach nothing at all. The API server says it of a running pod, so it holds
 /// where a label at the gateway would not.
@@ -31,7 +31,7 @@ pub(super) fn objects(
     install: &Install,
     settings: &AdminPolicies,
     exceptions: &[Exception<'_>],
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) -> Vec<Object> {
     let mut objects = Objects {
         settings,
@@ -54,7 +54,7 @@ pub(super) fn objects(
                 rules.len(),
                 settings.api
             );
-            problems.push(Problem::new(&name, message));
+            problems.push(RenderError::new(&name, message));
             continue;
         }
         objects.add(
@@ -81,7 +81,10 @@ pub(super) fn objects(
             "{} priorities are needed, and they end at {LAST_PRIORITY}",
             objects.made.len()
         );
-        problems.push(Problem::new("spec.cluster.adminPolicies.priority", message));
+        problems.push(RenderError::new(
+            "spec.cluster.adminPolicies.priority",
+            message,
+        ));
     }
     objects.made
 }

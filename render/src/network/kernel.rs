@@ -8,14 +8,14 @@ use serde_json::{Map, Value, json};
 
 use super::cluster::subtract;
 use super::udp::{Exception, exceptions};
+use crate::error::RenderError;
 use crate::install::Install;
-use crate::problem::Problem;
 
 /// The elements of `udpExceptions`.
 pub(crate) fn udp_exceptions(
     install: &Install,
     policies: &[Policy],
-) -> Result<Vec<Value>, Vec<Problem>> {
+) -> Result<Vec<Value>, Vec<RenderError>> {
     let mut problems = Vec::new();
     let mut entries = Vec::new();
     for exception in exceptions(install, policies, &mut problems) {
@@ -32,7 +32,7 @@ pub(crate) fn udp_exceptions(
                      those by `{}` (have rules name pods by `matchLabels` or `In`)",
                     expression.key
                 );
-                problems.push(Problem::new(exception.rule.to_string(), message));
+                problems.push(RenderError::new(exception.rule.to_string(), message));
             }
         }
     }
@@ -47,7 +47,7 @@ fn entry(
     exception: &Exception<'_>,
     labels: &Map<String, Value>,
     (place, ports): &(Networks, PortSet),
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) -> Value {
     let mut networks = Vec::new();
     for network in &place.networks {
@@ -60,7 +60,7 @@ fn entry(
         .any(|network| network.prefix_len() == 0)
     {
         let message = "the kernel part lets nothing out to every address: name networks";
-        problems.push(Problem::new(exception.rule.to_string(), message));
+        problems.push(RenderError::new(exception.rule.to_string(), message));
     }
     let ports: Vec<_> = ports
         .ranges()

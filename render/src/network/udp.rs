@@ -6,14 +6,14 @@ use egress_policy::canonical::digest;
 use egress_policy::model::{LabelExpression, LabelOperator, Networks, Policy};
 use egress_policy::port::PortSet;
 use egress_policy::udp::{Opening, Pods, openings};
-use egress_policy::verdict::Basis;
+use egress_policy::verdict::RuleRef;
 use serde_json::{Map, Value, json};
 
 use super::API;
 use crate::NAME;
+use crate::error::RenderError;
 use crate::install::Install;
 use crate::object::{Object, Stage, set};
-use crate::problem::Problem;
 
 /// Longest name of an object here: that of a label (RFC 1123), as it also goes into other names.
 const LONGEST_NAME: usize = 63;
@@ -22,7 +22,7 @@ const DIGITS: usize = 10;
 
 /// Pods of one namespace that a UDP rule lets straight out.
 pub(super) struct Exception<'p> {
-    pub(super) rule: Basis<'p>,
+    pub(super) rule: RuleRef<'p>,
     pub(super) name: String,
     pub(super) namespace: &'p str,
     pub(super) pods: Vec<LabelExpression>,
@@ -33,7 +33,7 @@ pub(super) struct Exception<'p> {
 pub(super) fn exceptions<'p>(
     install: &'p Install,
     policies: &'p [Policy],
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<RenderError>,
 ) -> Vec<Exception<'p>> {
     let pods = Pods {
         trust_domain: &install.spec.cluster.trust_domain,
@@ -43,7 +43,7 @@ pub(super) fn exceptions<'p>(
     problems.extend(
         refused
             .into_iter()
-            .map(|refused| Problem::new(refused.rule.to_string(), refused.defect.to_string())),
+            .map(|refused| RenderError::new(refused.rule.to_string(), refused.defect.to_string())),
     );
     let mut found: Vec<Exception<'p>> = Vec::new();
     for opening in openings {
@@ -75,7 +75,7 @@ pub(super) fn exceptions<'p>(
 
 /// Two rules never have one name. Where hyphens would blur policy, tier and rule, and where a name
 /// would be too long, a digest tells them apart.
-fn name(rule: Basis<'_>, index: usize) -> String {
+fn name(rule: RuleRef<'_>, index: usize) -> String {
     let id = rule.to_string();
     let plain = format!("{NAME}-udp-{}", id.replace('/', "-"));
     let parts = id.split('/').count();

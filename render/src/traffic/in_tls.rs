@@ -5,7 +5,7 @@
 //! and engine say Inspect.
 
 use egress_policy::facts::Protocol;
-use egress_policy::model::{From, Place, Placed, Policy, RuleAction, Source, To};
+use egress_policy::model::{From, Hosts, Placed, Policy, RuleAction, Source, To};
 use egress_policy::name::NamePattern;
 
 use crate::origination::overlap;
@@ -71,7 +71,7 @@ pub fn inspected_in_tls(policies: &[Policy]) -> Vec<InTls> {
                     && meet(&rule.from, &opens.rule.1.from)
                     && (rule.to.is_empty() || rule.to.iter().any(|own| takes(own, to)))
             })?;
-            let Place::Names(names) = &to.place else {
+            let Hosts::Names(names) = &to.hosts else {
                 return None;
             };
             Some(InTls {
@@ -89,9 +89,9 @@ pub fn inspected_in_tls(policies: &[Policy]) -> Vec<InTls> {
 /// Whether an element takes requests to a destination with `tls`.
 fn takes(own: &To, to: &To) -> bool {
     let http = own.protocols.is_empty() || own.protocols.contains(&Protocol::Http);
-    let names = match (&own.place, &to.place) {
-        (Place::Anywhere, _) => true,
-        (Place::Names(own), Place::Names(names)) => own.iter().any(|one| {
+    let names = match (&own.hosts, &to.hosts) {
+        (Hosts::Anywhere, _) => true,
+        (Hosts::Names(own), Hosts::Names(names)) => own.iter().any(|one| {
             let one = one.to_string();
             names.iter().any(|name| overlap(&one, &name.to_string()))
         }),

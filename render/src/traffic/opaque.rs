@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use egress_policy::facts::Protocol;
-use egress_policy::model::{From, Place, Policy, Rule, RuleAction, Source, To};
+use egress_policy::model::{From, Hosts, Policy, Rule, RuleAction, Source, To};
 use egress_policy::name::NamePattern;
 use egress_policy::port::PortSet;
 
@@ -179,7 +179,7 @@ impl Traffic {
     /// The names of an element and those of its ports where nothing but opaque TCP could carry
     /// them, if there are any.
     fn over_opaque<'t>(&self, to: &'t To) -> Option<(&'t [NamePattern], PortSet)> {
-        let Place::Names(names) = &to.place else {
+        let Hosts::Names(names) = &to.hosts else {
             return None;
         };
         let takes = |protocol| to.protocols.is_empty() || to.protocols.contains(&protocol);

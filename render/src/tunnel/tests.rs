@@ -106,7 +106,7 @@ fn what_cannot_be_rendered_is_refused() {
         let install = sample::install(&format!("tunnel: {settings}"));
         let mut problems = Vec::new();
         check(&install.spec.tunnel, &mut problems);
-        let messages: Vec<_> = problems.iter().map(crate::Problem::message).collect();
+        let messages: Vec<_> = problems.iter().map(crate::RenderError::message).collect();
         let messages = messages.join("\n");
         assert!(messages.contains(wanted), "{settings}: {messages}");
         assert_eq!(messages.is_empty(), wanted.is_empty(), "{settings}");

@@ -52,7 +52,7 @@ pub(super) struct Selection {
 }
 
 /// A kind of object that is watched.
-pub(super) trait Followed:
+pub(super) trait Trimmed:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
     + Debug
@@ -65,7 +65,7 @@ pub(super) trait Followed:
     fn trim(&mut self);
 }
 
-impl Followed for Pod {
+impl Trimmed for Pod {
     fn trim(&mut self) {
         self.metadata.annotations = None;
         self.metadata.managed_fields = None;
@@ -79,7 +79,7 @@ impl Followed for Pod {
     }
 }
 
-impl Followed for EndpointSlice {
+impl Trimmed for EndpointSlice {
     fn trim(&mut self) {
         self.metadata.annotations = None;
         self.metadata.managed_fields = None;
@@ -136,20 +136,20 @@ impl Health {
 }
 
 /// The copy; the watch ends with it.
-pub(super) struct Watched<K: Followed> {
+pub(super) struct Watched<K: Trimmed> {
     what: String,
     store: Store<K>,
     health: watch::Receiver<Health>,
     task: AbortHandle,
 }
 
-impl<K: Followed> Drop for Watched<K> {
+impl<K: Trimmed> Drop for Watched<K> {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl<K: Followed> Watched<K> {
+impl<K: Trimmed> Watched<K> {
     /// Begins to follow these objects, and rings `bell` at each change.
     pub(super) fn start(
         runtime: &Handle,
@@ -196,7 +196,7 @@ impl<K: Followed> Watched<K> {
     }
 }
 
-struct Follower<K: Followed> {
+struct Follower<K: Trimmed> {
     access: Access,
     followed: Selection,
     writer: reflector::store::Writer<K>,
@@ -204,7 +204,7 @@ struct Follower<K: Followed> {
     bell: Sender<()>,
 }
 
-impl<K: Followed> Follower<K> {
+impl<K: Trimmed> Follower<K> {
     async fn run(mut self) {
         loop {
             let (health, what) = (Arc::clone(&self.health), self.followed.what.clone());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::MOST_KINDS;
 use crate::facts::Protocol;
-use crate::model::{Place, To};
+use crate::model::{Hosts, To};
 use crate::path::PathPattern;
 
 /// A kind of requests: what carries them, and a range of ports.
@@ -28,7 +28,7 @@ impl Request {
 
 /// Whether an element can be about a named destination at all, outside Deny rules.
 pub(super) const fn is_about_names(to: &To) -> bool {
-    !matches!(to.place, Place::Networks(_))
+    !matches!(to.hosts, Hosts::Networks(_))
 }
 
 fn carries(to: &To, protocol: Protocol) -> bool {

@@ -10,7 +10,7 @@ use crate::address::{NetworkError, parse_network};
 use crate::decode::{Fields, boolean, fitting, list, name_pattern, shape, text, unique, word};
 use crate::defect::{At, DefectKind, Defects};
 use crate::facts::Protocol;
-use crate::model::{CaCertificates, Networks, Place, TlsOrigination, To};
+use crate::model::{CaCertificates, Hosts, Networks, TlsOrigination, To};
 use crate::name::{Name, NamePattern};
 use crate::path::{PathPattern, PathPatternError};
 use crate::port::{PortSet, parse_ports};
@@ -78,7 +78,7 @@ pub(super) fn read_to<N: Node>(
             None
         }
         (None, place) => {
-            element.place = place.unwrap_or(Place::Anywhere);
+            element.hosts = place.unwrap_or(Hosts::Anywhere);
             check(&element, at, defects, rule);
             if named.is_some() {
                 carry_http(&mut element, rule);
@@ -116,7 +116,7 @@ fn take_place<N: Node>(
     fields: &mut Fields<'_, N>,
     at: &At<'_>,
     defects: &mut Defects,
-) -> Option<Place> {
+) -> Option<Hosts> {
     let names = fields.take("domainNames").map(|node| {
         let at = at.field("domainNames");
         let names = list(&node, &at, defects, name_pattern);
@@ -147,13 +147,13 @@ fn take_place<N: Node>(
                 "`except` belongs to `networks`",
                 None,
             );
-            names.map(|names| Place::Names(names.into()))
+            names.map(|names| Hosts::Names(names.into()))
         }
-        (Some(names), None, None) => Some(Place::Names(names.into())),
+        (Some(names), None, None) => Some(Hosts::Names(names.into())),
         (None, Some(networks), except) => {
             let except = except.unwrap_or_default();
             check_except(&networks, &except, &at.field("except"), defects);
-            Some(Place::Networks(Arc::new(Networks { networks, except })))
+            Some(Hosts::Networks(Arc::new(Networks { networks, except })))
         }
         (None, None, None) => None,
     }
@@ -220,7 +220,7 @@ fn take_narrowing<N: Node>(fields: &mut Fields<'_, N>, at: &At<'_>, defects: &mu
     });
     To {
         destination: None,
-        place: Place::Anywhere,
+        hosts: Hosts::Anywhere,
         ports: ports.unwrap_or_default(),
         protocols: protocols.unwrap_or_default(),
         methods: words::take_texts(fields, "methods", at, defects, words::check_method),
@@ -376,7 +376,7 @@ fn narrow(element: &To, by: &To) -> Option<To> {
     };
     Some(To {
         destination: element.destination.clone(),
-        place: element.place.clone(),
+        hosts: element.hosts.clone(),
         ports: element.ports.intersect(&by.ports)?,
         protocols: narrow_list(&element.protocols, &by.protocols)?,
         methods: narrow_list(&element.methods, &by.methods)?,
@@ -406,13 +406,13 @@ fn check(to: &To, at: &At<'_>, defects: &mut Defects, rule: RuleShape) {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         defects.add(DefectKind::Conflict, &at.field(field), message, hint);
     };
-    let names = matches!(to.place, Place::Names(_));
+    let names = matches!(to.hosts, Hosts::Names(_));
     let (udp, http) = (
         to.protocols.contains(&Protocol::Udp),
         [Protocol::Http].as_slice(),
     );
     let request = !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty());
-    if matches!(to.place, Place::Anywhere) && to.ports.is_any() {
+    if matches!(to.hosts, Hosts::Anywhere) && to.ports.is_any() {
         conflict(
             "ports",
             "an element without names or networks needs `ports`",
@@ -467,7 +467,7 @@ fn check(to: &To, at: &At<'_>, defects: &mut Defects, rule: RuleShape) {
         let hint = "inside TLS there is no method or path; let the gateway originate TLS (`tls: {originate: true}`)";
         conflict("ports", "port 443 carries TLS, so this never matches", hint);
     }
-    if udp && (!matches!(to.place, Place::Networks(_)) || to.ports.is_any() || request) {
+    if udp && (!matches!(to.hosts, Hosts::Networks(_)) || to.ports.is_any() || request) {
         conflict(
             "protocols",
             "UDP needs `networks` and `ports`, and nothing else",

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::{caches, refusals, server_info, version};
 
-fn said(found: Option<crate::Problem>) -> String {
+fn said(found: Option<crate::RenderError>) -> String {
     found.map_or_else(String::new, |problem| problem.to_string())
 }
 
@@ -106,7 +106,7 @@ fn what_envoy_has_not_taken_is_found() {
                  listener_manager.lds.update_rejected: 2\n\
                  server.dynamic_unknown_fields: 12\n";
     let found: Vec<_> = refusals(stats)
-        .map(|problem| problem.place().to_owned())
+        .map(|problem| problem.path().to_owned())
         .collect();
     assert_eq!(
         found,

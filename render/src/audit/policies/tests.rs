@@ -1,10 +1,10 @@
 use serde_json::{Value, json};
 
-use super::{Place, resource};
+use super::{PluginSite, resource};
 use crate::audit::dump::{Dump, snake_case};
+use crate::envoy::GATE;
 use crate::install::Install;
-use crate::outside::GATE;
-use crate::{Carried, Enforced, Problem};
+use crate::{EmbeddedPolicies, Enforced, RenderError};
 
 const INSTALL: &str = include_str!("../../../../istio/reference/install.yaml");
 const POLICY: &str = include_str!("../../../../cases/policies/reference.yaml");
@@ -21,7 +21,7 @@ fn enforced(install: &Install, policy: Value) -> Enforced {
 fn carrying(policy: &Value) -> Install {
     let mut install = Install::read(INSTALL).unwrap();
     let documents = std::slice::from_ref(policy);
-    let carried = Carried::of(&install, documents).unwrap();
+    let carried = EmbeddedPolicies::of(&install, documents).unwrap();
     install.spec.module.policy = Some(carried.hash().to_owned());
     install
 }
@@ -44,15 +44,15 @@ fn dump(texts: &[(&str, String)]) -> Value {
 
 fn texts(enforced: &Enforced) -> Vec<(&'static str, String)> {
     let place = |place| (resource(place).0, enforced.module.text(place));
-    let places = Place::ALL.map(place).into_iter();
+    let places = PluginSite::ALL.map(place).into_iter();
     let gate = enforced.module.gate().to_string();
     places.chain([(GATE, gate)]).collect()
 }
 
 /// All that there is: the places, and the gate.
-const ALL: usize = Place::ALL.len() + 1;
+const ALL: usize = PluginSite::ALL.len() + 1;
 
-fn check(dump: &Value, stats: Option<&str>, enforced: &Enforced) -> Vec<Problem> {
+fn check(dump: &Value, stats: Option<&str>, enforced: &Enforced) -> Vec<RenderError> {
     let all = snake_case(dump);
     // What cannot be read of a dump is looked at elsewhere.
     let dump = Dump::read(&all, &mut Vec::new());
@@ -77,35 +77,41 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
     let another = format!(
         "it has the policies {before}, and those given are {now}: the update has not arrived"
     );
-    let with = |place: Place, text: Option<String>| {
+    let with = |place: PluginSite, text: Option<String>| {
         let (mut texts, name) = (texts(&given), resource(place).0);
         texts.retain(|(there, _)| *there != name);
         texts.extend(text.map(|text| (name, text)));
         texts
     };
-    let text = |place: Place, from: &str, to: &str| {
+    let text = |place: PluginSite, from: &str, to: &str| {
         let text = given.module.text(place);
         assert!(text.contains(from), "{text}");
         Some(text.replace(from, to))
     };
     let image = format!(r#"{{"embedded":"{before}"}}"#);
-    let named = given.module.config(Place::Http)["policies"].to_string();
+    let named = given.module.config(PluginSite::Http)["policies"].to_string();
     for (case, texts, expected) in [
         ("as rendered", texts(&given), vec![]),
         ("the same from the image", texts(&carried), vec![]),
         (
             "tunnels by an old one",
-            with(Place::Tunnel, Some(old.module.text(Place::Tunnel))),
+            with(
+                PluginSite::Tunnel,
+                Some(old.module.text(PluginSite::Tunnel)),
+            ),
             vec![("extension istio-egress.egress-warden-tunnel: ", &*another)],
         ),
         (
             "HTTP by an old one from the image",
-            with(Place::Http, text(Place::Http, &named, &image)),
+            with(PluginSite::Http, text(PluginSite::Http, &named, &image)),
             vec![("extension istio-egress.egress-warden-http: ", &*another)],
         ),
         (
             "TLS by none",
-            with(Place::Tls, text(Place::Tls, "\"policies\"", "\"others\"")),
+            with(
+                PluginSite::Tls,
+                text(PluginSite::Tls, "\"policies\"", "\"others\""),
+            ),
             vec![(
                 "extension istio-egress.egress-warden.tls: ",
                 "it has the policies none, ",
@@ -114,8 +120,8 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
         (
             "addresses not looked at",
             with(
-                Place::Tunnel,
-                text(Place::Tunnel, "\"classes\"", "\"none\""),
+                PluginSite::Tunnel,
+                text(PluginSite::Tunnel, "\"classes\"", "\"none\""),
             ),
             vec![(
                 "extension istio-egress.egress-warden-tunnel: ",
@@ -128,11 +134,11 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
                 .into_iter()
                 .map(|(name, text)| (name, text.replace("\"streams\":1000", "\"streams\":9")))
                 .collect(),
-            Place::ALL
+            PluginSite::ALL
                 .map(|place| match place {
-                    Place::Http => "extension istio-egress.egress-warden-http: ",
-                    Place::Tunnel => "extension istio-egress.egress-warden-tunnel: ",
-                    Place::Tls => "extension istio-egress.egress-warden.tls: ",
+                    PluginSite::Http => "extension istio-egress.egress-warden-http: ",
+                    PluginSite::Tunnel => "extension istio-egress.egress-warden-tunnel: ",
+                    PluginSite::Tls => "extension istio-egress.egress-warden.tls: ",
                 })
                 .map(|place| (place, "not as rendered: `limits`"))
                 .to_vec(),
@@ -140,8 +146,8 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
         (
             "limits divided by other machines",
             with(
-                Place::Tls,
-                text(Place::Tls, "\"machines\":2", "\"machines\":1"),
+                PluginSite::Tls,
+                text(PluginSite::Tls, "\"machines\":2", "\"machines\":1"),
             ),
             vec![(
                 "extension istio-egress.egress-warden.tls: ",
@@ -151,9 +157,9 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
         (
             "another class",
             with(
-                Place::Tls,
+                PluginSite::Tls,
                 text(
-                    Place::Tls,
+                    PluginSite::Tls,
                     "\"refused\":[]",
                     "\"refused\":[\"192.0.2.0/24\"]",
                 ),
@@ -165,14 +171,14 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
         ),
         (
             "one that is not there",
-            with(Place::Http, None),
+            with(PluginSite::Http, None),
             vec![("extensions: ", "none that judges HTTP requests")],
         ),
         (
             "one beside it",
             [
                 texts(&given),
-                vec![("egress-warden-http", old.module.text(Place::Http))],
+                vec![("egress-warden-http", old.module.text(PluginSite::Http))],
             ]
             .concat(),
             vec![("extension istio-egress.egress-warden-http: ", &*another)],
@@ -180,15 +186,15 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
         (
             "a gate that waits for an old one",
             [
-                &texts(&given)[..Place::ALL.len()],
-                &texts(&old)[Place::ALL.len()..],
+                &texts(&given)[..PluginSite::ALL.len()],
+                &texts(&old)[PluginSite::ALL.len()..],
             ]
             .concat(),
             vec![("extension istio-egress.egress-warden.ready: ", &*another)],
         ),
         (
             "no JSON",
-            with(Place::Tls, Some("{".to_owned())),
+            with(PluginSite::Tls, Some("{".to_owned())),
             vec![(
                 "extension istio-egress.egress-warden.tls: ",
                 "EOF while parsing",
@@ -196,7 +202,7 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
         ),
         (
             "no mapping",
-            with(Place::Tls, Some("[]".to_owned())),
+            with(PluginSite::Tls, Some("[]".to_owned())),
             vec![(
                 "extension istio-egress.egress-warden.tls: ",
                 "its configuration is no mapping",
@@ -204,7 +210,7 @@ fn each_place_that_has_another_policy_or_other_settings_is_found() {
         ),
         (
             "policies that are named by nothing",
-            with(Place::Tls, text(Place::Tls, &named, "{}")),
+            with(PluginSite::Tls, text(PluginSite::Tls, &named, "{}")),
             vec![(
                 "extension istio-egress.egress-warden.tls: ",
                 "its policies are neither there nor named",
@@ -321,7 +327,7 @@ fn what_loaded_comes_from_the_statistics() {
     }
     for all_old in [stats(before), String::new()] {
         let problems = check(&dump(&texts(&given)), Some(&all_old), &given);
-        assert_eq!(problems.len(), Place::ALL.len(), "{problems:?}");
+        assert_eq!(problems.len(), PluginSite::ALL.len(), "{problems:?}");
         // Where nothing newer arrived, that is the one finding of the place.
         let problems = check(&dump(&texts(&old)), Some(&all_old), &given);
         assert_eq!(problems.len(), ALL, "{problems:?}");
@@ -338,5 +344,5 @@ fn settings_that_name_other_policies_than_are_given_are_refused() {
     let [problem] = problems.as_slice() else {
         panic!("{problems:?}");
     };
-    assert_eq!(problem.place(), "spec.module.policy");
+    assert_eq!(problem.path(), "spec.module.policy");
 }

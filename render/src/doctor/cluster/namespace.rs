@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{AMBIENT, Code, Looked, NO_AMBIENT, Trouble, entry, text};
+use super::{AMBIENT, ClusterFinding, ClusterFindingCode, Looked, NO_AMBIENT, entry, text};
 use crate::guardrails::namespaces::is_like_a_domain;
 use crate::install::Install;
 
@@ -19,14 +19,15 @@ pub(super) fn look(install: &Install, objects: &[Value]) -> Looked {
         let found = objects.iter().find(|object| {
             text(object, "/kind") == "Namespace" && text(object, "/metadata/name") == enforced
         });
-        let trouble = |(code, message, remedy): (Code, String, &'static str)| Trouble {
-            kind: "Namespace",
-            namespace: String::new(),
-            name: enforced.clone(),
-            code,
-            message,
-            remedy,
-        };
+        let trouble =
+            |(code, message, remedy): (ClusterFindingCode, String, &'static str)| ClusterFinding {
+                kind: "Namespace",
+                namespace: String::new(),
+                name: enforced.clone(),
+                code,
+                message,
+                remedy,
+            };
         match found {
             Some(namespace) => {
                 looked.count = looked.count.saturating_add(1);
@@ -34,7 +35,7 @@ pub(super) fn look(install: &Install, objects: &[Value]) -> Looked {
                 looked.troubles.extend(troubles.map(trouble));
             }
             None => looked.troubles.push(trouble((
-                Code::NoNamespace,
+                ClusterFindingCode::NoNamespace,
                 "it is enforced and not among the namespaces that were given".to_owned(),
                 "make it before its objects are applied, or give all namespaces",
             ))),
@@ -51,10 +52,10 @@ pub(super) fn look(install: &Install, objects: &[Value]) -> Looked {
 }
 
 /// What a namespace, enforced or not, would be to the sidecars of enforced ones.
-fn others(install: &Install, namespace: &Value) -> Vec<Trouble> {
+fn others(install: &Install, namespace: &Value) -> Vec<ClusterFinding> {
     let spec = &install.spec;
     let name = text(namespace, "/metadata/name");
-    let trouble = |code, message: String, remedy| Trouble {
+    let trouble = |code, message: String, remedy| ClusterFinding {
         kind: "Namespace",
         namespace: String::new(),
         name: name.to_owned(),
@@ -66,7 +67,7 @@ fn others(install: &Install, namespace: &Value) -> Vec<Trouble> {
     let allowed = &spec.guardrails.top_level_namespaces;
     if is_like_a_domain(name) && !allowed.iter().any(|one| one == name) {
         found.push(trouble(
-            Code::LikeADomain,
+            ClusterFindingCode::LikeADomain,
             format!(
                 "it is called like a top-level domain: its Service `web` answers for `web.{name}` in \
                  the cluster's DNS, and in sidecars that see it"
@@ -87,10 +88,10 @@ fn others(install: &Install, namespace: &Value) -> Vec<Trouble> {
         // Where the settings list what is seen, what they leave out may be meant.
         let (code, remedy) = if spec.workloads.mesh_hosts.is_none() {
             let remedy = "list it in workloads.meshHosts with the others, or list those without it";
-            (Code::OutOfScope, remedy)
+            (ClusterFindingCode::OutOfScope, remedy)
         } else {
             let remedy = "nothing if nobody calls it; else list it in workloads.meshHosts";
-            (Code::LeftOut, remedy)
+            (ClusterFindingCode::LeftOut, remedy)
         };
         found.push(trouble(
             code,
@@ -107,11 +108,11 @@ fn judge(
     install: &Install,
     namespace: &Value,
     tags: &BTreeMap<&str, &str>,
-) -> Vec<(Code, String, &'static str)> {
+) -> Vec<(ClusterFindingCode, String, &'static str)> {
     let mut found = Vec::new();
     let label = |key| entry(namespace, "labels", key);
     if label("istio.io/dataplane-mode") == Some("ambient") {
-        found.push((Code::Ambient, AMBIENT.to_owned(), NO_AMBIENT));
+        found.push((ClusterFindingCode::Ambient, AMBIENT.to_owned(), NO_AMBIENT));
     }
     let named = match (label("istio-injection"), label("istio.io/rev")) {
         (Some("enabled"), _) => Some("default"),
@@ -120,7 +121,7 @@ fn judge(
     };
     let Some(named) = named else {
         found.push((
-            Code::NotInjected,
+            ClusterFindingCode::NotInjected,
             "its labels give new pods no sidecar, and a pod without one has no way out".to_owned(),
             "label it istio-injection=enabled, or istio.io/rev=REVISION",
         ));
@@ -131,7 +132,7 @@ fn judge(
         && revision != wanted
     {
         found.push((
-            Code::Revision,
+            ClusterFindingCode::Revision,
             format!(
                 "its pods are under revision `{revision}`, which reads no object of revision \
                  `{wanted}`: they would not go to the gateway"

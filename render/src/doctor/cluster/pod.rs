@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{AMBIENT, Code, Looked, NO_AMBIENT, Trouble, entry, text};
+use super::{AMBIENT, ClusterFinding, ClusterFindingCode, Looked, NO_AMBIENT, entry, text};
 use crate::guardrails::{self, admission::Admission};
 use crate::install::Install;
 
@@ -19,7 +19,7 @@ pub(super) fn look(install: &Install, admission: &Admission, objects: &[Value]) 
         let troubles = judge(install, admission, pod).into_iter();
         looked
             .troubles
-            .extend(troubles.map(|(code, message, remedy)| Trouble {
+            .extend(troubles.map(|(code, message, remedy)| ClusterFinding {
                 kind: "Pod",
                 namespace: namespace.to_owned(),
                 name: text(pod, "/metadata/name").to_owned(),
@@ -36,7 +36,7 @@ pub(super) fn look(install: &Install, admission: &Admission, objects: &[Value]) 
 }
 
 /// Pods of the gateway with an old proxy.
-fn gateways(install: &Install, objects: &[Value]) -> impl Iterator<Item = Trouble> {
+fn gateways(install: &Install, objects: &[Value]) -> impl Iterator<Item = ClusterFinding> {
     let gateway = &install.spec.gateway;
     let is_gateways = |pod: &&Value| {
         let mut labels = gateway.selector.iter();
@@ -49,11 +49,11 @@ fn gateways(install: &Install, objects: &[Value]) -> impl Iterator<Item = Troubl
     objects.iter().filter(is_gateways).filter_map(move |pod| {
         let (version, minor) = proxy_version(pod)?;
         let oldest = oldest.filter(|oldest| minor < *oldest)?;
-        Some(Trouble {
+        Some(ClusterFinding {
             kind: "Pod",
             namespace: text(pod, "/metadata/namespace").to_owned(),
             name: text(pod, "/metadata/name").to_owned(),
-            code: Code::OldProxy,
+            code: ClusterFindingCode::OldProxy,
             message: format!(
                 "its proxy is of Istio {version}, and what is rendered is for 1.{oldest} and later: it \
                  has no listener at the gateway's ports"
@@ -91,27 +91,27 @@ fn judge(
     install: &Install,
     admission: &Admission,
     pod: &Value,
-) -> Vec<(Code, String, &'static str)> {
+) -> Vec<(ClusterFindingCode, String, &'static str)> {
     let mut found = Vec::new();
     let ambient = entry(pod, "labels", "istio.io/dataplane-mode") == Some("ambient")
         || entry(pod, "annotations", "ambient.istio.io/redirection") == Some("enabled");
     if ambient {
-        found.push((Code::Ambient, AMBIENT.to_owned(), NO_AMBIENT));
+        found.push((ClusterFindingCode::Ambient, AMBIENT.to_owned(), NO_AMBIENT));
     }
     match before_sidecar(pod) {
         None if pod.pointer("/spec/hostNetwork") == Some(&Value::Bool(true)) => found.push((
-            Code::NoSidecar,
+            ClusterFindingCode::NoSidecar,
             "it is on the host's network: no sidecar takes what it sends, and no guard sees it"
                 .to_owned(),
             "take hostNetwork away, or move it to a namespace that is not enforced",
         )),
         None => found.push((
-            Code::NoSidecar,
+            ClusterFindingCode::NoSidecar,
             "it has no sidecar: what it sends outside is dropped".to_owned(),
             "see that its namespace is injected, and restart it",
         )),
         Some(early) if !early.is_empty() => found.push((
-            Code::InitBeforeSidecar,
+            ClusterFindingCode::InitBeforeSidecar,
             format!(
                 "{} run before the sidecar: what they send outside is dropped",
                 early.join(", ")
@@ -125,7 +125,7 @@ fn judge(
         && revision != *wanted
     {
         found.push((
-            Code::Revision,
+            ClusterFindingCode::Revision,
             format!(
                 "its sidecar is under revision `{revision}`, which reads no object of revision \
                  `{wanted}`: it does not go to the gateway"
@@ -150,7 +150,7 @@ fn judge(
                 format!("the admission policy refuses it when it is made again: {message}");
             let remedy = "change what makes it, or list its namespace in \
                           spec.guardrails.exemptNamespaces";
-            (Code::Refused, message, remedy)
+            (ClusterFindingCode::Refused, message, remedy)
         }));
     }
     found

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::{Code, Looked, namespaces, pods, read};
+use super::{ClusterFindingCode, Looked, namespaces, pods, read};
 use crate::install::Install;
 
 const INSTALL: &str = include_str!("../../../../istio/reference/install.yaml");
@@ -279,9 +279,12 @@ fn exempt_namespaces_are_not_asked_for_admission() {
             .map(|found| found.code)
             .collect::<Vec<_>>()
     };
-    assert_eq!(codes(&install), [Code::NoSidecar, Code::Refused]);
+    assert_eq!(
+        codes(&install),
+        [ClusterFindingCode::NoSidecar, ClusterFindingCode::Refused]
+    );
     install.spec.guardrails.exempt_namespaces = vec!["app1-ns".to_owned()];
-    assert_eq!(codes(&install), [Code::NoSidecar]);
+    assert_eq!(codes(&install), [ClusterFindingCode::NoSidecar]);
 }
 
 /// The image of a gateway pod's proxy, and whether the pod has no listener.
@@ -309,7 +312,11 @@ fn a_gateway_with_an_old_proxy_is_found() {
     ] {
         let looked = pods(&install, &objects(&pod(image, ""))).unwrap();
         let codes: Vec<_> = looked.troubles.iter().map(|found| found.code).collect();
-        let wanted = if old { vec![Code::OldProxy] } else { vec![] };
+        let wanted = if old {
+            vec![ClusterFindingCode::OldProxy]
+        } else {
+            vec![]
+        };
         assert_eq!(codes, wanted, "{image}");
     }
     let another = pod("docker.io/istio/proxyv2:1.30.3", "").replace("egressgateway", "ingress");

@@ -1,14 +1,14 @@
 use serde_json::json;
 
 use super::Networks;
-use crate::problem::Problem;
+use crate::error::RenderError;
 use crate::sample;
 
 fn read(yaml: &str) -> Result<Networks, String> {
     serde_saphyr::from_str(yaml).map_err(|error| error.to_string())
 }
 
-fn texts(problems: &[Problem]) -> Vec<String> {
+fn texts(problems: &[RenderError]) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 

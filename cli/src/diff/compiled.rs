@@ -1,0 +1,457 @@
+//! Policies as lists of entries over classes: who and what an entry takes, and what then.
+
+use egress_policy::address::{Nat64Prefixes, Special};
+use egress_policy::facts::Protocol;
+use egress_policy::model::{
+    DefaultAction, From, Hosts, LabelOperator, Mode, Policy, Rule, RuleAction, Source, TierDefault,
+    To, Workloads,
+};
+use egress_policy::verdict::Action;
+
+use super::partition::{Dimension, Partition, UNNAMED};
+use super::set::Set;
+use crate::witness::{destinations, sources};
+
+/// Constraints that must all hold.
+pub(super) type Cond = Vec<(Dimension, Set)>;
+
+/// What an entry does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect<'p> {
+    End(Action<'p>),
+    Pass,
+}
+
+/// One alternative of a rule, a refusal, or a default.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<'p> {
+    /// What must hold.
+    pub(super) cond: Cond,
+    /// What must hold of claims: unknown where they are missing.
+    pub(super) claims: Cond,
+    /// What then.
+    pub(super) effect: Effect<'p>,
+}
+
+/// One policy.
+#[derive(Clone, Debug)]
+pub(super) struct CompiledPolicy<'p> {
+    /// Whom it is for; `None` is everybody.
+    pub(super) applies: Option<Cond>,
+    /// Entries by tier; the last tier is the policy's default.
+    pub(super) tiers: Vec<Vec<Entry<'p>>>,
+}
+
+/// Whether shadow is lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// What is enforced.
+    Enforced,
+    /// What would be without shadow.
+    Lifted,
+}
+
+/// Builds entries over one partition.
+pub(super) struct Compiler<'u> {
+    pub(super) partition: &'u Partition,
+    pub(super) view: View,
+}
+
+impl<'p> Compiler<'_> {
+    /// A policy, of whose rules only those count for which `relevant` holds.
+    pub(super) fn policy(
+        &self,
+        policy: &'p Policy,
+        relevant: impl Fn(&Rule) -> bool,
+    ) -> CompiledPolicy<'p> {
+        let mut tiers = vec![self.refusals(policy)];
+        for tier in &policy.tiers {
+            if tier.mode == Mode::Shadow && self.view == View::Enforced {
+                continue;
+            }
+            let mut entries = Vec::new();
+            for rule in tier.rules.iter().filter(|rule| relevant(rule)) {
+                if rule.mode == Mode::Enforce || self.view == View::Lifted {
+                    self.rule(policy, rule, &mut entries);
+                }
+            }
+            match tier.default {
+                TierDefault::Pass => entries.push(entry(Vec::new(), Effect::Pass)),
+                TierDefault::Deny => self.deny(policy, Vec::new(), Vec::new(), &mut entries),
+            }
+            tiers.push(entries);
+        }
+        let mut last = Vec::new();
+        match policy.head.default {
+            DefaultAction::Deny => self.deny(policy, Vec::new(), Vec::new(), &mut last),
+            DefaultAction::Accept => {
+                self.open(Action::Accept, Vec::new(), Vec::new(), false, &mut last);
+            }
+        }
+        tiers.push(last);
+        let applies = policy.head.applies_to.as_ref();
+        CompiledPolicy {
+            applies: applies.map(|workloads| self.workloads(workloads)),
+            tiers,
+        }
+    }
+
+    fn refusals(&self, policy: &'p Policy) -> Vec<Entry<'p>> {
+        let partition = self.partition;
+        let mut entries = Vec::new();
+        let denied = Effect::End(Action::Deny);
+        if !policy.head.allow_plaintext {
+            let plaintext = Set::of(3, |kind| kind == PLAINTEXT);
+            entries.push(entry(vec![(Dimension::Kind, plaintext)], denied));
+        }
+        let foreign = partition.texts(&Dimension::TrustDomain, |td| {
+            policy.head.trust_domains.iter().all(|listed| listed != td)
+        });
+        entries.push(entry(
+            vec![
+                (Dimension::Kind, workload()),
+                (Dimension::TrustDomain, foreign),
+            ],
+            denied,
+        ));
+        entries.push(entry(Vec::new(), Effect::Pass));
+        entries
+    }
+
+    fn workloads(&self, workloads: &Workloads) -> Cond {
+        let accounts = self.partition.accounts(|namespace, account| {
+            workloads
+                .namespaces
+                .iter()
+                .any(|listed| listed == namespace)
+                || workloads
+                    .service_accounts
+                    .iter()
+                    .any(|sa| sa.namespace == namespace && sa.name == account)
+        });
+        vec![
+            (Dimension::Kind, workload()),
+            (Dimension::Account, accounts),
+        ]
+    }
+
+    fn rule(&self, policy: &'p Policy, rule: &'p Rule, entries: &mut Vec<Entry<'p>>) {
+        let mut alternatives: Vec<Alternative<'p>> = Vec::new();
+        for source in sources(rule) {
+            let (who, claims) = self.source(rule, source);
+            for to in destinations(rule) {
+                for place in self.to(to, rule.action == RuleAction::Deny) {
+                    let cond = [who.clone(), place].concat();
+                    let ways = self.held(policy, rule, to, cond).into_iter();
+                    alternatives.extend(ways.map(|cond| Alternative {
+                        cond,
+                        claims: claims.clone(),
+                        to,
+                    }));
+                }
+            }
+        }
+        // An element that matches and says `allowPrivate` lifts the guard for the whole rule.
+        alternatives.sort_by_key(|one| !one.to.is_some_and(|to| to.allow_private));
+        for one in &alternatives {
+            let exempt = one.to.is_some_and(|to| to.allow_private);
+            let (mut cond, claims) = (one.cond.clone(), one.claims.clone());
+            if let Some(to) = one.to.filter(|to| !to.paths.is_empty()) {
+                cond.push((Dimension::Path, self.partition.paths(&to.paths)));
+            }
+            match &rule.action {
+                RuleAction::Accept => self.open(Action::Accept, cond, claims, exempt, entries),
+                RuleAction::Inspect(device) => {
+                    self.open(Action::Inspect(device), cond, claims, exempt, entries);
+                }
+                RuleAction::Deny => self.deny(policy, cond, claims, entries),
+                RuleAction::Pass => entries.push(Entry {
+                    cond,
+                    claims,
+                    effect: Effect::Pass,
+                }),
+            }
+        }
+        for one in alternatives {
+            if one.to.is_some_and(|to| !to.paths.is_empty()) {
+                let mut cond = one.cond;
+                cond.push((Dimension::Path, self.partition.malformed_paths()));
+                entries.push(Entry {
+                    cond,
+                    claims: one.claims,
+                    effect: Effect::End(Action::Deny),
+                });
+            }
+        }
+    }
+
+    /// Whom an element holds: where names lead, Deny networks do not hold workloads in shadow.
+    fn held(&self, policy: &Policy, rule: &Rule, to: Option<&To>, cond: Cond) -> Vec<Cond> {
+        let networks = to.is_some_and(|to| matches!(to.hosts, Hosts::Networks(_)));
+        let shadows = &policy.head.shadow_workloads;
+        let all_alike = self.view == View::Lifted || shadows.is_empty();
+        if rule.action != RuleAction::Deny || !networks || all_alike {
+            return vec![cond];
+        }
+        let partition = self.partition;
+        let not = |dim: Dimension, set: &Set| {
+            let complement = Set::of(partition.size(&dim), |i| !set.contains(i));
+            (dim, complement)
+        };
+        let mut literal = cond.clone();
+        literal.push((Dimension::Name, partition.named(false)));
+        let mut named = cond;
+        named.push((Dimension::Name, partition.named(true)));
+        let mut ways = vec![named];
+        for shadow in shadows {
+            let ended = not(Dimension::Time, &partition.before(shadow.expires));
+            let unlisted = self.workloads(&shadow.workloads).into_iter();
+            let out: Vec<(Dimension, Set)> = unlisted
+                .map(|(dim, set)| not(dim, &set))
+                .chain([ended])
+                .collect();
+            let each = |way: &Cond| -> Vec<Cond> {
+                let with = |one: &(Dimension, Set)| [way.clone(), vec![one.clone()]].concat();
+                out.iter().map(with).collect()
+            };
+            ways = ways.iter().flat_map(each).collect();
+        }
+        ways.push(literal);
+        ways
+    }
+
+    /// Everything that one alternative of a rule can touch, malformed paths included.
+    pub(super) fn reach(&self, rule: &Rule, source: Option<&Source>, to: Option<&To>) -> Vec<Cond> {
+        let (who, _) = self.source(rule, source);
+        let mut reached = Vec::new();
+        for mut place in self.to(to, rule.action == RuleAction::Deny) {
+            if let Some(to) = to.filter(|to| !to.paths.is_empty()) {
+                let paths = self.partition.paths(&to.paths);
+                let malformed = self.partition.malformed_paths();
+                let size = self.partition.size(&Dimension::Path);
+                let both = Set::of(size, |i| paths.contains(i) || malformed.contains(i));
+                place.push((Dimension::Path, both));
+            }
+            reached.push([who.clone(), place].concat());
+        }
+        reached
+    }
+
+    /// The proven part and the claimed part of a source.
+    fn source(&self, rule: &Rule, source: Option<&Source>) -> (Cond, Cond) {
+        let partition = self.partition;
+        let mut cond = Vec::new();
+        let mut claims = Vec::new();
+        if let Some(expires) = rule.expires {
+            cond.push((Dimension::Time, partition.before(expires)));
+        }
+        if rule.from == From::Anyone {
+            return (cond, claims);
+        }
+        cond.push((Dimension::Kind, workload()));
+        let Some(source) = source else {
+            return (cond, claims);
+        };
+        let listed = |list: &[String], text: &str| list.iter().any(|entry| entry == text);
+        if !source.trust_domains.is_empty() {
+            let set = partition.texts(&Dimension::TrustDomain, |td| {
+                listed(&source.trust_domains, td)
+            });
+            cond.push((Dimension::TrustDomain, set));
+        }
+        if !(source.namespaces.is_empty() && source.service_accounts.is_empty()) {
+            let set = partition.accounts(|namespace, account| {
+                let accounts = &source.service_accounts;
+                (source.namespaces.is_empty() || listed(&source.namespaces, namespace))
+                    && (accounts.is_empty()
+                        || accounts
+                            .iter()
+                            .any(|sa| sa.namespace == namespace && sa.name == account))
+            });
+            cond.push((Dimension::Account, set));
+        }
+        if !source.clusters.is_empty() {
+            let set = partition.texts(&Dimension::Cluster, |cluster| {
+                listed(&source.clusters, cluster)
+            });
+            claims.push((Dimension::Cluster, set));
+        }
+        for (key, value) in &source.match_labels {
+            let dim = Dimension::Label(key.clone());
+            let set = partition.optional(&dim, |found| found == Some(value));
+            claims.push((dim, set));
+        }
+        for expression in &source.match_expressions {
+            let dim = Dimension::Label(expression.key.clone());
+            let set = partition.optional(&dim, |found| match &expression.operator {
+                LabelOperator::In(values) => found.is_some_and(|found| listed(values, found)),
+                LabelOperator::NotIn(values) => found.is_none_or(|found| !listed(values, found)),
+                LabelOperator::Exists => found.is_some(),
+                LabelOperator::DoesNotExist => found.is_none(),
+            });
+            claims.push((dim, set));
+        }
+        (cond, claims)
+    }
+
+    /// The alternatives of an element without its paths: HTTP, where CONNECT and upgrades count,
+    /// and what is not HTTP.
+    fn to(&self, to: Option<&To>, deny: bool) -> Vec<Cond> {
+        let partition = self.partition;
+        let mut common = Vec::new();
+        let mut carried = vec![Protocol::Http, Protocol::Tls, Protocol::Tcp];
+        let mut request = Vec::new();
+        let (mut methods, mut upgrades): (&[String], &[String]) = (&[], &[]);
+        if let Some(to) = to {
+            self.place(&to.hosts, deny, &mut common);
+            if !to.ports.is_any() {
+                common.push((
+                    Dimension::Port,
+                    partition.ports(|port| to.ports.contains(port)),
+                ));
+            }
+            if !to.protocols.is_empty() {
+                carried.clone_from(&to.protocols);
+            }
+            if !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty()) {
+                carried = vec![Protocol::Http];
+            }
+            (methods, upgrades) = (&to.methods, &to.upgrades);
+        }
+        if !methods.is_empty() {
+            let set = partition.texts(&Dimension::Method, |method| {
+                methods.iter().any(|m| m == method)
+            });
+            request.push((Dimension::Method, set));
+        } else if !deny {
+            request.push((
+                Dimension::Method,
+                partition.texts(&Dimension::Method, |m| m != "CONNECT"),
+            ));
+        }
+        if !upgrades.is_empty() {
+            let set = partition.optional(&Dimension::Upgrade, |token| {
+                token.is_some_and(|token| upgrades.iter().any(|u| u == token))
+            });
+            request.push((Dimension::Upgrade, set));
+        } else if !deny {
+            request.push((
+                Dimension::Upgrade,
+                partition.optional(&Dimension::Upgrade, |token| token.is_none()),
+            ));
+        }
+        let mut alternatives = Vec::new();
+        if carried.contains(&Protocol::Http) {
+            let http = partition.protocols(|protocol| protocol == Protocol::Http);
+            alternatives
+                .push([common.clone(), vec![(Dimension::Protocol, http)], request].concat());
+        }
+        carried.retain(|protocol| *protocol != Protocol::Http);
+        if !carried.is_empty() {
+            let rest = partition.protocols(|protocol| carried.contains(&protocol));
+            alternatives.push([common, vec![(Dimension::Protocol, rest)]].concat());
+        }
+        alternatives
+    }
+
+    fn place(&self, place: &Hosts, deny: bool, cond: &mut Cond) {
+        match place {
+            Hosts::Anywhere => {}
+            Hosts::Names(patterns) => {
+                cond.push((Dimension::Name, self.partition.names_under(patterns)));
+            }
+            Hosts::Networks(networks) => {
+                if !deny {
+                    cond.push((Dimension::Name, self.partition.named(false)));
+                }
+                // A Deny is about the IPv4 address behind a form of IPv6 too.
+                let translated = |address| {
+                    let mut behind = Nat64Prefixes::NONE.behind(address).into_iter();
+                    deny && behind.any(|v4| networks.contains(v4.into()))
+                };
+                let inside = self
+                    .partition
+                    .addresses(|atom| networks.contains(atom.first) || translated(atom.first));
+                cond.push((Dimension::Address, inside));
+            }
+        }
+    }
+
+    /// What opens, under the guard over the addresses behind names.
+    fn open(
+        &self,
+        action: Action<'p>,
+        cond: Cond,
+        claims: Cond,
+        exempt: bool,
+        entries: &mut Vec<Entry<'p>>,
+    ) {
+        let refused = |kind: Special| !(exempt && kind.opened_by_allow_private());
+        let refused = |atom: &super::partition::AddressAtom| atom.special.is_some_and(refused);
+        let mut guarded = cond.clone();
+        guarded.push((Dimension::Name, self.partition.named(true)));
+        guarded.push((Dimension::Address, self.partition.addresses(refused)));
+        entries.push(Entry {
+            cond: guarded,
+            claims: claims.clone(),
+            effect: Effect::End(Action::Deny),
+        });
+        entries.push(Entry {
+            cond,
+            claims,
+            effect: Effect::End(action),
+        });
+    }
+
+    /// What denies, and only reports for workloads in shadow.
+    fn deny(&self, policy: &'p Policy, cond: Cond, claims: Cond, entries: &mut Vec<Entry<'p>>) {
+        if self.view == View::Enforced {
+            for shadow in &policy.head.shadow_workloads {
+                let mut through = cond.clone();
+                through.extend(self.workloads(&shadow.workloads));
+                through.push((Dimension::Time, self.partition.before(shadow.expires)));
+                through.push((
+                    Dimension::Address,
+                    self.partition.addresses(|atom| atom.special.is_none()),
+                ));
+                entries.push(Entry {
+                    cond: through,
+                    claims: claims.clone(),
+                    effect: Effect::End(Action::Accept),
+                });
+            }
+        }
+        entries.push(Entry {
+            cond,
+            claims,
+            effect: Effect::End(Action::Deny),
+        });
+    }
+}
+
+struct Alternative<'p> {
+    cond: Cond,
+    claims: Cond,
+    to: Option<&'p To>,
+}
+
+const fn entry(cond: Cond, effect: Effect<'_>) -> Entry<'_> {
+    Entry {
+        cond,
+        claims: Vec::new(),
+        effect,
+    }
+}
+
+/// The class of callers without TLS.
+pub(super) const PLAINTEXT: usize = 2;
+
+/// Callers with an identity.
+fn workload() -> Set {
+    Set::of(3, |kind| kind == 0)
+}
+
+/// A fresh text for what no condition names.
+pub(super) const fn fresh() -> &'static str {
+    UNNAMED
+}

@@ -1,0 +1,277 @@
+//! Facts that own what they say: what the command line, cases and witnesses are made of.
+
+mod parse;
+
+use std::net::IpAddr;
+
+use egress_policy::facts::{
+    Caller, Claims, DestinationFacts, Fact, Facts, Protocol, Request, SpiffeId,
+};
+use egress_policy::name::Name;
+use egress_policy::path::RequestPath;
+use egress_policy::verdict::ReasonCode;
+use serde_json::{Map, Value, json};
+
+pub use parse::{parse_address, parse_caller, parse_time, parse_to, time_text};
+
+/// A path that no server should be asked for.
+pub(crate) const MALFORMED_PATH: &str = "/..;/";
+
+/// Who asks, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// mTLS with this identity.
+    Workload {
+        /// Trust domain.
+        trust_domain: String,
+        /// Namespace.
+        namespace: String,
+        /// Service account.
+        service_account: String,
+    },
+    /// TLS without a client certificate.
+    NoCertificate,
+    /// No TLS.
+    Plaintext,
+    /// A certificate that names no single workload.
+    Malformed,
+}
+
+/// What the caller claims, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// The claimed namespace.
+    pub namespace: String,
+    /// The claimed cluster.
+    pub cluster: Option<String>,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+}
+
+/// Everything that a verdict rests on, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedFacts {
+    /// What the port carries.
+    pub protocol: Protocol,
+    /// Who asks.
+    pub caller: Fact<Who>,
+    /// What it claims.
+    pub claims: Fact<Metadata>,
+    /// The destination's name; `Known(None)` for an address literal.
+    pub name: Fact<Option<Name>>,
+    /// Where the gateway really connects.
+    pub address: Fact<IpAddr>,
+    /// The port there.
+    pub port: Fact<u16>,
+    /// The HTTP method.
+    pub method: Fact<String>,
+    /// The path as it was sent; `Known(None)` where there is none.
+    pub path: Fact<Option<String>>,
+    /// The upgrade token.
+    pub upgrade: Fact<Option<String>>,
+    /// The time.
+    pub now: Fact<i64>,
+    /// A refusal that reading the facts already found.
+    pub refused: Option<ReasonCode>,
+}
+
+impl OwnedFacts {
+    /// Nothing is known.
+    #[must_use]
+    pub const fn pending(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            caller: Fact::Pending,
+            claims: Fact::Pending,
+            name: Fact::Pending,
+            address: Fact::Pending,
+            port: Fact::Pending,
+            method: Fact::Pending,
+            path: Fact::Pending,
+            upgrade: Fact::Pending,
+            now: Fact::Pending,
+            refused: None,
+        }
+    }
+
+    /// Calls `judge` with these facts.
+    pub fn with_facts<R>(&self, judge: impl FnOnce(&Facts<'_>) -> R) -> R {
+        let labels: Vec<(&str, &str)> = match &self.claims {
+            Fact::Known(metadata) => metadata
+                .labels
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str()))
+                .collect(),
+            Fact::Pending | Fact::Missing => Vec::new(),
+        };
+        let facts = Facts {
+            protocol: self.protocol,
+            caller: self.caller.as_ref().map(borrow_caller),
+            claims: self.claims.as_ref().map(|metadata| Claims {
+                namespace: &metadata.namespace,
+                cluster: metadata.cluster.as_deref(),
+                labels: &labels,
+            }),
+            destination: DestinationFacts {
+                name: self.name.as_ref().map(Option::as_ref),
+                address: self.address,
+                port: self.port,
+            },
+            request: Request {
+                method: self.method.as_ref().map(String::as_str),
+                path: self
+                    .path
+                    .as_ref()
+                    .map(|path| RequestPath::parse(path.as_deref().map(str::as_bytes))),
+                upgrade: self.upgrade.as_ref().map(Option::as_deref),
+            },
+            now: self.now,
+            refused: self.refused,
+        };
+        judge(&facts)
+    }
+
+    /// The same facts, owned. A path that was refused keeps only that it was.
+    #[must_use]
+    pub fn from_facts(facts: &Facts<'_>) -> Self {
+        Self {
+            protocol: facts.protocol,
+            caller: facts.caller.map(|caller| match caller {
+                Caller::Workload(id) => Who::Workload {
+                    trust_domain: id.trust_domain.to_owned(),
+                    namespace: id.namespace.to_owned(),
+                    service_account: id.service_account.to_owned(),
+                },
+                Caller::NoCertificate => Who::NoCertificate,
+                Caller::Plaintext => Who::Plaintext,
+                Caller::Malformed => Who::Malformed,
+            }),
+            claims: facts.claims.map(|claims| Metadata {
+                namespace: claims.namespace.to_owned(),
+                cluster: claims.cluster.map(str::to_owned),
+                labels: claims
+                    .labels
+                    .iter()
+                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                    .collect(),
+            }),
+            name: facts.destination.name.map(Option::<&Name>::cloned),
+            address: facts.destination.address,
+            port: facts.destination.port,
+            method: facts.request.method.map(str::to_owned),
+            path: facts.request.path.map(|path| match path {
+                RequestPath::Clean(path) => Some(path.to_owned()),
+                RequestPath::Malformed => Some(MALFORMED_PATH.to_owned()),
+                RequestPath::Absent => None,
+            }),
+            upgrade: facts
+                .request
+                .upgrade
+                .map(|upgrade| upgrade.map(str::to_owned)),
+            now: facts.now,
+            refused: facts.refused,
+        }
+    }
+
+    /// The namespace that the certificate proves.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        match &self.caller {
+            Fact::Known(Who::Workload { namespace, .. }) => Some(namespace),
+            Fact::Known(_) | Fact::Pending | Fact::Missing => None,
+        }
+    }
+
+    /// The facts as JSON, in the words of the documentation.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut facts = Map::new();
+        let mut put = |name: &str, value: Value| facts.insert(name.to_owned(), value);
+        put("protocol", json!(self.protocol.as_str()));
+        put(
+            "caller",
+            fact(self.caller.as_ref().map(|who| json!(who.to_string()))),
+        );
+        put(
+            "claims",
+            fact(self.claims.as_ref().map(|metadata| {
+                let labels: Map<String, Value> = metadata
+                    .labels
+                    .iter()
+                    .map(|(key, value)| (key.clone(), json!(value)))
+                    .collect();
+                json!({"namespace": metadata.namespace, "cluster": metadata.cluster, "labels": labels})
+            })),
+        );
+        let name = self.name.as_ref();
+        put(
+            "name",
+            fact(name.map(|name| json!(name.as_ref().map(Name::as_str)))),
+        );
+        put(
+            "address",
+            fact(self.address.map(|address| json!(address.to_string()))),
+        );
+        put("port", fact(self.port.map(|port| json!(port))));
+        if self.protocol == Protocol::Http {
+            put(
+                "method",
+                fact(self.method.as_ref().map(|method| json!(method))),
+            );
+            put("path", fact(self.path.as_ref().map(|path| json!(path))));
+            put(
+                "upgrade",
+                fact(self.upgrade.as_ref().map(|upgrade| json!(upgrade))),
+            );
+        }
+        put("time", fact(self.now.map(|now| json!(time_text(now)))));
+        if let Some(code) = self.refused {
+            put("refused", json!(code.as_str()));
+        }
+        Value::Object(facts)
+    }
+}
+
+/// `{"unknown": "pending"}` and `{"unknown": "missing"}` cannot be mistaken for values.
+fn fact(value: Fact<Value>) -> Value {
+    match value {
+        Fact::Known(value) => value,
+        Fact::Pending => json!({"unknown": "pending"}),
+        Fact::Missing => json!({"unknown": "missing"}),
+    }
+}
+
+fn borrow_caller(who: &Who) -> Caller<'_> {
+    match who {
+        Who::Workload {
+            trust_domain,
+            namespace,
+            service_account,
+        } => Caller::Workload(SpiffeId {
+            trust_domain,
+            namespace,
+            service_account,
+        }),
+        Who::NoCertificate => Caller::NoCertificate,
+        Who::Plaintext => Caller::Plaintext,
+        Who::Malformed => Caller::Malformed,
+    }
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Workload {
+                trust_domain,
+                namespace,
+                service_account,
+            } => write!(
+                f,
+                "spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}"
+            ),
+            Self::NoCertificate => f.write_str("no-certificate"),
+            Self::Plaintext => f.write_str("plaintext"),
+            Self::Malformed => f.write_str("malformed"),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Facts made to fit a rule's conditions: what an unknown fact could turn out to be.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use egress_policy::address::special;
+use egress_policy::facts::{Fact, Protocol};
+use egress_policy::model::{
+    From, Hosts, LabelOperator, Policy, Rule, RuleAction, ServiceAccount, Source, To,
+};
+use egress_policy::name::{Name, NamePattern};
+
+use crate::owned_facts::{Metadata, OwnedFacts, Who};
+
+/// A text that no policy writes.
+const UNNAMED: &str = "zz-any-other";
+
+/// Fills what is unknown so that this alternative of the rule holds, as far as what is known
+/// allows. Facts that the alternative does not ask for stay as they are.
+pub(crate) fn complete(
+    situation: &mut OwnedFacts,
+    source: Option<&Source>,
+    to: Option<&To>,
+    rule: &Rule,
+) {
+    if let Some(source) = source {
+        fit_source(situation, source);
+    }
+    if let Some(to) = to {
+        fit_to(situation, to, rule.action == RuleAction::Deny);
+    }
+    if let (Fact::Pending | Fact::Missing, Some(expires)) = (situation.now, rule.expires) {
+        situation.now = Fact::Known(expires.saturating_sub(1));
+    }
+}
+
+/// The alternatives of a rule's `from`: `None` is one that asks for nothing but an identity.
+pub(crate) fn sources(rule: &Rule) -> Vec<Option<&Source>> {
+    match &rule.from {
+        From::Anyone | From::AnyWorkload => vec![None],
+        From::Sources(sources) => sources.iter().map(Some).collect(),
+    }
+}
+
+/// The alternatives of a rule's `to`: `None` is any destination.
+pub(crate) fn destinations(rule: &Rule) -> Vec<Option<&To>> {
+    if rule.to.is_empty() {
+        vec![None]
+    } else {
+        rule.to.iter().map(Some).collect()
+    }
+}
+
+fn fit_source(situation: &mut OwnedFacts, source: &Source) {
+    if !matches!(situation.caller, Fact::Known(_)) {
+        let account = source.service_accounts.first();
+        let of_account = |part: fn(&ServiceAccount) -> &String| account.map(part).cloned();
+        situation.caller = Fact::Known(Who::Workload {
+            trust_domain: source
+                .trust_domains
+                .first()
+                .cloned()
+                .unwrap_or_else(|| "cluster.local".to_owned()),
+            namespace: of_account(|sa| &sa.namespace)
+                .or_else(|| source.namespaces.first().cloned())
+                .unwrap_or_else(|| UNNAMED.to_owned()),
+            service_account: of_account(|sa| &sa.name).unwrap_or_else(|| "default".to_owned()),
+        });
+    }
+    let wants_claims = source.uses_claims();
+    if wants_claims && !matches!(situation.claims, Fact::Known(_)) {
+        situation.claims = Fact::Known(Metadata {
+            namespace: situation.namespace().unwrap_or_default().to_owned(),
+            cluster: source.clusters.first().cloned(),
+            labels: labels_for(source),
+        });
+    }
+}
+
+/// Labels that satisfy the source.
+pub(crate) fn labels_for(source: &Source) -> Vec<(String, String)> {
+    let mut labels = source.match_labels.clone();
+    for expression in &source.match_expressions {
+        if labels.iter().any(|(key, _)| *key == expression.key) {
+            continue;
+        }
+        match &expression.operator {
+            LabelOperator::In(values) => {
+                labels.extend(values.first().map(|v| (expression.key.clone(), v.clone())));
+            }
+            LabelOperator::Exists => labels.push((expression.key.clone(), UNNAMED.to_owned())),
+            LabelOperator::NotIn(_) | LabelOperator::DoesNotExist => {}
+        }
+    }
+    labels
+}
+
+fn fit_to(situation: &mut OwnedFacts, to: &To, deny: bool) {
+    match &to.hosts {
+        Hosts::Anywhere => {}
+        Hosts::Names(patterns) => {
+            if !matches!(situation.name, Fact::Known(_)) {
+                situation.name = Fact::Known(patterns.first().and_then(name_under));
+            }
+        }
+        Hosts::Networks(networks) => {
+            if !deny && !matches!(situation.name, Fact::Known(_)) {
+                situation.name = Fact::Known(None);
+            }
+            if !matches!(situation.address, Fact::Known(_)) {
+                let inside = networks
+                    .networks
+                    .iter()
+                    .map(IpNet::addr)
+                    .find(|address| networks.contains(*address));
+                situation.address = inside.map_or(situation.address, Fact::Known);
+            }
+        }
+    }
+    if !matches!(situation.port, Fact::Known(_)) {
+        let first = to.ports.ranges().next().map(|range| *range.start());
+        situation.port = Fact::Known(first.unwrap_or(443));
+    }
+    if situation.protocol == Protocol::Http {
+        if !matches!(situation.method, Fact::Known(_)) {
+            let method = to.methods.first().map_or("GET", String::as_str);
+            situation.method = Fact::Known(method.to_owned());
+        }
+        if !matches!(situation.upgrade, Fact::Known(_)) {
+            situation.upgrade = Fact::Known(to.upgrades.first().cloned());
+        }
+    }
+}
+
+/// A name that the pattern matches.
+pub(crate) fn name_under(pattern: &NamePattern) -> Option<Name> {
+    let text = match pattern {
+        NamePattern::Exact(name) => return Some(name.clone()),
+        NamePattern::Suffix(base) | NamePattern::OneBelow(base) => format!("{UNNAMED}.{base}"),
+        NamePattern::Glob(glob) => {
+            let labels: Vec<String> = glob
+                .labels
+                .iter()
+                .map(|label| {
+                    if label.parts.iter().all(|part| part.is_empty()) {
+                        UNNAMED.to_owned()
+                    } else {
+                        label.parts.join("x")
+                    }
+                })
+                .collect();
+            let front = if glob.any_depth {
+                format!("{UNNAMED}.")
+            } else {
+                String::new()
+            };
+            format!("{front}{}", labels.join("."))
+        }
+    };
+    Name::parse(text.as_bytes()).ok()
+}
+
+/// A public address that no rule of these policies names.
+pub(crate) fn ordinary_address(policies: &[Policy]) -> Option<IpAddr> {
+    let mut named: Vec<(u128, u128)> = Vec::new();
+    let networks = policies
+        .iter()
+        .flat_map(Policy::rules)
+        .flat_map(|placed| &placed.rule.1.to)
+        .filter_map(|to| match &to.hosts {
+            Hosts::Networks(networks) => Some(networks),
+            Hosts::Anywhere | Hosts::Names(_) => None,
+        });
+    for network in networks.flat_map(|networks| &networks.networks) {
+        if let (IpAddr::V4(first), IpAddr::V4(last)) = (network.network(), network.broadcast()) {
+            named.push((u128::from(first.to_bits()), u128::from(last.to_bits())));
+        }
+    }
+    named.sort_unstable();
+    // Documentation addresses first: nobody mistakes them for a finding.
+    let starts = [
+        [198, 51, 100, 1],
+        [192, 0, 2, 1],
+        [93, 184, 215, 14],
+        [1, 0, 0, 1],
+    ];
+    starts
+        .into_iter()
+        .map(|start| u128::from(Ipv4Addr::from(start).to_bits()))
+        .find_map(|start| first_free(start, &named))
+}
+
+/// The first public IPv4 address from `start` on that lies in none of the sorted ranges.
+fn first_free(start: u128, named: &[(u128, u128)]) -> Option<IpAddr> {
+    let mut at = start;
+    for (first, last) in named {
+        if *first <= at && at <= *last {
+            at = last + 1;
+        }
+    }
+    let address = IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(at).ok()?));
+    special(address).is_none().then_some(address)
+}

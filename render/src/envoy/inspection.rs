@@ -1,0 +1,255 @@
+//! The way to an inspection device: chosen by a verdict, locked for everything else, and told where
+//! to connect on, who asks and by which rule.
+//!
+//! Every way goes by a cluster that resolves the judged name as its address class says, so that the
+//! device is asked for nothing of which no allowed address remains, and then connects to a listener
+//! inside the gateway instead. For requests and TLS that opens a tunnel through the device; opaque
+//! tunnels, which ask for one already, it hands on as they are.
+
+use egress_policy::contract::{
+    ADDRESS_HEADER, class_cluster, inspect_cluster, inspect_word, tunnel_cluster,
+};
+use serde_json::{Value, json};
+
+use super::classes::Class;
+use super::clusters::{http_outside, http1_outside, inward};
+use super::routes::{choose_by, http_route, tunnel_route};
+use super::{LOCK, TCP_PROXY, admits, log, longest_stream, named, state};
+use crate::install::{Device, Install};
+use crate::object::set;
+
+/// The filter that says what the device is to be told.
+pub(crate) const TELL: &str = "egress-warden.device";
+/// Bytes of the client that are held while the device is asked.
+const HELD: u32 = 65_536;
+
+/// The filter state in which a word for the device travels inward. The lock of a device's own
+/// listeners looks at `device`.
+pub(super) fn inward_state(word: &str) -> String {
+    format!("warden.{word}")
+}
+
+/// The cluster of the device itself.
+pub(crate) fn device_cluster(device: &str) -> String {
+    format!("warden-device-{device}")
+}
+
+/// A device's listener inside the gateway, for requests and TLS.
+pub(crate) fn listener_name(device: &str) -> String {
+    format!("egress-warden-inspect-{device}")
+}
+
+/// The same for opaque tunnels.
+pub(crate) fn tunnel_listener_name(device: &str) -> String {
+    format!("egress-warden-tunnel-{device}")
+}
+
+/// A class's routes to a device, for requests and for tunnels.
+pub(super) fn routes(install: &Install, device: &Device, class: &Class) -> [Value; 2] {
+    let device = &device.name;
+    let name = format!("inspect-{device}-{}", class.name());
+    let by = |base: &str| class_cluster(base, class.name());
+    let mut request = http_route(install, &name, &by(&inspect_cluster(device)), &[]);
+    let mut tunnel = tunnel_route(install, &name, &by(&tunnel_cluster(device)), &[]);
+    for route in [&mut request, &mut tunnel] {
+        choose_by(route, &inspect_word(device, class.name()));
+    }
+    // The tunnel does not end here: the device is asked to go on to the dialled address.
+    if let Some(action) = tunnel.get_mut("route") {
+        set(
+            action,
+            "upgrade_configs",
+            json!([{"upgrade_type": "CONNECT"}]),
+        );
+    }
+    if let Some(words) = request.get("request_headers_to_remove").cloned() {
+        set(&mut tunnel, "request_headers_to_remove", words);
+    }
+    set(
+        &mut tunnel,
+        "request_headers_to_add",
+        inspection_headers("wasm.warden_"),
+    );
+    [request, tunnel]
+}
+
+/// The headers that the device is sent, from filter state.
+fn inspection_headers(prefix: &str) -> Value {
+    let header = |name: &str| {
+        json!({
+            "header": {
+                "key": format!("x-egress-warden-{name}"),
+                "value": format!("%FILTER_STATE({prefix}{name}:PLAIN)%"),
+            },
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        })
+    };
+    json!([header("rule"), header("workload")])
+}
+
+/// What the device is to be told, on its way with the connection. It is there only for what is to
+/// be inspected. Connections of different callers, rules and destinations are kept apart, which is
+/// what `hashable` means.
+fn tell() -> Value {
+    let words = ["device", "rule", "workload", "destination"].map(|word| {
+        let mut entry = state(
+            &inward_state(word),
+            &format!("%FILTER_STATE(wasm.warden_{word}:PLAIN)%"),
+        );
+        set(&mut entry, "factory_key", json!("envoy.hashable_string"));
+        set(&mut entry, "skip_if_empty", json!(true));
+        set(&mut entry, "shared_with_upstream", json!("ONCE"));
+        if let Some(format) = entry.get_mut("format_string") {
+            set(format, "omit_empty_values", json!(true));
+        }
+        entry
+    });
+    json!(words)
+}
+
+/// The filter before the router.
+pub(super) fn tell_by_request() -> Value {
+    named(
+        TELL,
+        "envoy.extensions.filters.http.set_filter_state.v3.Config",
+        json!({"on_request_headers": tell()}),
+    )
+}
+
+/// The same before `tcp_proxy`.
+pub(super) fn tell_by_connection() -> Value {
+    named(
+        TELL,
+        "envoy.extensions.filters.network.set_filter_state.v3.Config",
+        json!({"on_new_connection": tell()}),
+    )
+}
+
+/// A class's clusters on the way to a device.
+pub(super) fn clusters(device: &Device, class: &Class) -> [Value; 2] {
+    let device = &device.name;
+    let mut request = http_outside(&inspect_cluster(device), class);
+    let mut tunnel = http1_outside(&tunnel_cluster(device), class);
+    let ways = [
+        (&mut request, listener_name(device)),
+        (&mut tunnel, tunnel_listener_name(device)),
+    ];
+    for (cluster, listener) in ways {
+        let listener = json!({"envoy_internal_address": {"server_listener_name": listener}});
+        let options = "/typed_extension_protocol_options/\
+                       envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        if let Some(options) = cluster.pointer_mut(options) {
+            set(options, "http_filters", address());
+        }
+        // A request in the clear is sent to this address as it is, whatever the name resolves to.
+        let socket = named(
+            "envoy.transport_sockets.http_11_proxy",
+            "envoy.extensions.transport_sockets.http_11_proxy.v3.Http11ProxyUpstreamTransport",
+            json!({"default_proxy_address": listener, "transport_socket": inward()}),
+        );
+        set(cluster, "transport_socket", socket);
+    }
+    [request, tunnel]
+}
+
+/// Tells the device an address of the name that is not refused. What it connects to is its affair.
+fn address() -> Value {
+    json!([
+        named(
+            "egress-warden.address",
+            "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            json!({"mutations": {"request_mutations": [{"append": {
+                "header": {"key": ADDRESS_HEADER, "value": "%UPSTREAM_HOST%"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }}]}}),
+        ),
+        named(
+            "envoy.filters.http.upstream_codec",
+            "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+            json!({}),
+        ),
+    ])
+}
+
+/// The device itself.
+pub(super) fn device(device: &Device) -> Value {
+    let name = device_cluster(&device.name);
+    let address = json!({"socket_address": {
+        "address": device.address,
+        "port_value": device.port,
+    }});
+    let kind = if device.address.parse::<std::net::IpAddr>().is_ok() {
+        "STATIC"
+    } else {
+        "STRICT_DNS"
+    };
+    json!({
+        "name": name,
+        "type": kind,
+        "metadata": {"filter_metadata": {
+            "istio": {"external": true},
+            "warden": {"role": name},
+        }},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+    })
+}
+
+/// A device's listeners inside the gateway.
+pub(super) fn listeners(install: &Install, device: &Device) -> [Value; 2] {
+    let mut tunneling = json!({"hostname": "%FILTER_STATE(warden.destination:PLAIN)%"});
+    set(
+        &mut tunneling,
+        "headers_to_add",
+        inspection_headers("warden."),
+    );
+    let asks = json!({
+        // The first bytes come when the verdict is final: the device hears of nothing before.
+        "upstream_connect_mode": "ON_DOWNSTREAM_DATA",
+        "max_early_data_bytes": HELD,
+        "tunneling_config": tunneling,
+    });
+    [
+        listener(install, device, &listener_name(&device.name), asks),
+        listener(
+            install,
+            device,
+            &tunnel_listener_name(&device.name),
+            json!({}),
+        ),
+    ]
+}
+
+fn listener(install: &Install, device: &Device, name: &str, mut proxy: Value) -> Value {
+    let rbac = "envoy.extensions.filters.network.rbac.v3.RBAC";
+    let only = json!({"key": inward_state("device"), "string_match": {"exact": device.name}});
+    for (field, value) in [
+        ("stat_prefix", json!(name)),
+        ("cluster", json!(device_cluster(&device.name))),
+        (
+            "max_downstream_connection_duration",
+            json!(longest_stream(install)),
+        ),
+    ] {
+        set(&mut proxy, field, value);
+    }
+    log::write(install, log::LogSite::ToDevice, &mut proxy);
+    json!({
+        "name": name,
+        "internal_listener": {},
+        "metadata": {"filter_metadata": {"warden": {"role": name}}},
+        "filter_chains": [{"name": name, "filters": [
+            named(LOCK, rbac, json!({"stat_prefix": LOCK, "rules": admits(&[only])})),
+            named(
+                TCP_PROXY,
+                "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                proxy,
+            ),
+        ]}],
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! What keeps something from being rendered.
+
+use std::fmt;
+
+/// Where and why something cannot be rendered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderError {
+    path: String,
+    message: String,
+}
+
+impl RenderError {
+    pub(crate) fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            path: place.into(),
+            message: message.into(),
+        }
+    }
+
+    /// The field or rule that it is about.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is wrong, and what would be right.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for RenderError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.path, self.message)
+    }
+}
+
+impl std::error::Error for RenderError {}
