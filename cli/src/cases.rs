@@ -6,11 +6,13 @@ use egress_policy::PolicySet;
 use egress_policy::case::{Case, CaseFile, PolicyRef};
 
 use crate::Console;
-use crate::diagnostic::{Diagnostic, Location};
-use crate::document::{self, Documents, Source};
 use crate::exit::Failure;
-use crate::lists::{self, Folder};
-use crate::load::{PolicyBundle, PolicySource, Reader, parse};
+use egress_analysis::bundle::{PolicyBundle, PolicySource, Reader, parse};
+use egress_analysis::diagnostic::{Diagnostic, Location};
+use egress_analysis::document::{self, Documents, Source};
+use egress_analysis::lists::{self, Folder};
+
+use crate::sources::{Disk, read_into};
 
 /// A case file, read, with its policies.
 pub(crate) struct Ready {
@@ -73,7 +75,8 @@ pub(crate) fn read_cases(
     if !documents.roots().next().is_some_and(is_case_file) {
         return Ok(Ok(None));
     }
-    let folder = Folder::of(console.directory, source.name());
+    let disk = Disk(console.directory);
+    let folder = Folder::of(source.name(), &disk);
     let mut found = Vec::new();
     let mut lists = Vec::new();
     for policy in inline_policies(&documents) {
@@ -92,14 +95,14 @@ pub(crate) fn read_cases(
             return Ok(Err(found));
         }
     };
-    let mut reader = Reader::new();
+    let mut reader = Reader::new(&disk);
     if let Some(install) = install {
-        reader.read(install, console)?;
+        read_into(&mut reader, install, console)?;
     }
     let mut inline = inline_policies(&documents).into_iter().zip(lists);
     for policy in &file.policies {
         match policy {
-            PolicyRef::Path(path) => reader.read(&folder.shown(path), console)?,
+            PolicyRef::Path(path) => read_into(&mut reader, &folder.shown(path), console)?,
             PolicyRef::Inline(_) => {
                 if let Some((root, lists)) = inline.next() {
                     reader.read_unit(PolicySource::new(&documents, root, lists));

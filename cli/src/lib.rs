@@ -6,22 +6,14 @@
 
 mod cases;
 mod commands;
-mod diagnostic;
-mod diff;
-pub mod document;
 mod exit;
-mod explain;
 mod history;
-mod install;
-mod lint;
-mod lists;
-pub mod load;
-pub mod owned_facts;
 mod progress;
 mod report;
 pub mod schema;
+mod settings;
+mod sources;
 mod verify;
-mod witness;
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -29,7 +21,6 @@ use std::path::Path;
 
 use clap::Parser;
 
-pub use diagnostic::{Diagnostic, Location, Severity};
 pub use exit::{Exit, Failure};
 pub use report::Output;
 

@@ -6,8 +6,8 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use crate::Console;
-use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::exit::{Exit, Failure};
+use egress_analysis::diagnostic::{Diagnostic, Location, Severity};
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

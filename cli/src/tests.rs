@@ -15,8 +15,6 @@ mod operate;
 pub(crate) mod outputs;
 mod package;
 mod pages;
-pub(crate) mod random;
 mod readme;
 pub(crate) mod support;
 mod tutorial;
-mod unreachable;

@@ -5,6 +5,8 @@
 pub const DOMAIN: &str = "egress-warden.io";
 /// The `apiVersion` of policies and of install settings.
 pub const API_VERSION: &str = "egress-warden.io/v1alpha1";
+/// The `kind` of install settings.
+pub const INSTALL_KIND: &str = "EgressGateway";
 /// The annotation of rendered objects with the hash of the policies that they carry.
 pub const POLICY_HASH: &str = "egress-warden.io/policy-hash";
 /// The label by which an administrator cuts off a running pod.

@@ -24,7 +24,7 @@ pub use tunnel::{Exception, Framing, Names, Ports, Tunnel};
 /// The `apiVersion` of install settings.
 pub use egress_policy::contract::API_VERSION;
 /// The `kind` of install settings.
-pub const KIND: &str = "EgressGateway";
+pub use egress_policy::contract::INSTALL_KIND as KIND;
 
 /// Install settings, as the file says them.
 #[derive(Clone, Debug, Deserialize)]
@@ -258,6 +258,18 @@ impl Install {
     /// What is wrong with the file's form, with its line.
     pub fn read(text: &str) -> Result<Self, RenderError> {
         serde_saphyr::from_str(text).map_err(|error| RenderError::new("install", error.to_string()))
+    }
+
+    /// Reads install settings that are JSON already.
+    ///
+    /// # Errors
+    /// What is wrong with their form, at the path of the field.
+    pub fn decode(value: serde_json::Value) -> Result<Self, RenderError> {
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            let path = if path == "." { String::new() } else { path };
+            RenderError::new(path, error.into_inner().to_string())
+        })
     }
 
     /// The minor version of Istio, if it is supported.

@@ -49,7 +49,7 @@ impl Part {
             ],
             Self::Cni => &["cni"],
             Self::Istio => &["render", "integration"],
-            Self::Cli => &["cli", "package", "xtask/dist"],
+            Self::Cli => &["analysis", "cli", "package", "xtask/dist"],
             Self::Wasm | Self::Dependencies => &[],
         }
     }
@@ -262,11 +262,16 @@ fn wasm_cases(count: &mut Count) -> Result<()> {
     };
     build::standard_library("wasm32-unknown-unknown")?;
     // The runner does not know the `--quiet` that cargo would hand on.
-    let mut command = cargo(&["test", "--package=egress-policy", "--test=wasm"]);
-    command
-        .arg("--target=wasm32-unknown-unknown")
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);
-    counted(&mut command, count)
+    for (package, test) in [("egress-policy", "wasm"), ("egress-analysis", "answers")] {
+        let mut command = cargo(&["test"]);
+        command
+            .arg(format!("--package={package}"))
+            .arg(format!("--test={test}"))
+            .arg("--target=wasm32-unknown-unknown")
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", &runner);
+        counted(&mut command, count)?;
+    }
+    Ok(())
 }
 
 /// True if the program is there and its `--version` says this.

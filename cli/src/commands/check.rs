@@ -4,12 +4,13 @@ use egress_policy::classes::{Classes, TooManyClasses};
 use serde_json::json;
 
 use crate::Console;
-use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::exit::{Exit, Failure};
-use crate::lint::{ERRORS, Lint, LintContext, lint, port_conflicts};
-use crate::load::{Inputs, LoadResult, PolicyBundle, load};
 use crate::progress::Progress;
 use crate::report::{self, Output};
+use crate::sources::{Inputs, load};
+use egress_analysis::bundle::{LoadResult, PolicyBundle};
+use egress_analysis::diagnostic::{Diagnostic, Location, Severity};
+use egress_analysis::lint::{ERRORS, Lint, LintContext, lint, port_conflicts};
 
 /// Most diagnostics that are drawn for people.
 const MAX_SHOWN: usize = 200;

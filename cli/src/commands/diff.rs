@@ -1,14 +1,15 @@
 //! `warden diff`: what a change means.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Console;
-use crate::diff::{Comparison, Difference, OwnedDecision, Side, compare};
 use crate::exit::{Exit, Failure};
-use crate::load::{Inputs, PolicyBundle, load, single_bundle};
-use crate::owned_facts::parse_time;
 use crate::progress::Progress;
 use crate::report;
+use crate::sources::{Inputs, load};
+use egress_analysis::bundle::{PolicyBundle, single_bundle};
+use egress_analysis::diff::{Comparison, Difference, Limit, OwnedDecision, Side, compare};
+use egress_analysis::owned_facts::parse_time;
 
 /// The semantic difference between two policies: who gains and who loses what, whatever the order
 /// and the wording. Every difference comes with facts on which the two verdicts differ. Where the
@@ -86,7 +87,13 @@ impl Diff {
         let side = |layers, set| Side { layers, set };
         let limit = Duration::from_secs(self.limit);
         let (old, new) = (side(&old, &old_set), side(&new, &new_set));
-        let comparison = compare(&old, &new, now, limit);
+        let began = Instant::now();
+        let elapsed = || began.elapsed();
+        let limit = Limit {
+            elapsed: &elapsed,
+            limit,
+        };
+        let comparison = compare(&old, &new, now, &limit);
         match self.output {
             Form::Human => human(&comparison, console)?,
             Form::Json => writeln!(console.stdout, "{:#}", comparison.to_json())?,

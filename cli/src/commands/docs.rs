@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::lists::List;
-use crate::load::{Inputs, PolicyBundle, load};
-use crate::owned_facts::time_text;
 use crate::progress::Progress;
 use crate::report::{self, Output};
+use crate::sources::{Inputs, load};
+use egress_analysis::bundle::PolicyBundle;
+use egress_analysis::lists::List;
+use egress_analysis::owned_facts::time_text;
 
 /// Write a readable page of who may reach what.
 #[derive(Debug, clap::Args)]

@@ -8,15 +8,16 @@ use egress_policy::verdict::{Action, Evaluation, ReasonCode};
 
 use crate::Console;
 use crate::cases::read_cases;
-use crate::document::to_a_labels;
 use crate::exit::{Exit, Failure};
-use crate::explain::{Entry, Explanation, explain, rule_id, truth_word};
-use crate::lint::port_conflicts;
-use crate::load::{Inputs, PolicyBundle, load, read_one, single_bundle};
-use crate::owned_facts::{OwnedFacts, parse_address, parse_caller, parse_time, parse_to};
 use crate::progress::Progress;
 use crate::report;
-use crate::witness::ordinary_address;
+use crate::sources::{Inputs, load, read_one};
+use egress_analysis::bundle::{PolicyBundle, single_bundle};
+use egress_analysis::document::to_a_labels;
+use egress_analysis::explain::{Entry, Explanation, explain, rule_id, truth_word};
+use egress_analysis::lint::port_conflicts;
+use egress_analysis::owned_facts::{OwnedFacts, parse_address, parse_caller, parse_time, parse_to};
+use egress_analysis::witness::ordinary_address;
 
 /// Most rules that are listed for people.
 const MAX_LISTED: usize = 20;

@@ -8,12 +8,14 @@ use egress_policy::read::KINDS;
 use serde_json::{Value, json};
 
 use crate::Console;
-use crate::document::{Documents, Node, Source, to_a_labels};
 use crate::exit::{Exit, Failure};
-use crate::lists::Folder;
-use crate::load::{self, parse_strictly};
+use egress_analysis::bundle::{self, parse_strictly};
+use egress_analysis::document::{Documents, Node, Source, to_a_labels};
+use egress_analysis::lists::Folder;
+
 use crate::progress::Progress;
 use crate::report::Output;
+use crate::sources::{self, Disk};
 
 /// Format policy files in place: host names in their normal form (lower case, A-labels for Unicode
 /// names, no trailing dot), no trailing white space, line feeds, one at the end. Comments, order
@@ -42,7 +44,7 @@ impl Fmt {
         let (mut exit, mut seen) = (Exit::Ok, Vec::new());
         for argument in &self.files {
             let folder = argument != "-" && console.directory.join(argument).is_dir();
-            for source in load::read_sources(argument, console)? {
+            for source in sources::read_sources(argument, console)? {
                 // A folder may hold manifests of others beside the policies.
                 if folder && !holds_policy(&source)? {
                     continue;
@@ -66,7 +68,8 @@ impl Fmt {
 
     /// Formats one text. Whether it is another one now.
     fn one(&self, stdin: bool, source: Source, console: &mut Console<'_>) -> Result<bool, Failure> {
-        let folder = Folder::of(console.directory, source.name());
+        let disk = Disk(console.directory);
+        let folder = Folder::of(source.name(), &disk);
         let (before, name) = (source.text().to_owned(), source.name().to_owned());
         let formatted = format(source, &folder)?;
         let changed = formatted != before;
@@ -105,7 +108,7 @@ fn holds_policy(source: &Source) -> Result<bool, Failure> {
 ///
 /// # Errors
 /// The text is no YAML, or would mean something else.
-fn format(source: Source, folder: &Folder) -> Result<String, Failure> {
+fn format(source: Source, folder: &Folder<'_>) -> Result<String, Failure> {
     let source = Arc::new(source);
     let before = parse_strictly(&source)?;
     let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
@@ -170,10 +173,10 @@ fn tidy(text: &str) -> String {
 }
 
 /// What the documents say, names in their normal form.
-fn meaning(documents: Documents, folder: &Folder) -> Vec<Result<Policy, String>> {
+fn meaning(documents: Documents, folder: &Folder<'_>) -> Vec<Result<Policy, String>> {
     let mut documents = documents.with_a_labels();
     // A list that cannot be read stands for the same on both sides.
-    load::expand(&mut documents, folder, &mut Vec::new());
+    bundle::expand(&mut documents, folder, &mut Vec::new());
     documents
         .roots()
         .map(|root| Policy::read(&root).map_err(|_| plain(root)))
@@ -182,5 +185,5 @@ fn meaning(documents: Documents, folder: &Folder) -> Vec<Result<Policy, String>>
 
 /// A document that is no policy, as it is.
 fn plain(root: Node<'_>) -> String {
-    crate::document::to_json(&root).unwrap_or_default()
+    egress_analysis::document::to_json(&root).unwrap_or_default()
 }

@@ -1,16 +1,18 @@
 //! What the commands about manifests share: install settings and the policies that go with them.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use egress_analysis::bundle::{PolicyBundle, parse};
+use egress_analysis::document::{self, Documents, Node};
+use egress_analysis::{Diagnostic, Location, Severity};
 use egress_render::doctor::Needs;
 use egress_render::{Install, RenderError};
 use serde_json::Value;
 
-use crate::Console;
-use crate::document;
-use crate::exit::Failure;
-use crate::load::{Inputs, load};
-use crate::report;
+use crate::exit::{Exit, Failure};
+use crate::sources::{Inputs, load, read_one};
+use crate::{Console, report, settings};
 
 /// Install settings and policies.
 #[derive(Debug, clap::Args)]
@@ -26,6 +28,8 @@ pub(crate) struct Settings {
 pub(crate) struct Read {
     pub(crate) install: Install,
     pub(crate) policies: Vec<Value>,
+    documents: Documents,
+    bundle: PolicyBundle,
 }
 
 impl Settings {
@@ -37,27 +41,115 @@ impl Settings {
         }
     }
 
-    /// Reads both. `None` if something is wrong with the policies, which is then said.
+    /// Reads both. `None` if something is wrong with them, which is then said.
     pub(crate) fn read(&self, console: &mut Console<'_>) -> Result<Option<Read>, Failure> {
-        let text = read_text(&self.install, console)?;
-        let install = Install::read(&text)
-            .map_err(|problem| Failure::new(format!("{}: {}", self.install, problem.message())))?;
-        let loaded = load(&self.inputs, console)?;
+        let source = Arc::new(read_one(&self.install, console)?);
+        let documents = parse(&source).and_then(|documents| {
+            let install = documents.roots().next().map(settings::decode).transpose()?;
+            Ok((documents, install))
+        });
+        let (documents, install) = match documents {
+            Ok((documents, Some(install))) => (documents, install),
+            Ok((_, None)) => {
+                return Err(Failure::new(format!("`{}` is empty", self.install)).with_hint(
+                    "install settings have `kind: EgressGateway`; docs/how-to/install.md begins with them",
+                ));
+            }
+            Err(found) => {
+                report::refuse(&found, console)?;
+                return Ok(None);
+            }
+        };
+        let mut loaded = load(&self.inputs, console)?;
         if loaded.has_errors() {
             report::refuse(&loaded.diagnostics, console)?;
             return Ok(None);
         }
-        let [layers] = loaded.bundles.as_slice() else {
+        let (Some(bundle), true) = (loaded.bundles.pop(), loaded.bundles.is_empty()) else {
             return Err(Failure::new("policies in manifests cannot be rendered")
                 .with_hint("give the policy files themselves"));
         };
         let mut policies = Vec::new();
-        for unit in &layers.sources {
-            let text = document::to_json(&unit.root()).map_err(Failure::new)?;
+        for source in &bundle.sources {
+            let text = document::to_json(&source.root()).map_err(Failure::new)?;
             let value = serde_json::from_str(&text).map_err(|e| Failure::new(e.to_string()))?;
             policies.push(value);
         }
-        Ok(Some(Read { install, policies }))
+        Ok(Some(Read {
+            install,
+            policies,
+            documents,
+            bundle,
+        }))
+    }
+}
+
+impl Read {
+    /// Says what keeps something from being rendered, where it stands.
+    pub(crate) fn refuse(
+        &self,
+        errors: &[RenderError],
+        console: &mut Console<'_>,
+    ) -> Result<Exit, Failure> {
+        let diagnostics: Vec<_> = errors.iter().map(|error| self.locate(error)).collect();
+        report::refuse(&diagnostics, console)
+    }
+
+    /// The same as a warning, drawn.
+    pub(crate) fn warning(&self, warning: &RenderError) -> String {
+        let diagnostic = Diagnostic {
+            severity: Severity::Warning,
+            ..self.locate(warning)
+        };
+        report::human(&diagnostic, false)
+    }
+
+    /// A rule's error at the rule, a setting's at the setting; what is about all of them nowhere.
+    fn locate(&self, error: &RenderError) -> Diagnostic {
+        let (message, hint) = match error.message().split_once("; ") {
+            Some((message, hint)) => (message, Some(hint)),
+            None => (error.message(), None),
+        };
+        let path = error.path();
+        let location = if path.starts_with("spec") || path == "apiVersion" {
+            let root = self.documents.roots().next();
+            root.map(|root| settings::nearest(root, path).into())
+        } else {
+            self.rule(path).map(Location::from)
+        };
+        Diagnostic {
+            severity: Severity::Error,
+            code: "render",
+            message: if location.is_some() || path.is_empty() {
+                message.to_owned()
+            } else {
+                format!("{path}: {message}")
+            },
+            hint: hint.map(str::to_owned),
+            location,
+            path: path.to_owned(),
+            related: Vec::new(),
+        }
+    }
+
+    /// The part of a policy that is called `POLICY/TIER/RULE`, or less of it.
+    fn rule(&self, id: &str) -> Option<Node<'_>> {
+        let mut steps = id.split('/');
+        let policy = steps.next()?;
+        let mut pairs = self.bundle.policies.iter().zip(&self.bundle.sources);
+        let (_, source) = pairs.find(|(known, _)| known.head.name == policy)?;
+        let root = source.root();
+        let mut node = root.field("metadata").unwrap_or(root);
+        let mut list = root.field("spec").and_then(|spec| spec.field("tiers"));
+        for name in steps {
+            let named = |one: &Node<'_>| one.field("name").and_then(Node::text) == Some(name);
+            let Some(found) = list.and_then(|list| list.items().find(named)) else {
+                break;
+            };
+            node = found;
+            list = found.field("rules");
+        }
+        Some(node)
     }
 }
 
@@ -70,13 +162,16 @@ pub(crate) struct Prepared {
 impl Settings {
     /// Reads both. `None` if they cannot be carried out as written, which is then said.
     pub(crate) fn prepare(&self, console: &mut Console<'_>) -> Result<Option<Prepared>, Failure> {
-        let Some(Read { install, policies }) = self.read(console)? else {
+        let Some(read) = self.read(console)? else {
             return Ok(None);
         };
-        match Needs::of(&install, &policies) {
-            Ok(needs) => Ok(Some(Prepared { install, needs })),
+        match Needs::of(&read.install, &read.policies) {
+            Ok(needs) => Ok(Some(Prepared {
+                install: read.install,
+                needs,
+            })),
             Err(problems) => {
-                say(&problems, console)?;
+                read.refuse(&problems, console)?;
                 Ok(None)
             }
         }
@@ -112,12 +207,4 @@ pub(crate) fn write_folder(folder: &Path, files: &[(String, String)]) -> Result<
 pub(crate) fn read_json(file: &str, console: &mut Console<'_>) -> Result<Value, Failure> {
     let text = read_text(file, console)?;
     serde_json::from_str(&text).map_err(|error| Failure::new(format!("{file}: {error}")))
-}
-
-/// Says what keeps something from being rendered.
-pub(crate) fn say(problems: &[RenderError], console: &mut Console<'_>) -> Result<(), Failure> {
-    for problem in problems {
-        writeln!(console.stderr, "error: {problem}")?;
-    }
-    Ok(())
 }

@@ -11,12 +11,12 @@ use egress_package::{layout, module, sha256};
 use egress_render::{EmbeddedPolicies, Install};
 use serde_json::json;
 
-use super::manifests::{Settings, say};
+use super::manifests::Settings;
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::load::Inputs;
 use crate::progress::Progress;
 use crate::report::Output;
+use crate::sources::Inputs;
 
 /// Make the OCI image of the proxy-wasm module, as Istio fetches it, and push it.
 #[derive(Debug, clap::Args)]
@@ -102,10 +102,7 @@ impl Package {
             };
             match EmbeddedPolicies::of(&read.install, &read.policies) {
                 Ok(carried) => policies = Some(carried),
-                Err(problems) => {
-                    say(&problems, console)?;
-                    return Ok(Exit::Defects);
-                }
+                Err(problems) => return read.refuse(&problems, console),
             }
             stated = Some(read.install);
         }

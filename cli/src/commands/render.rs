@@ -6,7 +6,7 @@ use egress_render::{Prepared, RenderError, Rendered};
 use serde_json::{Value, json};
 
 use super::adopt;
-use super::manifests::{Read, Settings, say, write_folder};
+use super::manifests::{Read, Settings, write_folder};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::history::History;
@@ -81,14 +81,14 @@ impl Render {
         clock.report(console, "policies read");
         let warnings = egress_render::warnings(&read.install, &read.policies);
         for warning in &warnings {
-            writeln!(console.stderr, "warning: {warning}")?;
+            writeln!(console.stderr, "{}\n", read.warning(warning))?;
         }
         if self.udp_exceptions {
             let entries = egress_render::udp_exceptions(&read.install, &read.policies);
-            return of_kernel_part(entries.map(Value::Array), console);
+            return of_kernel_part(&read, entries.map(Value::Array), console);
         }
         if self.node_networks {
-            return of_kernel_part(egress_render::node_networks(&read.install), console);
+            return of_kernel_part(&read, egress_render::node_networks(&read.install), console);
         }
         if self.coredns_zone {
             return coredns_zone(&read, console);
@@ -102,10 +102,7 @@ impl Render {
         };
         let rendered = match rendered(&read, history.as_ref())? {
             Ok(rendered) => rendered,
-            Err(problems) => {
-                say(&problems, console)?;
-                return Ok(Exit::Defects);
-            }
+            Err(problems) => return read.refuse(&problems, console),
         };
         clock.report(console, "objects made");
         if self.prune_list {
@@ -157,10 +154,7 @@ fn coredns_zone(read: &Read, console: &mut Console<'_>) -> Result<Exit, Failure>
             write!(console.stdout, "{zone}")?;
             Ok(Exit::Ok)
         }
-        Err(problems) => {
-            say(&problems, console)?;
-            Ok(Exit::Defects)
-        }
+        Err(problems) => read.refuse(&problems, console),
     }
 }
 
@@ -182,6 +176,7 @@ fn rendered(
 
 /// Prints a part of the kernel part's configuration.
 fn of_kernel_part(
+    read: &Read,
     part: Result<Value, Vec<RenderError>>,
     console: &mut Console<'_>,
 ) -> Result<Exit, Failure> {
@@ -190,10 +185,7 @@ fn of_kernel_part(
             writeln!(console.stdout, "{part:#}")?;
             Ok(Exit::Ok)
         }
-        Err(problems) => {
-            say(&problems, console)?;
-            Ok(Exit::Defects)
-        }
+        Err(problems) => read.refuse(&problems, console),
     }
 }
 
@@ -204,10 +196,7 @@ fn chart(read: &Read, folder: &Path, console: &mut Console<'_>) -> Result<Exit, 
             writeln!(console.stderr, "a chart of {} files", files.len())?;
             Ok(Exit::Ok)
         }
-        Err(problems) => {
-            say(&problems, console)?;
-            Ok(Exit::Defects)
-        }
+        Err(problems) => read.refuse(&problems, console),
     }
 }
 

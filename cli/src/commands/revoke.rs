@@ -7,11 +7,13 @@ use egress_policy::model::{Policy, REVOKED_TIER};
 use serde_json::json;
 
 use crate::Console;
-use crate::document::{Documents, Node, Source};
 use crate::exit::{Exit, Failure};
-use crate::lists::Folder;
-use crate::load::{self, parse_strictly};
+use egress_analysis::bundle::{self, parse_strictly};
+use egress_analysis::document::{Documents, Node, Source};
+use egress_analysis::lists::Folder;
+
 use crate::report::Output;
+use crate::sources::{self, Disk};
 
 /// Deny everything to one workload, in front of all other rules of a policy.
 #[derive(Debug, clap::Args)]
@@ -55,8 +57,9 @@ impl Revoke {
             return Err(Failure::new(format!("`{}` is no workload", self.workload))
                 .with_hint("write NAMESPACE/SERVICE-ACCOUNT"));
         };
-        let source = load::read_one(&self.file, console)?;
-        let folder = Folder::of(console.directory, source.name());
+        let source = sources::read_one(&self.file, console)?;
+        let disk = Disk(console.directory);
+        let folder = Folder::of(source.name(), &disk);
         let text = self.changed(source, &folder)?;
         let write = self.write && self.file != "-";
         if write {
@@ -86,7 +89,7 @@ impl Revoke {
     }
 
     /// The policy's text with one more rule, which is read again before it is believed.
-    fn changed(&self, source: Source, folder: &Folder) -> Result<String, Failure> {
+    fn changed(&self, source: Source, folder: &Folder<'_>) -> Result<String, Failure> {
         let source = Arc::new(source);
         let before = parse(&source, folder)?;
         let roots: Vec<_> = before.roots().collect();
@@ -194,10 +197,10 @@ fn insertion(item: Node<'_>) -> Result<(usize, String), Failure> {
 }
 
 /// The documents with the policies' lists written out.
-fn parse(source: &Arc<Source>, folder: &Folder) -> Result<Documents, Failure> {
+fn parse(source: &Arc<Source>, folder: &Folder<'_>) -> Result<Documents, Failure> {
     let mut documents = parse_strictly(source)?.with_a_labels();
     let mut found = Vec::new();
-    load::expand(&mut documents, folder, &mut found);
+    bundle::expand(&mut documents, folder, &mut found);
     match found.first() {
         None => Ok(documents),
         Some(first) => Err(

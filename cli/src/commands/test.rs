@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::Console;
 use crate::cases::{Ready, read_cases};
-use crate::diagnostic::Diagnostic;
 use crate::exit::{Exit, Failure};
-use crate::explain::{code_of, rule_of, verdict_word};
-use crate::load;
 use crate::progress::Progress;
 use crate::report::{self, Output};
+use crate::sources;
+use egress_analysis::diagnostic::Diagnostic;
+use egress_analysis::explain::{code_of, rule_of, verdict_word};
 
 /// Run decision cases: policy unit tests that a reviewer can read. Exits 4 if one fails.
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ impl Test {
         let mut report = Report::default();
         for argument in &self.files {
             let folder = console.directory.join(argument).is_dir();
-            for source in load::read_sources(argument, console)? {
+            for source in sources::read_sources(argument, console)? {
                 let name = source.name().to_owned();
                 match read_cases(source, self.install.as_deref(), console)? {
                     Ok(Some(ready)) => report.add(&ready),

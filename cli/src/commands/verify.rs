@@ -10,18 +10,19 @@ use egress_render::audit::{self, Live};
 use egress_render::{Earlier, Prepared, RenderError};
 use serde_json::json;
 
-use super::manifests::{Read, Settings, read_json, read_text, say};
+use super::manifests::{Read, Settings, read_json, read_text};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::history::History;
-use crate::load::{Inputs, PolicyBundle, load, single_bundle};
-use crate::owned_facts::parse_caller;
 use crate::progress::Progress;
 use crate::report::{self, Output};
+use crate::sources::{Inputs, load};
 use crate::verify::{
     Comparison, Direct, Group, Plan, ProbeOutcome, Workload, count, human, may_ping, redirected,
     resolve_all, to_json, try_all,
 };
+use egress_analysis::bundle::{PolicyBundle, single_bundle};
+use egress_analysis::owned_facts::parse_caller;
 
 /// Compare what is running with the policy: from inside a pod, or a gateway's configuration.
 ///
@@ -118,10 +119,7 @@ impl Verify {
             .transpose()?;
         let earlier = match self.earlier(&read, console)? {
             Ok(earlier) => earlier,
-            Err(problems) => {
-                say(&problems, console)?;
-                return Ok(Exit::Defects);
-            }
+            Err(problems) => return read.refuse(&problems, console),
         };
         let live = Live {
             dump: &dump,
@@ -131,10 +129,7 @@ impl Verify {
         };
         let found = match audit::gateway(live, &read.install, &read.policies) {
             Ok(found) => found,
-            Err(problems) => {
-                say(&problems, console)?;
-                return Ok(Exit::Defects);
-            }
+            Err(problems) => return read.refuse(&problems, console),
         };
         if self.output == Output::Json {
             let findings: Vec<_> = found

@@ -134,10 +134,14 @@ fn the_schema_and_the_decoder_know_the_same_fields() {
 #[test]
 fn the_schema_and_the_decoder_require_and_accept_the_same() {
     let text = std::fs::read_to_string("../cases/policies/reference.yaml").unwrap();
-    let source = std::sync::Arc::new(crate::document::Source::new("reference.yaml", text));
-    let documents = crate::document::Documents::parse(source).unwrap();
+    let source = std::sync::Arc::new(egress_analysis::document::Source::new(
+        "reference.yaml",
+        text,
+    ));
+    let documents = egress_analysis::document::Documents::parse(source).unwrap();
     let root = documents.roots().next().unwrap();
-    let reference: Value = serde_json::from_str(&crate::document::to_json(&root).unwrap()).unwrap();
+    let reference: Value =
+        serde_json::from_str(&egress_analysis::document::to_json(&root).unwrap()).unwrap();
     let schema = policy_schema();
     assert!(valid(&schema, &schema, &reference));
     let changes: &[(&str, Value)] = &[

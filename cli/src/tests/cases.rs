@@ -48,8 +48,9 @@ fn explain_answers_every_case() {
     let mut asked = 0;
     for file in files() {
         let text = std::fs::read_to_string(format!("../cases/{file}")).unwrap();
-        let source = std::sync::Arc::new(crate::document::Source::new(file.clone(), text));
-        let documents = crate::document::Documents::parse(source)
+        let source =
+            std::sync::Arc::new(egress_analysis::document::Source::new(file.clone(), text));
+        let documents = egress_analysis::document::Documents::parse(source)
             .unwrap()
             .with_a_labels();
         let cases = CaseFile::read(&documents.roots().next().unwrap()).unwrap();

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use egress_policy::defect::DefectKind;
 
 use super::support::Folder;
-use crate::lint::{ERRORS, Lint};
+use egress_analysis::lint::{ERRORS, Lint};
 
 /// One page.
 struct Page {

@@ -16,10 +16,10 @@ use egress_policy::verdict::{Action, Evaluation};
 use ipnet::IpNet;
 
 use super::{Attempt, Expectation, Group, Message, Probe, ProbeExpectation, bypass, near_misses};
-use crate::explain::rule_id;
-use crate::load::PolicyBundle;
-use crate::owned_facts::{Metadata, OwnedFacts, Who, parse_to};
-use crate::witness::{name_under, ordinary_address};
+use egress_analysis::bundle::PolicyBundle;
+use egress_analysis::explain::rule_id;
+use egress_analysis::owned_facts::{Metadata, OwnedFacts, Who, parse_to};
+use egress_analysis::witness::{name_under, ordinary_address};
 
 /// What is tried at a host where a rule names every port.
 const USUAL_PORTS: [u16; 2] = [80, 443];

@@ -9,8 +9,9 @@ use egress_policy::facts::Fact;
 use super::planner::Planned;
 use super::*;
 use crate::Console;
-use crate::load::{Inputs, PolicyBundle, load};
-use crate::owned_facts::parse_caller;
+use crate::sources::{Inputs, load};
+use egress_analysis::bundle::PolicyBundle;
+use egress_analysis::owned_facts::parse_caller;
 
 const POLICY: &str = r#"
 apiVersion: egress-warden.io/v1alpha1

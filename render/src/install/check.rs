@@ -17,7 +17,8 @@ const FIRST_TO_INSPECT: u32 = 32;
 
 impl Install {
     /// What is wrong with the settings by themselves.
-    pub(crate) fn check(&self) -> Vec<RenderError> {
+    #[must_use]
+    pub fn check(&self) -> Vec<RenderError> {
         let mut problems = Vec::new();
         let mut wrong =
             |place: &str, message: &str| problems.push(RenderError::new(place, message));

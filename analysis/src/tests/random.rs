@@ -10,8 +10,8 @@ use egress_policy::tree::Json;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::support::NOW;
-use crate::load::PolicyBundle;
+use super::NOW;
+use crate::bundle::PolicyBundle;
 use crate::owned_facts::{Metadata, OwnedFacts, Who};
 
 fn pick(choices: &'static [&'static str]) -> impl Strategy<Value = Value> {

@@ -15,6 +15,7 @@ use egress_policy::defect::DefectKind;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::bundle::Files;
 use crate::diagnostic::{Diagnostic, Location};
 use crate::document::{self, Documents, Source};
 use crate::owned_facts::parse_time;
@@ -23,52 +24,59 @@ use text::Entries;
 use write::write_out;
 
 /// Largest list that is read: some hundred thousand names.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
+pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// The fields of a destination that say which list it is.
 const FIELDS: [&str; 3] = ["file", "sha256", "date"];
 
 /// The fields that name a destination otherwise.
 const PLACES: [&str; 4] = ["domainNames", "networks", "except", "destination"];
 
-/// The folder that a document's lists are read from, and what messages call it.
-pub(crate) struct Folder {
-    path: PathBuf,
+/// The folder that a document's lists are read from.
+pub struct Folder<'f> {
     shown: PathBuf,
+    files: &'f dyn Files,
 }
 
-impl Folder {
-    /// The folder of a file that was named like this; of standard input, the current one.
-    pub(crate) fn of(current: &Path, file: &str) -> Self {
+impl<'f> Folder<'f> {
+    /// The folder of a file that messages call so.
+    #[must_use]
+    pub fn of(file: &str, files: &'f dyn Files) -> Self {
         let shown = Path::new(file).parent().unwrap_or(Path::new(""));
         Self {
-            path: current.join(shown),
             shown: shown.to_owned(),
+            files,
         }
     }
 
-    /// What messages call a file in it, and what the current folder finds it by.
-    pub(crate) fn shown(&self, file: &str) -> String {
+    /// What messages call a file in it, and what [`Files`] finds it by.
+    #[must_use]
+    pub fn shown(&self, file: &str) -> String {
         self.shown.join(file).display().to_string()
+    }
+
+    /// What reads the files in it.
+    pub(crate) fn files(&self) -> &'f dyn Files {
+        self.files
     }
 }
 
 /// A list that a policy takes a destination from.
 #[derive(Clone, Debug)]
-pub(crate) struct List {
+pub struct List {
     /// The destination.
-    pub(crate) destination: String,
+    pub destination: String,
     /// The file.
-    pub(crate) file: String,
+    pub file: String,
     /// Its SHA-256.
-    pub(crate) sha256: String,
+    pub sha256: String,
     /// When it was taken, as the policy says: a day.
-    pub(crate) date: String,
+    pub date: String,
     /// The first second of that day.
-    pub(crate) taken: i64,
+    pub taken: i64,
     /// How many names and networks.
-    pub(crate) entries: usize,
+    pub entries: usize,
     /// Where the policy says the date.
-    pub(crate) place: Location,
+    pub place: Location,
 }
 
 impl fmt::Display for List {
@@ -93,7 +101,8 @@ impl fmt::Display for List {
 
 impl List {
     /// The documented JSON form.
-    pub(crate) fn to_json(&self) -> Value {
+    #[must_use]
+    pub fn to_json(&self) -> Value {
         json!({
             "destination": self.destination,
             "file": self.file,
@@ -114,10 +123,10 @@ struct Wanted {
 
 /// Writes out the lists of the policy at `root`. What keeps one from being read is noted, and then
 /// the policy must not be used.
-pub(crate) fn expand(
+pub fn expand(
     documents: &mut Documents,
     root: u32,
-    folder: &Folder,
+    folder: &Folder<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<List> {
     let mut lists = Vec::new();
@@ -173,7 +182,7 @@ fn read(
     element: document::Node<'_>,
     file: document::Node<'_>,
     destination: &str,
-    folder: &Folder,
+    folder: &Folder<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<(Entries, Option<List>)> {
     check_fields(element, diagnostics);
@@ -224,7 +233,7 @@ fn check_fields(element: document::Node<'_>, diagnostics: &mut Vec<Diagnostic>) 
 /// The list's text and its digest.
 fn read_file(
     file: document::Node<'_>,
-    folder: &Folder,
+    folder: &Folder<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<(Arc<Source>, String)> {
     let Some(name) = file.text() else {
@@ -245,7 +254,7 @@ fn read_file(
         return None;
     }
     let shown = folder.shown(name);
-    match read_bytes(&folder.path.join(name)) {
+    match folder.files.list(&shown) {
         Ok(bytes) => {
             let digest = format!("{:x}", Sha256::digest(&bytes));
             match String::from_utf8(bytes) {
@@ -270,18 +279,6 @@ fn read_file(
             None
         }
     }
-}
-
-fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    // A device or a pipe would never end.
-    if !metadata.is_file() {
-        return Err("is no file".to_owned());
-    }
-    if metadata.len() > MAX_BYTES {
-        return Err(format!("is larger than {} MiB", MAX_BYTES / 1024 / 1024));
-    }
-    std::fs::read(path).map_err(|error| error.to_string())
 }
 
 /// The place of the date, and its first second.

@@ -1,7 +1,7 @@
 //! The lints, their codes, and what `--explain` says about them.
 
 /// The codes of errors, and what `--explain` says about them.
-pub(crate) const ERRORS: [(&str, &str); 17] = [
+pub const ERRORS: [(&str, &str); 17] = [
     (
         "syntax",
         "The text is neither YAML 1.2 nor JSON, or does what a policy may not: tags, keys that are\nlists, aliases that lead nowhere or multiply, nesting without end.",
@@ -71,7 +71,7 @@ pub(crate) const ERRORS: [(&str, &str); 17] = [
 
 /// A lint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lint {
+pub enum Lint {
     /// Earlier rules take everything that this one matches.
     UnreachableRule,
     /// An accepting rule selects by labels and by nothing that a certificate proves.
@@ -122,7 +122,7 @@ pub(crate) enum Lint {
 
 impl Lint {
     /// Every lint.
-    pub(crate) const ALL: [Self; 23] = [
+    pub const ALL: [Self; 23] = [
         Self::UnreachableRule,
         Self::LabelsAlone,
         Self::WideName,
@@ -149,7 +149,8 @@ impl Lint {
     ];
 
     /// The stable word.
-    pub(crate) const fn code(self) -> &'static str {
+    #[must_use]
+    pub const fn code(self) -> &'static str {
         match self {
             Self::UnreachableRule => "unreachable_rule",
             Self::LabelsAlone => "labels_alone",
@@ -178,7 +179,8 @@ impl Lint {
     }
 
     /// What to do about it, in one line.
-    pub(crate) const fn hint(self) -> &'static str {
+    #[must_use]
+    pub const fn hint(self) -> &'static str {
         match self {
             Self::UnreachableRule => "move it up, narrow the earlier rule, or delete it",
             Self::LabelsAlone => {
@@ -227,7 +229,8 @@ impl Lint {
     }
 
     /// What `warden check --explain` says.
-    pub(crate) const fn explanation(self) -> &'static str {
+    #[must_use]
+    pub const fn explanation(self) -> &'static str {
         match self {
             Self::UnreachableRule => {
                 "The first match decides. Everything that this rule matches is matched by a rule\nbefore it in the same tier, or by one in an earlier tier that ends the walk, so it\ndecides nothing but what the message leaves to it. Where the earlier rule accepts and this one denies, the denial\nis only on paper."

@@ -9,19 +9,21 @@ use serde_json::{Value, json};
 
 /// Names that are spoken to in another way than before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TlsChange {
+pub struct TlsChange {
     /// The names' pattern.
-    pub(crate) names: String,
+    pub names: String,
     /// The port at the outside.
-    pub(crate) port: u16,
+    pub port: u16,
     /// In words; `None` where requests leave as the application wrote them.
-    pub(crate) old: Option<String>,
-    pub(crate) new: Option<String>,
+    pub old: Option<String>,
+    /// The same after the change.
+    pub new: Option<String>,
 }
 
 impl TlsChange {
     /// In words.
-    pub(crate) fn words(&self) -> String {
+    #[must_use]
+    pub fn words(&self) -> String {
         let in_words = |tls: &Option<String>| match tls {
             Some(tls) => format!("TLS {tls}"),
             None => "as the application sends them".to_owned(),

@@ -11,7 +11,7 @@ use egress_policy::verdict::{Evaluation, ReasonCode};
 use serde_json::{Value, json};
 
 use super::{code_of, rule_id, verdict_word};
-use crate::load::PolicyBundle;
+use crate::bundle::PolicyBundle;
 use crate::owned_facts::{Metadata, OwnedFacts};
 use crate::witness::{complete, ordinary_address};
 use egress_policy::relation::{destinations, sources};
@@ -20,15 +20,15 @@ use egress_policy::relation::{destinations, sources};
 const MAX_CHANGES: usize = 12;
 
 /// One way in which the unknown could turn out, and the verdict then.
-pub(crate) struct Change {
+pub struct Change {
     /// The facts that would be known.
-    pub(crate) known: Vec<(&'static str, String)>,
+    pub known: Vec<(&'static str, String)>,
     /// The verdict's word.
-    pub(crate) verdict: &'static str,
+    pub verdict: &'static str,
     /// Its code.
-    pub(crate) code: Option<&'static str>,
+    pub code: Option<&'static str>,
     /// Its rule.
-    pub(crate) rule: Option<String>,
+    pub rule: Option<String>,
 }
 
 impl Change {

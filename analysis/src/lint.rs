@@ -15,37 +15,38 @@ use egress_policy::ports;
 use egress_policy::udp::{Inexpressible, Pods, openings};
 use egress_policy::verdict::RuleRef;
 
+use crate::bundle::{PolicyBundle, PolicySource};
 use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::document::{self, Target};
-use crate::load::{PolicyBundle, PolicySource};
 
-pub(crate) use codes::{ERRORS, Lint};
+pub use codes::{ERRORS, Lint};
 
 /// What a lint needs to know beside the policies.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LintContext {
+pub struct LintContext {
     /// The time, for expiry.
-    pub(crate) now: Option<i64>,
+    pub now: Option<i64>,
     /// The cluster's own networks, as far as they are stated.
-    pub(crate) cluster_networks: Vec<ipnet::IpNet>,
+    pub cluster_networks: Vec<ipnet::IpNet>,
     /// Whether these are all of them, as install settings say.
-    pub(crate) are_all: bool,
+    pub are_all: bool,
 }
 
 /// Everything doubtful about these policies.
-pub(crate) fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic> {
+#[must_use]
+pub fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic> {
     let mut found = Findings::default();
     // What a port carries the policies say together.
     let opaque = ports::opaque_names(&layers.policies, &layers.protocols);
     let in_tls = ports::inspected_in_tls(&layers.policies);
     let udp = udp_inexpressible(&layers.policies);
     let mut surroundings = surroundings.clone();
-    if let Some((networks, place)) = &layers.cluster {
-        surroundings.cluster_networks.extend(networks.all());
+    if let Some(cluster) = &layers.cluster {
+        surroundings.cluster_networks.extend(&cluster.networks);
         surroundings.are_all = true;
-        for problem in networks.warnings() {
-            let (path, message) = (problem.path().to_owned(), problem.message().to_owned());
-            found.place(Lint::WideCluster, place.clone(), path, message, Vec::new());
+        for (path, message) in &cluster.too_wide {
+            let (at, path, message) = (cluster.location.clone(), path.clone(), message.clone());
+            found.place(Lint::WideCluster, at, path, message, Vec::new());
         }
     }
     let surroundings = &surroundings;
@@ -77,7 +78,8 @@ pub(crate) fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Dia
 }
 
 /// Rules of later policies that would change what a port carries for everybody.
-pub(crate) fn port_conflicts(layers: &PolicyBundle) -> Vec<Diagnostic> {
+#[must_use]
+pub fn port_conflicts(layers: &PolicyBundle) -> Vec<Diagnostic> {
     let conflicts = ports::port_conflicts(&layers.policies, &layers.protocols);
     let conflicts = conflicts.into_iter().filter(|_| !layers.rendered);
     let conflicts = conflicts.filter_map(|conflict| {
@@ -177,7 +179,7 @@ fn list_dates(unit: &PolicySource, now: Option<i64>, found: &mut Findings) {
 
 /// Collects findings about one policy after the other.
 #[derive(Default)]
-pub(crate) struct Findings {
+pub struct Findings {
     unit: Option<PolicySource>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -337,7 +339,8 @@ fn duplicate_destinations(unit: &PolicySource, found: &mut Findings) {
 
 impl Lint {
     /// How serious it is.
-    pub(crate) const fn severity(self) -> Severity {
+    #[must_use]
+    pub const fn severity(self) -> Severity {
         match self {
             Self::ExpiresSoon
             | Self::NoOwner

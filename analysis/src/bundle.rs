@@ -1,38 +1,35 @@
-//! From files to policies: YAML, JSON, directories, standard input, and the manifests that carry
-//! policies.
-
-mod sources;
+//! From texts to policies: YAML, JSON, and the manifests that carry policies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::diagnostic::{Diagnostic, Location, Severity};
+use crate::document::{self, Documents, Source};
+use crate::failure::Failure;
+use crate::lists::{self, Folder, List};
+use crate::settings::{ClusterNetworks, InstallSettings, is_install};
 use egress_policy::PolicySet;
 use egress_policy::config::PluginConfig;
 use egress_policy::contract::DOMAIN;
 use egress_policy::defect::{At, Defect, FieldPath, Segment};
 use egress_policy::model::{Policy, RuleAction};
 use egress_policy::ports::StatedPorts;
-use egress_policy::read::{API_VERSION, KIND, KINDS};
+use egress_policy::read::KINDS;
 use egress_policy::settings::{AddressCheck, Settings};
-use egress_render::install::Networks;
 
-use crate::Console;
-use crate::diagnostic::{Diagnostic, Location, Severity};
-use crate::document::{self, Documents, Source};
-use crate::exit::Failure;
-use crate::install::{Install, is_install};
-use crate::lists::{self, Folder, List};
+/// What reading may need beside the texts.
+pub trait Files {
+    /// The bytes of a list, by the path that messages call it by.
+    ///
+    /// # Errors
+    /// Why it cannot be read, for a message.
+    fn list(&self, path: &str) -> Result<Vec<u8>, String>;
 
-pub use sources::{read_file, read_stdin};
-pub(crate) use sources::{read_one, read_sources};
-
-/// The policies to read, for every subcommand that reads policies.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Inputs {
-    /// Policies in order, the security team's first: YAML or JSON files, directories, WasmPlugin
-    /// manifests, or `-` for standard input.
-    #[arg(value_name = "FILE", required = true)]
-    pub files: Vec<String>,
+    /// The install settings of a document of their kind.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    fn settings(&self, document: document::Node<'_>) -> Result<InstallSettings, Vec<Diagnostic>>;
 }
 
 /// Policies that are in force together, in their order.
@@ -52,8 +49,8 @@ pub struct PolicyBundle {
     pub protocols: StatedPorts,
     /// Whether a render has read these policies already: then nothing here says all that it knew.
     pub rendered: bool,
-    /// The cluster's own networks, and where install settings state them.
-    pub cluster: Option<(Networks, Location)>,
+    /// The cluster's own networks, where install settings state them.
+    pub cluster: Option<ClusterNetworks>,
 }
 
 /// The document that a policy was read from.
@@ -66,7 +63,8 @@ pub struct PolicySource {
 
 impl PolicySource {
     /// The document at this place, with the lists that were written out in it.
-    pub(crate) fn new(documents: &Arc<Documents>, root: u32, lists: Vec<List>) -> Self {
+    #[must_use]
+    pub fn new(documents: &Arc<Documents>, root: u32, lists: Vec<List>) -> Self {
         Self {
             documents: Arc::clone(documents),
             root,
@@ -75,7 +73,8 @@ impl PolicySource {
     }
 
     /// The lists that the policy takes destinations from.
-    pub(crate) fn lists(&self) -> &[List] {
+    #[must_use]
+    pub fn lists(&self) -> &[List] {
         &self.lists
     }
 
@@ -87,7 +86,8 @@ impl PolicySource {
 }
 
 impl PolicyBundle {
-    pub(crate) fn new(origin: impl Into<String>) -> Self {
+    /// An empty bundle from this file.
+    pub fn new(origin: impl Into<String>) -> Self {
         Self {
             origin: origin.into(),
             policies: Vec::new(),
@@ -101,7 +101,8 @@ impl PolicyBundle {
     }
 
     /// These and others after them, which are in force together.
-    pub(crate) fn joined(mut self, other: Self) -> Self {
+    #[must_use]
+    pub fn joined(mut self, other: Self) -> Self {
         self.policies.extend(other.policies);
         self.sources.extend(other.sources);
         self.inspection = self.inspection.or(other.inspection);
@@ -123,12 +124,12 @@ impl PolicyBundle {
     }
 
     /// The lists that the policies take destinations from.
-    pub(crate) fn lists(&self) -> impl Iterator<Item = &List> {
+    pub fn lists(&self) -> impl Iterator<Item = &List> {
         self.sources.iter().flat_map(PolicySource::lists)
     }
 
     /// Sorts the policies by a key of their names.
-    pub(crate) fn sort_by_key(&mut self, key: impl Fn(&str) -> usize) {
+    pub fn sort_by_key(&mut self, key: impl Fn(&str) -> usize) {
         let policies = std::mem::take(&mut self.policies);
         let units = std::mem::take(&mut self.sources);
         let mut pairs: Vec<(Policy, PolicySource)> = policies.into_iter().zip(units).collect();
@@ -187,7 +188,7 @@ pub struct LoadResult {
     pub diagnostics: Vec<Diagnostic>,
     /// How many files were read.
     pub files: usize,
-    install: Option<Install>,
+    install: Option<InstallSettings>,
 }
 
 impl LoadResult {
@@ -216,57 +217,44 @@ impl LoadResult {
     }
 }
 
-/// Reads policies.
-///
-/// # Errors
-/// A file that cannot be read, or that holds no policy at all.
-pub fn load(inputs: &Inputs, console: &mut Console<'_>) -> Result<LoadResult, Failure> {
-    let mut reader = Reader::new();
-    for input in &inputs.files {
-        reader.read(input, console)?;
-    }
-    let loaded = reader.finish();
-    if loaded.bundles.is_empty() && !loaded.has_errors() {
-        return Err(Failure::new("no policy was found").with_hint(format!(
-            "a policy has `apiVersion: {API_VERSION}` and `kind: {KIND}`"
-        )));
-    }
-    Ok(loaded)
-}
-
 /// Reads policies one by one.
-pub(crate) struct Reader {
+pub struct Reader<'f> {
+    files: &'f dyn Files,
     loaded: LoadResult,
     plain: PolicyBundle,
 }
 
-impl Reader {
+impl<'f> Reader<'f> {
     /// Nothing is read yet.
-    pub(crate) fn new() -> Self {
+    #[must_use]
+    pub fn new(files: &'f dyn Files) -> Self {
         Self {
+            files,
             loaded: LoadResult::default(),
             plain: PolicyBundle::new("files"),
         }
     }
 
-    /// Reads a file, a directory, or standard input.
-    pub(crate) fn read(&mut self, input: &str, console: &mut Console<'_>) -> Result<(), Failure> {
-        for source in read_sources(input, console)? {
-            self.loaded.files += 1;
-            let folder = Folder::of(console.directory, source.name());
-            read_source(source, &folder, &mut self.plain, &mut self.loaded)?;
-        }
-        Ok(())
+    /// Reads the documents of a source.
+    ///
+    /// # Errors
+    /// What no diagnostic can say: a second document of install settings.
+    pub fn read(&mut self, source: Source) -> Result<(), Failure> {
+        self.loaded.files += 1;
+        let folder = Folder::of(source.name(), self.files);
+        read_source(source, &folder, &mut self.plain, &mut self.loaded)
     }
 
     /// Reads a policy of another document.
-    pub(crate) fn read_unit(&mut self, unit: PolicySource) {
+    pub fn read_unit(&mut self, unit: PolicySource) {
         read_policy(unit, &mut self.plain, &mut self.loaded.diagnostics);
     }
 
     /// What it all came to, the install settings applied.
-    pub(crate) fn finish(self) -> LoadResult {
+    #[must_use]
+    pub fn finish(self) -> LoadResult {
         let Self {
+            files: _,
             mut loaded,
             mut plain,
         } = self;
@@ -285,7 +273,10 @@ impl Reader {
 
 /// The one set of policies that the question is about. Manifests that carry the same policies
 /// (the contexts of one gateway) count as one.
-pub(crate) fn single_bundle(mut layers: Vec<PolicyBundle>) -> Result<PolicyBundle, Failure> {
+///
+/// # Errors
+/// There is none, or there are several.
+pub fn single_bundle(mut layers: Vec<PolicyBundle>) -> Result<PolicyBundle, Failure> {
     let first = layers
         .pop()
         .ok_or_else(|| Failure::new("no policy was found"))?;
@@ -381,7 +372,7 @@ fn objects(root: document::Node<'_>) -> Vec<document::Node<'_>> {
 ///
 /// # Errors
 /// What keeps it from being read.
-pub(crate) fn parse(source: &Arc<Source>) -> Result<Documents, Vec<Diagnostic>> {
+pub fn parse(source: &Arc<Source>) -> Result<Documents, Vec<Diagnostic>> {
     match Documents::parse(Arc::clone(source)) {
         Ok(documents) => Ok(documents.with_a_labels()),
         Err(errors) => Err(errors
@@ -392,7 +383,10 @@ pub(crate) fn parse(source: &Arc<Source>) -> Result<Documents, Vec<Diagnostic>> 
 }
 
 /// Reads the documents of a source that is to be changed, as it stands.
-pub(crate) fn parse_strictly(source: &Arc<Source>) -> Result<Documents, Failure> {
+///
+/// # Errors
+/// The first mistake of syntax.
+pub fn parse_strictly(source: &Arc<Source>) -> Result<Documents, Failure> {
     Documents::parse(Arc::clone(source)).map_err(|errors| {
         let what = errors.first().map_or("", |error| error.message.as_str());
         Failure::new(format!("`{}`: {what}", source.name())).with_hint("`warden check` shows where")
@@ -401,9 +395,9 @@ pub(crate) fn parse_strictly(source: &Arc<Source>) -> Result<Documents, Failure>
 
 /// Writes out the lists of every policy among the documents, and says which they are by the
 /// policy's number.
-pub(crate) fn expand(
+pub fn expand(
     documents: &mut Documents,
-    folder: &Folder,
+    folder: &Folder<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> HashMap<u32, Vec<List>> {
     let policies: Vec<u32> = documents
@@ -419,7 +413,7 @@ pub(crate) fn expand(
 
 fn read_source(
     source: Source,
-    folder: &Folder,
+    folder: &Folder<'_>,
     plain: &mut PolicyBundle,
     loaded: &mut LoadResult,
 ) -> Result<(), Failure> {
@@ -449,11 +443,13 @@ fn read_source(
             }
             DocumentKind::Install => {
                 if let Some(first) = &loaded.install {
-                    let message = format!("{} holds install settings too", first.origin());
+                    let message = format!("{} holds install settings too", first.origin);
                     return Err(Failure::new(message).with_hint("give one of them"));
                 }
-                let install = Install::read(&unit(Vec::new()), &mut loaded.diagnostics);
-                loaded.install = Some(install);
+                match folder.files().settings(root) {
+                    Ok(install) => loaded.install = Some(install),
+                    Err(found) => loaded.diagnostics.extend(found),
+                }
             }
             DocumentKind::Foreign => {}
         }

@@ -18,20 +18,20 @@ mod partition;
 mod set;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use egress_policy::PolicySet;
 use egress_policy::model::{Policy, Rule};
 use egress_policy::verdict::{Action, Decision, Evaluation};
 use serde_json::{Value, json};
 
+use crate::bundle::PolicyBundle;
 use crate::explain::{rule_id, ruling_json};
-use crate::load::PolicyBundle;
 use crate::owned_facts::OwnedFacts;
 use crate::witness::{complete, ordinary_address};
 use egress_policy::relation::{destinations, sources};
 
-pub(crate) use origination::TlsChange;
+pub use origination::TlsChange;
 
 use changed::changes;
 use compiled::{Compiler, View};
@@ -47,52 +47,52 @@ const MAX_REGIONS: usize = 400_000;
 const MAX_EXAMPLES: usize = 4;
 
 /// One side.
-pub(crate) struct Side<'p> {
+pub struct Side<'p> {
     /// Its policies.
-    pub(crate) layers: &'p PolicyBundle,
+    pub layers: &'p PolicyBundle,
     /// The same, compiled.
-    pub(crate) set: &'p PolicySet,
+    pub set: &'p PolicySet,
 }
 
 /// What came of it.
 #[derive(Default)]
-pub(crate) struct Comparison {
+pub struct Comparison {
     /// Differences, those that open first.
-    pub(crate) differences: Vec<Difference>,
+    pub differences: Vec<Difference>,
     /// Why no conclusion holds for all facts; empty where one does.
-    pub(crate) undecided: Vec<String>,
+    pub undecided: Vec<String>,
     /// Classes that both engines were asked about.
-    pub(crate) classes: usize,
+    pub classes: usize,
     /// Rules that only one side has, or has elsewhere.
-    pub(crate) changed_rules: usize,
+    pub changed_rules: usize,
     /// Names to which the gateway speaks TLS of its own in another way.
-    pub(crate) tls: Vec<TlsChange>,
+    pub tls: Vec<TlsChange>,
 }
 
 /// Facts on which the two sides differ, and how.
 #[derive(Clone, Debug)]
-pub(crate) struct Difference {
+pub struct Difference {
     /// It is about what would be without shadow.
-    pub(crate) shadow: bool,
+    pub shadow: bool,
     /// The verdict of the old policies.
-    pub(crate) old: OwnedDecision,
+    pub old: OwnedDecision,
     /// The verdict of the new ones.
-    pub(crate) new: OwnedDecision,
+    pub new: OwnedDecision,
     /// Who and what, in words: the first few classes.
-    pub(crate) examples: Vec<String>,
+    pub examples: Vec<String>,
     /// How many classes.
-    pub(crate) classes: usize,
+    pub classes: usize,
     /// Facts on which the engines differ.
-    pub(crate) witness: OwnedFacts,
+    pub witness: OwnedFacts,
 }
 
 /// A verdict, owned.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct OwnedDecision {
+pub struct OwnedDecision {
     /// Its action's word, with the inspection cluster.
-    pub(crate) verdict: String,
+    pub verdict: String,
     /// Its rule.
-    pub(crate) rule: Option<String>,
+    pub rule: Option<String>,
     rank: u8,
     json: String,
 }
@@ -119,7 +119,8 @@ impl OwnedDecision {
 
 impl Difference {
     /// `gains`, `loses`, or `changes` where only the device differs.
-    pub(crate) const fn direction(&self) -> &'static str {
+    #[must_use]
+    pub const fn direction(&self) -> &'static str {
         if self.new.rank > self.old.rank {
             "gains"
         } else if self.new.rank < self.old.rank {
@@ -144,7 +145,8 @@ impl Difference {
 
 impl Comparison {
     /// `same`, `different`, or `not_decided`.
-    pub(crate) const fn result(&self) -> &'static str {
+    #[must_use]
+    pub const fn result(&self) -> &'static str {
         let same = self.differences.is_empty() && self.tls.is_empty();
         match (same, self.undecided.is_empty()) {
             (false, _) => "different",
@@ -154,7 +156,7 @@ impl Comparison {
     }
 
     /// The documented JSON form.
-    pub(crate) fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         let differences: Vec<Value> = self.differences.iter().map(Difference::to_json).collect();
         let tls: Vec<Value> = self.tls.iter().map(TlsChange::to_json).collect();
         json!({
@@ -169,8 +171,30 @@ impl Comparison {
     }
 }
 
-/// Compares two sides, for at most this long.
-pub(crate) fn compare(old: &Side<'_>, new: &Side<'_>, now: i64, limit: Duration) -> Comparison {
+/// How long a comparison may take, by a clock that the caller has.
+pub struct Limit<'l> {
+    /// The time since the comparison began.
+    pub elapsed: &'l dyn Fn() -> Duration,
+    /// After this, what is left is sampled.
+    pub limit: Duration,
+}
+
+/// How long the sampling of what is left may take.
+const SAMPLING: Duration = Duration::from_secs(5);
+
+impl Limit<'_> {
+    fn is_over(&self) -> bool {
+        (self.elapsed)() > self.limit
+    }
+
+    fn is_long_over(&self) -> bool {
+        (self.elapsed)() > self.limit.saturating_add(SAMPLING)
+    }
+}
+
+/// Compares two sides within a limit of time.
+#[must_use]
+pub fn compare(old: &Side<'_>, new: &Side<'_>, now: i64, limit: &Limit<'_>) -> Comparison {
     let shadow = [old, new]
         .iter()
         .any(|side| has_shadow(&side.layers.policies));
@@ -178,7 +202,7 @@ pub(crate) fn compare(old: &Side<'_>, new: &Side<'_>, now: i64, limit: Duration)
         old,
         new,
         now,
-        deadline: Instant::now() + limit,
+        limit,
         found: BTreeMap::new(),
         result: Comparison::default(),
     };
@@ -213,7 +237,7 @@ struct Comparer<'c, 'p> {
     old: &'c Side<'p>,
     new: &'c Side<'p>,
     now: i64,
-    deadline: Instant,
+    limit: &'c Limit<'c>,
     found: BTreeMap<Key, Difference>,
     result: Comparison,
 }
@@ -229,7 +253,7 @@ impl<'p> Comparer<'_, 'p> {
             return;
         }
         for (i, rule) in changes.rules.iter().enumerate() {
-            if Instant::now() > self.deadline {
+            if self.limit.is_over() {
                 let left = changes.rules.len() - i;
                 self.undecided(format!(
                     "time ran out before {left} of {} changed rules were compared",
@@ -354,7 +378,7 @@ impl<'p> Comparer<'_, 'p> {
             let fine = explore(region, &old, &new, &mut budget, |leaf| {
                 self.leaf(partition, &leaf, view);
             });
-            if !fine || Instant::now() > self.deadline + Duration::from_secs(5) {
+            if !fine || self.limit.is_long_over() {
                 self.undecided("there are more classes than are compared".to_owned());
                 return;
             }

@@ -12,50 +12,51 @@ use egress_policy::reference::{Considered, PolicyTrace, Step, Truth, trace};
 use egress_policy::verdict::{Action, Decision, Evaluation, ReasonCode, RuleRef};
 use serde_json::{Value, json};
 
+use crate::bundle::PolicyBundle;
 use crate::document::Node;
 use crate::lists::List;
-use crate::load::PolicyBundle;
 use crate::owned_facts::OwnedFacts;
 
-pub(crate) use change::Change;
+pub use change::Change;
 
 /// The answer to `warden explain`.
-pub(crate) struct Explanation<'p> {
+pub struct Explanation<'p> {
     /// What was asked.
-    pub(crate) situation: OwnedFacts,
+    pub situation: OwnedFacts,
     /// What was taken for granted.
-    pub(crate) assumptions: Vec<String>,
+    pub assumptions: Vec<String>,
     /// The verdict.
-    pub(crate) evaluation: Evaluation<'p>,
+    pub evaluation: Evaluation<'p>,
     /// Where the name that opens may lead, if that is still to come.
-    pub(crate) class: Option<AddressClass>,
+    pub class: Option<AddressClass>,
     /// The rules on the way to it.
-    pub(crate) considered: Vec<Entry<'p>>,
+    pub considered: Vec<Entry<'p>>,
     /// The lists that the deciding rule takes destinations from.
-    pub(crate) lists: Vec<&'p List>,
+    pub lists: Vec<&'p List>,
     /// What unknown facts would change.
-    pub(crate) changes: Vec<Change>,
+    pub changes: Vec<Change>,
 }
 
 /// One rule or default on the way to the verdict.
-pub(crate) struct Entry<'p> {
+pub struct Entry<'p> {
     /// Which.
-    pub(crate) basis: RuleRef<'p>,
+    pub basis: RuleRef<'p>,
     /// Its action.
-    pub(crate) action: &'static str,
+    pub action: &'static str,
     /// It is in shadow, so it is only reported.
-    pub(crate) shadow: bool,
+    pub shadow: bool,
     /// Whether it matched.
-    pub(crate) truth: Truth,
+    pub truth: Truth,
     /// It denies networks, and where the name leads is still to come: a gateway leaves them out of
     /// the name's addresses, or cannot count them where the rule is in shadow.
-    pub(crate) left_out: bool,
+    pub left_out: bool,
     /// What it wanted and did not find, of its closest alternatives.
-    pub(crate) mismatches: Vec<String>,
+    pub mismatches: Vec<String>,
 }
 
 /// Judges and explains.
-pub(crate) fn explain<'p>(
+#[must_use]
+pub fn explain<'p>(
     layers: &'p PolicyBundle,
     set: &'p PolicySet,
     situation: OwnedFacts,
@@ -182,7 +183,8 @@ fn entry<'p>(
 }
 
 /// `true`, `false`, `pending` (a fact may still come) or `missing` (it cannot).
-pub(crate) const fn truth_word(truth: Truth) -> &'static str {
+#[must_use]
+pub const fn truth_word(truth: Truth) -> &'static str {
     match truth {
         Truth::True => "true",
         Truth::False => "false",
@@ -192,7 +194,8 @@ pub(crate) const fn truth_word(truth: Truth) -> &'static str {
 }
 
 /// The word for an evaluation.
-pub(crate) const fn verdict_word(evaluation: &Evaluation<'_>) -> &'static str {
+#[must_use]
+pub const fn verdict_word(evaluation: &Evaluation<'_>) -> &'static str {
     match evaluation {
         Evaluation::Final(verdict) => verdict.enforced.action.as_str(),
         Evaluation::Undecided => "Undecided",
@@ -200,7 +203,8 @@ pub(crate) const fn verdict_word(evaluation: &Evaluation<'_>) -> &'static str {
 }
 
 /// A ruling as JSON.
-pub(crate) fn ruling_json(ruling: &Decision<'_>) -> Value {
+#[must_use]
+pub fn ruling_json(ruling: &Decision<'_>) -> Value {
     let inspection = match ruling.action {
         Action::Inspect(device) => Some(device),
         Action::Accept | Action::Deny => None,
@@ -215,7 +219,8 @@ pub(crate) fn ruling_json(ruling: &Decision<'_>) -> Value {
 }
 
 /// What a ruling rests on: `policy/tier/rule`, shorter for defaults, nothing for refusals.
-pub(crate) fn rule_id(basis: RuleRef<'_>) -> Option<String> {
+#[must_use]
+pub fn rule_id(basis: RuleRef<'_>) -> Option<String> {
     match basis {
         RuleRef::None => None,
         RuleRef::Policy { .. } | RuleRef::Tier { .. } | RuleRef::Rule { .. } => {
@@ -225,7 +230,8 @@ pub(crate) fn rule_id(basis: RuleRef<'_>) -> Option<String> {
 }
 
 /// What a final evaluation rests on, and the policy that it is of.
-pub(crate) fn rule_of(evaluation: &Evaluation<'_>) -> Option<(String, String)> {
+#[must_use]
+pub fn rule_of(evaluation: &Evaluation<'_>) -> Option<(String, String)> {
     let Evaluation::Final(verdict) = evaluation else {
         return None;
     };
@@ -240,7 +246,7 @@ pub(crate) fn rule_of(evaluation: &Evaluation<'_>) -> Option<(String, String)> {
 
 impl Explanation<'_> {
     /// The documented JSON form.
-    pub(crate) fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         let mut result = match &self.evaluation {
             Evaluation::Final(verdict) => {
                 let mut result = ruling_json(&verdict.enforced);
@@ -292,7 +298,8 @@ impl Entry<'_> {
 }
 
 /// The code of a final evaluation.
-pub(crate) fn code_of(evaluation: &Evaluation<'_>) -> Option<ReasonCode> {
+#[must_use]
+pub fn code_of(evaluation: &Evaluation<'_>) -> Option<ReasonCode> {
     match evaluation {
         Evaluation::Final(verdict) => Some(verdict.enforced.reason),
         Evaluation::Undecided => None,
@@ -300,7 +307,7 @@ pub(crate) fn code_of(evaluation: &Evaluation<'_>) -> Option<ReasonCode> {
 }
 
 /// The value of a fact for people.
-pub(crate) fn fact_text<T: std::fmt::Display>(fact: Fact<T>) -> String {
+pub fn fact_text<T: std::fmt::Display>(fact: Fact<T>) -> String {
     match fact {
         Fact::Known(value) => value.to_string(),
         Fact::Pending => "not known yet".to_owned(),

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Metadata, OwnedFacts, Who};
-use crate::exit::Failure;
+use crate::failure::Failure;
 
 const FROM_HINT: &str = "NAMESPACE/SERVICE-ACCOUNT[,label=KEY=VALUE]...[,cluster=NAME][,trust-domain=NAME], a spiffe:// id, plaintext, no-certificate, malformed, unknown or missing";
 

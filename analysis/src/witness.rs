@@ -18,12 +18,7 @@ const UNNAMED: &str = "zz-any-other";
 
 /// Fills what is unknown so that this alternative of the rule holds, as far as what is known
 /// allows. Facts that the alternative does not ask for stay as they are.
-pub(crate) fn complete(
-    situation: &mut OwnedFacts,
-    source: Option<&Source>,
-    to: Option<&To>,
-    rule: &Rule,
-) {
+pub fn complete(situation: &mut OwnedFacts, source: Option<&Source>, to: Option<&To>, rule: &Rule) {
     if let Some(source) = source {
         fit_source(situation, source);
     }
@@ -62,7 +57,8 @@ fn fit_source(situation: &mut OwnedFacts, source: &Source) {
 }
 
 /// Labels that satisfy the source.
-pub(crate) fn labels_for(source: &Source) -> Vec<(String, String)> {
+#[must_use]
+pub fn labels_for(source: &Source) -> Vec<(String, String)> {
     let mut labels = source.match_labels.clone();
     for expression in &source.match_expressions {
         if labels.iter().any(|(key, _)| *key == expression.key) {
@@ -117,7 +113,8 @@ fn fit_to(situation: &mut OwnedFacts, to: &To, deny: bool) {
 }
 
 /// A name that the pattern matches.
-pub(crate) fn name_under(pattern: &NamePattern) -> Option<Name> {
+#[must_use]
+pub fn name_under(pattern: &NamePattern) -> Option<Name> {
     let text = match pattern {
         NamePattern::Exact(name) => return Some(name.clone()),
         NamePattern::Suffix(base) | NamePattern::OneBelow(base) => format!("{UNNAMED}.{base}"),
@@ -145,7 +142,7 @@ pub(crate) fn name_under(pattern: &NamePattern) -> Option<Name> {
 }
 
 /// A public address that no rule of these policies names.
-pub(crate) fn ordinary_address(policies: &[Policy]) -> Option<IpAddr> {
+pub fn ordinary_address(policies: &[Policy]) -> Option<IpAddr> {
     let mut named: Vec<(u128, u128)> = Vec::new();
     let networks = policies
         .iter()

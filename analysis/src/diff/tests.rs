@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use super::{Comparison, Side, compare};
-use crate::load::PolicyBundle;
+use super::{Comparison, Limit, Side, compare};
+use crate::bundle::PolicyBundle;
 use crate::owned_facts::OwnedFacts;
+use crate::tests::NOW;
 use crate::tests::random::{Shape, Tier, layers, rule, shapes, universe};
-use crate::tests::support::NOW;
 
 /// One change: a rule added, removed, replaced or moved, a default, whom it is for, one policy more
 /// or fewer; or policies of their own.
@@ -106,13 +106,14 @@ fn one_tier(rules: Vec<Value>, default: &'static str) -> PolicyBundle {
 fn compared(old: &PolicyBundle, new: &PolicyBundle) -> Comparison {
     let (old_set, new_set) = (old.compile().unwrap(), new.compile().unwrap());
     let side = |layers, set| Side { layers, set };
-    compare(
-        &side(old, &old_set),
-        &side(new, &new_set),
-        NOW,
-        Duration::from_mins(1),
-    )
+    compare(&side(old, &old_set), &side(new, &new_set), NOW, &UNLIMITED)
 }
+
+/// A clock that stands still.
+const UNLIMITED: Limit<'_> = Limit {
+    elapsed: &|| Duration::ZERO,
+    limit: Duration::from_secs(1),
+};
 
 /// No verdict changes with how the gateway speaks to a server, and it is told all the same.
 #[test]
@@ -177,7 +178,7 @@ fn the_comparison_agrees_with_brute_force() {
             let (old_set, new_set) = (old.compile().unwrap(), new.compile().unwrap());
             let side = |layers, set| Side { layers, set };
             let (left, right) = (side(&old, &old_set), side(&new, &new_set));
-            let comparison = compare(&left, &right, NOW, Duration::from_mins(1));
+            let comparison = compare(&left, &right, NOW, &UNLIMITED);
             let enforced = |d: &&super::Difference| !d.shadow;
             let found = comparison.differences.iter().find(enforced);
             let seen = |set: &egress_policy::PolicySet, situation: &OwnedFacts, view| {

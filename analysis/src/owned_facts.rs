@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 pub use parse::{parse_address, parse_caller, parse_time, parse_to, time_text};
 
 /// A path that no server should be asked for.
-pub(crate) const MALFORMED_PATH: &str = "/..;/";
+pub const MALFORMED_PATH: &str = "/..;/";
 
 /// Who asks, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,78 @@
-//! The texts behind the arguments: files, directories, standard input.
+//! The policies behind the arguments: files, directories, standard input.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::Console;
-use crate::document::Source;
-use crate::exit::Failure;
+use egress_analysis::bundle::{Files, LoadResult, Reader};
+use egress_analysis::document::{Node, Source};
+use egress_analysis::lists::MAX_BYTES;
+use egress_analysis::settings::InstallSettings;
+use egress_analysis::{Diagnostic, Failure};
+use egress_policy::read::{API_VERSION, KIND};
+
+use crate::{Console, settings};
+
+/// The policies to read, for every subcommand that reads policies.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Inputs {
+    /// Policies in order, the security team's first: YAML or JSON files, directories, WasmPlugin
+    /// manifests, or `-` for standard input.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<String>,
+}
+
+/// The files of a folder.
+pub(crate) struct Disk<'d>(pub(crate) &'d Path);
+
+impl Files for Disk<'_> {
+    fn list(&self, path: &str) -> Result<Vec<u8>, String> {
+        let path = self.0.join(path);
+        let metadata = std::fs::metadata(&path).map_err(|error| error.to_string())?;
+        // A device or a pipe would never end.
+        if !metadata.is_file() {
+            return Err("is no file".to_owned());
+        }
+        if metadata.len() > MAX_BYTES {
+            return Err(format!("is larger than {} MiB", MAX_BYTES / 1024 / 1024));
+        }
+        std::fs::read(path).map_err(|error| error.to_string())
+    }
+
+    fn settings(&self, document: Node<'_>) -> Result<InstallSettings, Vec<Diagnostic>> {
+        settings::read(document)
+    }
+}
+
+/// Reads policies.
+///
+/// # Errors
+/// A file that cannot be read, or that holds no policy at all.
+pub(crate) fn load(inputs: &Inputs, console: &mut Console<'_>) -> Result<LoadResult, Failure> {
+    let disk = Disk(console.directory);
+    let mut reader = Reader::new(&disk);
+    for input in &inputs.files {
+        read_into(&mut reader, input, console)?;
+    }
+    let loaded = reader.finish();
+    if loaded.bundles.is_empty() && !loaded.has_errors() {
+        return Err(Failure::new("no policy was found").with_hint(format!(
+            "a policy has `apiVersion: {API_VERSION}` and `kind: {KIND}`"
+        )));
+    }
+    Ok(loaded)
+}
+
+/// Reads a file, a directory, or standard input.
+pub(crate) fn read_into(
+    reader: &mut Reader<'_>,
+    input: &str,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    for source in read_sources(input, console)? {
+        reader.read(source)?;
+    }
+    Ok(())
+}
 
 /// The texts behind one argument: a file, a directory, or standard input.
 pub(crate) fn read_sources(input: &str, console: &mut Console<'_>) -> Result<Vec<Source>, Failure> {
@@ -66,7 +133,7 @@ fn list_directory(
 ///
 /// # Errors
 /// It cannot be read or is not UTF-8.
-pub fn read_stdin(console: &mut Console<'_>) -> Result<Source, Failure> {
+pub(crate) fn read_stdin(console: &mut Console<'_>) -> Result<Source, Failure> {
     let mut bytes = Vec::new();
     console.stdin.read_to_end(&mut bytes)?;
     decode("<stdin>", bytes)
@@ -76,7 +143,7 @@ pub fn read_stdin(console: &mut Console<'_>) -> Result<Source, Failure> {
 ///
 /// # Errors
 /// The file cannot be read or is not UTF-8.
-pub fn read_file(path: &Path, shown: &str) -> Result<Source, Failure> {
+pub(crate) fn read_file(path: &Path, shown: &str) -> Result<Source, Failure> {
     let bytes = std::fs::read(path).map_err(|error| {
         let failure = Failure::new(format!("`{shown}`: {error}"));
         match error.kind() {

@@ -1,0 +1,27 @@
+//! What policies mean, for people who write and review them.
+//!
+//! Text becomes [`document`]s whose every part knows where it stands; documents become a
+//! [`bundle`] of policies that are in force together. Over a bundle this crate finds what is doubtful
+//! ([`lint`]), what two bundles decide differently ([`diff`]), and why a decision is what it is
+//! ([`explain`]). What is wrong is a [`diagnostic`].
+//!
+//! It does no I/O, has no clock and starts no thread: whoever asks hands in texts, the time and a
+//! [`bundle::Files`]. So it also runs in a web page.
+
+pub mod bundle;
+pub mod diagnostic;
+pub mod diff;
+pub mod document;
+pub mod explain;
+mod failure;
+pub mod lint;
+pub mod lists;
+pub mod owned_facts;
+pub mod settings;
+pub mod witness;
+
+pub use diagnostic::{Diagnostic, Location, Severity};
+pub use failure::Failure;
+
+#[cfg(test)]
+mod tests;
