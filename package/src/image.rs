@@ -1,7 +1,7 @@
 //! Images: a manifest, its configuration and its layers, as bytes with their digests.
 //!
 //! No clock, no host name, no order of a hash map goes in: the same module gives the same digest.
-//! The documents are `oci-spec`'s types, written by [`canonical`].
+//! The documents are `oci-spec`'s types, written with sorted keys.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Error, Write as _};
