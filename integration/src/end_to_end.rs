@@ -28,7 +28,7 @@ use crate::dns::Dns;
 use crate::envoy::Envoy;
 use crate::mesh::{self, APP1, HOSTS, SSH_BANNER, Workload, address_of};
 use crate::outside::{Outside, Speech};
-use crate::{classes, policy, sandbox, verify};
+use crate::{classes, command, policy, sandbox, verify};
 
 /// The pod's address.
 pub const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
@@ -75,13 +75,7 @@ const CAPTURE: &str = "table ip capture { chain output { type nat hook output pr
     ip daddr != { 10.244.0.0/16, 127.0.0.0/8 } meta l4proto tcp dnat to 10.244.0.2:15002; }; }";
 
 fn sh(script: &str) -> Result<()> {
-    let output = Command::new("bash").args(["-euc", script]).output()?;
-    ensure!(
-        output.status.success(),
-        "{script}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    command::run(Command::new("bash").args(["-euc", script]))
 }
 
 /// Moves this thread to the network namespace of that name.

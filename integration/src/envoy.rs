@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::workspace;
+use crate::{command, workspace};
 
 /// How long anything may take before a test gives up. Generous: it is never waited out when
 /// things work.
@@ -65,23 +65,18 @@ pub fn binary() -> Result<PathBuf> {
 /// # Errors
 /// What Envoy says is wrong with it.
 pub fn validate(config: &Path) -> Result<()> {
-    let output = Command::new(binary()?)
-        .args([
-            "--mode",
-            "validate",
-            "--use-dynamic-base-id",
-            "-l",
-            "error",
-            "-c",
-        ])
-        .arg(config)
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    command::run(
+        Command::new(binary()?)
+            .args([
+                "--mode",
+                "validate",
+                "--use-dynamic-base-id",
+                "-l",
+                "error",
+                "-c",
+            ])
+            .arg(config),
+    )
 }
 
 /// A running Envoy, which ends when this value does.
@@ -213,16 +208,9 @@ impl Envoy {
             "mount -t proc proc /proc && ls /proc/{}/fd | wc -l",
             self.process.id()
         );
-        let output = Command::new("unshare")
-            .args(["--mount", "sh", "-euc", &script])
-            .output()
-            .context("`unshare` (util-linux) is needed")?;
-        ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
+        let mut count = Command::new("unshare");
+        count.args(["--mount", "sh", "-euc", &script]);
+        Ok(command::text(&mut count)?.trim().parse()?)
     }
 
     /// Everything it has printed so far.

@@ -10,12 +10,14 @@
 //! - [`istio`] has a real control plane feed the same Envoys.
 //! - [`end_to_end`] puts pod, gateway and outside into namespaces of their own, under the node's guard.
 //! - [`registry`] is a registry for images.
+//! - [`command`] runs programs that have to succeed.
 //! - [`extension`] writes the policy where the gateway looks for it.
 
 pub mod cases;
 pub mod certificates;
 pub mod classes;
 pub mod client;
+pub mod command;
 pub mod corpus;
 pub mod demo;
 pub mod device;

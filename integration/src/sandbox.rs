@@ -12,6 +12,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::command;
+
 const INSIDE: &str = "EGRESS_SANDBOX";
 const SHARED: [&str; 5] = ["--net", "--mount", "--pid", "--fork", "--kill-child"];
 const SETUP: &str = include_str!("sandbox.py");
@@ -54,17 +56,13 @@ pub fn test(name: &str, body: fn() -> Result<()>) -> Result<()> {
     if inside() {
         return body();
     }
-    let output = command()?
-        .args([name, "--exact", "--nocapture", "--include-ignored"])
-        .output()
-        .context("the sandbox did not start")?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let output = command::one_test(this_program()?.args([
+        name,
+        "--exact",
+        "--nocapture",
+        "--include-ignored",
+    ]))?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    // A name that matches nothing also ends with success: the count tells.
-    ensure!(
-        output.status.success() && text.contains("test result: ok. 1 passed"),
-        "{text}{errors}"
-    );
     // What was measured is shown of passing tests too, past the test harness's capture.
     for line in errors.lines().filter(|line| line.starts_with(FIGURE)) {
         writeln!(std::io::stderr(), "{line}")?;
@@ -77,13 +75,13 @@ pub fn test(name: &str, body: fn() -> Result<()>) -> Result<()> {
 /// # Errors
 /// If no namespace can be made.
 pub fn reenter() -> Result<ExitCode> {
-    let status = command()?.args(std::env::args_os().skip(1)).status()?;
+    let status = this_program()?.args(std::env::args_os().skip(1)).status()?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(1)))
 }
 
 /// This program, inside.
-fn command() -> Result<Command> {
+fn this_program() -> Result<Command> {
     let mut command = Command::new("unshare");
     command
         .args(flags()?)
@@ -165,19 +163,16 @@ pub fn open() -> Result<()> {
     nft("delete table inet holes\n")
 }
 
-fn nft(rules: &str) -> Result<()> {
+/// Loads rules into the kernel of this namespace.
+///
+/// # Errors
+/// Outside a sandbox, or if `nft` refuses them.
+pub fn nft(rules: &str) -> Result<()> {
     ensure!(
         inside(),
         "not in a sandbox: the host's network stays as it is"
     );
-    let output = Command::new("nft").arg(rules).output();
-    let output = output.context("nft is needed")?;
-    ensure!(
-        output.status.success(),
-        "nft: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    command::run(Command::new("nft").arg(rules))
 }
 
 /// Brings the loopback device up and makes every address, of both families, lead to it.
@@ -193,16 +188,8 @@ fn set_up(arguments: impl IntoIterator<Item = String>) -> Result<()> {
         inside(),
         "not in a sandbox: the host's network stays as it is"
     );
-    let mut command = Command::new("python3");
-    command.args(["-c", SETUP]);
-    command.args(arguments);
-    let output = command.output().context("python3 is needed")?;
-    ensure!(
-        output.status.success(),
-        "network set-up failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    command::run(Command::new("python3").args(["-c", SETUP]).args(arguments))
+        .context("network set-up failed")
 }
 
 /// Lets packets of one pod reach another.
@@ -233,11 +220,7 @@ pub fn resolve_with(server: Ipv4Addr, file: &std::path::Path) -> Result<()> {
         file.as_os_str(),
         OsStr::new("/etc/resolv.conf"),
     ];
-    ensure!(
-        Command::new("mount").args(arguments).status()?.success(),
-        "resolv.conf could not be mounted"
-    );
-    Ok(())
+    command::run(Command::new("mount").args(arguments)).context("resolv.conf could not be mounted")
 }
 
 /// The command that runs another program in this process's network, from outside.

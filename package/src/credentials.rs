@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde::Deserialize;
@@ -48,6 +51,23 @@ pub enum CredentialsError {
     },
 }
 
+impl CredentialsError {
+    /// What to do instead.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Malformed(..) => None,
+            Self::Helper { program, .. } => Some(format!(
+                "`{program} get`, run by hand, reads the registry's name from standard input"
+            )),
+        }
+    }
+}
+
+/// How long a credential helper may take: it may have to sign in over the network, or ask a person
+/// for a passphrase.
+pub const HELPER_LIMIT: Duration = Duration::from_mins(1);
+
 /// What is read here of such a file; the rest is `docker_credential`'s.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -84,7 +104,7 @@ pub fn files(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Vec<PathB
 
 /// The credentials for a registry by the text of such a file: those in it, or those that the
 /// helper has that it names (`credHelpers`, `credsStore`), a program `docker-credential-NAME` on
-/// PATH.
+/// PATH. A helper that takes longer than `limit` is left behind.
 ///
 /// # Errors
 /// If the file is malformed, or the helper does not answer.
@@ -92,6 +112,7 @@ pub fn find(
     file: &str,
     text: &str,
     registry: &str,
+    limit: Duration,
 ) -> Result<Option<Credentials>, CredentialsError> {
     let malformed = |reason: String| CredentialsError::Malformed(file.to_owned(), reason);
     let read: File = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
@@ -104,12 +125,20 @@ pub fn find(
         if let Some(token) = token.filter(|token| !token.is_empty()) {
             return Ok(Some(Credentials::Registry(token.clone())));
         }
-        let found = docker_credential::get_credential_from_reader(text.as_bytes(), name);
-        let helper = read.cred_helpers.get(name).or(read.creds_store.as_ref());
+        let helper = [read.cred_helpers.get(name), read.creds_store.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|helper| !helper.is_empty());
         let refused = |problem: String| CredentialsError::Helper {
             registry: registry.to_owned(),
             program: format!("docker-credential-{}", helper.map_or("", String::as_str)),
             problem,
+        };
+        let Some(found) = retrieve(text, name, limit) else {
+            return Err(refused(format!(
+                "does not answer within {} s",
+                limit.as_secs()
+            )));
         };
         match found {
             Ok(DockerCredential::IdentityToken(token)) => {
@@ -119,6 +148,8 @@ pub fn find(
                 return Ok(Some(Credentials::Basic { user, password }));
             }
             Err(CredentialRetrievalError::NoCredentialConfigured) => {}
+            // `"credsStore": ""` means no store; the library looks for a program without a name.
+            Err(CredentialRetrievalError::HelperCommunicationError) if helper.is_none() => {}
             Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. }) => {
                 let said = format!("{stdout} {stderr}");
                 if !said.contains(NOTHING_KEPT) {
@@ -126,7 +157,9 @@ pub fn find(
                 }
             }
             Err(CredentialRetrievalError::HelperCommunicationError) => {
-                return Err(refused("is not on PATH, or does not start".to_owned()));
+                return Err(refused(
+                    "is not on PATH, does not start, or does not read what it is asked".to_owned(),
+                ));
             }
             Err(CredentialRetrievalError::MalformedHelperResponse) => {
                 return Err(refused("answers no `Username` and `Secret`".to_owned()));
@@ -142,6 +175,28 @@ pub fn find(
         }
     }
     Ok(None)
+}
+
+/// What the library finds, unless the helper that it runs takes too long: the library waits for it.
+fn retrieve(
+    text: &str,
+    name: &str,
+    limit: Duration,
+) -> Option<Result<DockerCredential, CredentialRetrievalError>> {
+    let (sender, receiver) = mpsc::channel();
+    let (text, name) = (text.to_owned(), name.to_owned());
+    thread::spawn(move || {
+        let found = docker_credential::get_credential_from_reader(text.as_bytes(), &name);
+        // Whoever does not wait any more does not want it.
+        let _ = sender.send(found);
+    });
+    match receiver.recv_timeout(limit) {
+        Ok(found) => Some(found),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => {
+            Some(Err(CredentialRetrievalError::MalformedHelperResponse))
+        }
+    }
 }
 
 /// What a registry is called in such files, and by helpers. Docker Hub's key is the address of an
@@ -181,6 +236,8 @@ mod tests {
     fn credentials_of_a_registry() {
         for (text, registry, expected) in [
             ("{}", "r.example", None),
+            (r#"{"credsStore":"","credHelpers":{}}"#, "r.example", None),
+            (r#"{"credHelpers":{"r.example":""}}"#, "r.example", None),
             (
                 r#"{"auths":{"r.example":{"auth":"dTpwOnE="}}}"#,
                 "r.example",
@@ -227,7 +284,11 @@ mod tests {
                 Some(Credentials::Registry("t".to_owned())),
             ),
         ] {
-            assert_eq!(find("f", text, registry), Ok(expected), "{text}");
+            assert_eq!(
+                find("f", text, registry, HELPER_LIMIT),
+                Ok(expected),
+                "{text}"
+            );
         }
     }
 
@@ -256,7 +317,8 @@ mod tests {
                 "`docker-credential-nor-this`",
             ),
         ] {
-            let error = find("f", text, "r.example").unwrap_err().to_string();
+            let error = find("f", text, "r.example", HELPER_LIMIT).unwrap_err();
+            let error = error.to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
         let secret = basic("u", "secret");

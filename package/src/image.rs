@@ -1,20 +1,22 @@
 //! Images: a manifest, its configuration and its layers, as bytes with their digests.
 //!
 //! No clock, no host name, no order of a hash map goes in: the same module gives the same digest.
-//! Structures instead of JSON values, so that the order of fields is the one written here.
+//! The documents are `oci-spec`'s types, written with sorted keys.
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Error, Write as _};
 
 use flate2::{Compression, GzBuilder};
+use oci_spec::image::{
+    ANNOTATION_DESCRIPTION, ANNOTATION_LICENSES, ANNOTATION_TITLE, ANNOTATION_VERSION, Arch,
+    Config, ConfigBuilder, Descriptor, Digest, ImageConfigurationBuilder, ImageManifestBuilder,
+    MediaType, Os, RootFsBuilder, SCHEMA_VERSION,
+};
 use serde::Serialize;
 
 use crate::sbom::Sbom;
 use crate::sha256;
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIGURATION: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// The version of this program, which is the module's too.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The annotation with the hash of the policies that an image carries.
@@ -33,35 +35,35 @@ pub enum Variant {
 /// Bytes that a registry keeps under their digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blob {
-    media_type: &'static str,
-    digest: String,
+    descriptor: Descriptor,
     bytes: Vec<u8>,
 }
 
 impl Blob {
-    pub(crate) fn new(media_type: &'static str, bytes: Vec<u8>) -> Self {
-        Self {
-            media_type,
-            digest: format!("sha256:{}", sha256(&bytes)),
+    pub(crate) fn new(media_type: MediaType, bytes: Vec<u8>) -> Result<Self, Error> {
+        let digest = Digest::try_from(digest(&bytes)).map_err(Error::other)?;
+        let size = u64::try_from(bytes.len()).map_err(Error::other)?;
+        Ok(Self {
+            descriptor: Descriptor::new(media_type, size, digest),
             bytes,
-        }
+        })
     }
 
-    /// A structure as JSON.
-    fn json(media_type: &'static str, value: &impl Serialize) -> Result<Self, std::io::Error> {
-        Ok(Self::new(media_type, serde_json::to_vec(value)?))
+    /// A document as JSON.
+    fn json(media_type: MediaType, value: &impl Serialize) -> Result<Self, Error> {
+        Self::new(media_type, canonical(value)?)
     }
 
     /// `sha256:` and 64 hexadecimal digits.
     #[must_use]
     pub fn digest(&self) -> &str {
-        &self.digest
+        self.descriptor.digest().as_ref()
     }
 
     /// What it is.
     #[must_use]
-    pub fn media_type(&self) -> &'static str {
-        self.media_type
+    pub fn media_type(&self) -> &MediaType {
+        self.descriptor.media_type()
     }
 
     /// The bytes.
@@ -71,21 +73,27 @@ impl Blob {
     }
 
     pub(crate) fn descriptor(&self) -> Descriptor {
-        Descriptor {
-            media_type: self.media_type.to_owned(),
-            digest: self.digest.clone(),
-            size: self.bytes.len(),
-            artifact_type: None,
-            annotations: BTreeMap::new(),
-        }
+        self.descriptor.clone()
+    }
+
+    /// Its descriptor with one annotation.
+    pub(crate) fn annotated(&self, key: &str, value: &str) -> Descriptor {
+        let mut descriptor = self.descriptor();
+        descriptor.set_annotations(Some([(key.to_owned(), value.to_owned())].into()));
+        descriptor
     }
 
     fn titled(&self, title: &str) -> Descriptor {
-        let mut descriptor = self.descriptor();
-        let key = "org.opencontainers.image.title".to_owned();
-        descriptor.annotations.insert(key, title.to_owned());
-        descriptor
+        self.annotated(ANNOTATION_TITLE, title)
     }
+}
+
+/// A document as JSON, the keys of every object sorted: `oci-spec` keeps annotations in hash maps.
+pub(crate) fn canonical(document: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let mut value = serde_json::to_value(document)?;
+    // Where some dependent asks `serde_json` to preserve orders, it does; else this does nothing.
+    value.sort_all_objects();
+    Ok(serde_json::to_vec(&value)?)
 }
 
 /// A manifest with everything that it refers to.
@@ -96,71 +104,15 @@ pub struct Image {
     /// Configuration and layers.
     pub blobs: Vec<Blob>,
     /// What sort of artefact this is, where it is no image to run.
-    pub artifact_type: Option<&'static str>,
+    pub artifact_type: Option<MediaType>,
 }
 
 impl Image {
     /// The manifest's digest without `sha256:`: what a `WasmPlugin` states as `sha256`.
     #[must_use]
     pub fn sha256(&self) -> &str {
-        let digest = self.manifest.digest();
-        digest.strip_prefix("sha256:").unwrap_or(digest)
+        self.manifest.descriptor.digest().digest()
     }
-}
-
-/// OCI image specification, "Content Descriptors".
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Descriptor {
-    pub(crate) media_type: String,
-    pub(crate) digest: String,
-    pub(crate) size: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) artifact_type: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) annotations: BTreeMap<String, String>,
-}
-
-/// OCI image specification, "Image Manifest".
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest<'m> {
-    schema_version: u8,
-    media_type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<&'static str>,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<Descriptor>,
-    annotations: &'m BTreeMap<String, String>,
-}
-
-/// OCI image specification, "Image Configuration".
-#[derive(Serialize)]
-struct Configuration<'c> {
-    architecture: &'c str,
-    os: &'static str,
-    config: Settings<'c>,
-    rootfs: RootFs,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Settings<'c> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'c str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    env: &'c [&'c str],
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    entrypoint: &'c [&'c str],
-    labels: &'c BTreeMap<String, String>,
-}
-
-#[derive(Serialize)]
-struct RootFs {
-    r#type: &'static str,
-    diff_ids: Vec<String>,
 }
 
 /// What the `oci` variant says of its module (solo-io/wasm, `spec.md`, "Envoy WASM Filter
@@ -183,11 +135,7 @@ struct RootIds {
 ///
 /// # Errors
 /// If the layer cannot be written, which is for lack of memory only.
-pub fn build(
-    module: &[u8],
-    variant: Variant,
-    policy_hash: Option<&str>,
-) -> Result<Image, std::io::Error> {
+pub fn build(module: &[u8], variant: Variant, policy_hash: Option<&str>) -> Result<Image, Error> {
     let mut annotations = labels(
         "egress-warden",
         "Egress control for workloads in an Istio mesh: the proxy-wasm module",
@@ -198,26 +146,13 @@ pub fn build(
     let (config, layers, blobs) = match variant {
         Variant::Compat => {
             let archive = archive("plugin.wasm", module)?;
-            let diff = format!("sha256:{}", sha256(&archive));
-            let config = Blob::json(
-                CONFIGURATION,
-                &Configuration {
-                    architecture: "wasm",
-                    os: "wasip1",
-                    config: Settings {
-                        user: None,
-                        env: &[],
-                        entrypoint: &[],
-                        labels: &annotations,
-                    },
-                    rootfs: RootFs {
-                        r#type: "layers",
-                        diff_ids: vec![diff],
-                    },
-                },
-            )?;
+            let settings = ConfigBuilder::default()
+                .labels(annotations.clone())
+                .build()
+                .map_err(Error::other)?;
+            let config = configuration(Arch::Wasm, Os::from("wasip1"), settings, &archive)?;
             annotations.insert("module.wasm.image/variant".to_owned(), "compat".to_owned());
-            let layer = Blob::new(LAYER, compressed(&archive)?);
+            let layer = Blob::new(MediaType::ImageLayerGzip, compressed(&archive)?)?;
             let layers = vec![layer.descriptor()];
             (config, layers, vec![layer])
         }
@@ -227,11 +162,14 @@ pub fn build(
                 abi_versions: ["proxy_abi_version_0_2_1"],
                 config: RootIds { root_ids: [] },
             };
-            let config = Blob::json("application/vnd.module.wasm.config.v1+json", &runtime)?;
+            let config = Blob::json(
+                MediaType::from("application/vnd.module.wasm.config.v1+json"),
+                &runtime,
+            )?;
             let layer = Blob::new(
-                "application/vnd.module.wasm.content.layer.v1+wasm",
+                MediaType::from("application/vnd.module.wasm.content.layer.v1+wasm"),
                 module.to_vec(),
-            );
+            )?;
             let layers = vec![
                 config.titled("runtime-config.json"),
                 layer.titled("plugin.wasm"),
@@ -239,23 +177,51 @@ pub fn build(
             (config, layers, vec![layer])
         }
     };
-    let manifest = Blob::json(
-        MANIFEST,
-        &Manifest {
-            schema_version: 2,
-            media_type: MANIFEST,
-            artifact_type: None,
-            config: config.descriptor(),
-            layers,
-            subject: None,
-            annotations: &annotations,
-        },
-    )?;
     Ok(Image {
-        manifest,
+        manifest: written(manifest(&config, layers, annotations))?,
         blobs: std::iter::once(config).chain(blobs).collect(),
         artifact_type: None,
     })
+}
+
+/// An image's manifest, which may still be made to refer to another.
+fn manifest(
+    config: &Blob,
+    layers: Vec<Descriptor>,
+    annotations: Annotations,
+) -> ImageManifestBuilder {
+    ImageManifestBuilder::default()
+        .schema_version(SCHEMA_VERSION)
+        .media_type(MediaType::ImageManifest)
+        .config(config.descriptor())
+        .layers(layers)
+        .annotations(annotations)
+}
+
+fn written(manifest: ImageManifestBuilder) -> Result<Blob, Error> {
+    let manifest = manifest.build().map_err(Error::other)?;
+    Blob::json(MediaType::ImageManifest, &manifest)
+}
+
+/// The configuration of an image whose only layer is this archive.
+fn configuration(
+    architecture: Arch,
+    os: Os,
+    settings: Config,
+    archive: &[u8],
+) -> Result<Blob, Error> {
+    let root = RootFsBuilder::default()
+        .diff_ids([digest(archive)])
+        .build()
+        .map_err(Error::other)?;
+    let configuration = ImageConfigurationBuilder::default()
+        .architecture(architecture)
+        .os(os)
+        .config(settings)
+        .rootfs(root)
+        .build()
+        .map_err(Error::other)?;
+    Blob::json(MediaType::ImageConfig, &configuration)
 }
 
 /// What is in the root folder of an image that runs.
@@ -293,7 +259,7 @@ pub struct Program<'p> {
 ///
 /// # Errors
 /// If the layer cannot be written: a path is too long for an archive.
-pub fn program(program: &Program<'_>) -> Result<Image, std::io::Error> {
+pub fn program(program: &Program<'_>) -> Result<Image, Error> {
     let mut archive = tar::Builder::new(Vec::new());
     for (path, entry) in program.files {
         match entry {
@@ -310,38 +276,23 @@ pub fn program(program: &Program<'_>) -> Result<Image, std::io::Error> {
     }
     let archive = archive.into_inner()?;
     let annotations = labels(program.title, program.description);
-    let config = Blob::json(
-        CONFIGURATION,
-        &Configuration {
-            architecture: program.architecture,
-            os: "linux",
-            config: Settings {
-                user: Some(program.user),
-                env: &["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-                entrypoint: &[program.entrypoint],
-                labels: &annotations,
-            },
-            rootfs: RootFs {
-                r#type: "layers",
-                diff_ids: vec![format!("sha256:{}", sha256(&archive))],
-            },
-        },
+    let settings = ConfigBuilder::default()
+        .user(program.user)
+        .env(["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()])
+        .entrypoint([program.entrypoint.to_owned()])
+        .labels(annotations.clone())
+        .build()
+        .map_err(Error::other)?;
+    let config = configuration(
+        Arch::from(program.architecture),
+        Os::Linux,
+        settings,
+        &archive,
     )?;
-    let layer = Blob::new(LAYER, compressed(&archive)?);
-    let manifest = Blob::json(
-        MANIFEST,
-        &Manifest {
-            schema_version: 2,
-            media_type: MANIFEST,
-            artifact_type: None,
-            config: config.descriptor(),
-            layers: vec![layer.descriptor()],
-            subject: None,
-            annotations: &annotations,
-        },
-    )?;
+    let layer = Blob::new(MediaType::ImageLayerGzip, compressed(&archive)?)?;
+    let layers = vec![layer.descriptor()];
     Ok(Image {
-        manifest,
+        manifest: written(manifest(&config, layers, annotations))?,
         blobs: vec![config, layer],
         artifact_type: None,
     })
@@ -352,47 +303,47 @@ pub fn program(program: &Program<'_>) -> Result<Image, std::io::Error> {
 ///
 /// # Errors
 /// If it cannot be written as JSON.
-pub fn bill_of_materials(image: &Image, sbom: &Sbom) -> Result<Image, std::io::Error> {
-    let layer = Blob::new(Sbom::MEDIA_TYPE, sbom.json()?);
-    let empty = Blob::new("application/vnd.oci.empty.v1+json", b"{}".to_vec());
+pub fn bill_of_materials(image: &Image, sbom: &Sbom) -> Result<Image, Error> {
+    let kind = MediaType::from(Sbom::MEDIA_TYPE);
+    let layer = Blob::new(kind.clone(), sbom.json()?)?;
+    let empty = Blob::new(MediaType::EmptyJSON, b"{}".to_vec())?;
     let annotations = labels(
         "egress-warden",
         "Egress control for workloads in an Istio mesh: the proxy-wasm module",
     );
-    let manifest = Blob::json(
-        MANIFEST,
-        &Manifest {
-            schema_version: 2,
-            media_type: MANIFEST,
-            artifact_type: Some(Sbom::MEDIA_TYPE),
-            config: empty.descriptor(),
-            layers: vec![layer.titled("egress-warden.cdx.json")],
-            subject: Some(image.manifest.descriptor()),
-            annotations: &annotations,
-        },
-    )?;
+    let layers = vec![layer.titled("egress-warden.cdx.json")];
+    let manifest = manifest(&empty, layers, annotations)
+        .artifact_type(kind.clone())
+        .subject(image.manifest.descriptor());
     Ok(Image {
-        manifest,
+        manifest: written(manifest)?,
         blobs: vec![empty, layer],
-        artifact_type: Some(Sbom::MEDIA_TYPE),
+        artifact_type: Some(kind),
     })
 }
 
+type Annotations = HashMap<String, String>;
+
 /// OCI image specification, "Pre-Defined Annotation Keys". No `created`: it would make each image
 /// another.
-fn labels(title: &str, description: &str) -> BTreeMap<String, String> {
+fn labels(title: &str, description: &str) -> Annotations {
     [
-        ("title", title),
-        ("description", description),
-        ("version", VERSION),
-        ("licenses", "Apache-2.0"),
+        (ANNOTATION_TITLE, title),
+        (ANNOTATION_DESCRIPTION, description),
+        (ANNOTATION_VERSION, VERSION),
+        (ANNOTATION_LICENSES, "Apache-2.0"),
     ]
-    .map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned()))
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into()
 }
 
+/// `sha256:` and the hexadecimal digits.
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", sha256(bytes))
+}
+
 /// A tar archive of one file, of nobody and of no time.
-pub(crate) fn archive(name: &str, bytes: &[u8]) -> Result<Vec<u8>, std::io::Error> {
+pub(crate) fn archive(name: &str, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut archive = tar::Builder::new(Vec::new());
     append(&mut archive, name, bytes, 0o644)?;
     archive.into_inner()
@@ -403,8 +354,8 @@ pub(crate) fn append<W: std::io::Write>(
     name: &str,
     bytes: &[u8],
     mode: u32,
-) -> Result<(), std::io::Error> {
-    let size = u64::try_from(bytes.len()).map_err(std::io::Error::other)?;
+) -> Result<(), Error> {
+    let size = u64::try_from(bytes.len()).map_err(Error::other)?;
     archive.append_data(&mut header(size, mode), name, bytes)
 }
 
@@ -420,7 +371,7 @@ fn header(size: u64, mode: u32) -> tar::Header {
 }
 
 /// Gzip without a time or a file name, and without the system's name.
-fn compressed(bytes: &[u8]) -> Result<Vec<u8>, std::io::Error> {
+fn compressed(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut encoder = GzBuilder::new()
         .mtime(0)
         .operating_system(255)

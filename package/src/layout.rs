@@ -1,21 +1,18 @@
 //! Images on disk: an OCI image layout (OCI image specification, "Image Layout"), as a folder or
 //! as a tar archive of one.
 
+use std::io::Error;
 use std::path::Path;
 
-use serde::Serialize;
+use oci_spec::image::{
+    ANNOTATION_REF_NAME, Descriptor, ImageIndex, ImageIndexBuilder, MediaType, OciLayoutBuilder,
+    SCHEMA_VERSION,
+};
 
-use crate::image::{Blob, Descriptor, Image, append};
+use crate::image::{Blob, Image, append, canonical};
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Index<'i, T> {
-    schema_version: u8,
-    media_type: &'static str,
-    manifests: &'i [T],
-}
+/// OCI image specification, "oci-layout file".
+const LAYOUT_VERSION: &str = "1.0.0";
 
 /// The files of a layout with this image under this tag, and what refers to it.
 ///
@@ -25,19 +22,18 @@ pub fn files(
     image: &Image,
     tag: &str,
     referrers: &[Image],
-) -> Result<Vec<(String, Vec<u8>)>, std::io::Error> {
-    let mut named = image.manifest.descriptor();
-    let key = "org.opencontainers.image.ref.name".to_owned();
-    named.annotations.insert(key, tag.to_owned());
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let layout = OciLayoutBuilder::default()
+        .image_layout_version(LAYOUT_VERSION)
+        .build()
+        .map_err(Error::other)?;
+    let named = image.manifest.annotated(ANNOTATION_REF_NAME, tag);
     let manifests: Vec<_> = std::iter::once(named)
         .chain(referrers.iter().map(referrer))
         .collect();
     let mut files = vec![
-        (
-            "oci-layout".to_owned(),
-            br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
-        ),
-        ("index.json".to_owned(), index_of(&manifests)?),
+        ("oci-layout".to_owned(), canonical(&layout)?),
+        ("index.json".to_owned(), canonical(&index_of(manifests)?)?),
     ];
     let mut blobs: Vec<&Blob> = std::iter::once(image)
         .chain(referrers)
@@ -55,25 +51,25 @@ pub fn files(
 /// How a list of manifests names one that refers to an image.
 pub(crate) fn referrer(image: &Image) -> Descriptor {
     let mut descriptor = image.manifest.descriptor();
-    descriptor.artifact_type = image.artifact_type.map(str::to_owned);
+    descriptor.set_artifact_type(image.artifact_type.clone());
     descriptor
 }
 
 /// An index of these manifests.
-pub(crate) fn index_of<T: Serialize>(manifests: &[T]) -> Result<Vec<u8>, std::io::Error> {
-    let index = Index {
-        schema_version: 2,
-        media_type: INDEX,
-        manifests,
-    };
-    Ok(serde_json::to_vec(&index)?)
+pub(crate) fn index_of(manifests: Vec<Descriptor>) -> Result<ImageIndex, Error> {
+    ImageIndexBuilder::default()
+        .schema_version(SCHEMA_VERSION)
+        .media_type(MediaType::ImageIndex)
+        .manifests(manifests)
+        .build()
+        .map_err(Error::other)
 }
 
 /// A layout as a tar archive.
 ///
 /// # Errors
 /// If a name is too long for one.
-pub fn archive(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, std::io::Error> {
+pub fn archive(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, Error> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, bytes) in files {
         append(&mut archive, name, bytes, 0o644)?;
@@ -85,7 +81,7 @@ pub fn archive(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>, std::io::Error> {
 ///
 /// # Errors
 /// If it cannot be written, or if a folder is there that is no layout of ours.
-pub fn write(path: &Path, files: &[(String, Vec<u8>)]) -> Result<(), std::io::Error> {
+pub fn write(path: &Path, files: &[(String, Vec<u8>)]) -> Result<(), Error> {
     if path.extension().is_some_and(|extension| extension == "tar") {
         return std::fs::write(path, archive(files)?);
     }
@@ -93,7 +89,7 @@ pub fn write(path: &Path, files: &[(String, Vec<u8>)]) -> Result<(), std::io::Er
         && !path.join("oci-layout").is_file()
         && std::fs::read_dir(path)?.next().is_some();
     if occupied {
-        return Err(std::io::Error::other("the folder holds something else"));
+        return Err(Error::other("the folder holds something else"));
     }
     for (name, bytes) in files {
         let file = path.join(name);

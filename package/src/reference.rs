@@ -1,4 +1,8 @@
 //! Where an image goes: `REGISTRY/NAME:TAG`.
+//!
+//! `oci-spec` reads references too, and is not used for these: it knows no IPv6 address as a
+//! registry, puts `docker.io` and `latest` where the text has no registry or no tag, and takes
+//! letters beyond ASCII for a tag's. A test compares the two.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -51,11 +55,11 @@ impl Reference {
     /// Whether the registry is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        let host = match self.registry.strip_prefix('[') {
-            Some(rest) => rest.split(']').next(),
-            None => self.registry.split(':').next(),
+        let (registry, end) = match self.registry.strip_prefix('[') {
+            Some(rest) => (rest, ']'),
+            None => (self.registry.as_str(), ':'),
         };
-        let host = host.unwrap_or_default();
+        let host = registry.split_once(end).map_or(registry, |(host, _)| host);
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 }
@@ -105,15 +109,13 @@ impl FromStr for Reference {
     }
 }
 
-/// OCI distribution specification, "Pulling manifests".
+/// OCI distribution specification, "Pulling manifests":
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_component(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = text.as_bytes();
-    bytes.first().copied().is_some_and(plain)
-        && bytes.last().copied().is_some_and(plain)
-        && bytes
-            .iter()
-            .all(|byte| plain(*byte) || matches!(byte, b'.' | b'_' | b'-'))
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separator =
+        |text: &str| matches!(text, "." | "_" | "__") || text.bytes().all(|byte| byte == b'-');
+    text.starts_with(plain) && text.ends_with(plain) && text.split(plain).all(separator)
 }
 
 fn is_tag(text: &str) -> bool {
@@ -146,6 +148,13 @@ mod tests {
                 "latest",
                 true,
             ),
+            (
+                "r.example/a.b_c__d---e/f:_1.-",
+                "r.example",
+                "a.b_c__d---e/f",
+                "_1.-",
+                false,
+            ),
             ("localhost:5000/a:1", "localhost:5000", "a", "1", true),
             ("[::1]:5000/a:1", "[::1]:5000", "a", "1", true),
             (
@@ -164,10 +173,18 @@ mod tests {
             ),
         ] {
             let read: Reference = text.parse().unwrap();
-            assert_eq!(
-                (read.registry(), read.name(), read.tag()),
-                (registry, name, tag)
-            );
+            let parts = (read.registry(), read.name(), read.tag());
+            assert_eq!(parts, (registry, name, tag));
+            match read
+                .to_string()
+                .parse::<oci_spec::distribution::Reference>()
+            {
+                Ok(same) => assert_eq!(
+                    parts,
+                    (same.registry(), same.repository(), same.tag().unwrap())
+                ),
+                Err(_) => assert!(registry.starts_with('['), "{text}"),
+            }
             assert_eq!(read.is_loopback(), loopback, "{text}");
             assert_eq!(read.to_string(), text.trim_start_matches("oci://"));
         }
@@ -175,14 +192,27 @@ mod tests {
 
     #[test]
     fn what_is_no_reference() {
+        // `oci-spec` takes these.
         for text in [
-            "",
             "egress-warden:1",
             "library/egress-warden:1",
             "registry.example/egress-warden",
+            "registry.example/a:\u{e9}",
+        ] {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+            let other = text.parse::<oci_spec::distribution::Reference>();
+            assert!(other.is_ok(), "{text}");
+        }
+        for text in [
+            "",
             "registry.example/:1",
             "registry.example/Upper:1",
             "registry.example/a//b:1",
+            "registry.example/a..b:1",
+            "registry.example/a.-b:1",
+            "registry.example/a___b:1",
+            "registry.example/-a:1",
+            "registry.example/a-:1",
             "registry.example/a:.1",
             "registry.example/a:b c",
             "registry.example/../a:1",
@@ -190,6 +220,8 @@ mod tests {
             "https://registry.example/a:1",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
+            let other = text.parse::<oci_spec::distribution::Reference>();
+            assert!(other.is_err(), "{text}");
         }
     }
 }

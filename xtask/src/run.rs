@@ -34,6 +34,25 @@ pub(crate) fn check(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command and gives what it writes to standard output.
+///
+/// # Errors
+/// That it does not start or fails, with everything that it says.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().display().to_string();
+    let output = command
+        .output()
+        .with_context(|| format!("{name} did not start"))?;
+    ensure!(
+        output.status.success(),
+        "{name} failed: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// A result, for the user or a script.
 #[expect(
     clippy::print_stdout,

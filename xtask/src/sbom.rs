@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::run::{cargo, root};
+use crate::run::{cargo, output, root};
 
 const FILE: &str = "package/module-crates.json";
 
@@ -21,18 +21,11 @@ fn module() -> Result<String> {
 
 /// What Cargo resolves for a package, as JSON, one crate a line.
 pub(crate) fn resolved(package: &str, target: &str) -> Result<String> {
-    let output = cargo(&["tree", "--locked", "--edges=normal,no-proc-macro"])
-        .arg(format!("--package={package}"))
+    let mut tree = cargo(&["tree", "--locked", "--edges=normal,no-proc-macro"]);
+    tree.arg(format!("--package={package}"))
         .arg(format!("--target={target}"))
-        .args(["--prefix=none", "--format={p}\t{l}"])
-        .output()
-        .context("cargo tree")?;
-    ensure!(
-        output.status.success(),
-        "cargo tree: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout)?;
+        .args(["--prefix=none", "--format={p}\t{l}"]);
+    let text = output(&mut tree)?;
     let crates: BTreeSet<_> = text.lines().filter_map(entry).collect();
     ensure!(!crates.is_empty(), "cargo tree lists nothing");
     let lines: Vec<_> = crates.into_iter().collect();

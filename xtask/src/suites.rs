@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::run::{cargo, root};
+use crate::run::{cargo, output, root};
 
 /// A test program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,9 +64,7 @@ pub(crate) fn build(folders: Option<&[&str]>) -> Result<BTreeSet<Suite>> {
             }
         }
     }
-    let output = command.stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "the tests do not compile");
-    let text = String::from_utf8(output.stdout).context("cargo's messages")?;
+    let text = output(command.stderr(Stdio::inherit())).context("the tests do not compile")?;
     text.lines()
         .filter_map(|line| read(line).transpose())
         .collect()

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use egress_package::credentials::{self, Credentials};
+use egress_package::credentials::{self, Credentials, HELPER_LIMIT};
 use egress_package::image::{self, Image, Variant};
 use egress_package::reference::Reference;
 use egress_package::registry::{Access, PushError, Registry};
@@ -104,7 +104,7 @@ impl Package {
                 Ok(carried) => policies = Some(carried),
                 Err(problems) => return read.refuse(&problems, console),
             }
-            stated = Some(read.install);
+            stated = Some((install, read.install));
         }
         let made = self.make(policies, console.directory)?;
         clock.report(console, "image made");
@@ -125,8 +125,8 @@ impl Package {
             pushed.map_err(|error| self.unpushed(&error))?;
         }
         self.report(&made, console)?;
-        if let Some(install) = stated {
-            self.compare(&made, &install, console)?;
+        if let Some((file, install)) = stated {
+            compare(&made, file, &install, console)?;
         }
         clock.finish(console);
         Ok(Exit::Ok)
@@ -180,11 +180,7 @@ impl Package {
             (PushError::Authorities(_), Some(file)) => format!("{}: {error}", file.display()),
             _ => error.to_string(),
         };
-        let failure = Failure::new(message);
-        match error.hint() {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        }
+        hinted(message, error.hint())
     }
 
     /// The first file that is there and knows the registry. One that was named has to be there.
@@ -202,9 +198,11 @@ impl Package {
             if self.registry_config.is_none() && !file.is_file() {
                 continue;
             }
-            let text = String::from_utf8_lossy(&read(&file, directory)?).into_owned();
             let shown = file.display().to_string();
-            let found = credentials::find(&shown, &text, reference.registry()).map_err(failure)?;
+            let text = String::from_utf8(read(&file, directory)?)
+                .map_err(|error| Failure::new(format!("{shown}: {error}")))?;
+            let found = credentials::find(&shown, &text, reference.registry(), HELPER_LIMIT)
+                .map_err(|error| hinted(error.to_string(), error.hint()))?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -239,29 +237,28 @@ impl Package {
         }
         Ok(())
     }
+}
 
-    /// What the install settings still say of an earlier image.
-    fn compare(
-        &self,
-        made: &Made,
-        install: &Install,
-        console: &mut Console<'_>,
-    ) -> Result<(), Failure> {
-        let module = &install.spec.module;
-        let hash = made.policies.as_ref().map(EmbeddedPolicies::hash);
-        let same = module.sha256.as_deref() == Some(made.image.sha256())
-            && module.policy.as_deref() == hash;
-        let file = self.install.as_deref().unwrap_or_default();
-        if same {
-            writeln!(console.stderr, "{file} states this image")?;
-        } else {
-            writeln!(
-                console.stderr,
-                "{file} states another image: put these lines under `spec`, then render"
-            )?;
-        }
-        Ok(())
+/// What the install settings still say of an earlier image.
+fn compare(
+    made: &Made,
+    file: &str,
+    install: &Install,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let module = &install.spec.module;
+    let hash = made.policies.as_ref().map(EmbeddedPolicies::hash);
+    let same =
+        module.sha256.as_deref() == Some(made.image.sha256()) && module.policy.as_deref() == hash;
+    if same {
+        writeln!(console.stderr, "{file} states this image")?;
+    } else {
+        writeln!(
+            console.stderr,
+            "{file} states another image: put these lines under `spec`, then render"
+        )?;
     }
+    Ok(())
 }
 
 /// The tag in a layout that is not pushed.
@@ -272,6 +269,10 @@ fn read(file: &Path, directory: &Path) -> Result<Vec<u8>, Failure> {
         .map_err(|error| Failure::new(format!("{}: {error}", file.display())))
 }
 
-fn failure(error: impl std::fmt::Display) -> Failure {
-    Failure::new(error.to_string())
+fn hinted(message: String, hint: Option<impl Into<String>>) -> Failure {
+    let failure = Failure::new(message);
+    match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    }
 }

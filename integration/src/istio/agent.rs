@@ -6,13 +6,13 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::control_plane::{ADDRESS, XDS};
 use super::testbed::GATEWAY;
 use super::tools::Program;
 use crate::envoy::eventually;
-use crate::sandbox;
+use crate::{command, sandbox};
 
 /// The agent's interface for Envoy, below the folder where it runs.
 const SOCKET: &str = "etc/istio/proxy/XDS";
@@ -123,10 +123,8 @@ fn own_data() -> Result<()> {
     if std::fs::read_to_string("/proc/self/mounts")?.contains(" /var/lib tmpfs ") {
         return Ok(std::fs::create_dir_all(DATA)?);
     }
-    let status = Command::new("mount")
-        .args(["-t", "tmpfs", "tmpfs", "/var/lib"])
-        .status()?;
-    ensure!(status.success(), "no folder of our own for the agent");
+    command::run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/var/lib"]))
+        .context("no folder of our own for the agent")?;
     std::fs::create_dir_all(DATA)?;
     Ok(())
 }

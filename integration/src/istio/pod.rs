@@ -12,7 +12,8 @@ use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, Uid, gettid, setfsuid};
 
-use crate::sandbox;
+use crate::sandbox::nft;
+use crate::{command, sandbox};
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -215,28 +216,6 @@ table inet capture {
 }
 ";
 
-fn nft(rules: &str) -> Result<()> {
-    let output = Command::new("nft")
-        .arg(rules)
-        .output()
-        .context("`nft` is needed")?;
-    ensure!(
-        output.status.success(),
-        "nft: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
-}
-
 fn run(program: &str, arguments: &str) -> Result<()> {
-    let output = Command::new(program)
-        .args(arguments.split(' '))
-        .output()
-        .with_context(|| format!("`{program}` is needed"))?;
-    ensure!(
-        output.status.success(),
-        "{program} {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    command::run(Command::new(program).args(arguments.split(' ')))
 }

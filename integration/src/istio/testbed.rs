@@ -665,8 +665,7 @@ fn captured(workload: &Workload, pod: &Pod, folder: &Path) -> Result<Agent> {
             "table ip names {{ chain output {{ type nat hook output priority -100; \
              ip daddr {CLUSTER_DNS} udp dport 53 redirect to :{DNS_PROXY} ; }} ; }}"
         );
-        let output = std::process::Command::new("nft").arg(rules).output()?;
-        ensure!(output.status.success(), "nft: {output:?}");
+        sandbox::nft(&rules)?;
         Agent::beside(&proxy, &folder)
     })
 }

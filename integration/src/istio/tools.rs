@@ -7,6 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::command;
+
 /// The folder that holds them, if they are not on `PATH`.
 pub const FOLDER: &str = "WARDEN_ISTIO_TOOLS";
 /// Set where a missing program of Istio's is an error, as in CI.
@@ -137,13 +139,8 @@ fn is_set(variable: &str) -> bool {
 /// Every error, and every warning but the standing one: `validate` says of each `EnvoyFilter` that
 /// it exposes internals.
 pub fn lint(manifests: &Path, cluster: &Path) -> Result<()> {
-    let output = Program::Istioctl
-        .command()?
-        .args(["validate", "-f"])
-        .arg(manifests)
-        .output()?;
-    let text = said(&output);
-    ensure!(output.status.success(), "istioctl validate:\n{text}");
+    let mut validate = Program::Istioctl.command()?;
+    let text = command::said(validate.args(["validate", "-f"]).arg(manifests))?;
     let unexpected: Vec<_> = text
         .lines()
         .filter(|line| line.contains('*') && !is_standing_warning(line))
@@ -153,23 +150,17 @@ pub fn lint(manifests: &Path, cluster: &Path) -> Result<()> {
         "istioctl validate:\n{}",
         unexpected.join("\n")
     );
-    let output = Program::Istioctl
-        .command()?
-        .args(["analyze", "--use-kube=false", "--failure-threshold=Info"])
-        .args([manifests, cluster])
-        .output()?;
-    let text = said(&output);
+    let mut analyze = Program::Istioctl.command()?;
+    let text = command::said(
+        analyze
+            .args(["analyze", "--use-kube=false", "--failure-threshold=Info"])
+            .args([manifests, cluster]),
+    )?;
     ensure!(
-        output.status.success() && text.contains("No validation issues found"),
+        text.contains("No validation issues found"),
         "istioctl analyze:\n{text}"
     );
     Ok(())
-}
-
-fn said(output: &std::process::Output) -> String {
-    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.push_str(&String::from_utf8_lossy(&output.stderr));
-    text
 }
 
 fn is_standing_warning(line: &str) -> bool {

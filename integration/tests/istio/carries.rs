@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use egress_render::install::Family;
 use integration::client::{self, Heard};
+use integration::command;
 use integration::http2::{self, Answer};
 use integration::istio::reference;
 use integration::istio::testbed::{Bench, Plan, install};
@@ -153,11 +154,8 @@ fn with_ipv6(bench: &Bench) -> Result<()> {
     let mut names: BTreeMap<_, _> = known.collect();
     for (name, address) in NAMES {
         let address_text = format!("{address}/128");
-        let added = Command::new("ip")
-            .args(["-6", "addr", "add", &address_text, "dev", "lo", "nodad"])
-            .status()
-            .context("`ip` is needed")?;
-        ensure!(added.success(), "no address {address}");
+        let add = ["-6", "addr", "add", &address_text, "dev", "lo", "nodad"];
+        command::run(Command::new("ip").args(add))?;
         names.insert(name.to_owned(), address.into());
         let listener = TcpListener::bind((address, 80))?;
         std::thread::spawn(move || {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use egress_render::chart::{self, File};
 use egress_render::install::Deployment;
+use integration::command;
 use integration::istio::reference;
 use integration::istio::tools::Program;
 use integration::workspace;
@@ -210,14 +211,7 @@ fn changed() -> Value {
 }
 
 fn helm(arguments: &[&str], folder: &Path) -> Result<String> {
-    let mut command = Program::Helm.command()?;
-    let output = command.args(arguments).arg(folder).output()?;
-    ensure!(
-        output.status.success(),
-        "helm {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8(output.stdout)?)
+    command::text(Program::Helm.command()?.args(arguments).arg(folder))
 }
 
 fn helm_installs_what_is_rendered() -> Result<()> {
@@ -267,13 +261,7 @@ fn helm_installs_what_is_rendered() -> Result<()> {
 
 fn kustomize_builds_what_is_rendered() -> Result<()> {
     let base = reference::folder().join("rendered");
-    let mut command = Program::Kubectl.command()?;
-    let output = command.arg("kustomize").arg(base).output()?;
-    ensure!(
-        output.status.success(),
-        "kubectl kustomize: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let built = objects(&String::from_utf8(output.stdout)?)?;
+    let built = command::text(Program::Kubectl.command()?.arg("kustomize").arg(base))?;
+    let built = objects(&built)?;
     same(&built, &objects(&reference::rendered()?.yaml())?)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
+use integration::command;
 use integration::istio::reference;
 use integration::istio::tools::Program;
 use serde_json::{Value, json};
@@ -26,19 +27,14 @@ pub(crate) const CASES: &[Case] = &[
 
 /// Runs `istioctl` with nothing to read and no cluster to ask.
 fn istioctl(folder: &Path, arguments: &[&str]) -> Result<Vec<Value>> {
-    let output = Program::Istioctl
-        .command()?
-        .args(arguments)
-        .current_dir(folder)
-        .env("KUBECONFIG", "/dev/null")
-        .stdin(Stdio::null())
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8(output.stdout)?;
+    let text = command::text(
+        Program::Istioctl
+            .command()?
+            .args(arguments)
+            .current_dir(folder)
+            .env("KUBECONFIG", "/dev/null")
+            .stdin(Stdio::null()),
+    )?;
     let documents = text.split("\n---").filter(|text| !text.trim().is_empty());
     documents
         .map(|text| Ok(serde_saphyr::from_str(text)?))

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use integration::certificates::Authority;
 use integration::istio::tools::Program;
 use integration::registry::Registry;
-use integration::{sandbox, workspace};
+use integration::{command, sandbox, workspace};
 use serde_json::Value;
 
 cases!(
@@ -85,20 +85,9 @@ fn skopeo(folder: &Path, arguments: &[&str]) -> Result<String> {
         &policy,
         r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
     )?;
-    let output = Command::new("skopeo")
-        .arg("--policy")
-        .arg(&policy)
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .context("`skopeo` is needed")?;
-    ensure!(
-        output.status.success(),
-        "skopeo {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8(output.stdout)?)
+    let mut skopeo = Command::new("skopeo");
+    skopeo.arg("--policy").arg(&policy).args(arguments);
+    command::text(skopeo.current_dir(folder))
 }
 
 fn inspect(folder: &Path, image: &str, raw: bool) -> Result<Value> {
@@ -371,18 +360,13 @@ fn with_helpers() -> Result<()> {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
     }
     let path = std::env::var("PATH")?;
-    let output = Command::new(std::env::current_exe()?)
-        .args(std::env::args_os().skip(1))
-        .env(HELPERS, folder.path())
-        .env("PATH", format!("{here}:{path}"))
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(
-        output.status.success() && text.contains("test result: ok. 1 passed"),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    command::one_test(
+        Command::new(std::env::current_exe()?)
+            .args(std::env::args_os().skip(1))
+            .env(HELPERS, folder.path())
+            .env("PATH", format!("{here}:{path}")),
+    )
+    .map(drop)
 }
 
 /// No registry, and one that does not speak TLS where it should.

@@ -4,7 +4,6 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use egress_render::{Install, Rendered, refusals};
@@ -13,6 +12,7 @@ use integration::envoy::eventually;
 use integration::istio::reference;
 use integration::istio::testbed::{Bench, Plan, install};
 use integration::istio::tools::Program;
+use integration::sandbox;
 use serde_json::Value;
 
 cases!(
@@ -414,18 +414,10 @@ fn answered(bench: &Bench, by_app2: bool) -> Result<()> {
 
 /// What comes in goes to the sidecar, as `istio-init` has it.
 fn inbound() -> Result<()> {
-    let output = Command::new("nft")
-        .arg(
-            "table ip inbound { chain prerouting { type nat hook prerouting priority -100; \
-             tcp dport 8000 redirect to :15006 ; } ; }",
-        )
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    sandbox::nft(
+        "table ip inbound { chain prerouting { type nat hook prerouting priority -100; \
+         tcp dport 8000 redirect to :15006 ; } ; }",
+    )
 }
 
 /// An application that answers every request with its name.

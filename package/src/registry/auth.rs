@@ -30,7 +30,11 @@ pub enum NoAccess {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
-    Bearer { realm: String, service: String },
+    /// A token from `realm`; `service` is optional (distribution's token specification).
+    Bearer {
+        realm: String,
+        service: Option<String>,
+    },
 }
 
 impl Challenge {
@@ -45,7 +49,7 @@ impl Challenge {
         }
         Some(Self::Bearer {
             realm: parameter(parameters, "realm")?,
-            service: parameter(parameters, "service").unwrap_or_default(),
+            service: parameter(parameters, "service"),
         })
     }
 }
@@ -83,7 +87,7 @@ impl Registry {
             return Ok(format!("Bearer {token}"));
         }
         let bearer = challenges.iter().find_map(|challenge| match challenge {
-            Challenge::Bearer { realm, service } => Some((realm, service)),
+            Challenge::Bearer { realm, service } => Some((realm, service.as_deref())),
             Challenge::Basic => None,
         });
         if let Some((realm, service)) = bearer {
@@ -99,18 +103,20 @@ impl Registry {
     }
 
     /// A token for pulling from and pushing to this repository.
-    fn token(&self, realm: &str, service: &str) -> Result<String, PushError> {
+    fn token(&self, realm: &str, service: Option<&str>) -> Result<String, PushError> {
         let secure = realm.starts_with("https://");
         let plain = realm.starts_with("http://") && self.base.starts_with("http://");
         if !secure && !plain {
             return Err(NoAccess::Insecure(realm.to_owned()).into());
         }
         let scope = format!("repository:{}:pull,push", self.reference.name());
-        let (service, scope) = (encoded(service), encoded(&scope));
+        let service =
+            service.map_or_else(String::new, |name| format!("service={}&", encoded(name)));
+        let asked = format!("{service}scope={}", encoded(&scope));
         let request = match &self.access.credentials {
             Some(Credentials::Identity(token)) => {
                 let form = format!(
-                    "grant_type=refresh_token&service={service}&scope={scope}&client_id=warden&refresh_token={}",
+                    "grant_type=refresh_token&{asked}&client_id=warden&refresh_token={}",
                     encoded(token)
                 );
                 Request::builder()
@@ -121,7 +127,7 @@ impl Registry {
             }
             credentials => {
                 let separator = if realm.contains('?') { '&' } else { '?' };
-                let url = format!("{realm}{separator}service={service}&scope={scope}");
+                let url = format!("{realm}{separator}{asked}");
                 let mut request = Request::builder().method(Method::GET).uri(url);
                 if let Some(Credentials::Basic { user, password }) = credentials {
                     request = request.header("Authorization", basic(user, password));
@@ -175,10 +181,10 @@ mod tests {
 
     #[test]
     fn challenges() {
-        let bearer = |realm: &str, service: &str| {
+        let bearer = |realm: &str, service: Option<&str>| {
             Some(Challenge::Bearer {
                 realm: realm.to_owned(),
-                service: service.to_owned(),
+                service: service.map(str::to_owned),
             })
         };
         for (text, expected) in [
@@ -186,15 +192,15 @@ mod tests {
             ("basic", Some(Challenge::Basic)),
             (
                 "Bearer realm=\"https://auth.example/token\",service=\"r.example\",scope=\"repository:a:pull,push\"",
-                bearer("https://auth.example/token", "r.example"),
+                bearer("https://auth.example/token", Some("r.example")),
             ),
             (
                 "bearer scope=\"a,b=c\", service=r.example, realm=\"https://auth.example/\"",
-                bearer("https://auth.example/", "r.example"),
+                bearer("https://auth.example/", Some("r.example")),
             ),
             (
                 "Bearer realm=\"https://auth.example/\"",
-                bearer("https://auth.example/", ""),
+                bearer("https://auth.example/", None),
             ),
             ("Bearer service=\"r.example\"", None),
             ("Bearer realm=\"unclosed", None),

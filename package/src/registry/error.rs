@@ -59,6 +59,9 @@ pub enum PushError {
         /// What it says that it has.
         found: String,
     },
+    /// The registry does not say where an upload goes.
+    #[error("the registry gives no place to upload to: its answer has no `Location`")]
+    NoLocation,
     /// The registry sends uploads to a place where they must not go.
     #[error("the registry gives no usable place to upload to: `{0}`")]
     Location(String),
@@ -93,6 +96,7 @@ impl PushError {
             | Self::Unwritten(_)
             | Self::NoAccess(_)
             | Self::Changed { .. }
+            | Self::NoLocation
             | Self::Location(_) => None,
         }
     }

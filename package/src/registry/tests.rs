@@ -211,6 +211,57 @@ fn an_error_whose_text_is_cut_off_is_still_that_error() {
     );
 }
 
+/// Each of these was an empty text once.
+#[test]
+fn a_header_that_is_missing_or_no_text_is_an_error() {
+    let cases: [(Answer, &str); 4] = [
+        (
+            |asked, _| (asked.verb == "POST").then(|| answered("202 Accepted", "", "")),
+            "no place to upload to: its answer has no `Location`",
+        ),
+        (
+            |asked, _| {
+                (asked.verb == "POST")
+                    .then(|| answered("202 Accepted", "Location: /\u{e9}\r\n", ""))
+            },
+            "`Location`: the answer cannot be read",
+        ),
+        (
+            |asked, _| {
+                (asked.verb == "POST").then(|| answered("202 Accepted", "Location: \r\n", ""))
+            },
+            "no usable place to upload to: ``",
+        ),
+        (
+            |asked, _| {
+                (asked.verb == "PUT" && asked.path.contains("/manifests/")).then(|| {
+                    answered(
+                        "201 Created",
+                        "Docker-Content-Digest: sha256:\u{e9}\r\n",
+                        "",
+                    )
+                })
+            },
+            "`Docker-Content-Digest`: the answer cannot be read",
+        ),
+    ];
+    for (answer, expected) in cases {
+        let error = Fake::start(answer).push(None).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// A registry that lists referrers by itself says so.
+#[test]
+fn no_list_is_kept_where_the_registry_keeps_one() {
+    let registry = Fake::start(|asked, _| {
+        (asked.verb == "PUT" && asked.path.contains("/manifests/"))
+            .then(|| answered("201 Created", "OCI-Subject: sha256:00\r\n", ""))
+    });
+    registry.push(None).unwrap();
+    assert!(!registry.asked().iter().any(is_list));
+}
+
 /// Wants a token of its own token service.
 fn guarded(asked: &Asked, own: SocketAddr) -> Option<String> {
     if asked.path.starts_with("/token") {
@@ -238,6 +289,19 @@ fn an_identity_token_is_exchanged() {
         "grant_type=refresh_token&service=fake&scope=repository%3Ateam%2Fimage%3Apull%2Cpush&client_id=warden&refresh_token=refresh%26me"
     );
     assert!(asked.last().unwrap().authorization == "Bearer granted");
+
+    // A registry need not name its service.
+    let nameless = Fake::start(|asked, own| {
+        let answer = guarded(asked, own)?;
+        Some(answer.replace(",service=\"fake\"", ""))
+    });
+    nameless.push(None).unwrap();
+    assert!(
+        nameless
+            .asked()
+            .iter()
+            .any(|asked| asked.path == "/token?scope=repository%3Ateam%2Fimage%3Apull%2Cpush")
+    );
 
     let basic = Credentials::Basic {
         user: "u".to_owned(),
@@ -345,7 +409,7 @@ fn a_token_service_in_the_clear_is_told_nothing() {
     let asked = Fake::start(guarded);
     let challenge = Challenge::Bearer {
         realm: format!("http://{}/token", asked.address),
-        service: "fake".to_owned(),
+        service: Some("fake".to_owned()),
     };
     let error = registry.authorize(&[challenge]).unwrap_err().to_string();
     assert!(error.contains("is not reached over TLS"), "{error}");

@@ -10,6 +10,8 @@ use egress_package::image::Entry;
 use egress_package::sbom::Package;
 use egress_package::sha256;
 
+use crate::output;
+
 /// A package file that is known by its hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Locked {
@@ -60,18 +62,10 @@ pub(crate) fn files(locked: &Locked, folder: &Path) -> Result<BTreeMap<String, E
         "{} is another file than the one that is listed",
         path.display()
     );
-    let output = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(&path)
-        .output()
-        .context("`dpkg-deb` (Debian's package dpkg) is needed")?;
-    ensure!(
-        output.status.success(),
-        "dpkg-deb {}: {}",
-        path.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    entries(&output.stdout).with_context(|| path.display().to_string())
+    let mut unpack = Command::new("dpkg-deb");
+    let archive = output(unpack.arg("--fsys-tarfile").arg(&path))
+        .with_context(|| path.display().to_string())?;
+    entries(&archive).with_context(|| path.display().to_string())
 }
 
 /// The entries of an archive that are wanted.

@@ -309,14 +309,29 @@ fn is_static(bytes: &[u8]) -> bool {
 }
 
 fn completions(warden: &Path, shell: &str) -> Result<Vec<u8>> {
-    let output = Command::new(warden)
-        .args(["completions", shell])
-        .output()
-        .with_context(|| warden.display().to_string())?;
+    let script = output(Command::new(warden).args(["completions", shell]))?;
     ensure!(
-        output.status.success() && !output.stdout.is_empty(),
-        "{} completions {shell} failed",
+        !script.is_empty(),
+        "{} completions {shell} says nothing",
         warden.display()
+    );
+    Ok(script)
+}
+
+/// Runs a program and gives what it writes to standard output.
+///
+/// # Errors
+/// That it does not start or fails, with what it says.
+fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let program = command.get_program().display().to_string();
+    let output = command
+        .output()
+        .with_context(|| format!("`{program}` is needed"))?;
+    ensure!(
+        output.status.success(),
+        "{program}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
     );
     Ok(output.stdout)
 }

@@ -1,0 +1,99 @@
+//! Programs that run to their end and have to succeed.
+
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+
+/// Runs a program.
+///
+/// # Errors
+/// That it does not start, or that it fails, with everything that it says.
+pub fn run(command: &mut Command) -> Result<()> {
+    output(command).map(drop)
+}
+
+/// Runs a program and gives what it writes to standard output.
+///
+/// # Errors
+/// As [`run`], or that it is no text.
+pub fn text(command: &mut Command) -> Result<String> {
+    Ok(String::from_utf8(output(command)?.stdout)?)
+}
+
+/// Runs a program and gives everything that it writes, standard output first.
+///
+/// # Errors
+/// As [`run`].
+pub fn said(command: &mut Command) -> Result<String> {
+    Ok(whole(&output(command)?))
+}
+
+/// Runs a test program for one test.
+///
+/// # Errors
+/// As [`run`], or that the test was not run: a name that matches nothing also ends with success.
+pub fn one_test(command: &mut Command) -> Result<Output> {
+    let output = output(command)?;
+    let counted = String::from_utf8_lossy(&output.stdout).contains("test result: ok. 1 passed");
+    ensure!(counted, "{}", whole(&output));
+    Ok(output)
+}
+
+fn output(command: &mut Command) -> Result<Output> {
+    let program = command.get_program().display().to_string();
+    let output = command
+        .output()
+        .with_context(|| format!("`{program}` is needed"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        whole(&output)
+    );
+    Ok(output)
+}
+
+fn whole(output: &Output) -> String {
+    let (stdout, stderr) = (&output.stdout, &output.stderr);
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(stdout),
+        String::from_utf8_lossy(stderr)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn what_a_program_says() {
+        let both = "echo out; echo err >&2";
+        assert_eq!(text(&mut sh(both)).unwrap(), "out\n");
+        assert_eq!(said(&mut sh(both)).unwrap(), "out\nerr\n");
+        let error = run(&mut sh("echo out; echo err >&2; exit 3")).unwrap_err();
+        let error = error.to_string();
+        for part in ["\"sh\" \"-c\"", "exit status: 3", "out\nerr\n"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let missing = run(&mut Command::new("/nowhere/program")).unwrap_err();
+        assert_eq!(missing.to_string(), "`/nowhere/program` is needed");
+    }
+
+    #[test]
+    fn a_test_that_was_not_run_has_not_passed() {
+        assert!(one_test(&mut sh("echo 'test result: ok. 1 passed; 0 failed'")).is_ok());
+        for script in [
+            "echo 'test result: ok. 0 passed; 0 failed'",
+            "echo 'test result: ok. 1 passed; 0 failed'; exit 101",
+        ] {
+            assert!(one_test(&mut sh(script)).is_err(), "{script}");
+        }
+    }
+}
