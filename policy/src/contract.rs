@@ -27,14 +27,6 @@ pub const VERDICT_STATE: &str = "wasm.warden_verdict";
 pub const RULING: &str = "warden_ruling";
 /// [`RULING`] as Envoy's configuration names it.
 pub const RULING_STATE: &str = "wasm.warden_ruling";
-/// Property with the inspection device's name.
-pub const DEVICE: &str = "warden_device";
-/// Property with the rule that chose the device, for the device.
-pub const RULE: &str = "warden_rule";
-/// Property with the workload that asks, for the device.
-pub const WORKLOAD: &str = "warden_workload";
-/// Property with the judged host and port, for the device.
-pub const DESTINATION: &str = "warden_destination";
 /// Filter state in which the verdict of the outer connection reaches an internal listener.
 pub const FACTS: &str = "warden.facts";
 /// Filter state with connection number and cluster, as `%CONNECTION_ID% %UPSTREAM_CLUSTER_RAW%`.
@@ -51,6 +43,61 @@ pub const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
 pub const DYNAMIC_PORT: &str = "envoy.upstream.dynamic_port";
 /// Filter state with the cluster that `tcp_proxy` connects to instead of its own.
 pub const TCP_CLUSTER: &str = "envoy.tcp_proxy.cluster";
+
+/// Filter state of a sidecar's connection with the dialled address, as Envoy's IP object.
+pub const DIALLED: &str = "warden.dialled";
+
+/// Filter state of a sidecar's connection with the dialled address masked to so many bits, as text.
+#[must_use]
+pub fn dialled_network(bits: u8) -> String {
+    format!("warden.net{bits}")
+}
+
+/// What an inspection proxy is told of a connection that is sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InspectionFact {
+    /// Its own name, which the RBAC lock of its listeners compares.
+    Proxy,
+    /// The rule that chose it.
+    Rule,
+    /// The workload that asks.
+    Workload,
+    /// The judged host and port.
+    Destination,
+}
+
+impl InspectionFact {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Proxy, Self::Rule, Self::Workload, Self::Destination];
+
+    /// The module's property.
+    #[must_use]
+    pub const fn property(self) -> &'static str {
+        match self {
+            Self::Proxy => "warden_device",
+            Self::Rule => "warden_rule",
+            Self::Workload => "warden_workload",
+            Self::Destination => "warden_destination",
+        }
+    }
+
+    /// [`InspectionFact::property`] as Envoy's configuration names it.
+    #[must_use]
+    pub fn property_state(self) -> String {
+        format!("wasm.{}", self.property())
+    }
+
+    /// The filter state in which it reaches the inspection proxy's listener inside the gateway.
+    #[must_use]
+    pub const fn inward_state(self) -> &'static str {
+        match self {
+            Self::Proxy => "warden.device",
+            Self::Rule => "warden.rule",
+            Self::Workload => "warden.workload",
+            Self::Destination => "warden.destination",
+        }
+    }
+}
 
 /// The class of what is dialled by its number. Its DNS cache refuses nothing, and its resolvers
 /// cannot answer, so that no name resolves there. No class of the policies may be named so.

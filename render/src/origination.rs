@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use egress_policy::contract::originate_cluster;
 use egress_policy::model::{Hosts, Policy, RuleAction, TlsOrigination, To};
 use egress_policy::name::NamePattern;
 
@@ -86,7 +87,7 @@ pub(crate) fn read(policies: &[Policy], problems: &mut Vec<RenderError>) -> Vec<
         .into_iter()
         .enumerate()
         .map(|(i, ((port, tls), names))| Origination {
-            cluster: format!("warden-originate-{port}-{i}"),
+            cluster: originate_cluster(port, i),
             port,
             tls,
             names,

@@ -3,7 +3,7 @@ use egress_policy::name::Name;
 use super::*;
 use crate::fake::APP1;
 
-fn gathered() -> OwnedFacts {
+fn facts() -> OwnedFacts {
     OwnedFacts {
         protocol: Protocol::Http,
         identity: Fact::Known(Identity::Workload(APP1.into())),
@@ -31,32 +31,32 @@ fn facts_arrive_as_they_were_sent() {
         DestinationState::Judged(Destination { host, port: 443 })
     };
     let rows = [
-        gathered(),
+        facts(),
         OwnedFacts {
             identity: Fact::Missing,
             claims: Fact::Missing,
-            ..gathered()
+            ..facts()
         },
         OwnedFacts {
             identity: Fact::Known(Identity::Plaintext),
-            ..gathered()
+            ..facts()
         },
         OwnedFacts {
             identity: Fact::Known(Identity::NoCertificate),
-            ..gathered()
+            ..facts()
         },
         OwnedFacts {
             identity: Fact::Known(Identity::Malformed),
-            ..gathered()
+            ..facts()
         },
         OwnedFacts {
             destination: place(b"203.0.113.7"),
-            ..gathered()
+            ..facts()
         },
         OwnedFacts {
             destination: place(b"[2001:db8::1]"),
             protocol: Protocol::Tls,
-            ..gathered()
+            ..facts()
         },
     ];
     for sent in rows {
@@ -75,7 +75,7 @@ fn a_refused_request_hands_nothing_on() {
 
 #[test]
 fn what_nobody_wrote_is_not_read() {
-    let good = gathered().to_wire().unwrap();
+    let good = facts().to_wire().unwrap();
     for end in 0..good.len() {
         assert_eq!(OwnedFacts::from_wire(&good[..end]), None, "{end} octets");
     }
