@@ -136,12 +136,12 @@ impl<H: Host> Network<H> {
         }
         let route = match self.route_for(&facts, &verdict) {
             Ok(route) => route,
-            Err(code) => return self.finish(&facts, &Verdict::refusal(code)),
+            Err(code) => return self.refuse(&facts, code),
         };
         if let Origin::Tunnel(_) = self.origin {
             // The tunnel counts as the stream; the name is asked for here.
             if let Err(code) = self.plugin.take(&facts, false, false, true) {
-                return self.finish(&facts, &Verdict::refusal(code));
+                return self.refuse(&facts, code);
             }
             if self.set_route(&route, &facts, &verdict).is_err() {
                 return self.fail();
@@ -271,7 +271,7 @@ impl<H: Host> Network<H> {
             Evaluation::Final(_) | Evaluation::Undecided => {
                 self.server_bytes = self.server_bytes.saturating_add(size);
                 if self.server_bytes > MAX_SERVER_BYTES {
-                    return self.finish(&facts, &Verdict::refusal(ReasonCode::UndecidedLimit));
+                    return self.refuse(&facts, ReasonCode::UndecidedLimit);
                 }
                 self.hold(facts)
             }
@@ -453,7 +453,7 @@ impl<H: Host> Network<H> {
             Action::Accept | Action::Inspect(_) => match self.taken_route(facts, verdict) {
                 Ok(route) => self.open(&route, facts, verdict),
                 // It opens another route than the one that Envoy has taken.
-                Err(code) => self.deny(facts, &Verdict::refusal(code)),
+                Err(code) => self.refuse(facts, code),
             },
         }
     }
@@ -474,10 +474,14 @@ impl<H: Host> Network<H> {
         self.close()
     }
 
+    fn refuse(&mut self, facts: &OwnedFacts, code: ReasonCode) -> Flow {
+        self.deny(facts, &Verdict::refusal(code))
+    }
+
     /// Something that must not fail did.
     fn fail(&mut self) -> Flow {
         let facts = OwnedFacts::refused(self.protocol(), ReasonCode::EngineError);
-        self.deny(&facts, &Verdict::refusal(ReasonCode::EngineError))
+        self.refuse(&facts, ReasonCode::EngineError)
     }
 
     fn close(&mut self) -> Flow {

@@ -147,9 +147,14 @@ impl RouteTable {
     #[must_use]
     pub fn protocol(&self) -> Option<Protocol> {
         let clusters = self.clusters.values().map(|route| route.protocol);
-        let mut all = clusters.chain(self.istio_ports.values().copied());
-        let first = all.next()?;
-        all.all(|other| other == first).then_some(first)
+        let mut found = None;
+        for protocol in clusters.chain(self.istio_ports.values().copied()) {
+            if found.is_some_and(|other| other != protocol) {
+                return None;
+            }
+            found = Some(protocol);
+        }
+        found
     }
 
     /// Where a cluster leads.
