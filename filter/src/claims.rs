@@ -113,6 +113,7 @@ pub fn from_headers(headers: ClaimHeaders<'_>, label_keys: &[String]) -> Option<
     match (peer_metadata, namespace, labels) {
         (Some(value), None, None) => from_peer_metadata(value, label_keys).ok(),
         (None, Some(namespace), labels) => {
+            // Without the header no label is listed, and one that rules select by makes this none.
             from_text(namespace, labels.unwrap_or_default(), label_keys)
         }
         (Some(_), _, _) | (None, None, _) => None,

@@ -150,6 +150,7 @@ impl OwnedFacts {
     /// Lends the facts to the engine.
     pub fn lend<T>(&self, judge: impl FnOnce(&Facts<'_>) -> T) -> T {
         let labels = self.claims.as_ref().known().map(OwnedClaims::pairs);
+        // Claims that are not known have no labels to lend, and stay unknown.
         judge(&self.facts(labels.as_deref().unwrap_or_default()))
     }
 

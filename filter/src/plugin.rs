@@ -57,15 +57,15 @@ struct PendingConnection {
 }
 
 impl<H: Host> Plugin<H> {
-    /// An instance of this configuration, under the name of its place.
+    /// A plugin instance of this configuration, under its name.
     ///
     /// # Errors
     /// If the host lacks what it needs.
-    pub fn configure(host: H, config: PluginConfig, place: &str) -> Result<Self, Vec<Defect>> {
+    pub fn configure(host: H, config: PluginConfig, name: &str) -> Result<Self, Vec<Defect>> {
         let hash = short(&config.policy_hash);
         let ticking = host.set_tick_period(TICK_MILLISECONDS);
         let recheck =
-            ticking.and_then(|()| Revalidation::new(&host, place, hash, config.recheck_on_update));
+            ticking.and_then(|()| Revalidation::new(&host, name, hash, config.recheck_on_update));
         let Ok(recheck) = recheck else {
             return Err(vec![Defect {
                 kind: DefectKind::Conflict,
@@ -79,7 +79,7 @@ impl<H: Host> Plugin<H> {
             host,
             config,
             record: Record::default(),
-            budgets: Budgets::of_machine(),
+            budgets: Budgets::of_vm(),
             recheck,
             connections: RefCell::default(),
             now: Cell::new(None),
@@ -118,7 +118,7 @@ impl<H: Host> Plugin<H> {
         resolved: bool,
     ) -> Result<Taken, ReasonCode> {
         let name = facts.destination.known().filter(|_| resolved);
-        let name = name.and_then(|agreed| match &agreed.host {
+        let name = name.and_then(|destination| match &destination.host {
             Target::Name(name) => Some(name.to_string()),
             Target::Address(_) => None,
         });
@@ -240,39 +240,39 @@ impl<H: Host> Plugin<H> {
     /// Notes that a connection waits for its verdict, and with which facts. False if it cannot be
     /// noted, and so would never be ended.
     pub fn hold(&self, id: u32, facts: OwnedFacts) -> bool {
-        let Ok(mut waiting) = self.pending.try_borrow_mut() else {
+        let Ok(mut pending) = self.pending.try_borrow_mut() else {
             return false;
         };
-        let since = waiting.get(&id).map_or(self.ticks.get(), |held| held.since);
+        let since = pending.get(&id).map_or(self.ticks.get(), |held| held.since);
         let held = PendingConnection {
             since,
             facts,
             overdue: false,
         };
-        waiting.insert(id, held);
+        pending.insert(id, held);
         true
     }
 
     /// Whether a connection has waited too long and been ended.
     pub fn is_overdue(&self, id: u32) -> bool {
-        self.pending.try_borrow().map_or(true, |waiting| {
-            waiting.get(&id).is_some_and(|held| held.overdue)
+        self.pending.try_borrow().map_or(true, |pending| {
+            pending.get(&id).is_some_and(|held| held.overdue)
         })
     }
 
     /// The connection has its verdict, or is gone.
     pub fn forget(&self, id: u32) {
-        if let Ok(mut waiting) = self.pending.try_borrow_mut() {
-            waiting.remove(&id);
+        if let Ok(mut pending) = self.pending.try_borrow_mut() {
+            pending.remove(&id);
         }
     }
 
     /// Ends the connections that have waited too long.
     fn end_overdue(&self) {
         let mut ended = Vec::new();
-        if let Ok(mut waiting) = self.pending.try_borrow_mut() {
+        if let Ok(mut pending) = self.pending.try_borrow_mut() {
             let now = self.ticks.get();
-            for (id, held) in waiting.iter_mut() {
+            for (id, held) in pending.iter_mut() {
                 if !held.overdue && now.saturating_sub(held.since) > UNDECIDED_TICKS {
                     held.overdue = true;
                     ended.push((*id, held.facts.clone()));

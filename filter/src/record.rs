@@ -56,7 +56,7 @@ pub struct Setting<'a> {
 /// The budget for lines.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines<'a> {
-    /// This machine's budgets.
+    /// This VM's budgets.
     pub budgets: &'a Budgets,
     /// The limits.
     pub limits: &'a Limits,

@@ -116,13 +116,13 @@ pub fn accept_word(class: &str) -> String {
     format!("accept:{class}")
 }
 
-/// The verdict's word for an Inspect by this device in this class.
+/// The verdict's word for an Inspect by this inspection proxy in this class.
 #[must_use]
-pub fn inspect_word(device: &str, class: &str) -> String {
-    format!("inspect:{device}:{class}")
+pub fn inspect_word(proxy: &str, class: &str) -> String {
+    format!("inspect:{proxy}:{class}")
 }
 
-/// The word as [`VERDICT`] begins: what a route and a lock match as a prefix.
+/// The word as [`VERDICT`] begins: what a route and an RBAC lock match as a prefix.
 #[must_use]
 pub fn entry_prefix(word: &str) -> String {
     format!("{word} ")
@@ -148,11 +148,11 @@ pub fn http_cluster(port: u16) -> String {
     }
 }
 
-/// The cluster of requests to this port that the gateway begins TLS for, by the place of its
-/// settings among those of the port.
+/// The cluster of requests to this port that the gateway begins TLS for, by the index of
+/// its settings.
 #[must_use]
-pub fn originate_cluster(port: u16, place: usize) -> String {
-    format!("warden-originate-{port}-{place}")
+pub fn originate_cluster(port: u16, index: usize) -> String {
+    format!("warden-originate-{port}-{index}")
 }
 
 /// Property with the judged name of TLS for the class that resolves it. `tcp_proxy` does not wait for
@@ -163,16 +163,16 @@ pub fn resolve_property(class: &str) -> String {
     format!("warden_resolve_{class}")
 }
 
-/// The cluster by way of an inspection device.
+/// The cluster to an inspection proxy.
 #[must_use]
-pub fn inspect_cluster(device: &str) -> String {
-    format!("warden-inspect-{device}")
+pub fn inspect_cluster(proxy: &str) -> String {
+    format!("warden-inspect-{proxy}")
 }
 
-/// The cluster by which tunnels of opaque bytes go on to an inspection device.
+/// The cluster by which tunnels of opaque bytes go on to an inspection proxy.
 #[must_use]
-pub fn tunnel_cluster(device: &str) -> String {
-    format!("warden-tunnel-{device}")
+pub fn tunnel_cluster(proxy: &str) -> String {
+    format!("warden-tunnel-{proxy}")
 }
 
 /// The cluster of a class.
@@ -187,12 +187,12 @@ pub const PEER_METADATA_HEADER: &str = "x-envoy-peer-metadata";
 pub const NAMESPACE_HEADER: &str = "x-egress-warden-namespace";
 /// The labels that a sidecar wrote of its workload.
 pub const LABELS_HEADER: &str = "x-egress-warden-labels";
-/// What an inspection device is told: the rule.
+/// What an inspection proxy is told: the rule.
 pub const RULE_HEADER: &str = "x-egress-warden-rule";
-/// What an inspection device is told: the workload.
+/// What an inspection proxy is told: the workload.
 pub const WORKLOAD_HEADER: &str = "x-egress-warden-workload";
 
-/// What an inspection device is told of requests and of tunnels of opaque bytes: an address of the
+/// What an inspection proxy is told of requests and of tunnels of opaque bytes: an address of the
 /// name that is not refused, and the port.
 pub const ADDRESS_HEADER: &str = "x-egress-warden-address";
 

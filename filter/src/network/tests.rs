@@ -36,7 +36,7 @@ pub(crate) fn out_of_tunnel(authority: &str, sni: &str) -> Fake {
     Fake::default().carrying(&facts(authority)).with(SNI, sni)
 }
 
-/// Envoy has taken the way that it was told.
+/// Envoy has taken the route that it was told.
 fn connected(fake: Fake) -> Fake {
     let chosen = fake.tcp_cluster().unwrap_or_default();
     fake.with(CLUSTER, chosen)
@@ -52,7 +52,8 @@ fn code(fake: &Fake) -> String {
 }
 
 fn is_open(fake: &Fake) -> bool {
-    fake.mark().is_some_and(|mark| mark.starts_with("accept:"))
+    fake.token()
+        .is_some_and(|token| token.starts_with("accept:"))
 }
 
 #[test]
@@ -491,7 +492,7 @@ fn whichever_host_call_fails_nothing_opens_that_is_not_known() {
     }
 }
 
-/// As [`inner`], with a device for what is under `saas.example`.
+/// As [`inner`], with an inspection proxy for what is under `saas.example`.
 fn inspecting() -> Value {
     let mut configuration = inner();
     configuration["inspection"] = json!([
@@ -522,11 +523,11 @@ fn to_inspect(sni: &str) -> Fake {
 }
 
 #[test]
-fn tls_goes_by_way_of_its_device_and_of_its_class() {
+fn tls_goes_through_its_inspection_proxy_and_its_class() {
     let (dlp, plain) = ("warden-inspect-dlp-plain", "warden-tls-plain");
     let rows = [
         ("crm.saas.example", dlp, "Inspect rule"),
-        // Envoy has taken another way than it was told.
+        // Envoy has taken another route than it was told.
         ("crm.saas.example", plain, "Deny route_mismatch"),
         (
             "crm.saas.example",
@@ -567,14 +568,14 @@ fn tls_goes_by_way_of_its_device_and_of_its_class() {
             (denied, denied),
             "{what}"
         );
-        let mark = if denied {
+        let token = if denied {
             "deny"
         } else if inspected {
             "inspect:dlp:plain"
         } else {
             "accept:plain"
         };
-        assert_eq!(fake.mark().as_deref(), Some(mark), "{what}");
+        assert_eq!(fake.token().as_deref(), Some(token), "{what}");
     }
 }
 

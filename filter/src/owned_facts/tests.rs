@@ -26,7 +26,7 @@ fn facts() -> OwnedFacts {
 
 #[test]
 fn facts_arrive_as_they_were_sent() {
-    let place = |host: &[u8]| {
+    let judged = |host: &[u8]| {
         let host = Authority::parse(host).unwrap().host;
         DestinationState::Judged(Destination { host, port: 443 })
     };
@@ -50,11 +50,11 @@ fn facts_arrive_as_they_were_sent() {
             ..facts()
         },
         OwnedFacts {
-            destination: place(b"203.0.113.7"),
+            destination: judged(b"203.0.113.7"),
             ..facts()
         },
         OwnedFacts {
-            destination: place(b"[2001:db8::1]"),
+            destination: judged(b"[2001:db8::1]"),
             protocol: Protocol::Tls,
             ..facts()
         },
