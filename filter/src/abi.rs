@@ -7,10 +7,12 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::ptr::null_mut;
 
+use log::LevelFilter;
 use prost::Message;
 
 use crate::host::{
-    Headers, Host, HostError, Level, Metric, MetricKind, Response, parse_pairs, write_pairs,
+    Headers, Host, HostError, Level, Metric, MetricKind, Response, level_filter, parse_pairs,
+    write_pairs,
 };
 
 const OK: u32 = 0;
@@ -27,7 +29,7 @@ const DOWNSTREAM: u32 = 2;
 )]
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
-    fn proxy_log(level: u32, data: *const u8, size: usize) -> u32;
+    fn proxy_get_log_level(level: *mut u32) -> u32;
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_set_effective_context(id: u32) -> u32;
@@ -129,6 +131,17 @@ fn memory() -> u64 {
 /// Envoy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EnvoyHost;
+
+/// Has the `log` facade drop what the host does not log now.
+#[expect(
+    unsafe_code,
+    reason = "a host call: the pointer comes from a local that outlives it"
+)]
+pub(crate) fn follow_log_level() {
+    let mut level = 0;
+    let asked = done(unsafe { proxy_get_log_level(&raw mut level) });
+    log::set_max_level(asked.map_or(LevelFilter::Trace, |()| level_filter(level)));
+}
 
 fn done(status: u32) -> Result<(), HostError> {
     if status == OK { Ok(()) } else { Err(HostError) }
@@ -302,12 +315,7 @@ impl Host for EnvoyHost {
     }
 
     fn log(&self, level: Level, line: &str) {
-        let level = match level {
-            Level::Info => 2,
-            Level::Warn => 3,
-            Level::Error => 4,
-        };
-        // Nobody is left to tell.
-        let _ = unsafe { proxy_log(level, line.as_ptr(), line.len()) };
+        // The SDK's logger writes it, which `entry` installs.
+        log::log!(level, "{line}");
     }
 }

@@ -1,8 +1,8 @@
-//! What each identity has of this machine, and that no one has more than its share.
+//! What each identity takes of this VM, and the limits of its share.
 //!
-//! All in this machine's memory: no host call, and nothing that another machine has to know. What a
-//! stream holds it gives back when its context goes ([`Taken`]). After a trap the machine begins
-//! anew, with nothing counted; Envoy's overload manager is what holds then.
+//! All of it is in this VM's memory: it needs no host call, and other VMs do not have to know it. A
+//! stream gives back what it holds when its context goes ([`Taken`]). After a trap the VM starts
+//! again with nothing counted; until then Envoy's overload manager protects the gateway.
 //!
 //! The tables are bounded themselves. Identities are certificates, which cannot be made up; should
 //! there be more than [`MAX_ACCOUNTS`] at a time, the others share one account.
@@ -22,11 +22,11 @@ const OTHERS: &str = "others";
 const MINUTE: i64 = 60;
 
 thread_local! {
-    /// One for the machine: all its places count together, and a new policy finds what is open.
-    static MACHINE: Rc<Budgets> = Rc::default();
+    /// One for the VM: all its plugin instances count together, and a new policy finds what is open.
+    static OF_VM: Rc<Budgets> = Rc::default();
 }
 
-/// The accounts of one machine.
+/// The accounts of one VM.
 #[derive(Debug, Default)]
 pub struct Budgets {
     book: RefCell<Book>,
@@ -125,10 +125,10 @@ pub struct Untold {
 }
 
 impl Budgets {
-    /// This machine's.
+    /// This VM's.
     #[must_use]
-    pub fn of_machine() -> Rc<Self> {
-        MACHINE.with(Rc::clone)
+    pub fn of_vm() -> Rc<Self> {
+        OF_VM.with(Rc::clone)
     }
 
     /// Gives a stream what it wants, or says which limit it is beyond. `now` is in seconds.
@@ -213,7 +213,8 @@ impl Budgets {
         untold
     }
 
-    /// The denials without a line, now.
+    /// The denials without a line, now. Of a book in use there are none to tell: a sum is lost, and no
+    /// verdict changes.
     pub fn rest(&self) -> Vec<Untold> {
         self.book
             .try_borrow_mut()
@@ -317,12 +318,12 @@ fn note_name(
     now: i64,
 ) -> Result<(), ReasonCode> {
     let hash = hash(name);
-    let place = |account: &Account| {
+    let position = |account: &Account| {
         account
             .names
             .binary_search_by_key(&hash, |(known, _)| *known)
     };
-    if let Ok(at) = place(account)
+    if let Ok(at) = position(account)
         && let Some((_, last)) = account.names.get_mut(at)
         && is_kept(*last, limits, now)
     {
@@ -338,7 +339,7 @@ fn note_name(
         return Err(ReasonCode::LimitNames);
     }
     *new = new.saturating_add(1);
-    match place(account) {
+    match position(account) {
         Ok(at) => {
             if let Some((_, last)) = account.names.get_mut(at) {
                 *last = now;

@@ -1,5 +1,6 @@
 //! Who the connection comes from, by its certificate alone.
 
+use egress_policy::contract::PRINCIPAL;
 use egress_policy::facts::{Caller, Fact, SpiffeId};
 
 use crate::host::{Host, HostError};
@@ -10,7 +11,7 @@ use crate::host::{Host, HostError};
 /// The attribute `connection.uri_san_peer_certificate` holds only the first, so a second one is
 /// seen through this key alone. In an internal listener, whose own connection has no certificate,
 /// it is what the outer chain shared.
-const ALL_URI_SANS: &[&str] = &["filter_state", "warden.principal"];
+const ALL_URI_SANS: &[&str] = &["filter_state", PRINCIPAL];
 const FIRST_URI_SAN: &[&str] = &["connection", "uri_san_peer_certificate"];
 const MTLS: &[&str] = &["connection", "mtls"];
 const TLS_VERSION: &[&str] = &["connection", "tls_version"];

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use egress_policy::contract::DOWNSTREAM_PEER;
 use egress_policy::facts::{Claims, Fact};
 use prost::Message;
 
@@ -24,7 +25,7 @@ pub const MAX_LABELS: usize = 512;
 
 /// Where Istio keeps the peer's metadata: the filter state object of current releases, and the
 /// property of older ones, which is filter state `wasm.downstream_peer`.
-const OBJECTS: [&[&str]; 2] = [&["filter_state", "downstream_peer"], &["downstream_peer"]];
+const OBJECTS: [&[&str]; 2] = [&["filter_state", DOWNSTREAM_PEER], &[DOWNSTREAM_PEER]];
 
 /// Claims, owned: those labels that the policies select by and the workload has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,6 +113,7 @@ pub fn from_headers(headers: ClaimHeaders<'_>, label_keys: &[String]) -> Option<
     match (peer_metadata, namespace, labels) {
         (Some(value), None, None) => from_peer_metadata(value, label_keys).ok(),
         (None, Some(namespace), labels) => {
+            // Without the header no label is listed, and one that rules select by makes this none.
             from_text(namespace, labels.unwrap_or_default(), label_keys)
         }
         (Some(_), _, _) | (None, None, _) => None,

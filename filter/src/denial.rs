@@ -15,7 +15,7 @@ const PERMISSION_DENIED: i32 = 7;
 /// gRPC's `RESOURCE_EXHAUSTED`.
 const RESOURCE_EXHAUSTED: i32 = 8;
 
-/// What the answer says besides the ruling.
+/// What the answer says besides the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The caller, as the certificate names it.
@@ -37,9 +37,9 @@ struct Body<'a> {
 /// The 403, or 429 where the workload has reached a limit. For a gRPC request Envoy turns it into a trailers-only answer whose `grpc-message` is
 /// the percent-encoded body.
 #[must_use]
-pub fn response(subject: Subject<'_>, ruling: &Decision<'_>, wants_json: bool) -> Response {
-    let rule = rule_words(ruling);
-    let ask = how_to_ask(ruling);
+pub fn response(subject: Subject<'_>, decision: &Decision<'_>, wants_json: bool) -> Response {
+    let rule = rule_words(decision);
+    let ask = how_to_ask(decision);
     let Subject {
         workload,
         destination,
@@ -49,28 +49,28 @@ pub fn response(subject: Subject<'_>, ruling: &Decision<'_>, wants_json: bool) -
             workload,
             destination,
             rule: &rule,
-            code: ruling.reason.as_str(),
-            reason: ruling.reason.explanation(),
+            code: decision.reason.as_str(),
+            reason: decision.reason.explanation(),
             ask: &ask,
         });
         ("application/json", format!("{body}\n"))
     } else {
-        let reason = ruling.reason.explanation();
-        let code = ruling.reason.as_str();
+        let reason = decision.reason.explanation();
+        let code = decision.reason.as_str();
         let body = format!(
             "egress denied: {reason}\nworkload: {workload}\ndestination: {destination}\n\
              rule: {rule}\ncode: {code}\nask: {ask}\n"
         );
         ("text/plain; charset=utf-8", body)
     };
-    let (status, grpc_status) = if ruling.reason.is_limit() {
+    let (status, grpc_status) = if decision.reason.is_limit() {
         (429, RESOURCE_EXHAUSTED)
     } else {
         (403, PERMISSION_DENIED)
     };
     Response {
         status,
-        details: format!("warden_{}", ruling.reason),
+        details: format!("warden_{}", decision.reason),
         headers: vec![
             ("content-type", content_type.to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),
@@ -81,15 +81,15 @@ pub fn response(subject: Subject<'_>, ruling: &Decision<'_>, wants_json: bool) -
 }
 
 /// The rule that decided, or that none did.
-fn rule_words(ruling: &Decision<'_>) -> String {
-    match ruling.rule {
-        RuleRef::Rule { .. } => ruling.rule.to_string(),
+fn rule_words(decision: &Decision<'_>) -> String {
+    match decision.rule {
+        RuleRef::Rule { .. } => decision.rule.to_string(),
         RuleRef::None | RuleRef::Policy { .. } | RuleRef::Tier { .. } => "default".to_owned(),
     }
 }
 
-fn how_to_ask(ruling: &Decision<'_>) -> String {
-    let policy = match ruling.rule {
+fn how_to_ask(decision: &Decision<'_>) -> String {
+    let policy = match decision.rule {
         RuleRef::Policy { policy }
         | RuleRef::Tier { policy, .. }
         | RuleRef::Rule { policy, .. } => policy,
@@ -98,7 +98,7 @@ fn how_to_ask(ruling: &Decision<'_>) -> String {
                 .to_owned();
         }
     };
-    match ruling.reason {
+    match decision.reason {
         ReasonCode::Rule | ReasonCode::Default | ReasonCode::ConnectNotAllowed => format!(
             "propose a rule for this workload and destination in egress policy `{policy}`, and send this text with it"
         ),
@@ -108,9 +108,9 @@ fn how_to_ask(ruling: &Decision<'_>) -> String {
 
 /// A destination as host and port.
 #[must_use]
-pub fn written(agreed: &Destination) -> String {
-    let port = agreed.port;
-    match &agreed.host {
+pub fn written(destination: &Destination) -> String {
+    let port = destination.port;
+    match &destination.host {
         Host::Address(IpAddr::V6(v6)) => format!("[{v6}]:{port}"),
         host => format!("{host}:{port}"),
     }

@@ -7,7 +7,7 @@ use egress_policy::embedded::Embedded;
 use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 
-use crate::abi::{EnvoyHost, carried};
+use crate::abi::{EnvoyHost, carried, follow_log_level};
 use crate::host::Flow;
 use crate::http::Http;
 use crate::network::Network;
@@ -16,13 +16,14 @@ use crate::readiness::ReadinessGate;
 use crate::role::{Role, accept_configuration};
 
 proxy_wasm::main! {{
-    // Only the panic hook is wanted of it: what a trap was about is then in Envoy's log.
-    proxy_wasm::set_log_level(LogLevel::Error);
+    // The logger behind the `log` facade, and the panic hook: what a trap was about is then in
+    // Envoy's log. The level is the host's from the first configuration on.
+    proxy_wasm::set_log_level(LogLevel::Trace);
     proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }}
 
 thread_local! {
-    /// One for the machine, so that all places where this module stands share what is compiled.
+    /// One for the VM, so that all plugin instances in it share what is compiled.
     static EMBEDDED: Embedded<'static> = Embedded::new(carried());
 }
 
@@ -52,6 +53,7 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
+        follow_log_level();
         match EMBEDDED.with(|embedded| accept_configuration(&EnvoyHost, size, embedded)) {
             Some(role) => {
                 self.role = Some(role);
@@ -62,6 +64,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
+        follow_log_level();
         if let Some(plugin) = self.plugin() {
             plugin.tick();
         }

@@ -143,8 +143,8 @@ impl Fake {
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
-    /// The verdict's word, as the lock reads it.
-    pub(crate) fn mark(&self) -> Option<String> {
+    /// The verdict token, as the RBAC lock reads it.
+    pub(crate) fn token(&self) -> Option<String> {
         let entry = self.state("warden_verdict")?;
         Some(entry.split(' ').next().unwrap_or_default().to_owned())
     }
@@ -226,7 +226,7 @@ impl Fake {
     /// Puts a configuration in force and starts counting calls.
     pub(crate) fn plugin(&self, configuration: &Value) -> Rc<Plugin<Self>> {
         let config = PluginConfig::read(&configuration.to_string()).expect("a valid configuration");
-        let plugin = Plugin::configure(self.clone(), config, "place");
+        let plugin = Plugin::configure(self.clone(), config, "instance");
         self.forget_calls();
         Rc::new(plugin.expect("a host that has what it needs"))
     }

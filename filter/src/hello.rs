@@ -70,7 +70,7 @@ impl Reader {
     fn records(&mut self, stream: &mut Cursor<'_>) -> Result<(), Reading> {
         loop {
             let available = self.left_in_record.min(stream.0.len());
-            let fragment = stream.take(available).unwrap_or_default();
+            let fragment = stream.take(available).ok_or(Reading::Malformed)?;
             self.message.extend_from_slice(fragment);
             self.left_in_record = self.left_in_record.saturating_sub(available);
             if let Some(body) = body(&self.message)? {

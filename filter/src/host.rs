@@ -4,20 +4,15 @@
 //! accept. The SDK's own wrappers panic on statuses that Envoy really returns and on header bytes
 //! that are not UTF-8, so nothing above this trait uses them.
 
+use log::LevelFilter;
+
 /// The host could not do it, or answered in a form that is not the documented one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostError;
 
-/// Severity of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// Ordinary events.
-    Info,
-    /// What an operator should look at.
-    Warn,
-    /// What is wrong with this module or its configuration.
-    Error,
-}
+/// Severity of a log line: `Info` for ordinary events, `Warn` for what an operator should look at,
+/// `Error` for what is wrong with this module or its configuration.
+pub use log::Level;
 
 /// What sort of metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,8 +175,24 @@ pub trait Host {
     /// [`HostError`] if it is not read.
     fn metric(&self, metric: Metric) -> Result<u64, HostError>;
 
-    /// Writes a log line. A line that cannot be written is lost; verdicts do not depend on it.
+    /// Writes a log line, if the host logs at this level. Verdicts do not depend on it.
     fn log(&self, level: Level, line: &str);
+}
+
+/// The filter for the host's log level. Envoy answers `proxy_get_log_level` with spdlog's number,
+/// which goes on to `off` where the SDK's enum ends. An unknown one filters nothing: the host drops
+/// by itself what it does not log.
+#[must_use]
+pub const fn level_filter(number: u32) -> LevelFilter {
+    match number {
+        1 => LevelFilter::Debug,
+        2 => LevelFilter::Info,
+        3 => LevelFilter::Warn,
+        4 => LevelFilter::Error,
+        // Critical is for the panic hook alone, which asks no filter.
+        5 | 6 => LevelFilter::Off,
+        _ => LevelFilter::Trace,
+    }
 }
 
 /// Parses the map encoding of proxy-wasm: a count, the sizes of all keys and values, then each key

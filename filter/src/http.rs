@@ -1,7 +1,7 @@
 //! The HTTP filter: requests and CONNECT tunnels.
 //!
-//! Gathers, asks, acts. Its verdict is the last word, and says by which address class the request
-//! goes out; only TLS inside a tunnel goes inward first, where its server name is known.
+//! Collects the facts, asks the engine, acts. Its verdict is final, and says by which address class
+//! the request goes out; only TLS inside a tunnel goes inward first, where its server name is known.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -23,21 +23,21 @@ use crate::position::Position;
 use crate::record;
 use crate::request::ParsedHeaders;
 use crate::revalidation::StreamEpoch;
-use crate::state::{self, VerdictToken};
+use crate::state::{self, Permit, VerdictToken};
 use crate::terminated_tls::TerminatedTls;
 
 /// One request.
 #[derive(Debug)]
 pub struct Http<H: Host> {
     plugin: Rc<Plugin<H>>,
-    began: StreamEpoch,
+    epoch: StreamEpoch,
     protocol: Cell<Protocol>,
     ended: Cell<bool>,
     /// What it has of its workload's budget, until it ends.
     taken: RefCell<Option<Taken>>,
 }
 
-/// Where an undenied request goes next.
+/// Where a request goes next, if it is not denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NextHop {
     /// Out: this verdict is the last.
@@ -53,9 +53,22 @@ struct ConnectMode {
     dynamic: bool,
     /// There is one for each address class.
     by_class: bool,
-    /// To any such host, with what the client sends and nothing more: a device could as well. A
-    /// cluster for certain names may speak TLS to them.
+    /// To any such host, with what the client sends and nothing more, as an inspection proxy does.
+    /// A cluster for certain names may speak TLS to them.
     inspectable: bool,
+}
+
+impl ConnectMode {
+    /// `listed`: the configuration lists the cluster by its name.
+    fn of(route: &Route, listed: bool) -> Self {
+        let dynamic = route.host.is_dynamic();
+        Self {
+            dynamic,
+            // Istio's own wildcard clusters resolve without a class.
+            by_class: dynamic && listed,
+            inspectable: matches!(route.host, RouteHost::Dynamic | RouteHost::AllExcept(_)),
+        }
+    }
 }
 
 /// The route that Envoy has chosen, and what the configuration says of its cluster.
@@ -65,20 +78,20 @@ struct SelectedRoute<'a> {
     /// It leads to where the TLS inside a tunnel ends.
     ends_tls: bool,
     /// The application's TLS, if it ended at this listener.
-    ended: Option<&'a TerminatedTls>,
+    terminated: Option<&'a TerminatedTls>,
 }
 
 /// A request that is being judged.
 struct RequestView<'h> {
     headers: &'h Headers,
-    seen: ParsedHeaders<'h>,
+    parsed: ParsedHeaders<'h>,
 }
 
 impl<H: Host> Http<H> {
     /// A request under this configuration.
     pub fn new(plugin: Rc<Plugin<H>>) -> Self {
         Self {
-            began: plugin.begin(),
+            epoch: plugin.begin(),
             plugin,
             protocol: Cell::new(Protocol::Http),
             ended: Cell::new(false),
@@ -94,7 +107,8 @@ impl<H: Host> Http<H> {
         }
         let host = &self.plugin.host;
         let protocol = self.protocol.get();
-        if !self.plugin.ends(self.began, protocol, || identity(host)) {
+        if !self.plugin.ends(self.epoch, protocol, || identity(host)) {
+            // The request has its permit, or this is the answer that denies it.
             return Flow::Continue;
         }
         self.ended.set(true);
@@ -113,118 +127,80 @@ impl<H: Host> Http<H> {
         self.on_more()
     }
 
-    /// Takes what it needs of its workload's budget.
-    fn take(
-        &self,
-        gathered: &OwnedFacts,
-        hop: NextHop,
-        connects: ConnectMode,
-    ) -> Result<(), ReasonCode> {
-        let undecided = hop == NextHop::InternalListener;
-        let resolved = connects.dynamic && !undecided;
-        let taken = self.plugin.take(gathered, true, undecided, resolved)?;
-        if let Ok(mut held) = self.taken.try_borrow_mut() {
-            *held = Some(taken);
-        }
-        Ok(())
-    }
-
-    /// Takes it, and sends the tunnel inward.
-    fn forward(&self, gathered: &OwnedFacts, connects: ConnectMode) -> Result<(), ReasonCode> {
-        self.take(gathered, NextHop::InternalListener, connects)?;
-        let forwarded = state::forward(&self.plugin.host, gathered);
-        forwarded.map_err(|HostError| ReasonCode::EngineError)
-    }
-
     /// Judges the request.
     pub fn on_request_headers(&self) -> Flow {
-        let host = &self.plugin.host;
-        let Ok(headers) = host.request_headers() else {
+        let Ok(headers) = self.plugin.host.request_headers() else {
             return self.deny_unread();
         };
-        let asked = RequestView {
+        let request = RequestView {
             headers: &headers,
-            seen: ParsedHeaders::of(&headers),
+            parsed: ParsedHeaders::of(&headers),
         };
-        let (gathered, hop, connects) = self.gather(&asked.seen);
-        self.protocol.set(gathered.protocol);
-        let verdict = match (self.plugin.evaluate(&gathered), hop) {
-            (Evaluation::Final(verdict), _) => verdict,
-            (Evaluation::Undecided, NextHop::InternalListener) => {
-                return match self.forward(&gathered, connects) {
-                    Ok(()) => Flow::Continue,
-                    Err(code) => self.refuse(&asked.seen, &gathered, code),
-                };
-            }
-            // Nothing more comes.
-            (Evaluation::Undecided, NextHop::Upstream) => {
-                Verdict::refusal(ReasonCode::FactsMissing)
-            }
+        let (facts, hop, mode) = self.collect(&request.parsed);
+        self.protocol.set(facts.protocol);
+        let (action, verdict) = match self.plugin.evaluate(&facts) {
+            Evaluation::Final(verdict) => (Some(verdict.enforced.action), verdict),
+            Evaluation::Undecided => (None, Verdict::refusal(ReasonCode::FactsMissing)),
         };
-        let done = match (verdict.enforced.action, hop) {
-            (Action::Deny, _) => return self.deny(&asked.seen, &gathered, &verdict),
-            (Action::Accept | Action::Inspect(_), NextHop::InternalListener) => {
-                self.forward(&gathered, connects)
-            }
-            (Action::Accept | Action::Inspect(_), NextHop::Upstream) => {
-                self.let_out(&asked, &gathered, connects, &verdict)
+        let admitted = match (action, hop) {
+            // Denied, or undecided where no more facts come.
+            (Some(Action::Deny), NextHop::Upstream | NextHop::InternalListener)
+            | (None, NextHop::Upstream) => Err(verdict),
+            (Some(Action::Accept | Action::Inspect(_)), NextHop::Upstream) => self
+                .let_out(&request, &facts, mode, &verdict)
+                .map_err(Verdict::refusal),
+            // The internal listener decides, whatever is final here.
+            (Some(Action::Accept | Action::Inspect(_)) | None, NextHop::InternalListener) => {
+                self.forward(&facts, mode).map_err(Verdict::refusal)
             }
         };
-        match (done, hop) {
-            (Err(code), _) => self.refuse(&asked.seen, &gathered, code),
-            (Ok(()), NextHop::InternalListener) => Flow::Continue,
-            (Ok(()), NextHop::Upstream) => {
-                self.plugin.note(&gathered, &verdict);
-                Flow::Continue
-            }
+        match admitted {
+            Ok(permit) => permit.go(),
+            Err(verdict) => self.deny(&request.parsed, &facts, &verdict),
         }
     }
 
-    fn gather(&self, seen: &ParsedHeaders<'_>) -> (OwnedFacts, NextHop, ConnectMode) {
+    /// The facts, and where the request leads.
+    fn collect(&self, parsed: &ParsedHeaders<'_>) -> (OwnedFacts, NextHop, ConnectMode) {
         let host = &self.plugin.host;
-        let ended = (self.plugin.config.server_name == ServerName::Application)
+        let terminated = (self.plugin.config.server_name == ServerName::Application)
             .then(|| TerminatedTls::of(host));
         let position = Position::noted(host);
-        let mut gathered = self.caller(seen, position.connection, ended.as_ref());
+        let mut facts = self.caller(parsed, position.connection, terminated.as_ref());
+        // Without a cluster there is no route: none has an empty name.
         let cluster = position.cluster.as_deref().unwrap_or_default();
         let routes = &self.plugin.config.routes;
-        let (hop, connects) = match routes.resolve(cluster) {
+        match routes.resolve(cluster) {
             Err(code) => {
-                gathered.destination = DestinationState::Refused(code);
-                (NextHop::Upstream, ConnectMode::default())
+                facts.destination = DestinationState::Refused(code);
+                (facts, NextHop::Upstream, ConnectMode::default())
             }
             Ok(route) => {
-                let towards = SelectedRoute {
+                let selected = SelectedRoute {
                     route: &route,
                     ends_tls: routes.ends_tls(cluster),
-                    ended: ended.as_ref(),
+                    terminated: terminated.as_ref(),
                 };
-                let hop = Self::place(seen, towards, &mut gathered);
-                let connects = ConnectMode {
-                    dynamic: route.host.is_dynamic(),
-                    // Istio's own wildcard clusters resolve without a class.
-                    by_class: route.host.is_dynamic() && matches!(route, Cow::Borrowed(_)),
-                    inspectable: matches!(route.host, RouteHost::Dynamic | RouteHost::AllExcept(_)),
-                };
-                (hop, connects)
+                let hop = Self::follow(parsed, selected, &mut facts);
+                let listed = matches!(route, Cow::Borrowed(_));
+                (facts, hop, ConnectMode::of(&route, listed))
             }
-        };
-        (gathered, hop, connects)
+        }
     }
 
     /// Who asks, and for what: by the connection, or by the tunnel that it came through.
     fn caller(
         &self,
-        seen: &ParsedHeaders<'_>,
+        parsed: &ParsedHeaders<'_>,
         connection: Option<u64>,
-        ended: Option<&TerminatedTls>,
+        terminated: Option<&TerminatedTls>,
     ) -> OwnedFacts {
-        let (identity, claims) = match ended.map(TerminatedTls::tunnel) {
-            Some(Ok(Some(facts))) => (facts.identity.clone(), facts.claims.clone()),
+        let (identity, claims) = match terminated.map(TerminatedTls::tunnel) {
+            Some(Ok(Some(outer))) => (outer.identity.clone(), outer.claims.clone()),
             // Whoever it was, it is not whom this connection shows.
             Some(Err(_)) => (Fact::Missing, Fact::Missing),
             None | Some(Ok(None)) => {
-                let peer = self.plugin.peer(connection, seen.claims);
+                let peer = self.plugin.peer(connection, parsed.claims);
                 (peer.identity.clone(), peer.claims.clone())
             }
         };
@@ -233,99 +209,120 @@ impl<H: Host> Http<H> {
             identity,
             claims,
             destination: DestinationState::Unknown,
-            request: seen.line.clone(),
+            request: parsed.line.clone(),
             now: self.plugin.now(),
         }
     }
 
     /// Where the request leads, by what its route carries.
-    fn place(
-        seen: &ParsedHeaders<'_>,
-        towards: SelectedRoute<'_>,
-        gathered: &mut OwnedFacts,
+    fn follow(
+        parsed: &ParsedHeaders<'_>,
+        selected: SelectedRoute<'_>,
+        facts: &mut OwnedFacts,
     ) -> NextHop {
-        let authority = seen.authority.unwrap_or_default();
-        let route = towards.route;
-        match (route.protocol, seen.is_connect()) {
-            (Protocol::Http, true) if towards.ends_tls => {
-                gathered.destination = dialled(authority, route);
-                gathered.request = RequestLine::pending();
+        // An empty authority is malformed, and so is none.
+        let authority = parsed.authority.unwrap_or_default();
+        let route = selected.route;
+        match (route.protocol, parsed.is_connect()) {
+            (Protocol::Http, true) if selected.ends_tls => {
+                facts.destination = dialled(authority, route);
+                facts.request = RequestLine::pending();
                 NextHop::InternalListener
             }
-            (Protocol::Http, _) if !towards.ends_tls => {
-                gathered.destination = DestinationState::judged(match towards.ended {
+            (Protocol::Http, _) if !selected.ends_tls => {
+                facts.destination = DestinationState::judged(match selected.terminated {
                     None => from_request(authority, route, None),
-                    Some(ended) => ended.destination(authority, route),
+                    Some(terminated) => terminated.destination(authority, route),
                 });
                 NextHop::Upstream
             }
             (Protocol::Tcp, true) => {
-                gathered.destination = DestinationState::judged(from_tunnel(authority, route));
-                gathered.protocol = Protocol::Tcp;
-                gathered.request = RequestLine::none();
+                facts.destination = DestinationState::judged(from_tunnel(authority, route));
+                facts.protocol = Protocol::Tcp;
+                facts.request = RequestLine::none();
                 NextHop::Upstream
             }
             (Protocol::Tls, true) => {
-                gathered.destination = dialled(authority, route);
-                gathered.protocol = Protocol::Tls;
-                gathered.request = RequestLine::none();
+                facts.destination = dialled(authority, route);
+                facts.protocol = Protocol::Tls;
+                facts.request = RequestLine::none();
                 NextHop::InternalListener
             }
             (Protocol::Http | Protocol::Tcp | Protocol::Tls | Protocol::Udp, _) => {
-                gathered.destination = DestinationState::Refused(ReasonCode::RouteMismatch);
+                facts.destination = DestinationState::Refused(ReasonCode::RouteMismatch);
                 NextHop::Upstream
             }
         }
     }
 
-    /// Lets it out, straight or by way of a device, by its address class: the token chooses the
-    /// class's route, whose lock opens for this token alone. The token comes last: whatever fails
-    /// before leaves the lock closed.
+    /// Takes what the request needs of its workload's budget.
+    fn take(&self, facts: &OwnedFacts, hop: NextHop, mode: ConnectMode) -> Result<(), ReasonCode> {
+        let undecided = hop == NextHop::InternalListener;
+        let resolved = mode.dynamic && !undecided;
+        let taken = self.plugin.take(facts, true, undecided, resolved)?;
+        if let Ok(mut held) = self.taken.try_borrow_mut() {
+            *held = Some(taken);
+        }
+        Ok(())
+    }
+
+    /// Sends the tunnel inward.
+    fn forward(&self, facts: &OwnedFacts, mode: ConnectMode) -> Result<Permit, ReasonCode> {
+        self.take(facts, NextHop::InternalListener, mode)?;
+        let forwarded = state::forward(&self.plugin.host, facts);
+        forwarded.map_err(|HostError| ReasonCode::EngineError)
+    }
+
+    /// Lets the request out, directly or through an inspection proxy, by its address class: the
+    /// verdict token chooses the class's route, whose RBAC lock opens for this token alone.
     fn let_out(
         &self,
-        asked: &RequestView<'_>,
-        gathered: &OwnedFacts,
-        connects: ConnectMode,
+        request: &RequestView<'_>,
+        facts: &OwnedFacts,
+        mode: ConnectMode,
         verdict: &Verdict<'_>,
-    ) -> Result<(), ReasonCode> {
-        let class = self.plugin.class_of(gathered, verdict, connects.by_class)?;
-        self.take(gathered, NextHop::Upstream, connects)?;
-        let mark = match verdict.enforced.action {
+    ) -> Result<Permit, ReasonCode> {
+        let class = self.plugin.class_of(facts, verdict, mode.by_class)?;
+        self.take(facts, NextHop::Upstream, mode)?;
+        let token = match verdict.enforced.action {
             Action::Accept => VerdictToken::Accept(&class),
-            Action::Inspect(device) if connects.inspectable => {
-                VerdictToken::Inspect(device, &class)
-            }
-            // The gateway would have begun TLS of its own, or connects as its configuration says.
+            Action::Inspect(proxy) if mode.inspectable => VerdictToken::Inspect(proxy, &class),
+            // The gateway would have begun TLS itself, or connects as its configuration says.
             Action::Inspect(_) | Action::Deny => return Err(ReasonCode::RouteMismatch),
         };
-        self.open(asked, gathered, connects, mark, &verdict.enforced)
-            .map_err(|HostError| ReasonCode::EngineError)
+        let permit = self
+            .open(request, facts, mode, token, &verdict.enforced)
+            .map_err(|HostError| ReasonCode::EngineError)?;
+        self.plugin.note(facts, verdict);
+        Ok(permit)
     }
 
+    /// Prepares the request and writes the verdict token. The token comes last: whatever fails before
+    /// leaves the RBAC lock closed.
     fn open(
         &self,
-        asked: &RequestView<'_>,
-        gathered: &OwnedFacts,
-        connects: ConnectMode,
-        mark: VerdictToken<'_>,
-        ruling: &Decision<'_>,
-    ) -> Result<(), HostError> {
+        request: &RequestView<'_>,
+        facts: &OwnedFacts,
+        mode: ConnectMode,
+        token: VerdictToken<'_>,
+        decision: &Decision<'_>,
+    ) -> Result<Permit, HostError> {
         let host = &self.plugin.host;
-        self.strip(asked)?;
-        if connects.dynamic {
-            state::connect_to(host, gathered.destination.known().ok_or(HostError)?)?;
+        self.strip(request)?;
+        if mode.dynamic {
+            state::connect_to(host, facts.destination.known().ok_or(HostError)?)?;
         }
-        if let VerdictToken::Inspect(device, _) = mark {
-            state::set_inspection_metadata(host, device, ruling, gathered)?;
+        if let VerdictToken::Inspect(proxy, _) = token {
+            state::set_inspection_metadata(host, proxy, decision, facts)?;
         }
-        state::store_verdict(host, mark)
+        state::store_verdict(host, token)
     }
 
-    /// Removes the mesh's own words, and has Envoy choose the route anew when it is next asked for
+    /// Removes the mesh's own headers, and has Envoy choose the route anew when it is next asked for
     /// one. A change of headers does that by itself (`docs/envoy.md`).
-    fn strip(&self, asked: &RequestView<'_>) -> Result<(), HostError> {
+    fn strip(&self, request: &RequestView<'_>) -> Result<(), HostError> {
         let host = &self.plugin.host;
-        match asked.seen.inward.as_slice() {
+        match request.parsed.inward.as_slice() {
             [] => host.clear_route_cache(),
             [one] => host.remove_request_header(one),
             // In one call, however many they are.
@@ -334,7 +331,7 @@ impl<H: Host> Http<H> {
                     let inward = |word: &&str| name.eq_ignore_ascii_case(word.as_bytes());
                     !several.iter().any(inward)
                 };
-                let headers = asked.headers.iter().filter(|(name, _)| stays(name));
+                let headers = request.headers.iter().filter(|(name, _)| stays(name));
                 let headers: Vec<_> = headers
                     .map(|(name, value)| (name.as_slice(), value.as_slice()))
                     .collect();
@@ -343,33 +340,29 @@ impl<H: Host> Http<H> {
         }
     }
 
-    fn refuse(&self, seen: &ParsedHeaders<'_>, gathered: &OwnedFacts, code: ReasonCode) -> Flow {
-        self.deny(seen, gathered, &Verdict::refusal(code))
-    }
-
-    fn deny(&self, seen: &ParsedHeaders<'_>, gathered: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
+    fn deny(&self, parsed: &ParsedHeaders<'_>, facts: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
         let host = &self.plugin.host;
         state::store_denial(host, &verdict.enforced);
-        let destination = gathered
+        let destination = facts
             .destination
             .known()
-            .map_or_else(|| printable(seen.authority.unwrap_or_default()), written);
+            .map_or_else(|| printable(parsed.authority.unwrap_or_default()), written);
         let subject = Subject {
-            workload: record::workload(gathered),
+            workload: record::workload(facts),
             destination: &destination,
         };
         // If the answer cannot be sent the request still goes nowhere.
-        let _ = host.respond(&response(subject, &verdict.enforced, seen.wants_json));
-        self.plugin.note(gathered, verdict);
+        let _ = host.respond(&response(subject, &verdict.enforced, parsed.wants_json));
+        self.plugin.note(facts, verdict);
         Flow::Stop
     }
 
     /// The request itself cannot be read.
     fn deny_unread(&self) -> Flow {
         let nothing = Vec::new();
-        let seen = ParsedHeaders::of(&nothing);
-        let gathered = OwnedFacts::refused(Protocol::Http, ReasonCode::EngineError);
-        self.deny(&seen, &gathered, &Verdict::refusal(ReasonCode::EngineError))
+        let parsed = ParsedHeaders::of(&nothing);
+        let facts = OwnedFacts::refused(Protocol::Http, ReasonCode::EngineError);
+        self.deny(&parsed, &facts, &Verdict::refusal(ReasonCode::EngineError))
     }
 }
 
@@ -377,10 +370,10 @@ impl<H: Host> Http<H> {
 /// ClientHello will ask for.
 fn dialled(authority: &[u8], route: &Route) -> DestinationState {
     match from_tunnel(authority, route) {
-        Ok(agreed) if matches!(agreed.host, Target::Address(_)) => {
-            DestinationState::Dialled(agreed)
+        Ok(destination) if matches!(destination.host, Target::Address(_)) => {
+            DestinationState::Dialled(destination)
         }
-        agreed => DestinationState::judged(agreed),
+        destination => DestinationState::judged(destination),
     }
 }
 

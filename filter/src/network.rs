@@ -11,19 +11,18 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use egress_policy::contract::{CLUSTER_TLS, class_cluster};
-use egress_policy::destination::{Destination, Hello, Route, from_chain, from_tls, from_tunnel};
+use egress_policy::destination::{Destination, Hello, Route, from_chain, from_tls};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::verdict::{Action, Evaluation, ReasonCode, Verdict};
 
 use crate::caller::{identity, identity_so_far};
-use crate::denial::written;
 use crate::hello::{MAX_READ, Reader, Reading};
 use crate::host::{Flow, Host, HostError};
 use crate::owned_facts::{DestinationState, OwnedFacts, RequestLine};
 use crate::plugin::Plugin;
 use crate::position::CLUSTER;
 use crate::revalidation::StreamEpoch;
-use crate::state::{self, VerdictToken};
+use crate::state::{self, Permit, VerdictToken};
 
 /// Most bytes of the server that pass before the verdict: a banner, not a document.
 pub const MAX_SERVER_BYTES: usize = 4_096;
@@ -43,24 +42,34 @@ const INSPECTOR: &[&str] = &[
 pub struct Network<H: Host> {
     plugin: Rc<Plugin<H>>,
     id: u32,
-    began: StreamEpoch,
+    epoch: StreamEpoch,
     origin: Origin,
     hello: Reader,
     server_bytes: usize,
     phase: Phase,
-    /// The way that Envoy was told to take, if it was told one.
+    /// The route that Envoy was told to take, if it was told one.
     chosen: Option<ChosenRoute>,
 }
 
-/// A way out.
+/// What a verdict opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ChosenRoute {
-    /// The token that opens it.
-    word: String,
-    /// Its address class.
+    /// The inspection proxy that the connection goes through.
+    proxy: Option<Box<str>>,
+    /// The address class.
     class: Rc<str>,
-    /// The cluster that it goes by; `None` where that is the chain's.
+    /// The cluster that Envoy connects by; `None` where that is the chain's.
     cluster: Option<String>,
+}
+
+impl ChosenRoute {
+    /// The token that opens it.
+    fn token(&self) -> VerdictToken<'_> {
+        match &self.proxy {
+            None => VerdictToken::Accept(&self.class),
+            Some(proxy) => VerdictToken::Inspect(proxy, &self.class),
+        }
+    }
 }
 
 /// Where the connection comes from.
@@ -72,10 +81,10 @@ enum Origin {
     Chain,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Phase {
     Undecided,
-    Open,
+    Open(Permit),
     Closed,
 }
 
@@ -94,7 +103,7 @@ impl<H: Host> Network<H> {
     /// A connection under this configuration; `id` is its context.
     pub fn new(plugin: Rc<Plugin<H>>, id: u32) -> Self {
         Self {
-            began: plugin.begin(),
+            epoch: plugin.begin(),
             plugin,
             id,
             origin: Origin::Chain,
@@ -112,124 +121,120 @@ impl<H: Host> Network<H> {
             Ok(None) => {}
             Err(HostError) => return self.fail(),
         }
-        let gathered = self.gather(&Moment::Accept);
+        let facts = self.collect(&Moment::Accept);
         let plugin = Rc::clone(&self.plugin);
-        let verdict = match (plugin.evaluate(&gathered), &self.origin) {
+        let verdict = match (plugin.evaluate(&facts), &self.origin) {
             (Evaluation::Final(verdict), _) => verdict,
-            (Evaluation::Undecided, Origin::Chain) => return self.hold(gathered),
-            // Nothing more comes of who calls and where to; and only now can the way be chosen.
+            (Evaluation::Undecided, Origin::Chain) => return self.hold(facts),
+            // Nothing more comes of who calls and where to; and Envoy chooses its cluster now.
             (Evaluation::Undecided, Origin::Tunnel(_)) => {
                 Verdict::refusal(ReasonCode::FactsMissing)
             }
         };
         if verdict.enforced.action == Action::Deny {
-            return self.finish(&gathered, &verdict);
+            return self.finish(&facts, &verdict);
         }
-        let way = match self.way_of(&gathered, &verdict) {
-            Ok(way) => way,
-            Err(code) => return self.finish(&gathered, &Verdict::refusal(code)),
+        let route = match self.route_for(&facts, &verdict) {
+            Ok(route) => route,
+            Err(code) => return self.refuse(&facts, code),
         };
         if let Origin::Tunnel(_) = self.origin {
             // The tunnel counts as the stream; the name is asked for here.
-            if let Err(code) = self.plugin.take(&gathered, false, false, true) {
-                return self.finish(&gathered, &Verdict::refusal(code));
+            if let Err(code) = self.plugin.take(&facts, false, false, true) {
+                return self.refuse(&facts, code);
             }
-            if self.choose(&way, &gathered, &verdict).is_err() {
+            if self.set_route(&route, &facts, &verdict).is_err() {
                 return self.fail();
             }
-            self.chosen = Some(way);
-        } else if gathered.protocol == Protocol::Tcp {
-            return self.finish(&gathered, &verdict);
+            self.chosen = Some(route);
+        } else if facts.protocol == Protocol::Tcp {
+            return self.finish(&facts, &verdict);
         }
         // TLS is opened only when its ClientHello has been read.
-        self.hold(gathered)
+        self.hold(facts)
     }
 
-    /// The way that a verdict opens: out of a tunnel by the clusters of its address class, on a
-    /// chain of its own by the chain's, which knows no class. What comes over the wire cannot go by
-    /// way of a device: at accept, when Envoy chooses, its caller is not known yet.
-    fn way_of(
+    /// The route that a verdict opens: out of a tunnel by the clusters of its address class, on a
+    /// chain of its own by the chain's, which knows no class. What comes over the wire cannot be
+    /// inspected: at accept, when Envoy chooses its cluster, its caller is not known yet.
+    fn route_for(
         &self,
-        gathered: &OwnedFacts,
+        facts: &OwnedFacts,
         verdict: &Verdict<'_>,
     ) -> Result<ChosenRoute, ReasonCode> {
         let by_class = matches!(self.origin, Origin::Tunnel(_));
-        let class = self.plugin.class_of(gathered, verdict, by_class)?;
-        let (mark, base) = match (verdict.enforced.action, by_class) {
-            (Action::Accept, true) => (VerdictToken::Accept(&class), Some(self.base(gathered)?)),
-            (Action::Accept, false) => (VerdictToken::Accept(&class), None),
-            (Action::Inspect(device), true) => {
-                let base = self.plugin.device_cluster(device);
-                let base = base.ok_or(ReasonCode::EngineError)?;
-                (VerdictToken::Inspect(device, &class), Some(base))
+        let class = self.plugin.class_of(facts, verdict, by_class)?;
+        let (proxy, cluster) = match (verdict.enforced.action, by_class) {
+            (Action::Accept, true) => (None, Some(self.tls_cluster(facts)?)),
+            (Action::Accept, false) => (None, None),
+            (Action::Inspect(proxy), true) => {
+                let cluster = self.plugin.proxy_cluster(proxy);
+                (Some(proxy), Some(cluster.ok_or(ReasonCode::EngineError)?))
             }
             (Action::Inspect(_), false) | (Action::Deny, _) => {
                 return Err(ReasonCode::RouteMismatch);
             }
         };
         Ok(ChosenRoute {
-            word: mark.word(),
-            class: Rc::clone(&class),
-            cluster: base.map(|base| class_cluster(base, &class)),
+            proxy: proxy.map(Box::from),
+            cluster: cluster.map(|cluster| class_cluster(cluster, &class)),
+            class,
         })
     }
 
     /// The cluster for TLS, of which there is one for each class, if it may carry TLS to this name
     /// and port.
-    fn base(&self, gathered: &OwnedFacts) -> Result<&'static str, ReasonCode> {
-        let judged = gathered
-            .destination
-            .known()
-            .ok_or(ReasonCode::RouteMismatch)?;
+    fn tls_cluster(&self, facts: &OwnedFacts) -> Result<&'static str, ReasonCode> {
+        let judged = facts.destination.known();
+        let judged = judged.ok_or(ReasonCode::RouteMismatch)?;
         let route = self.plugin.config.routes.resolve(CLUSTER_TLS.as_bytes())?;
-        from_tunnel(written(judged).as_bytes(), &route)?;
         let carries = route.protocol == Protocol::Tls && route.host.is_dynamic();
-        carries
+        (carries && route.leads_to(judged))
             .then_some(CLUSTER_TLS)
             .ok_or(ReasonCode::RouteMismatch)
     }
 
-    /// Makes Envoy take the way. Only at accept: `tcp_proxy` chooses its cluster right after it.
-    fn choose(
+    /// Makes Envoy take the route. Only at accept: `tcp_proxy` chooses its cluster right after it.
+    fn set_route(
         &self,
-        way: &ChosenRoute,
-        gathered: &OwnedFacts,
+        route: &ChosenRoute,
+        facts: &OwnedFacts,
         verdict: &Verdict<'_>,
     ) -> Result<(), HostError> {
         let host = &self.plugin.host;
-        if let Action::Inspect(device) = verdict.enforced.action {
-            state::set_inspection_metadata(host, device, &verdict.enforced, gathered)?;
+        if let Action::Inspect(proxy) = verdict.enforced.action {
+            state::set_inspection_metadata(host, proxy, &verdict.enforced, facts)?;
         }
-        let judged = gathered.destination.known().ok_or(HostError)?;
-        state::connect_tls_to(host, judged, &way.class)?;
-        state::connect_by(host, way.cluster.as_deref().ok_or(HostError)?)
+        let judged = facts.destination.known().ok_or(HostError)?;
+        state::connect_tls_to(host, judged, &route.class)?;
+        state::connect_by(host, route.cluster.as_deref().ok_or(HostError)?)
     }
 
-    /// Whether a verdict opens the way that Envoy has taken.
-    fn opens(
+    /// The route that a verdict opens, if it is the one that Envoy has taken.
+    fn taken_route(
         &self,
-        gathered: &OwnedFacts,
+        facts: &OwnedFacts,
         verdict: &Verdict<'_>,
     ) -> Result<ChosenRoute, ReasonCode> {
-        let way = self.way_of(gathered, verdict)?;
-        let taken = match (&self.chosen, &way.cluster) {
+        let route = self.route_for(facts, verdict)?;
+        let taken = match (&self.chosen, &route.cluster) {
             (Some(chosen), Some(cluster)) => {
                 let taken = self.plugin.host.property(CLUSTER).ok().flatten();
-                *chosen == way && taken.as_deref() == Some(cluster.as_bytes())
+                *chosen == route && taken.as_deref() == Some(cluster.as_bytes())
             }
             // On a chain of its own the destination was read of the cluster.
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        taken.then_some(way).ok_or(ReasonCode::RouteMismatch)
+        taken.then_some(route).ok_or(ReasonCode::RouteMismatch)
     }
 
     /// Holds client bytes until the verdict.
     pub fn on_downstream_data(&mut self, size: usize) -> Flow {
-        match self.phase {
+        match &self.phase {
             Phase::Closed => return Flow::Stop,
-            Phase::Open | Phase::Undecided if self.ends() => return self.close(),
-            Phase::Open => return Flow::Continue,
+            Phase::Open(_) | Phase::Undecided if self.ends() => return self.close(),
+            Phase::Open(permit) => return permit.go(),
             Phase::Undecided if self.plugin.is_overdue(self.id) => return self.close(),
             Phase::Undecided if size == 0 => return Flow::Stop,
             Phase::Undecided => {}
@@ -238,41 +243,37 @@ impl<H: Host> Network<H> {
             Some(Reading::Incomplete) => return Flow::Stop,
             reading => reading,
         };
-        let gathered = self.gather(&Moment::Client(reading));
+        let facts = self.collect(&Moment::Client(reading));
         let plugin = Rc::clone(&self.plugin);
-        let verdict = plugin.conclude(&gathered, ReasonCode::FactsMissing);
-        self.finish(&gathered, &verdict)
+        let verdict = plugin.conclude(&facts, ReasonCode::FactsMissing);
+        self.finish(&facts, &verdict)
     }
 
     /// Lets a banner pass while some completion of the facts accepts.
     pub fn on_upstream_data(&mut self, size: usize) -> Flow {
-        match self.phase {
+        match &self.phase {
             Phase::Closed => return Flow::Stop,
-            Phase::Open | Phase::Undecided if self.ends() => return self.close(),
-            Phase::Open => return Flow::Continue,
+            Phase::Open(_) | Phase::Undecided if self.ends() => return self.close(),
+            Phase::Open(permit) => return permit.go(),
             Phase::Undecided if self.plugin.is_overdue(self.id) => return self.close(),
             Phase::Undecided => {}
         }
-        let gathered = self.gather(&Moment::Server);
+        let facts = self.collect(&Moment::Server);
         let plugin = Rc::clone(&self.plugin);
-        match plugin.evaluate(&gathered) {
+        match plugin.evaluate(&facts) {
             // TLS is opened only when its ClientHello has been read.
             Evaluation::Final(verdict)
-                if gathered.protocol == Protocol::Tcp
-                    || self.opens(&gathered, &verdict).is_err() =>
+                if facts.protocol == Protocol::Tcp
+                    || self.taken_route(&facts, &verdict).is_err() =>
             {
-                self.finish(&gathered, &verdict)
+                self.finish(&facts, &verdict)
             }
             Evaluation::Final(_) | Evaluation::Undecided => {
                 self.server_bytes = self.server_bytes.saturating_add(size);
                 if self.server_bytes > MAX_SERVER_BYTES {
-                    return self.finish(&gathered, &Verdict::refusal(ReasonCode::UndecidedLimit));
+                    return self.refuse(&facts, ReasonCode::UndecidedLimit);
                 }
-                if self.plugin.hold(self.id, gathered) {
-                    Flow::Continue
-                } else {
-                    self.fail()
-                }
+                self.hold(facts)
             }
         }
     }
@@ -280,23 +281,35 @@ impl<H: Host> Network<H> {
     /// Whether it has to end, opened or not, because its policy has been replaced.
     fn ends(&self) -> bool {
         self.plugin
-            .ends(self.began, self.protocol(), || match &self.origin {
+            .ends(self.epoch, self.protocol(), || match &self.origin {
                 Origin::Tunnel(facts) => facts.identity.clone(),
                 Origin::Chain => identity(&self.plugin.host),
             })
     }
 
-    /// What it carries; bytes where even that is not known.
-    fn protocol(&self) -> Protocol {
+    /// What its route carries, if that is known.
+    fn route_protocol(&self) -> Option<Protocol> {
         match &self.origin {
-            Origin::Tunnel(facts) => facts.protocol,
-            Origin::Chain => self.route().map_or(Protocol::Tcp, |route| route.protocol),
+            Origin::Tunnel(facts) => Some(facts.protocol),
+            Origin::Chain => self.route().ok().map(|route| route.protocol),
         }
+    }
+
+    /// What it carries, for the log also where its route is not known: what everything here
+    /// carries, and bytes where even that is not one protocol.
+    fn protocol(&self) -> Protocol {
+        self.route_protocol()
+            .unwrap_or_else(|| self.usual_protocol())
+    }
+
+    fn usual_protocol(&self) -> Protocol {
+        let routes = &self.plugin.config.routes;
+        routes.protocol().unwrap_or(Protocol::Tcp)
     }
 
     /// The next bytes of the ClientHello; `None` where there is none to read.
     fn read_hello(&mut self, size: usize) -> Option<Reading> {
-        if self.protocol() != Protocol::Tls {
+        if self.route_protocol() != Some(Protocol::Tls) {
             return None;
         }
         loop {
@@ -316,24 +329,25 @@ impl<H: Host> Network<H> {
         }
     }
 
-    fn gather(&self, moment: &Moment) -> OwnedFacts {
-        let mut gathered = match &self.origin {
+    fn collect(&self, moment: &Moment) -> OwnedFacts {
+        let mut facts = match &self.origin {
             Origin::Tunnel(facts) => self.out_of_tunnel(facts, moment),
             Origin::Chain => self.on_chain(moment),
         };
-        gathered.now = self.plugin.now();
-        gathered
+        facts.now = self.plugin.now();
+        facts
     }
 
     /// TLS whose connection was judged outside as far as it could be: now its name is known.
-    fn out_of_tunnel(&self, facts: &OwnedFacts, moment: &Moment) -> OwnedFacts {
-        let mut gathered = facts.clone();
-        let judged = match facts.destination.known() {
-            Some(dialled) if facts.protocol == Protocol::Tls => self.inner_name(dialled, moment),
+    fn out_of_tunnel(&self, outer: &OwnedFacts, moment: &Moment) -> OwnedFacts {
+        let judged = match outer.destination.known() {
+            Some(dialled) if outer.protocol == Protocol::Tls => self.inner_name(dialled, moment),
             Some(_) | None => Err(ReasonCode::RouteMismatch),
         };
-        gathered.destination = DestinationState::judged(judged);
-        gathered
+        OwnedFacts {
+            destination: DestinationState::judged(judged),
+            ..outer.clone()
+        }
     }
 
     /// The name that Envoy's inspector found, and by which Envoy connects.
@@ -371,8 +385,10 @@ impl<H: Host> Network<H> {
     /// A connection on a chain of its own: the chain's cluster is its destination.
     fn on_chain(&self, moment: &Moment) -> OwnedFacts {
         let route = self.route();
-        let mut gathered = OwnedFacts {
-            protocol: route.as_ref().map_or(Protocol::Tcp, |route| route.protocol),
+        let mut facts = OwnedFacts {
+            protocol: route
+                .as_ref()
+                .map_or_else(|_| self.usual_protocol(), |route| route.protocol),
             identity: match moment {
                 Moment::Accept | Moment::Server => identity_so_far(&self.plugin.host),
                 Moment::Client(_) => identity(&self.plugin.host),
@@ -384,15 +400,15 @@ impl<H: Host> Network<H> {
             request: RequestLine::none(),
             now: Fact::Missing,
         };
-        gathered.destination = match route {
-            Ok(route) => DestinationState::judged(self.chain_place(&route, moment)),
+        facts.destination = match route {
+            Ok(route) => DestinationState::judged(self.chain_destination(&route, moment)),
             Err(_) if matches!(moment, Moment::Accept) => DestinationState::Unknown,
             Err(code) => DestinationState::Refused(code),
         };
-        gathered
+        facts
     }
 
-    fn chain_place(&self, route: &Route, moment: &Moment) -> Result<Destination, ReasonCode> {
+    fn chain_destination(&self, route: &Route, moment: &Moment) -> Result<Destination, ReasonCode> {
         let chain = from_chain(route)?;
         match (route.protocol, moment) {
             (Protocol::Tcp, _) | (Protocol::Tls, Moment::Accept | Moment::Server) => Ok(chain),
@@ -400,7 +416,8 @@ impl<H: Host> Network<H> {
                 let refuse_ech = self.plugin.config.refuse_ech;
                 let named = from_tls(&chain, hello(reading.as_ref()), refuse_ech)?;
                 // A name is no reason to connect to an address that the chain, not the name, says.
-                (named == chain)
+                route
+                    .leads_to(&named)
                     .then_some(named)
                     .ok_or(ReasonCode::RouteMismatch)
             }
@@ -418,46 +435,53 @@ impl<H: Host> Network<H> {
         }
     }
 
-    /// Goes on without a verdict, for a while.
-    fn hold(&mut self, gathered: OwnedFacts) -> Flow {
-        if self.plugin.hold(self.id, gathered) {
+    /// Waits for more facts, for a while.
+    fn hold(&mut self, facts: OwnedFacts) -> Flow {
+        if self.plugin.hold(self.id, facts) {
+            // Still undecided: the RBAC lock is closed, client bytes stay here, and the server's
+            // are counted.
             Flow::Continue
         } else {
             self.fail()
         }
     }
 
-    fn finish(&mut self, gathered: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
+    fn finish(&mut self, facts: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
         self.plugin.forget(self.id);
-        let refused;
-        let verdict = match verdict.enforced.action {
-            Action::Deny => verdict,
-            Action::Accept | Action::Inspect(_) => match self.opens(gathered, verdict) {
-                Ok(way) if state::store_verdict_word(&self.plugin.host, &way.word).is_ok() => {
-                    self.phase = Phase::Open;
-                    self.plugin.note(gathered, verdict);
-                    return Flow::Continue;
-                }
-                Ok(_) => return self.fail(),
-                // It opens another way than the one that Envoy has taken.
-                Err(code) => {
-                    refused = Verdict::refusal(code);
-                    &refused
-                }
+        match verdict.enforced.action {
+            Action::Deny => self.deny(facts, verdict),
+            Action::Accept | Action::Inspect(_) => match self.taken_route(facts, verdict) {
+                Ok(route) => self.open(&route, facts, verdict),
+                // It opens another route than the one that Envoy has taken.
+                Err(code) => self.refuse(facts, code),
             },
+        }
+    }
+
+    fn open(&mut self, route: &ChosenRoute, facts: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
+        let Ok(permit) = state::store_verdict(&self.plugin.host, route.token()) else {
+            return self.fail();
         };
+        self.plugin.note(facts, verdict);
+        let flow = permit.go();
+        self.phase = Phase::Open(permit);
+        flow
+    }
+
+    fn deny(&mut self, facts: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
         state::store_denial(&self.plugin.host, &verdict.enforced);
-        self.plugin.note(gathered, verdict);
+        self.plugin.note(facts, verdict);
         self.close()
+    }
+
+    fn refuse(&mut self, facts: &OwnedFacts, code: ReasonCode) -> Flow {
+        self.deny(facts, &Verdict::refusal(code))
     }
 
     /// Something that must not fail did.
     fn fail(&mut self) -> Flow {
-        let gathered = OwnedFacts::refused(self.protocol(), ReasonCode::EngineError);
-        let verdict = Verdict::refusal(ReasonCode::EngineError);
-        state::store_denial(&self.plugin.host, &verdict.enforced);
-        self.plugin.note(&gathered, &verdict);
-        self.close()
+        let facts = OwnedFacts::refused(self.protocol(), ReasonCode::EngineError);
+        self.refuse(&facts, ReasonCode::EngineError)
     }
 
     fn close(&mut self) -> Flow {

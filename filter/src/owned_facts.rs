@@ -102,15 +102,15 @@ impl DestinationState {
     /// Whether it is a name.
     #[must_use]
     pub fn is_named(&self) -> bool {
-        let agreed = self.known();
-        agreed.is_some_and(|agreed| matches!(agreed.host, Target::Name(_)))
+        let destination = self.known();
+        destination.is_some_and(|destination| matches!(destination.host, Target::Name(_)))
     }
 
     /// What is known of host and port.
     #[must_use]
     pub const fn known(&self) -> Option<&Destination> {
         match self {
-            Self::Dialled(agreed) | Self::Judged(agreed) => Some(agreed),
+            Self::Dialled(destination) | Self::Judged(destination) => Some(destination),
             Self::Unknown | Self::Refused(_) => None,
         }
     }
@@ -150,6 +150,7 @@ impl OwnedFacts {
     /// Lends the facts to the engine.
     pub fn lend<T>(&self, judge: impl FnOnce(&Facts<'_>) -> T) -> T {
         let labels = self.claims.as_ref().known().map(OwnedClaims::pairs);
+        // Claims that are not known have no labels to lend, and stay unknown.
         judge(&self.facts(labels.as_deref().unwrap_or_default()))
     }
 
@@ -178,11 +179,11 @@ impl OwnedFacts {
 
     fn destination(&self) -> DestinationFacts<'_> {
         match &self.destination {
-            DestinationState::Judged(agreed) => agreed.facts(Fact::Missing),
-            DestinationState::Dialled(agreed) => DestinationFacts {
+            DestinationState::Judged(destination) => destination.facts(Fact::Missing),
+            DestinationState::Dialled(destination) => DestinationFacts {
                 name: Fact::Pending,
                 address: Fact::Pending,
-                port: Fact::Known(agreed.port),
+                port: Fact::Known(destination.port),
             },
             DestinationState::Unknown => DestinationFacts {
                 name: Fact::Pending,
@@ -201,7 +202,7 @@ impl OwnedFacts {
     /// write: who calls, and what was dialled.
     #[must_use]
     pub fn to_wire(&self) -> Option<Vec<u8>> {
-        let agreed = self.destination.known()?;
+        let destination = self.destination.known()?;
         let wire = Wire {
             protocol: self.protocol.as_str().to_owned(),
             caller: known(&self.identity).map(|identity| match identity {
@@ -215,12 +216,12 @@ impl OwnedFacts {
                 cluster: claims.cluster.clone(),
                 labels: claims.labels.clone(),
             }),
-            host: match &agreed.host {
+            host: match &destination.host {
                 Target::Name(name) => name.to_string(),
                 Target::Address(IpAddr::V6(v6)) => format!("[{v6}]"),
                 Target::Address(v4) => v4.to_string(),
             },
-            port: agreed.port,
+            port: destination.port,
         };
         serde_json::to_vec(&wire).ok()
     }

@@ -52,20 +52,20 @@ pub struct Plugin<H: Host> {
 #[derive(Debug)]
 struct PendingConnection {
     since: u64,
-    gathered: OwnedFacts,
+    facts: OwnedFacts,
     overdue: bool,
 }
 
 impl<H: Host> Plugin<H> {
-    /// An instance of this configuration, under the name of its place.
+    /// A plugin instance of this configuration, under its name.
     ///
     /// # Errors
     /// If the host lacks what it needs.
-    pub fn configure(host: H, config: PluginConfig, place: &str) -> Result<Self, Vec<Defect>> {
+    pub fn configure(host: H, config: PluginConfig, name: &str) -> Result<Self, Vec<Defect>> {
         let hash = short(&config.policy_hash);
         let ticking = host.set_tick_period(TICK_MILLISECONDS);
         let recheck =
-            ticking.and_then(|()| Revalidation::new(&host, place, hash, config.recheck_on_update));
+            ticking.and_then(|()| Revalidation::new(&host, name, hash, config.recheck_on_update));
         let Ok(recheck) = recheck else {
             return Err(vec![Defect {
                 kind: DefectKind::Conflict,
@@ -79,7 +79,7 @@ impl<H: Host> Plugin<H> {
             host,
             config,
             record: Record::default(),
-            budgets: Budgets::of_machine(),
+            budgets: Budgets::of_vm(),
             recheck,
             connections: RefCell::default(),
             now: Cell::new(None),
@@ -112,13 +112,13 @@ impl<H: Host> Plugin<H> {
     /// The limit's code.
     pub fn take(
         &self,
-        gathered: &OwnedFacts,
+        facts: &OwnedFacts,
         stream: bool,
         undecided: bool,
         resolved: bool,
     ) -> Result<Taken, ReasonCode> {
-        let name = gathered.destination.known().filter(|_| resolved);
-        let name = name.and_then(|agreed| match &agreed.host {
+        let name = facts.destination.known().filter(|_| resolved);
+        let name = name.and_then(|destination| match &destination.host {
             Target::Name(name) => Some(name.to_string()),
             Target::Address(_) => None,
         });
@@ -127,7 +127,7 @@ impl<H: Host> Plugin<H> {
             undecided,
             name: name.as_deref(),
         };
-        let (whose, limits) = (workload(gathered), &self.config.limits);
+        let (whose, limits) = (workload(facts), &self.config.limits);
         self.budgets.take(whose, wanted, limits, self.seconds())
     }
 
@@ -239,54 +239,54 @@ impl<H: Host> Plugin<H> {
 
     /// Notes that a connection waits for its verdict, and with which facts. False if it cannot be
     /// noted, and so would never be ended.
-    pub fn hold(&self, id: u32, gathered: OwnedFacts) -> bool {
-        let Ok(mut waiting) = self.pending.try_borrow_mut() else {
+    pub fn hold(&self, id: u32, facts: OwnedFacts) -> bool {
+        let Ok(mut pending) = self.pending.try_borrow_mut() else {
             return false;
         };
-        let since = waiting.get(&id).map_or(self.ticks.get(), |held| held.since);
+        let since = pending.get(&id).map_or(self.ticks.get(), |held| held.since);
         let held = PendingConnection {
             since,
-            gathered,
+            facts,
             overdue: false,
         };
-        waiting.insert(id, held);
+        pending.insert(id, held);
         true
     }
 
     /// Whether a connection has waited too long and been ended.
     pub fn is_overdue(&self, id: u32) -> bool {
-        self.pending.try_borrow().map_or(true, |waiting| {
-            waiting.get(&id).is_some_and(|held| held.overdue)
+        self.pending.try_borrow().map_or(true, |pending| {
+            pending.get(&id).is_some_and(|held| held.overdue)
         })
     }
 
     /// The connection has its verdict, or is gone.
     pub fn forget(&self, id: u32) {
-        if let Ok(mut waiting) = self.pending.try_borrow_mut() {
-            waiting.remove(&id);
+        if let Ok(mut pending) = self.pending.try_borrow_mut() {
+            pending.remove(&id);
         }
     }
 
     /// Ends the connections that have waited too long.
     fn end_overdue(&self) {
         let mut ended = Vec::new();
-        if let Ok(mut waiting) = self.pending.try_borrow_mut() {
+        if let Ok(mut pending) = self.pending.try_borrow_mut() {
             let now = self.ticks.get();
-            for (id, held) in waiting.iter_mut() {
+            for (id, held) in pending.iter_mut() {
                 if !held.overdue && now.saturating_sub(held.since) > UNDECIDED_TICKS {
                     held.overdue = true;
-                    ended.push((*id, held.gathered.clone()));
+                    ended.push((*id, held.facts.clone()));
                 }
             }
         }
         let verdict = Verdict::refusal(ReasonCode::UndecidedLimit);
-        for (id, gathered) in ended {
+        for (id, facts) in ended {
             if self.host.set_effective_context(id).is_ok() {
                 state::store_denial(&self.host, &verdict.enforced);
                 // Its own next event closes it, should this fail.
                 let _ = self.host.close_downstream();
             }
-            self.note(&gathered, &verdict);
+            self.note(&facts, &verdict);
         }
     }
 
@@ -315,18 +315,18 @@ impl<H: Host> Plugin<H> {
         if ends {
             let verdict = Verdict::refusal(ReasonCode::PolicyReplaced);
             state::store_denial(&self.host, &verdict.enforced);
-            let gathered = OwnedFacts {
+            let facts = OwnedFacts {
                 identity: whose(),
                 ..OwnedFacts::refused(protocol, ReasonCode::PolicyReplaced)
             };
-            self.note(&gathered, &verdict);
+            self.note(&facts, &verdict);
         }
         ends
     }
 
     /// Asks the engine.
-    pub fn evaluate(&self, gathered: &OwnedFacts) -> Evaluation<'_> {
-        gathered.lend(|facts| self.config.policies.evaluate(facts))
+    pub fn evaluate(&self, facts: &OwnedFacts) -> Evaluation<'_> {
+        facts.lend(|facts| self.config.policies.evaluate(facts))
     }
 
     /// The name of the address class that a verdict opens; `by_class`: whether its cluster comes
@@ -337,12 +337,12 @@ impl<H: Host> Plugin<H> {
     /// [`ReasonCode::RouteMismatch`] for a class that the gateway does not have, or not yet.
     pub fn class_of(
         &self,
-        gathered: &OwnedFacts,
+        facts: &OwnedFacts,
         verdict: &Verdict<'_>,
         by_class: bool,
     ) -> Result<Rc<str>, ReasonCode> {
         let config = &self.config;
-        match (&verdict.addresses, gathered.destination.is_named()) {
+        match (&verdict.addresses, facts.destination.is_named()) {
             (Addresses::Class(key), true) if by_class => {
                 let name = config.classes.name(&config.policies, key);
                 name.ok_or(ReasonCode::RouteMismatch)
@@ -355,23 +355,23 @@ impl<H: Host> Plugin<H> {
         }
     }
 
-    /// Envoy's cluster for an inspection cluster's name.
-    pub fn device_cluster(&self, device: &str) -> Option<&str> {
+    /// Envoy's cluster for an inspection proxy.
+    pub fn proxy_cluster(&self, proxy: &str) -> Option<&str> {
         let mut known = self.config.inspection.iter();
-        known.find_map(|(name, cluster)| (name == device).then_some(cluster.as_str()))
+        known.find_map(|(name, cluster)| (name == proxy).then_some(cluster.as_str()))
     }
 
     /// Asks the engine where no further fact can come.
-    pub fn conclude(&self, gathered: &OwnedFacts, otherwise: ReasonCode) -> Verdict<'_> {
-        match self.evaluate(gathered) {
+    pub fn conclude(&self, facts: &OwnedFacts, otherwise: ReasonCode) -> Verdict<'_> {
+        match self.evaluate(facts) {
             Evaluation::Final(verdict) => verdict,
             Evaluation::Undecided => Verdict::refusal(otherwise),
         }
     }
 
     /// Counts and logs a final verdict.
-    pub fn note(&self, gathered: &OwnedFacts, verdict: &Verdict<'_>) {
-        if gathered.lend(|facts| {
+    pub fn note(&self, facts: &OwnedFacts, verdict: &Verdict<'_>) {
+        if facts.lend(|facts| {
             facts
                 .caller
                 .known()
@@ -392,7 +392,7 @@ impl<H: Host> Plugin<H> {
                 now: self.seconds(),
             }),
         };
-        self.record.verdict(&self.host, setting, gathered, verdict);
+        self.record.verdict(&self.host, setting, facts, verdict);
     }
 }
 

@@ -1,7 +1,7 @@
-//! The gate for a readiness probe: whether every place of this proxy has its policy.
+//! Answers a readiness probe: whether every plugin instance of this proxy has its policy.
 //!
-//! A module that cannot be had or that is refused leaves its place closed, so a pod that has none
-//! yet denies everything. Kubernetes is to send it nothing before that is over.
+//! Where the module or its configuration cannot be loaded Envoy lets nothing pass, so a pod without
+//! policies denies everything. Kubernetes is to send it nothing before that is over.
 
 use std::fmt::Write;
 
@@ -11,58 +11,59 @@ use egress_policy::config::Readiness;
 use crate::host::{Flow, Host, Metric, MetricKind, Response};
 use crate::revalidation::in_force_at;
 
-/// The gate. It reads what every place says of itself; Envoy has one set of gauges for the whole
-/// process, so it does not matter in which machine a place runs.
+/// Answers probes by what every plugin instance publishes. Envoy has one set of gauges for the whole
+/// process, so it does not matter in which VM an instance runs.
 #[derive(Debug)]
 pub struct ReadinessGate<H> {
     host: H,
-    gate: Readiness,
-    /// What each place has, as far as its gauge could be had: Envoy gives a metric a new number each
-    /// time that it is defined, so that is done once.
-    has: Vec<Metric>,
-    /// Set for the whole process once the gate has opened.
+    config: Readiness,
+    /// The policy hash of each instance, as far as its gauge could be defined: Envoy gives a metric
+    /// a new number each time that it is defined, so that is done once.
+    hashes: Vec<Metric>,
+    /// Set for the whole process once it has been ready.
     opened: Option<Metric>,
 }
 
 impl<H: Host> ReadinessGate<H> {
-    /// A gate of this configuration.
-    pub fn new(host: H, gate: Readiness) -> Self {
+    /// One of this configuration.
+    pub fn new(host: H, config: Readiness) -> Self {
         let define = |name: &str| host.define_metric(MetricKind::Gauge, name).ok();
-        let has = gate.places.iter();
-        let has = has
-            .filter_map(|place| define(&in_force_at(place)))
+        let hashes = config.places.iter();
+        let hashes = hashes
+            .filter_map(|instance| define(&in_force_at(instance)))
             .collect();
         let opened = define("warden_ready");
         Self {
             host,
-            gate,
-            has,
+            config,
+            hashes,
             opened,
         }
     }
 
     /// The hash of the policy that it waits for.
     pub fn policy_hash(&self) -> &str {
-        &self.gate.policy_hash
+        &self.config.policy_hash
     }
 
-    /// Answers a probe: 200 or 503, and for each place the first twelve digits of the hash of its
-    /// policy. Nothing goes on from here.
+    /// Answers a probe: 200 or 503, and for each plugin instance the first twelve digits of the hash
+    /// of its policy.
     ///
-    /// A pod begins with the policy that this configuration names, in every place. Later ones take
-    /// it one after the other, or refuse it and keep the last good one; no pod leaves its Service
-    /// for that, because all of them would.
+    /// A pod begins with the policy that this configuration names, in every instance. With a later
+    /// policy the instances take it one after the other, or refuse it and keep the last good one; no
+    /// pod leaves its Service for that, because all of them would.
     pub fn on_request_headers(&self) -> Flow {
-        let Self { host, gate, .. } = self;
-        let wanted = short(&gate.policy_hash);
-        // A gauge that could not be had is a place without policy.
-        let mut current = self.has.len() == gate.places.len();
+        let Self { host, config, .. } = self;
+        let wanted = short(&config.policy_hash);
+        // A gauge that could not be defined is an instance without policy.
+        let mut current = self.hashes.len() == config.places.len();
         let mut body = String::new();
-        for (place, gauge) in gate.places.iter().zip(&self.has) {
+        for (instance, gauge) in config.places.iter().zip(&self.hashes) {
+            // One that cannot be read counts as no policy: zero is the hash of none.
             let hash = host.metric(*gauge).unwrap_or_default();
             current &= hash == wanted;
             // Writing to a String does not fail.
-            let _ = writeln!(body, "{place} {hash:012x}");
+            let _ = writeln!(body, "{instance} {hash:012x}");
         }
         let opened = self.opened.is_some_and(|gauge| {
             if current {
@@ -78,7 +79,7 @@ impl<H: Host> ReadinessGate<H> {
             body,
             grpc_status: -1,
         });
-        // The route behind answers 503.
+        // Without an answer the probe goes on to its route, which answers 503.
         answered.map_or(Flow::Continue, |()| Flow::Stop)
     }
 }

@@ -56,7 +56,7 @@ pub struct Setting<'a> {
 /// The budget for lines.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines<'a> {
-    /// This machine's budgets.
+    /// This VM's budgets.
     pub budgets: &'a Budgets,
     /// The limits.
     pub limits: &'a Limits,
@@ -101,7 +101,7 @@ impl Record {
                 let ruling = verdict.shadow.as_ref().unwrap_or(&verdict.enforced);
                 lines.one_for(gathered, ruling)
             }
-            (Level::Info | Level::Warn | Level::Error, _) => true,
+            _ => true,
         };
         if worth_a_line && within_budget() {
             host.log(level, &line(setting, gathered, verdict));

@@ -1,25 +1,26 @@
-//! What a place says of its policy, and the end of streams that began under an older one.
+//! Publishes each plugin instance's policy hash and ends streams admitted under an older policy.
 //!
 //! Envoy gives an update to new streams only (its `config_discovery.proto`), and a stream that runs
-//! cannot read it. So a configuration with `recheckOnUpdate` says its policy's hash where every
+//! cannot read it. So a configuration with `recheckOnUpdate` publishes its policy's hash where every
 //! instance looks once a second, and a stream that began under another one ends at its next byte.
 //!
-//! What is said are gauges: Envoy has one set of them for the whole process, while shared data is
-//! divided by the machine's name.
+//! Hashes are published as gauges: Envoy has one set of them for the whole process, while shared
+//! data is divided by the VM's name.
 
 use std::cell::Cell;
 
 use crate::host::{Host, HostError, Metric, MetricKind};
 
-/// Ticks that another policy asks before what began under this one ends; and once more, for what
-/// began while workers learned of it. Requests that are over by then have ended by themselves.
+/// Ticks for which another policy requests revalidation before what began under this one ends; and
+/// once more, for what began while workers learned of it. Requests that are over by then have ended
+/// by themselves.
 const PATIENCE: u8 = 2;
 
 /// What a stream has to show in order to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamEpoch(u32);
 
-/// What this configuration says when it is in force, and whether its streams may go on.
+/// What this configuration publishes when it is in force, and whether its streams may go on.
 #[derive(Debug)]
 pub struct Revalidation {
     /// Which policy is in force.
@@ -30,7 +31,7 @@ pub struct Revalidation {
     refused: Metric,
     hash: u64,
     published: u64,
-    /// Ticks in a row that another policy asks.
+    /// Ticks in a row for which another policy requests revalidation.
     asked: Cell<u8>,
     /// Ticks in a row that something else is in force.
     replaced: Cell<u8>,
@@ -38,25 +39,31 @@ pub struct Revalidation {
 }
 
 impl Revalidation {
-    /// Looks for what other configurations of this place say. Nothing is said yet.
+    /// Looks for what other configurations of this plugin instance publish. Nothing is published
+    /// yet.
     ///
     /// # Errors
     /// If a gauge cannot be had: then this configuration could not be ended by the next.
-    pub fn new(host: &impl Host, place: &str, hash: u64, asks: bool) -> Result<Self, HostError> {
+    pub fn new(
+        host: &impl Host,
+        instance: &str,
+        hash: u64,
+        requests: bool,
+    ) -> Result<Self, HostError> {
         let gauge = |name: &str| host.define_metric(MetricKind::Gauge, name);
         Ok(Self {
-            in_force: gauge(&in_force_at(place))?,
-            requested: gauge(&format!("warden_recheck.{place}"))?,
-            refused: gauge(&refused_at(place))?,
+            in_force: gauge(&in_force_at(instance))?,
+            requested: gauge(&format!("warden_recheck.{instance}"))?,
+            refused: gauge(&refused_at(instance))?,
             hash,
-            published: if asks { hash } else { 0 },
+            published: if requests { hash } else { 0 },
             asked: Cell::new(0),
             replaced: Cell::new(0),
             epoch: Cell::new(0),
         })
     }
 
-    /// Says that this configuration is in force.
+    /// Publishes that this configuration is in force.
     pub fn publish(&self, host: &impl Host) {
         // What is in force does not depend on it. Unheard, older streams end at their longest
         // duration.
@@ -65,23 +72,23 @@ impl Revalidation {
         let _ = host.record(self.refused, 0);
     }
 
-    /// Listens, once a second. What cannot be heard counts as a call to end.
+    /// Reads the gauges, once a second. One that cannot be read counts as a request to end streams.
     pub fn tick(&self, host: &impl Host) {
-        let asks = host.metric(self.requested);
-        let calm = asks.is_ok_and(|hash| hash == 0 || hash == self.hash);
+        let requests = host.metric(self.requested);
+        let calm = requests.is_ok_and(|hash| hash == 0 || hash == self.hash);
         let asked = self.asked.get().saturating_add(1);
         self.asked.set(if calm { 0 } else { asked });
-        if !calm && (asks.is_err() || asked <= PATIENCE + 1) && asked >= PATIENCE {
+        if !calm && (requests.is_err() || asked <= PATIENCE + 1) && asked >= PATIENCE {
             self.epoch.set(self.epoch.get().wrapping_add(1));
         }
-        let own = asks == Ok(self.published) && host.metric(self.in_force) == Ok(self.hash);
+        let own = requests == Ok(self.published) && host.metric(self.in_force) == Ok(self.hash);
         let replaced = self.replaced.get().saturating_add(1);
         self.replaced.set(if own { 0 } else { replaced });
     }
 
     /// A stream begins. Envoy begins them under the newest configuration alone, so one that begins
     /// when all workers have had time to learn of another shows that this configuration is in force
-    /// again, and it says so. Envoy does not configure it anew where something still runs under it
+    /// again, and it publishes that. Envoy does not configure it anew where something still runs under it
     /// (proxy-wasm-cpp-host, `getOrCreateThreadLocalPlugin`).
     pub fn begin(&self, host: &impl Host) -> StreamEpoch {
         if self.replaced.get() > PATIENCE + 1 {
@@ -97,16 +104,16 @@ impl Revalidation {
     }
 }
 
-/// The gauge that holds which policy a place has.
+/// The gauge that holds which policy a plugin instance has.
 #[must_use]
-pub fn in_force_at(place: &str) -> String {
-    format!("warden_policy_hash.{place}")
+pub fn in_force_at(instance: &str) -> String {
+    format!("warden_policy_hash.{instance}")
 }
 
-/// The gauge that holds whether the last configuration of a place was refused.
+/// The gauge that holds whether the last configuration of a plugin instance was refused.
 #[must_use]
-pub fn refused_at(place: &str) -> String {
-    format!("warden_config_rejected.{place}")
+pub fn refused_at(instance: &str) -> String {
+    format!("warden_config_rejected.{instance}")
 }
 
 #[cfg(test)]

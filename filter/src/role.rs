@@ -38,13 +38,13 @@ pub enum Role<H: Host> {
 }
 
 impl<H: Host> Role<H> {
-    fn of(host: H, configuration: ModuleConfig, place: &str) -> Result<Self, Vec<Defect>> {
+    fn of(host: H, configuration: ModuleConfig, name: &str) -> Result<Self, Vec<Defect>> {
         Ok(match configuration {
             ModuleConfig::Policies(config) => {
-                Self::Policies(Rc::new(Plugin::configure(host, *config, place)?))
+                Self::Policies(Rc::new(Plugin::configure(host, *config, name)?))
             }
-            ModuleConfig::Readiness(gate) => {
-                Self::Readiness(Rc::new(ReadinessGate::new(host, gate)))
+            ModuleConfig::Readiness(config) => {
+                Self::Readiness(Rc::new(ReadinessGate::new(host, config)))
             }
         })
     }
@@ -58,8 +58,8 @@ pub fn accept_configuration<H: Host + Clone>(
     size: usize,
     embedded: &Embedded<'_>,
 ) -> Option<Role<H>> {
-    let place = place(host);
-    let refused = refused_at(&place);
+    let name = instance_name(host);
+    let refused = refused_at(&name);
     let Ok(bytes) = host.configuration(size) else {
         host.log(
             Level::Error,
@@ -70,7 +70,7 @@ pub fn accept_configuration<H: Host + Clone>(
     };
     let text = String::from_utf8_lossy(&bytes);
     let role = ModuleConfig::read_beside(&text, embedded)
-        .and_then(|configuration| Role::of(host.clone(), configuration, &place));
+        .and_then(|configuration| Role::of(host.clone(), configuration, &name));
     match role {
         Ok(role) => {
             let (context, policy_hash) = match &role {
@@ -110,9 +110,9 @@ pub fn accept_configuration<H: Host + Clone>(
     }
 }
 
-/// The name of this place: what Istio calls `pluginName` and Envoy the root id, since Istio makes up
-/// the plugin's name itself.
-fn place(host: &impl Host) -> String {
+/// The name of this plugin instance: what Istio calls `pluginName` and Envoy the root id, since Istio
+/// makes up the plugin's name itself.
+fn instance_name(host: &impl Host) -> String {
     let named = |property| {
         let name = host.property(&[property]).ok().flatten();
         name.filter(|name| !name.is_empty())

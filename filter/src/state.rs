@@ -1,80 +1,84 @@
-//! Filter state: how a verdict reaches routes and locks, and facts the context that ends the
+//! Filter state: how a verdict reaches routes and RBAC locks, and facts the context that ends the
 //! judgement.
 
 use egress_policy::contract::{
-    DENY, DESTINATION, DEVICE, DYNAMIC_HOST, DYNAMIC_PORT, FACTS, FORWARD, HOST, RULE, RULING,
-    TCP_CLUSTER, VERDICT, WORKLOAD, accept_word, entry_prefix, inspect_word, resolve_property,
+    DENY, DYNAMIC_HOST, DYNAMIC_PORT, FACTS, FORWARD, HOST, InspectionFact, RULING, TCP_CLUSTER,
+    VERDICT, accept_word, entry_prefix, inspect_word, resolve_property,
 };
 use egress_policy::destination::Destination;
 use egress_policy::verdict::Decision;
 
 use crate::denial::written;
-use crate::host::{Host, HostError};
+use crate::host::{Flow, Host, HostError};
 use crate::owned_facts::OwnedFacts;
 use crate::record::workload;
 
 /// Where the facts of the outer connection are, as the gateway's configuration shares them.
 const CARRIED: &[&str] = &["filter_state", FACTS];
 
-/// What routes and locks read.
+/// The token of a verdict that admits, as routes and RBAC locks read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerdictToken<'d> {
-    /// Opens the ways out of this class.
+    /// Opens the clusters of this address class.
     Accept(&'d str),
-    /// Opens only the way to the internal listener that ends the judgement.
-    Forward,
-    /// Opens only the way to this inspection cluster in this class.
+    /// Opens only the cluster to this inspection proxy in this address class.
     Inspect(&'d str, &'d str),
-    /// Opens none.
-    Deny,
 }
 
 impl VerdictToken<'_> {
-    /// The word that a verdict begins with.
+    /// The word that the verdict begins with.
     #[must_use]
     pub fn word(self) -> String {
         match self {
             Self::Accept(class) => accept_word(class),
-            Self::Forward => FORWARD.to_owned(),
-            Self::Inspect(device, class) => inspect_word(device, class),
-            Self::Deny => DENY.to_owned(),
+            Self::Inspect(proxy, class) => inspect_word(proxy, class),
         }
     }
 }
 
-/// Writes the verdict.
-///
-/// # Errors
-/// If it is not written, which leaves the lock closed.
-pub fn store_verdict(host: &impl Host, mark: VerdictToken<'_>) -> Result<(), HostError> {
-    store_verdict_word(host, &mark.word())
+/// Proof that a token is written which opens an RBAC lock. Nothing but writing one makes it, and an
+/// admitted request or connection goes on by it alone.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub struct Permit(());
+
+impl Permit {
+    /// Lets the request or connection go on.
+    pub const fn go(&self) -> Flow {
+        Flow::Continue
+    }
 }
 
-/// The same by its word.
+/// Writes the verdict token.
 ///
 /// # Errors
-/// As [`store_verdict`].
-pub fn store_verdict_word(host: &impl Host, word: &str) -> Result<(), HostError> {
-    // A space follows also where nothing else does: no name opens for a longer one.
-    host.set_property(VERDICT, entry_prefix(word).as_bytes())
+/// If it is not written, which leaves the RBAC lock closed.
+pub fn store_verdict(host: &impl Host, token: VerdictToken<'_>) -> Result<Permit, HostError> {
+    store_entry(host, &token.word(), &[]).map(Permit)
 }
 
-/// Sends a tunnel inward, with the facts behind the token: one entry, because each costs a host
-/// call.
+/// Sends a tunnel inward to the listener that ends the judgement, with the facts behind the token:
+/// one entry, because each costs a host call.
 ///
 /// # Errors
-/// If it is not written, which leaves the lock closed.
-pub fn forward(host: &impl Host, gathered: &OwnedFacts) -> Result<(), HostError> {
-    let mut entry = entry_prefix(&VerdictToken::Forward.word()).into_bytes();
-    entry.extend(gathered.to_wire().ok_or(HostError)?);
-    host.set_property(VERDICT, &entry)
+/// If it is not written, which leaves the RBAC lock closed.
+pub fn forward(host: &impl Host, facts: &OwnedFacts) -> Result<Permit, HostError> {
+    let facts = facts.to_wire().ok_or(HostError)?;
+    store_entry(host, FORWARD, &facts).map(Permit)
 }
 
-/// Writes a denial. Nothing depends on it: without a word the lock is closed.
-pub fn store_denial(host: &impl Host, ruling: &Decision<'_>) {
-    let _ = store_verdict(host, VerdictToken::Deny);
-    let words = format!("{} {}", ruling.reason, ruling.rule);
+/// Writes a denial. Nothing depends on it: without a token the RBAC lock is closed.
+pub fn store_denial(host: &impl Host, decision: &Decision<'_>) {
+    let _ = store_entry(host, DENY, &[]);
+    let words = format!("{} {}", decision.reason, decision.rule);
     let _ = host.set_property(RULING, words.trim_end().as_bytes());
+}
+
+/// A space follows the word also where no facts do: no name opens for a longer one.
+fn store_entry(host: &impl Host, word: &str, facts: &[u8]) -> Result<(), HostError> {
+    let mut entry = entry_prefix(word).into_bytes();
+    entry.extend_from_slice(facts);
+    host.set_property(VERDICT, &entry)
 }
 
 /// The facts that the filter of the outer connection sent inward with it; `None` if there is no
@@ -86,26 +90,28 @@ pub fn read_from_tunnel(host: &impl Host) -> Result<Option<OwnedFacts>, HostErro
     let Some(entry) = host.property(CARRIED)? else {
         return Ok(None);
     };
-    let prefix = entry_prefix(&VerdictToken::Forward.word());
+    let prefix = entry_prefix(FORWARD);
     let facts = entry.strip_prefix(prefix.as_bytes()).ok_or(HostError)?;
     OwnedFacts::from_wire(facts).map(Some).ok_or(HostError)
 }
 
-/// Says what the device is to be told.
+/// Writes what the inspection proxy is told of the connection.
 ///
 /// # Errors
 /// If it is not written.
 pub fn set_inspection_metadata(
     host: &impl Host,
-    device: &str,
-    rule: &Decision<'_>,
-    gathered: &OwnedFacts,
+    proxy: &str,
+    decision: &Decision<'_>,
+    facts: &OwnedFacts,
 ) -> Result<(), HostError> {
-    let destination = written(gathered.destination.known().ok_or(HostError)?);
-    host.set_property(DEVICE, device.as_bytes())?;
-    host.set_property(RULE, rule.rule.to_string().as_bytes())?;
-    host.set_property(WORKLOAD, workload(gathered).as_bytes())?;
-    host.set_property(DESTINATION, destination.as_bytes())
+    let destination = written(facts.destination.known().ok_or(HostError)?);
+    let tell =
+        |fact: InspectionFact, value: &str| host.set_property(fact.property(), value.as_bytes());
+    tell(InspectionFact::Proxy, proxy)?;
+    tell(InspectionFact::Rule, &decision.rule.to_string())?;
+    tell(InspectionFact::Workload, workload(facts))?;
+    tell(InspectionFact::Destination, &destination)
 }
 
 /// Makes `tcp_proxy` connect to this cluster.

@@ -29,14 +29,6 @@ pub const VERDICT_STATE: &str = "wasm.warden_verdict";
 pub const RULING: &str = "warden_ruling";
 /// [`RULING`] as Envoy's configuration names it.
 pub const RULING_STATE: &str = "wasm.warden_ruling";
-/// Property with the inspection device's name.
-pub const DEVICE: &str = "warden_device";
-/// Property with the rule that chose the device, for the device.
-pub const RULE: &str = "warden_rule";
-/// Property with the workload that asks, for the device.
-pub const WORKLOAD: &str = "warden_workload";
-/// Property with the judged host and port, for the device.
-pub const DESTINATION: &str = "warden_destination";
 /// Filter state in which the verdict of the outer connection reaches an internal listener.
 pub const FACTS: &str = "warden.facts";
 /// Filter state with connection number and cluster, as `%CONNECTION_ID% %UPSTREAM_CLUSTER_RAW%`.
@@ -53,6 +45,61 @@ pub const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
 pub const DYNAMIC_PORT: &str = "envoy.upstream.dynamic_port";
 /// Filter state with the cluster that `tcp_proxy` connects to instead of its own.
 pub const TCP_CLUSTER: &str = "envoy.tcp_proxy.cluster";
+
+/// Filter state of a sidecar's connection with the dialled address, as Envoy's IP object.
+pub const DIALLED: &str = "warden.dialled";
+
+/// Filter state of a sidecar's connection with the dialled address masked to so many bits, as text.
+#[must_use]
+pub fn dialled_network(bits: u8) -> String {
+    format!("warden.net{bits}")
+}
+
+/// What an inspection proxy is told of a connection that is sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InspectionFact {
+    /// Its own name, which the RBAC lock of its listeners compares.
+    Proxy,
+    /// The rule that chose it.
+    Rule,
+    /// The workload that asks.
+    Workload,
+    /// The judged host and port.
+    Destination,
+}
+
+impl InspectionFact {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Proxy, Self::Rule, Self::Workload, Self::Destination];
+
+    /// The module's property.
+    #[must_use]
+    pub const fn property(self) -> &'static str {
+        match self {
+            Self::Proxy => "warden_device",
+            Self::Rule => "warden_rule",
+            Self::Workload => "warden_workload",
+            Self::Destination => "warden_destination",
+        }
+    }
+
+    /// [`InspectionFact::property`] as Envoy's configuration names it.
+    #[must_use]
+    pub fn property_state(self) -> String {
+        format!("wasm.{}", self.property())
+    }
+
+    /// The filter state in which it reaches the inspection proxy's listener inside the gateway.
+    #[must_use]
+    pub const fn inward_state(self) -> &'static str {
+        match self {
+            Self::Proxy => "warden.device",
+            Self::Rule => "warden.rule",
+            Self::Workload => "warden.workload",
+            Self::Destination => "warden.destination",
+        }
+    }
+}
 
 /// The class of what is dialled by its number. Its DNS cache refuses nothing, and its resolvers
 /// cannot answer, so that no name resolves there. No class of the policies may be named so.
@@ -71,13 +118,13 @@ pub fn accept_word(class: &str) -> String {
     format!("accept:{class}")
 }
 
-/// The verdict's word for an Inspect by this device in this class.
+/// The verdict's word for an Inspect by this inspection proxy in this class.
 #[must_use]
-pub fn inspect_word(device: &str, class: &str) -> String {
-    format!("inspect:{device}:{class}")
+pub fn inspect_word(proxy: &str, class: &str) -> String {
+    format!("inspect:{proxy}:{class}")
 }
 
-/// The word as [`VERDICT`] begins: what a route and a lock match as a prefix.
+/// The word as [`VERDICT`] begins: what a route and an RBAC lock match as a prefix.
 #[must_use]
 pub fn entry_prefix(word: &str) -> String {
     format!("{word} ")
@@ -103,11 +150,11 @@ pub fn http_cluster(port: u16) -> String {
     }
 }
 
-/// The cluster of requests to this port that the gateway begins TLS for, by the place of its
-/// settings among those of the port.
+/// The cluster of requests to this port that the gateway begins TLS for, by the index of
+/// its settings.
 #[must_use]
-pub fn originate_cluster(port: u16, place: usize) -> String {
-    format!("warden-originate-{port}-{place}")
+pub fn originate_cluster(port: u16, index: usize) -> String {
+    format!("warden-originate-{port}-{index}")
 }
 
 /// Property with the judged name of TLS for the class that resolves it. `tcp_proxy` does not wait for
@@ -118,16 +165,16 @@ pub fn resolve_property(class: &str) -> String {
     format!("warden_resolve_{class}")
 }
 
-/// The cluster by way of an inspection device.
+/// The cluster to an inspection proxy.
 #[must_use]
-pub fn inspect_cluster(device: &str) -> String {
-    format!("warden-inspect-{device}")
+pub fn inspect_cluster(proxy: &str) -> String {
+    format!("warden-inspect-{proxy}")
 }
 
-/// The cluster by which tunnels of opaque bytes go on to an inspection device.
+/// The cluster by which tunnels of opaque bytes go on to an inspection proxy.
 #[must_use]
-pub fn tunnel_cluster(device: &str) -> String {
-    format!("warden-tunnel-{device}")
+pub fn tunnel_cluster(proxy: &str) -> String {
+    format!("warden-tunnel-{proxy}")
 }
 
 /// The cluster of a class.
@@ -142,12 +189,12 @@ pub const PEER_METADATA_HEADER: &str = "x-envoy-peer-metadata";
 pub const NAMESPACE_HEADER: &str = "x-egress-warden-namespace";
 /// The labels that a sidecar wrote of its workload.
 pub const LABELS_HEADER: &str = "x-egress-warden-labels";
-/// What an inspection device is told: the rule.
+/// What an inspection proxy is told: the rule.
 pub const RULE_HEADER: &str = "x-egress-warden-rule";
-/// What an inspection device is told: the workload.
+/// What an inspection proxy is told: the workload.
 pub const WORKLOAD_HEADER: &str = "x-egress-warden-workload";
 
-/// What an inspection device is told of requests and of tunnels of opaque bytes: an address of the
+/// What an inspection proxy is told of requests and of tunnels of opaque bytes: an address of the
 /// name that is not refused, and the port.
 pub const ADDRESS_HEADER: &str = "x-egress-warden-address";
 

@@ -39,6 +39,15 @@ pub enum RouteHost {
     AllExcept(Arc<[NamePattern]>),
 }
 
+impl Route {
+    /// Whether the cluster connects to this host and port.
+    #[must_use]
+    pub fn leads_to(&self, destination: &Destination) -> bool {
+        self.host.covers(&destination.host)
+            && self.port.is_none_or(|fixed| fixed == destination.port)
+    }
+}
+
 impl RouteHost {
     /// Whether Envoy connects to the host that a verdict names, by dynamic forward proxy.
     #[must_use]
@@ -134,6 +143,20 @@ impl RouteTable {
         }
     }
 
+    /// What all of the listed clusters and ports carry, if that is one protocol.
+    #[must_use]
+    pub fn protocol(&self) -> Option<Protocol> {
+        let clusters = self.clusters.values().map(|route| route.protocol);
+        let mut found = None;
+        for protocol in clusters.chain(self.istio_ports.values().copied()) {
+            if found.is_some_and(|other| other != protocol) {
+                return None;
+            }
+            found = Some(protocol);
+        }
+        found
+    }
+
     /// Where a cluster leads.
     ///
     /// # Errors
@@ -224,17 +247,18 @@ pub fn from_request(
         port: written,
     } = Authority::parse(authority)?;
     let port = route.port.ok_or(ReasonCode::RouteMismatch)?;
+    let destination = Destination { host, port };
     // A dynamic forward proxy would connect to the port in Host; elsewhere it means nothing.
-    let dynamic = route.host.is_dynamic();
-    if !route.host.covers(&host) || (dynamic && written.is_some_and(|written| written != port)) {
+    let elsewhere = route.host.is_dynamic() && written.is_some_and(|written| written != port);
+    if elsewhere || !route.leads_to(&destination) {
         return Err(ReasonCode::RouteMismatch);
     }
     if let Some(sni) = app_sni
-        && Authority::parse_sni(sni)? != host
+        && Authority::parse_sni(sni)? != destination.host
     {
         return Err(ReasonCode::HostMismatch);
     }
-    Ok(Destination { host, port })
+    Ok(destination)
 }
 
 /// The destination of a CONNECT tunnel: the dialled address and port, or a name and port.
@@ -245,10 +269,11 @@ pub fn from_request(
 pub fn from_tunnel(authority: &[u8], route: &Route) -> Result<Destination, ReasonCode> {
     let Authority { host, port } = Authority::parse(authority)?;
     let port = port.ok_or(ReasonCode::NameMalformed)?;
-    if !route.host.covers(&host) || route.port.is_some_and(|fixed| fixed != port) {
-        return Err(ReasonCode::RouteMismatch);
-    }
-    Ok(Destination { host, port })
+    let destination = Destination { host, port };
+    route
+        .leads_to(&destination)
+        .then_some(destination)
+        .ok_or(ReasonCode::RouteMismatch)
 }
 
 /// The destination of a request in TLS that came out of a tunnel and ended at this gateway: the

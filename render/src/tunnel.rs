@@ -5,6 +5,7 @@
 //! `useClientProtocol` keeps `h2` out of what TLS offers, and a patch says HTTP/1.1. Without the
 //! patch such a tunnel goes over HTTP/2, which the gateway takes as well.
 
+use egress_policy::contract::TCP_CLUSTER;
 use egress_policy::name::Name;
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -108,8 +109,8 @@ pub(crate) fn choice(install: &Install) -> Option<Value> {
             "@type":
                 "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config",
             "on_new_connection": [{
-                "object_key": "envoy.tcp_proxy.cluster",
-                "factory_key": "envoy.tcp_proxy.cluster",
+                "object_key": TCP_CLUSTER,
+                "factory_key": TCP_CLUSTER,
                 "format_string": {
                     "omit_empty_values": true,
                     "text_format_source": {"inline_string": format!("%CEL({expression})%")},

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use egress_policy::contract::{
+    DIALLED, LABELS_HEADER, NAMESPACE_HEADER, TCP_CLUSTER, dialled_network,
+};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -11,12 +14,6 @@ use crate::object::{Object, Stage, set};
 use crate::proxies;
 use crate::tunnel;
 use egress_policy::ports::MeshPorts;
-
-/// The tunnel's headers: what the caller's sidecar says of it, a claim like peer metadata. A
-/// sidecar cannot write Istio's own header where it makes the request itself.
-pub(crate) const NAMESPACE_HEADER: &str = "x-egress-warden-namespace";
-/// `key=value` for each label that the policy selects by, `key` alone where the pod has none.
-pub(crate) const LABELS_HEADER: &str = "x-egress-warden-labels";
 
 pub(crate) const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
@@ -121,8 +118,6 @@ pub(crate) fn tunnelling(
 
 /// Istio's cluster for where the application dialled.
 const STRAIGHT: &str = "PassthroughCluster";
-/// The filter state of a connection with the dialled address.
-const DIALLED: &str = "warden.dialled";
 const INSIDE: &str = "egress-warden-inside";
 
 /// The cluster's own networks, straight. Nothing of it is asked for by name: a request is told by
@@ -259,7 +254,7 @@ fn not_http(networks: &[IpNet]) -> Vec<Value> {
         let texts = lengths.entry(network.prefix_len()).or_default();
         texts.push(network.to_string());
     }
-    let key = |length: &u8| format!("warden.net{length}");
+    let key = |length: &u8| dialled_network(*length);
     let mut states: Vec<_> = lengths
         .keys()
         .map(|length| state(&key(length), "envoy.string", &dialled(Some(*length))))
@@ -270,7 +265,7 @@ fn not_http(networks: &[IpNet]) -> Vec<Value> {
     });
     let is_inside = is_inside.collect::<Vec<_>>().join(" || ");
     for (key, value) in [
-        ("envoy.tcp_proxy.cluster", STRAIGHT),
+        (TCP_CLUSTER, STRAIGHT),
         ("envoy.tcp_proxy.disable_tunneling", "true"),
     ] {
         // Empty, it sets nothing, and the tunnel stays.
@@ -284,6 +279,9 @@ fn not_http(networks: &[IpNet]) -> Vec<Value> {
     states
 }
 
+/// The tunnel's headers: what the caller's sidecar says of it, a claim like peer metadata. A
+/// sidecar cannot write Istio's own header where it makes the request itself. Of the labels that the
+/// policy selects by, `key=value` for each that the pod has and `key` alone for each that it has not.
 fn headers(traffic: &MeshPorts) -> Vec<Value> {
     let header = |key: &str, value: String| {
         json!({

@@ -55,9 +55,9 @@ fn a_workload_has_so_many_streams_and_another_has_its_own() {
         (Flow::Stop, "limit_streams")
     );
     assert_eq!(
-        refused.mark().as_deref(),
+        refused.token().as_deref(),
         Some("deny"),
-        "the lock is closed"
+        "the RBAC lock is closed"
     );
     assert_eq!(refused.dynamic_host(), None);
     let response = refused.response().unwrap();
@@ -106,7 +106,7 @@ fn a_tunnel_counts_as_undecided_until_it_is_answered() {
         (flow, code(&second).as_str()),
         (Flow::Stop, "limit_undecided")
     );
-    assert_eq!(second.mark().as_deref(), Some("deny"));
+    assert_eq!(second.token().as_deref(), Some("deny"));
     // Requests are no tunnels.
     assert_eq!(
         open(&get("api.github.com"), &configuration).1,

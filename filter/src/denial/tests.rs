@@ -5,12 +5,12 @@ fn denial(basis: RuleRef<'_>, code: ReasonCode) -> String {
         workload: "spiffe://cluster.local/ns/app1-ns/sa/app1",
         destination: "github.com:443",
     };
-    let ruling = Decision {
+    let decision = Decision {
         action: egress_policy::verdict::Action::Deny,
         reason: code,
         rule: basis,
     };
-    response(subject, &ruling, false).body
+    response(subject, &decision, false).body
 }
 
 #[test]

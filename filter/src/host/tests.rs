@@ -36,3 +36,22 @@ fn what_is_no_map_is_refused() {
     shifted[4] += 1;
     assert_eq!(parse_pairs(&shifted), None);
 }
+
+#[test]
+fn the_facade_drops_what_the_host_does_not_log() {
+    let rows = [
+        (0, LevelFilter::Trace),
+        (1, LevelFilter::Debug),
+        (2, LevelFilter::Info),
+        (3, LevelFilter::Warn),
+        (4, LevelFilter::Error),
+        (5, LevelFilter::Off),
+        // spdlog's `off`, which the SDK's enum does not have.
+        (6, LevelFilter::Off),
+        (7, LevelFilter::Trace),
+        (u32::MAX, LevelFilter::Trace),
+    ];
+    for (number, expected) in rows {
+        assert_eq!(level_filter(number), expected, "{number}");
+    }
+}

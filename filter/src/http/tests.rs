@@ -10,8 +10,8 @@ enum RequestOutcome {
     Out(String, Option<String>),
     /// To the internal listener.
     Inward,
-    /// To this device, in this class.
-    Device(String, String),
+    /// To this inspection proxy, in this class.
+    Inspection(String, String),
     /// 403 with this code and rule.
     Denied(String, String),
 }
@@ -22,23 +22,23 @@ fn judge(fake: &Fake, configuration: &Value) -> RequestOutcome {
 }
 
 fn outcome(fake: &Fake, flow: Flow) -> RequestOutcome {
-    let mark = fake.mark();
-    let words: Vec<&str> = mark.as_deref().unwrap_or_default().split(':').collect();
+    let token = fake.token();
+    let words: Vec<&str> = token.as_deref().unwrap_or_default().split(':').collect();
     match (flow, words.as_slice()) {
         (Flow::Continue, ["accept", class]) => {
             assert_eq!(fake.carried(), None);
             RequestOutcome::Out((*class).to_owned(), fake.dynamic_host())
         }
         (Flow::Continue, ["forward"]) => RequestOutcome::Inward,
-        (Flow::Continue, ["inspect", device, class]) => {
-            assert_eq!(fake.state("warden_device").as_deref(), Some(*device));
-            RequestOutcome::Device((*device).to_owned(), (*class).to_owned())
+        (Flow::Continue, ["inspect", proxy, class]) => {
+            assert_eq!(fake.state("warden_device").as_deref(), Some(*proxy));
+            RequestOutcome::Inspection((*proxy).to_owned(), (*class).to_owned())
         }
         (Flow::Stop, words) => {
             assert_ne!(
                 words.first(),
                 Some(&"accept"),
-                "stopped, yet a lock is open"
+                "stopped, yet an RBAC lock is open"
             );
             let line = fake.verdict().expect("every denial is logged");
             assert_eq!(fake.response().map(|response| response.status), Some(403));
@@ -411,7 +411,7 @@ fn claims_count_where_the_certificate_bears_them_out() {
             denied("facts_missing", "seed/apps/app1-github"),
         ),
         (
-            "older Istio's place for claims",
+            "where older Istio keeps claims",
             to_github()
                 .without(namespace)
                 .without(label)
@@ -772,15 +772,15 @@ fn whichever_host_call_fails_nothing_is_let_out_that_is_not_known() {
                 let rest = &calls[index..];
                 let harmless = rest.iter().all(|call| is_bookkeeping(call))
                     || (is_bookkeeping(call) && fails == Fails::Call(index));
-                let mark = fake.mark();
+                let token = fake.token();
                 let open = flow == Flow::Continue
-                    && mark
+                    && token
                         .as_deref()
-                        .is_some_and(|mark| mark.starts_with("accept:"));
+                        .is_some_and(|token| token.starts_with("accept:"));
                 let expected = harmless && what != "inward";
                 assert_eq!(open, expected, "{what}: {fails:?} `{call}`");
                 if flow == Flow::Stop {
-                    let forwarded = mark.as_deref() == Some("forward");
+                    let forwarded = token.as_deref() == Some("forward");
                     assert!(!forwarded, "{what}: {fails:?} `{call}`");
                 }
             }
@@ -848,23 +848,23 @@ fn inspecting() -> Value {
 }
 
 #[test]
-fn what_is_to_be_inspected_goes_to_its_device_and_nothing_else_does() {
-    let device =
-        |name: &str, class: &str| RequestOutcome::Device(name.to_owned(), class.to_owned());
+fn what_is_to_be_inspected_goes_to_its_proxy_and_nothing_else_does() {
+    let proxy =
+        |name: &str, class: &str| RequestOutcome::Inspection(name.to_owned(), class.to_owned());
     let tunnel = |authority, cluster| Fake::app1().connect(authority, cluster);
     let rows = [
-        (app1_to("crm.saas.example"), device("dlp", "plain")),
-        (app1_to("CRM.saas.example.:80"), device("dlp", "plain")),
-        (app1_to("198.51.100.7"), device("ids", "literal")),
+        (app1_to("crm.saas.example"), proxy("dlp", "plain")),
+        (app1_to("CRM.saas.example.:80"), proxy("dlp", "plain")),
+        (app1_to("198.51.100.7"), proxy("ids", "literal")),
         (app1_to("saas.example"), denied("default", "seed")),
         (app1_to("api.github.com"), out("api.github.com:80")),
         (
             tunnel("198.51.100.7:22", "warden-tcp"),
-            device("ids", "literal"),
+            proxy("ids", "literal"),
         ),
         (
             tunnel("crm.saas.example:443", "warden-tcp"),
-            device("dlp", "plain"),
+            proxy("dlp", "plain"),
         ),
         // Istio's own cluster resolves by itself.
         (
@@ -880,7 +880,7 @@ fn what_is_to_be_inspected_goes_to_its_device_and_nothing_else_does() {
             tunnel("crm.saas.example:443", "warden-tls-inner"),
             RequestOutcome::Inward,
         ),
-        // A device's route is none that a verdict is sought for.
+        // The route to an inspection proxy is none that a verdict is sought for.
         (
             Fake::app1().get("api.github.com", "warden-inspect-dlp"),
             denied("route_mismatch", ""),
@@ -905,7 +905,7 @@ fn what_a_cluster_of_its_own_speaks_tls_to_is_not_inspected() {
 }
 
 #[test]
-fn the_device_is_told_the_destination_and_the_rule() {
+fn the_inspection_proxy_is_told_the_destination_and_the_rule() {
     let fake = app1_to("CRM.saas.example").header("x-egress-warden-rule", "forged");
     judge(&fake, &inspecting());
     let told = |name| fake.state(name).unwrap_or_default();

@@ -36,7 +36,7 @@ pub(crate) fn out_of_tunnel(authority: &str, sni: &str) -> Fake {
     Fake::default().carrying(&facts(authority)).with(SNI, sni)
 }
 
-/// Envoy has taken the way that it was told.
+/// Envoy has taken the route that it was told.
 fn connected(fake: Fake) -> Fake {
     let chosen = fake.tcp_cluster().unwrap_or_default();
     fake.with(CLUSTER, chosen)
@@ -52,7 +52,8 @@ fn code(fake: &Fake) -> String {
 }
 
 fn is_open(fake: &Fake) -> bool {
-    fake.mark().is_some_and(|mark| mark.starts_with("accept:"))
+    fake.token()
+        .is_some_and(|token| token.starts_with("accept:"))
 }
 
 #[test]
@@ -491,7 +492,7 @@ fn whichever_host_call_fails_nothing_opens_that_is_not_known() {
     }
 }
 
-/// As [`inner`], with a device for what is under `saas.example`.
+/// As [`inner`], with an inspection proxy for what is under `saas.example`.
 fn inspecting() -> Value {
     let mut configuration = inner();
     configuration["inspection"] = json!([
@@ -522,11 +523,11 @@ fn to_inspect(sni: &str) -> Fake {
 }
 
 #[test]
-fn tls_goes_by_way_of_its_device_and_of_its_class() {
+fn tls_goes_through_its_inspection_proxy_and_its_class() {
     let (dlp, plain) = ("warden-inspect-dlp-plain", "warden-tls-plain");
     let rows = [
         ("crm.saas.example", dlp, "Inspect rule"),
-        // Envoy has taken another way than it was told.
+        // Envoy has taken another route than it was told.
         ("crm.saas.example", plain, "Deny route_mismatch"),
         (
             "crm.saas.example",
@@ -567,14 +568,14 @@ fn tls_goes_by_way_of_its_device_and_of_its_class() {
             (denied, denied),
             "{what}"
         );
-        let mark = if denied {
+        let token = if denied {
             "deny"
         } else if inspected {
             "inspect:dlp:plain"
         } else {
             "accept:plain"
         };
-        assert_eq!(fake.mark().as_deref(), Some(mark), "{what}");
+        assert_eq!(fake.token().as_deref(), Some(token), "{what}");
     }
 }
 
@@ -636,4 +637,123 @@ fn without_a_tunnel_nothing_is_inspected() {
     }
     assert_eq!(code(&fake), "Deny route_mismatch");
     assert_eq!(fake.tcp_cluster(), None);
+}
+
+/// Two chains for TLS with one destination each.
+fn tls_chains() -> Value {
+    let chain = |cluster: &str, host: &str| json!({"cluster": cluster, "protocol": "TLS", "port": 443, "host": host});
+    let ports = json!([
+        chain("outbound|443||a.example", "203.0.113.7"),
+        chain("outbound|443||b.example", "203.0.113.8"),
+    ]);
+    configuration("network", &ports)
+}
+
+#[test]
+fn tls_is_logged_as_tls_however_it_ends() {
+    type Run = fn() -> Fake;
+    let rows: [(&str, Run, &str); 9] = [
+        (
+            "accepted",
+            || {
+                let fake = out_of_tunnel("140.82.112.5:443", "api.github.com");
+                let mut connection = Network::new(fake.plugin(&inner()), 1);
+                let _ = connection.on_new_connection();
+                let fake = connected(fake);
+                let size = fake.hold(&stream("api.github.com"));
+                let _ = connection.on_downstream_data(size);
+                fake
+            },
+            "Accept rule",
+        ),
+        (
+            "denied",
+            || {
+                let fake = out_of_tunnel("140.82.112.5:443", "evil.example");
+                let _ = Network::new(fake.plugin(&inner()), 1).on_new_connection();
+                fake
+            },
+            "Deny default",
+        ),
+        (
+            "facts that cannot be read",
+            || {
+                let fake = Fake::default().carrying(b"{}").with(SNI, "api.github.com");
+                let _ = Network::new(fake.plugin(&inner()), 1).on_new_connection();
+                fake
+            },
+            "Deny engine_error",
+        ),
+        (
+            "facts that cannot be read, and one cluster of several",
+            || {
+                let fake = Fake::default().carrying(b"{}");
+                let _ = Network::new(fake.plugin(&tls_chains()), 1).on_new_connection();
+                fake
+            },
+            "Deny engine_error",
+        ),
+        (
+            "nothing that can be read",
+            || {
+                let fake = out_of_tunnel("140.82.112.5:443", "api.github.com");
+                let mut connection = Network::new(fake.plugin(&inner()), 1);
+                fake.fail(Fails::From(0));
+                let _ = connection.on_new_connection();
+                fake.fail(Fails::Never);
+                fake
+            },
+            "Deny engine_error",
+        ),
+        (
+            "a cluster that is not listed",
+            || {
+                let fake = Fake::app1().with(CLUSTER, "BlackHoleCluster");
+                let mut connection = Network::new(fake.plugin(&tls_chains()), 1);
+                let size = fake.hold(&stream("api.github.com"));
+                let _ = connection.on_downstream_data(size);
+                fake
+            },
+            "Deny route_mismatch",
+        ),
+        (
+            "waited too long before Envoy chose a cluster",
+            || {
+                let fake = Fake::default();
+                let plugin = fake.plugin(&tls_chains());
+                let mut connection = Network::new(Rc::clone(&plugin), 1);
+                assert_eq!(connection.on_new_connection(), Flow::Continue);
+                (0..16).for_each(|_| plugin.tick());
+                fake
+            },
+            "Deny undecided_limit",
+        ),
+        (
+            "a server that says too much",
+            || {
+                let fake = out_of_tunnel("140.82.112.5:443", "api.github.com");
+                let mut connection = Network::new(fake.plugin(&inner()), 1);
+                let _ = connection.on_new_connection();
+                let fake = connected(fake);
+                let _ = connection.on_upstream_data(MAX_SERVER_BYTES + 1);
+                fake
+            },
+            "Deny undecided_limit",
+        ),
+        (
+            "a tunnel that the HTTP filter denies",
+            || {
+                let fake = Fake::default().connect("140.82.112.5:443", "warden-tls-inner");
+                let _ = Http::new(fake.plugin(&http_configuration())).on_request_headers();
+                fake
+            },
+            "Deny no_identity",
+        ),
+    ];
+    for (what, run, expected) in rows {
+        let fake = run();
+        assert_eq!(code(&fake), expected, "{what}");
+        let line = fake.verdict().unwrap();
+        assert_eq!(line["protocol"], "TLS", "{what}");
+    }
 }

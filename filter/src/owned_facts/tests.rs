@@ -3,7 +3,7 @@ use egress_policy::name::Name;
 use super::*;
 use crate::fake::APP1;
 
-fn gathered() -> OwnedFacts {
+fn facts() -> OwnedFacts {
     OwnedFacts {
         protocol: Protocol::Http,
         identity: Fact::Known(Identity::Workload(APP1.into())),
@@ -26,37 +26,37 @@ fn gathered() -> OwnedFacts {
 
 #[test]
 fn facts_arrive_as_they_were_sent() {
-    let place = |host: &[u8]| {
+    let judged = |host: &[u8]| {
         let host = Authority::parse(host).unwrap().host;
         DestinationState::Judged(Destination { host, port: 443 })
     };
     let rows = [
-        gathered(),
+        facts(),
         OwnedFacts {
             identity: Fact::Missing,
             claims: Fact::Missing,
-            ..gathered()
+            ..facts()
         },
         OwnedFacts {
             identity: Fact::Known(Identity::Plaintext),
-            ..gathered()
+            ..facts()
         },
         OwnedFacts {
             identity: Fact::Known(Identity::NoCertificate),
-            ..gathered()
+            ..facts()
         },
         OwnedFacts {
             identity: Fact::Known(Identity::Malformed),
-            ..gathered()
+            ..facts()
         },
         OwnedFacts {
-            destination: place(b"203.0.113.7"),
-            ..gathered()
+            destination: judged(b"203.0.113.7"),
+            ..facts()
         },
         OwnedFacts {
-            destination: place(b"[2001:db8::1]"),
+            destination: judged(b"[2001:db8::1]"),
             protocol: Protocol::Tls,
-            ..gathered()
+            ..facts()
         },
     ];
     for sent in rows {
@@ -75,7 +75,7 @@ fn a_refused_request_hands_nothing_on() {
 
 #[test]
 fn what_nobody_wrote_is_not_read() {
-    let good = gathered().to_wire().unwrap();
+    let good = facts().to_wire().unwrap();
     for end in 0..good.len() {
         assert_eq!(OwnedFacts::from_wire(&good[..end]), None, "{end} octets");
     }

@@ -12,7 +12,7 @@ fn a_filter_that_could_not_end_its_streams_is_refused() {
             let fake = Fake::default();
             let config = PluginConfig::read(&configuration(context, &ports).to_string()).unwrap();
             fake.fail(Fails::Call(call));
-            let plugin = Plugin::configure(fake, config, "place");
+            let plugin = Plugin::configure(fake, config, "instance");
             assert!(plugin.is_err(), "{context} {call}");
         }
     }

@@ -16,8 +16,8 @@ fn gate(fake: &Fake, hash: &str) -> Rc<ReadinessGate<Fake>> {
     }
 }
 
-/// Puts the configuration of a place in force, and says the hash of its policy.
-fn place(fake: &Fake, name: &str, configuration: &Value) -> String {
+/// Puts the configuration of a plugin instance in force, and returns the hash of its policy.
+fn configured(fake: &Fake, name: &str, configuration: &Value) -> String {
     let fake = fake.clone().with(&["plugin_root_id"], name);
     match fake.accept(&configuration.to_string()) {
         Some(Role::Policies(plugin)) => plugin.config.policy_hash.clone(),
@@ -46,41 +46,41 @@ fn answer(status: u32, http: &str, tls: &str) -> (u32, String) {
 }
 
 #[test]
-fn every_place_has_to_have_the_policy_first_and_any_later() {
+fn every_instance_has_to_have_the_policy_first_and_any_later() {
     let fake = Fake::default();
-    let old = place(&Fake::default(), "http", &other_policy());
-    let new = place(&Fake::default(), "http", &http_configuration());
+    let old = configured(&Fake::default(), "http", &other_policy());
+    let new = configured(&Fake::default(), "http", &http_configuration());
     assert_ne!(old, new);
     let before = gate(&fake, &new);
     assert_eq!(probed(&fake, &before), answer(503, NONE, NONE));
-    place(&fake, "http", &http_configuration());
+    configured(&fake, "http", &http_configuration());
     assert_eq!(probed(&fake, &before), answer(503, &new, NONE));
 
-    // A place whose configuration is refused has none.
+    // An instance whose configuration is refused has none.
     let mut refused = http_configuration();
     refused["labels"] = "heaven".into();
     let tls = fake.clone().with(&["plugin_root_id"], "tls");
     assert!(tls.accept(&refused.to_string()).is_none());
     assert_eq!(probed(&fake, &before), answer(503, &new, NONE));
 
-    // Another policy than the gate's is not what the pod is to begin with.
-    place(&fake, "tls", &other_policy());
+    // Another policy than the configured one is not what the pod is to begin with.
+    configured(&fake, "tls", &other_policy());
     assert_eq!(probed(&fake, &before), answer(503, &new, &old));
-    place(&fake, "tls", &http_configuration());
+    configured(&fake, "tls", &http_configuration());
     assert_eq!(probed(&fake, &before), answer(200, &new, &new));
 
-    // An update that reaches the places one by one, or is refused by some, takes no pod away.
+    // An update that reaches the instances one by one, or is refused by some, takes no pod away.
     let after = gate(&fake, &old);
     assert_eq!(probed(&fake, &after), answer(200, &new, &new));
-    place(&fake, "http", &other_policy());
+    configured(&fake, "http", &other_policy());
     assert_eq!(probed(&fake, &after), answer(200, &old, &new));
 }
 
 #[test]
 fn what_cannot_be_read_is_not_ready() {
     let fake = Fake::default();
-    let hash = place(&fake, "http", &http_configuration());
-    place(&fake, "tls", &http_configuration());
+    let hash = configured(&fake, "http", &http_configuration());
+    configured(&fake, "tls", &http_configuration());
     for unread in [0, 1] {
         let gate = gate(&fake, &hash);
         fake.forget_calls();
@@ -88,7 +88,7 @@ fn what_cannot_be_read_is_not_ready() {
         assert_eq!(probed(&fake, &gate).0, 503);
         fake.fail(Fails::Never);
     }
-    // The name of the place takes one call, reading the configuration another, then come the gauges.
+    // The name of the instance takes one call, reading the configuration another, then come the gauges.
     for undefined in [2, 3] {
         fake.forget_calls();
         fake.fail(Fails::Call(undefined));
@@ -116,7 +116,7 @@ fn a_gate_is_read_strictly() {
         let taken = Fake::default().accept(&configuration.to_string());
         assert!(taken.is_none(), "{configuration}");
     }
-    // Nor does an instance that judges wait for places.
+    // Nor does an instance that judges wait for others.
     let mut judging = configuration("http", &json!([{"cluster": "c", "protocol": "TCP"}]));
     judging["places"] = json!(["http"]);
     assert!(Fake::default().accept(&judging.to_string()).is_none());

@@ -119,9 +119,9 @@ fn what_opens_is_counted_at_its_first_time_and_then_at_the_next_tick() {
 #[test]
 fn a_line_is_one_line() {
     let (fake, record) = (Fake::default(), Record::default());
-    let mut gathered = nothing();
-    gathered.request.path = OwnedPath::Clean("/\n{}\u{2028}\"".to_owned());
-    record.verdict(&fake, setting(1), &gathered, &accept("r"));
+    let mut facts = nothing();
+    facts.request.path = OwnedPath::Clean("/\n{}\u{2028}\"".to_owned());
+    record.verdict(&fake, setting(1), &facts, &accept("r"));
     let (level, line) = fake.lines().pop().unwrap();
     assert_eq!(level, Level::Info);
     assert!(!line.contains('\n'), "{line}");

@@ -40,17 +40,20 @@ fn what_comes_twice_is_not_one_known_thing() {
         ("upgrade", "websocket"),
         (":protocol", "websocket"),
     ]);
-    let seen = ParsedHeaders::of(&all);
-    assert_eq!(seen.line.method, Fact::Missing);
-    assert_eq!(seen.line.path, OwnedPath::Malformed);
-    assert_eq!(seen.line.upgrade, Fact::Missing);
-    assert_eq!(seen.authority, None);
+    let parsed = ParsedHeaders::of(&all);
+    assert_eq!(parsed.line.method, Fact::Missing);
+    assert_eq!(parsed.line.path, OwnedPath::Malformed);
+    assert_eq!(parsed.line.upgrade, Fact::Missing);
+    assert_eq!(parsed.authority, None);
 }
 
 #[test]
 fn an_extended_connect_is_an_upgrade_to_its_protocol() {
     let all = headers(&[(":method", "CONNECT"), (":protocol", "WebSocket")]);
-    let seen = ParsedHeaders::of(&all);
-    assert!(seen.is_connect());
-    assert_eq!(seen.line.upgrade, Fact::Known(Some("websocket".to_owned())));
+    let parsed = ParsedHeaders::of(&all);
+    assert!(parsed.is_connect());
+    assert_eq!(
+        parsed.line.upgrade,
+        Fact::Known(Some("websocket".to_owned()))
+    );
 }

@@ -6,7 +6,7 @@ use crate::fake::{Fails, Fake, http_configuration};
 fn configure(fake: &Fake, text: &str) -> Option<Rc<Plugin<Fake>>> {
     match fake.accept(text)? {
         Role::Policies(plugin) => Some(plugin),
-        Role::Readiness(_) => panic!("a gate"),
+        Role::Readiness(_) => panic!("it answers probes"),
     }
 }
 
@@ -33,16 +33,16 @@ fn a_configuration_is_taken_whole_or_not_at_all() {
         fake.metric("warden_config_rejected.egress-warden_http"),
         Some(1)
     );
-    // All of it at once, each with its place.
+    // All of it at once, each with its path.
     let lines = fake.lines();
     let refused: Vec<Value> = lines
         .iter()
         .filter(|(level, _)| *level == Level::Error)
         .map(|(_, line)| serde_json::from_str(line).unwrap())
         .collect();
-    for place in ["labels", "policies[0].spec.default", "policies[0].spec"] {
-        let named = |line: &Value| line["defect"].as_str().unwrap().starts_with(place);
-        assert!(refused.iter().any(named), "{place}: {refused:#?}");
+    for path in ["labels", "policies[0].spec.default", "policies[0].spec"] {
+        let named = |line: &Value| line["defect"].as_str().unwrap().starts_with(path);
+        assert!(refused.iter().any(named), "{path}: {refused:#?}");
     }
     // What is in force is still the good one.
     assert_eq!(fake.metric("warden_policy_hash.egress-warden_http"), gauge);
@@ -63,7 +63,7 @@ fn what_is_no_configuration_is_refused() {
 }
 
 #[test]
-fn a_place_has_the_name_that_the_configuration_gives_it() {
+fn an_instance_has_the_name_that_the_configuration_gives_it() {
     let root = (&["plugin_root_id"], "egress-warden-http");
     let plugin = (&["plugin_name"], "extensions.istio.io/wasmplugin/ns.name");
     let rows = [

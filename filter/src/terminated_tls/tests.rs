@@ -30,14 +30,14 @@ fn carried(caller: Fake, authority: &str) -> Vec<u8> {
     let fake = caller.connect(authority, "inward");
     let flow = Http::new(fake.plugin(&tunnels())).on_request_headers();
     assert_eq!(flow, Flow::Continue, "{authority}");
-    assert_eq!(fake.mark().as_deref(), Some("forward"));
+    assert_eq!(fake.token().as_deref(), Some("forward"));
     fake.carried().expect("facts").into_bytes()
 }
 
 /// The code of what became of a request, or where it is let go to.
 fn judged(fake: &Fake) -> String {
     let flow = Http::new(fake.plugin(&inner())).on_request_headers();
-    let opened = fake.mark().as_deref() == Some("accept:plain");
+    let opened = fake.token().as_deref() == Some("accept:plain");
     assert_eq!(flow == Flow::Continue, opened);
     if opened {
         return fake.dynamic_host().unwrap_or_default();

@@ -158,3 +158,61 @@ fn facts_of_a_destination() {
     assert_eq!(facts.name, Fact::Known(None));
     assert_eq!(facts.address, Fact::Known([203, 0, 113, 7].into()));
 }
+
+#[test]
+fn a_route_leads_to_its_hosts_on_its_port() {
+    let to = |host: &str, port| Destination {
+        host: Authority::parse_sni(host.as_bytes()).expect(host),
+        port,
+    };
+    let route = |host, port| Route {
+        host,
+        port,
+        protocol: Protocol::Tls,
+    };
+    let pattern = || NamePattern::parse("*.example.com").expect("a pattern");
+    let rows = [
+        (RouteHost::Name(name("a.example.com")), [true, false, false]),
+        (
+            RouteHost::Address([203, 0, 113, 7].into()),
+            [false, false, true],
+        ),
+        (RouteHost::Pattern(pattern()), [true, false, false]),
+        (RouteHost::OneOf([pattern()].into()), [true, false, false]),
+        (RouteHost::Dynamic, [true, true, true]),
+        (
+            RouteHost::AllExcept([pattern()].into()),
+            [false, true, true],
+        ),
+    ];
+    for (hosts, expected) in rows {
+        for (host, leads) in ["a.example.com", "a.example", "203.0.113.7"]
+            .into_iter()
+            .zip(expected)
+        {
+            let what = format!("{hosts:?} to {host}");
+            let fixed = route(hosts.clone(), Some(443));
+            assert_eq!(fixed.leads_to(&to(host, 443)), leads, "{what}");
+            assert!(!fixed.leads_to(&to(host, 80)), "{what}");
+            let any_port = route(hosts.clone(), None);
+            assert_eq!(any_port.leads_to(&to(host, 80)), leads, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_table_carries_one_protocol_or_none_that_can_be_named() {
+    let tls = || Route {
+        host: RouteHost::Dynamic,
+        port: Some(443),
+        protocol: Protocol::Tls,
+    };
+    let mut routes = RouteTable::default();
+    assert_eq!(routes.protocol(), None);
+    routes.add_cluster("one".to_owned(), tls());
+    routes.add_cluster("two".to_owned(), tls());
+    routes.add_istio_port(443, Protocol::Tls);
+    assert_eq!(routes.protocol(), Some(Protocol::Tls));
+    routes.add_istio_port(22, Protocol::Tcp);
+    assert_eq!(routes.protocol(), None);
+}

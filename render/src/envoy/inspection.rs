@@ -7,7 +7,8 @@
 //! tunnels, which ask for one already, it hands on as they are.
 
 use egress_policy::contract::{
-    ADDRESS_HEADER, class_cluster, inspect_cluster, inspect_word, tunnel_cluster,
+    ADDRESS_HEADER, InspectionFact, RULE_HEADER, WORKLOAD_HEADER, class_cluster, inspect_cluster,
+    inspect_word, tunnel_cluster,
 };
 use serde_json::{Value, json};
 
@@ -22,12 +23,6 @@ use crate::object::set;
 pub(crate) const TELL: &str = "egress-warden.device";
 /// Bytes of the client that are held while the device is asked.
 const HELD: u32 = 65_536;
-
-/// The filter state in which a word for the device travels inward. The lock of a device's own
-/// listeners looks at `device`.
-pub(super) fn inward_state(word: &str) -> String {
-    format!("warden.{word}")
-}
 
 /// The cluster of the device itself.
 pub(crate) fn device_cluster(device: &str) -> String {
@@ -68,33 +63,37 @@ pub(super) fn routes(install: &Install, device: &Device, class: &Class) -> [Valu
     set(
         &mut tunnel,
         "request_headers_to_add",
-        inspection_headers("wasm.warden_"),
+        inspection_headers(InspectionFact::property_state),
     );
     [request, tunnel]
 }
 
-/// The headers that the device is sent, from filter state.
-fn inspection_headers(prefix: &str) -> Value {
-    let header = |name: &str| {
+/// The headers that the device is sent, from the filter state that `state` names.
+fn inspection_headers(state: fn(InspectionFact) -> String) -> Value {
+    let header = |name: &str, fact: InspectionFact| {
         json!({
             "header": {
-                "key": format!("x-egress-warden-{name}"),
-                "value": format!("%FILTER_STATE({prefix}{name}:PLAIN)%"),
+                "key": name,
+                "value": format!("%FILTER_STATE({}:PLAIN)%", state(fact)),
             },
             "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
         })
     };
-    json!([header("rule"), header("workload")])
+    json!([
+        header(RULE_HEADER, InspectionFact::Rule),
+        header(WORKLOAD_HEADER, InspectionFact::Workload),
+    ])
 }
 
 /// What the device is to be told, on its way with the connection. It is there only for what is to
 /// be inspected. Connections of different callers, rules and destinations are kept apart, which is
 /// what `hashable` means.
 fn tell() -> Value {
-    let words = ["device", "rule", "workload", "destination"].map(|word| {
+    let words = InspectionFact::ALL.map(|fact| {
+        let property = fact.property_state();
         let mut entry = state(
-            &inward_state(word),
-            &format!("%FILTER_STATE(wasm.warden_{word}:PLAIN)%"),
+            fact.inward_state(),
+            &format!("%FILTER_STATE({property}:PLAIN)%"),
         );
         set(&mut entry, "factory_key", json!("envoy.hashable_string"));
         set(&mut entry, "skip_if_empty", json!(true));
@@ -199,11 +198,12 @@ pub(super) fn device(device: &Device) -> Value {
 
 /// A device's listeners inside the gateway.
 pub(super) fn listeners(install: &Install, device: &Device) -> [Value; 2] {
-    let mut tunneling = json!({"hostname": "%FILTER_STATE(warden.destination:PLAIN)%"});
+    let destination = InspectionFact::Destination.inward_state();
+    let mut tunneling = json!({"hostname": format!("%FILTER_STATE({destination}:PLAIN)%")});
     set(
         &mut tunneling,
         "headers_to_add",
-        inspection_headers("warden."),
+        inspection_headers(|fact| fact.inward_state().to_owned()),
     );
     let asks = json!({
         // The first bytes come when the verdict is final: the device hears of nothing before.
@@ -224,7 +224,8 @@ pub(super) fn listeners(install: &Install, device: &Device) -> [Value; 2] {
 
 fn listener(install: &Install, device: &Device, name: &str, mut proxy: Value) -> Value {
     let rbac = "envoy.extensions.filters.network.rbac.v3.RBAC";
-    let only = json!({"key": inward_state("device"), "string_match": {"exact": device.name}});
+    let key = InspectionFact::Proxy.inward_state();
+    let only = json!({"key": key, "string_match": {"exact": device.name}});
     for (field, value) in [
         ("stat_prefix", json!(name)),
         ("cluster", json!(device_cluster(&device.name))),

@@ -3,10 +3,9 @@
 //!
 //! Its fields are documented in `docs/operate.md`, and change as the module's lines do.
 
-use egress_policy::contract::{PRINCIPAL, RULING_STATE, VERDICT_STATE};
+use egress_policy::contract::{InspectionFact, PRINCIPAL, RULING_STATE, VERDICT_STATE};
 use serde_json::{Value, json};
 
-use super::inspection::inward_state;
 use super::named;
 use crate::install::Install;
 use crate::object::set;
@@ -45,8 +44,8 @@ fn logger(seen: LogSite) -> Value {
         LogSite::AtPort => ("%DOWNSTREAM_PEER_URI_SAN%".to_owned(), authority()),
         LogSite::OutOfTunnel => (known(PRINCIPAL), authority()),
         LogSite::ToDevice => (
-            known(&inward_state("workload")),
-            known(&inward_state("destination")),
+            known(InspectionFact::Workload.inward_state()),
+            known(InspectionFact::Destination.inward_state()),
         ),
     };
     named(
