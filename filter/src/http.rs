@@ -322,7 +322,7 @@ impl<H: Host> Http<H> {
     }
 
     /// Removes the mesh's own words, and has Envoy choose the route anew when it is next asked for
-    /// one. A change of headers does that by itself (`docs/envoy.md`).
+    /// one. A change of headers does that by itself (`docs/evidence/envoy.md`).
     fn strip(&self, asked: &RequestView<'_>) -> Result<(), HostError> {
         let host = &self.plugin.host;
         match asked.seen.inward.as_slice() {

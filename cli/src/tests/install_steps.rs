@@ -1,11 +1,11 @@
-//! The steps of docs/install.md, run in a shell against what is rendered: every rendered file is
+//! The steps of docs/how-to/install.md, run in a shell against what is rendered: every rendered file is
 //! applied by exactly one of them, whatever options are set.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::support::Folder;
 
-const PAGE: &str = include_str!("../../../docs/install.md");
+const PAGE: &str = include_str!("../../../docs/how-to/install.md");
 
 const POLICY: &str = r#"
 apiVersion: egress-warden.io/v1alpha1

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::ACCESS_LOG;
 use crate::{render, sample};
 
-const DOCUMENTED: &str = include_str!("../../../../docs/operate.md");
+const DOCUMENTED: &str = include_str!("../../../../docs/how-to/operate.md");
 
 /// Every access log of the gateway's objects, by the `stat_prefix` or port of what has it.
 fn logs(more: &str) -> Vec<(String, Value)> {
