@@ -28,7 +28,8 @@ use serde_json::{Value, json};
 use crate::explain::{rule_id, ruling_json};
 use crate::load::PolicyBundle;
 use crate::owned_facts::OwnedFacts;
-use crate::witness::{complete, destinations, ordinary_address, sources};
+use crate::witness::{complete, ordinary_address};
+use egress_policy::relation::{destinations, sources};
 
 pub(crate) use origination::TlsChange;
 

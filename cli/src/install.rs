@@ -2,8 +2,9 @@
 //! may speak for, the inspection clusters that rules may name, and the networks that no rule sees.
 
 use egress_policy::model::Workloads;
+use egress_policy::ports::StatedPorts;
 use egress_policy::read::API_VERSION;
-use egress_render::install::{Networks, PortProtocols};
+use egress_render::install::Networks;
 
 use crate::diagnostic::{Diagnostic, Location};
 use crate::document;
@@ -17,7 +18,7 @@ pub(crate) struct Install {
     unit: PolicySource,
     policies: Vec<Grant>,
     inspection: Option<Vec<String>>,
-    protocols: PortProtocols,
+    protocols: StatedPorts,
     cluster: Option<(Networks, Location)>,
 }
 
@@ -49,7 +50,7 @@ impl Install {
             unit: unit.clone(),
             policies: Vec::new(),
             inspection: None,
-            protocols: PortProtocols::default(),
+            protocols: StatedPorts::default(),
             cluster: None,
         };
         for (field, now) in [("apiVersion", API_VERSION), ("kind", KIND)] {
@@ -100,7 +101,7 @@ impl Install {
                 .filter_map(|port| document::to_json(&port).ok()?.parse().ok())
                 .collect()
         };
-        install.protocols = PortProtocols {
+        install.protocols = StatedPorts {
             http: ports("http"),
             tls: ports("tls"),
             tcp: ports("tcp"),

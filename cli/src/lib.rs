@@ -16,7 +16,6 @@ mod install;
 mod lint;
 mod lists;
 pub mod load;
-mod overlap;
 pub mod owned_facts;
 mod progress;
 mod report;

@@ -11,9 +11,9 @@ use egress_policy::defect::{At, Defect, FieldPath};
 use egress_policy::facts::Protocol;
 use egress_policy::model::{From, Hosts as EnginePlace, Mode, Policy, RuleAction, To};
 use egress_policy::name::NamePattern;
+use egress_policy::ports;
 use egress_policy::udp::{Inexpressible, Pods, openings};
 use egress_policy::verdict::RuleRef;
-use egress_render::traffic;
 
 use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::document::{self, Target};
@@ -36,8 +36,8 @@ pub(crate) struct LintContext {
 pub(crate) fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic> {
     let mut found = Findings::default();
     // What a port carries the policies say together.
-    let opaque = traffic::opaque_names(&layers.policies, &layers.protocols);
-    let in_tls = traffic::inspected_in_tls(&layers.policies);
+    let opaque = ports::opaque_names(&layers.policies, &layers.protocols);
+    let in_tls = ports::inspected_in_tls(&layers.policies);
     let udp = udp_inexpressible(&layers.policies);
     let mut surroundings = surroundings.clone();
     if let Some((networks, place)) = &layers.cluster {
@@ -78,7 +78,7 @@ pub(crate) fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Dia
 
 /// Rules of later policies that would change what a port carries for everybody.
 pub(crate) fn port_conflicts(layers: &PolicyBundle) -> Vec<Diagnostic> {
-    let conflicts = traffic::port_conflicts(&layers.policies, &layers.protocols);
+    let conflicts = ports::port_conflicts(&layers.policies, &layers.protocols);
     let conflicts = conflicts.into_iter().filter(|_| !layers.rendered);
     let conflicts = conflicts.filter_map(|conflict| {
         let unit = layers.sources.get(conflict.policy)?;
@@ -95,7 +95,7 @@ pub(crate) fn port_conflicts(layers: &PolicyBundle) -> Vec<Diagnostic> {
             "port_protocol",
             Location { source, span },
             conflict.message(),
-            Some(traffic::PORTS_HINT),
+            Some(ports::PORTS_HINT),
         );
         diagnostic.path = path.to_string();
         Some(diagnostic)

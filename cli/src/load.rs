@@ -11,9 +11,10 @@ use egress_policy::config::PluginConfig;
 use egress_policy::contract::DOMAIN;
 use egress_policy::defect::{At, Defect, FieldPath, Segment};
 use egress_policy::model::{Policy, RuleAction};
+use egress_policy::ports::StatedPorts;
 use egress_policy::read::{API_VERSION, KIND, KINDS};
 use egress_policy::settings::{AddressCheck, Settings};
-use egress_render::install::{Networks, PortProtocols};
+use egress_render::install::Networks;
 
 use crate::Console;
 use crate::diagnostic::{Diagnostic, Location, Severity};
@@ -48,7 +49,7 @@ pub struct PolicyBundle {
     /// What the gateway's configuration says beside the policies.
     pub settings: Settings,
     /// What the install settings say that ports carry.
-    pub protocols: PortProtocols,
+    pub protocols: StatedPorts,
     /// Whether a render has read these policies already: then nothing here says all that it knew.
     pub rendered: bool,
     /// The cluster's own networks, and where install settings state them.
@@ -93,7 +94,7 @@ impl PolicyBundle {
             sources: Vec::new(),
             inspection: None,
             settings: Settings::new(AddressCheck::Classes),
-            protocols: PortProtocols::default(),
+            protocols: StatedPorts::default(),
             rendered: false,
             cluster: None,
         }

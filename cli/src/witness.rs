@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use egress_policy::address::special;
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::model::{
-    From, Hosts, LabelOperator, Policy, Rule, RuleAction, ServiceAccount, Source, To,
+    Hosts, LabelOperator, Policy, Rule, RuleAction, ServiceAccount, Source, To,
 };
 use egress_policy::name::{Name, NamePattern};
 
@@ -32,23 +32,6 @@ pub(crate) fn complete(
     }
     if let (Fact::Pending | Fact::Missing, Some(expires)) = (situation.now, rule.expires) {
         situation.now = Fact::Known(expires.saturating_sub(1));
-    }
-}
-
-/// The alternatives of a rule's `from`: `None` is one that asks for nothing but an identity.
-pub(crate) fn sources(rule: &Rule) -> Vec<Option<&Source>> {
-    match &rule.from {
-        From::Anyone | From::AnyWorkload => vec![None],
-        From::Sources(sources) => sources.iter().map(Some).collect(),
-    }
-}
-
-/// The alternatives of a rule's `to`: `None` is any destination.
-pub(crate) fn destinations(rule: &Rule) -> Vec<Option<&To>> {
-    if rule.to.is_empty() {
-        vec![None]
-    } else {
-        rule.to.iter().map(Some).collect()
     }
 }
 

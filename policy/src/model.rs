@@ -278,6 +278,26 @@ pub struct To {
     pub tls: Option<Arc<TlsOrigination>>,
 }
 
+impl To {
+    /// The protocols that it is about. Methods, paths and upgrades exist in HTTP alone.
+    #[must_use]
+    pub fn protocols(&self) -> &[Protocol] {
+        if self.compares_requests() {
+            &[Protocol::Http]
+        } else if self.protocols.is_empty() {
+            &[Protocol::Http, Protocol::Tls, Protocol::Tcp]
+        } else {
+            &self.protocols
+        }
+    }
+
+    /// Whether it has a condition on the request: a method, a path or an upgrade.
+    #[must_use]
+    pub fn compares_requests(&self) -> bool {
+        !(self.methods.is_empty() && self.paths.is_empty() && self.upgrades.is_empty())
+    }
+}
+
 /// The names or networks of a [`To`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hosts {

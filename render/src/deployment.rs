@@ -16,12 +16,12 @@ use crate::error::RenderError;
 use crate::gateway::{POD_LABEL, metadata};
 use crate::install::{Deployment, GatewayApi, Install};
 use crate::object::{Object, Stage, set};
-use crate::traffic::Traffic;
+use egress_policy::ports::MeshPorts;
 
 /// The gateway's Deployment, Service, scaling and account, if they are asked for.
 pub(crate) fn objects(
     install: &Install,
-    traffic: &Traffic,
+    traffic: &MeshPorts,
     load: Load,
     problems: &mut Vec<RenderError>,
 ) -> Vec<Object> {
@@ -80,7 +80,7 @@ pub(crate) fn objects(
 fn deployment(
     install: &Install,
     settings: &Deployment,
-    traffic: &Traffic,
+    traffic: &MeshPorts,
     resources: &Value,
     bounded: bool,
 ) -> Value {
@@ -204,7 +204,7 @@ pub(crate) fn proxy_config(
 }
 
 /// The secrets with which the gateway speaks TLS to the outside.
-fn secrets(traffic: &Traffic) -> BTreeSet<&str> {
+fn secrets(traffic: &MeshPorts) -> BTreeSet<&str> {
     let named = traffic.originations.iter().flat_map(|origination| {
         let tls = &origination.tls;
         let authority = match &tls.ca_certificates {

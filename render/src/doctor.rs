@@ -9,14 +9,13 @@ use serde_json::Value;
 use crate::audit::addresses;
 use crate::error::RenderError;
 use crate::install::{Install, Names};
-use crate::module;
-use crate::traffic::Traffic;
+use egress_policy::ports::{MeshPorts, named_tcp};
 
 /// What the mesh has to be set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// Labels and ports.
-    pub traffic: Traffic,
+    pub traffic: MeshPorts,
     /// Trust domains whose certificates count.
     pub trust_domains: Vec<String>,
     /// Whether applications are told addresses of names over opaque TCP by their sidecars.
@@ -30,14 +29,12 @@ impl Needs {
     /// Everything that keeps the policies from being rendered.
     pub fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<RenderError>> {
         let mut problems = install.check();
-        let mut policies = Vec::new();
-        for document in &crate::in_order(install, documents, &mut problems) {
-            match module::policy(document) {
-                Ok(policy) => policies.push(policy),
-                Err(found) => problems.extend(found),
-            }
-        }
-        let traffic = Traffic::of(&policies, &install.spec.gateway.protocols, &mut problems);
+        let documents = crate::in_order(install, documents, &mut problems);
+        let policies = crate::read(&documents, &mut problems);
+        let settings = install.spec.gateway.protocols.stated();
+        let mut defects = Vec::new();
+        let traffic = MeshPorts::of(&policies, &settings, &mut defects);
+        problems.extend(defects.into_iter().map(RenderError::from));
         let mut trust_domains: Vec<_> = policies
             .iter()
             .flat_map(|policy| policy.head.trust_domains.clone())
@@ -53,8 +50,7 @@ impl Needs {
                 traffic,
                 trust_domains,
                 dns_capture: install.spec.tunnel.names == Some(Names::DnsCapture)
-                    && !crate::traffic::named_tcp(&policies, &install.spec.gateway.protocols)
-                        .is_empty(),
+                    && !named_tcp(&policies, &settings).is_empty(),
             })
         } else {
             Err(problems)

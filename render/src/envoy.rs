@@ -22,7 +22,7 @@ use crate::install::Install;
 use crate::module::{Module, PluginSite};
 use crate::object::set;
 use crate::proxies;
-use crate::traffic::Traffic;
+use egress_policy::ports::MeshPorts;
 
 use classes::Class;
 use clusters::{
@@ -96,7 +96,7 @@ fn patch(install: &Install, apply_to: &str, place: &Value, operation: &str, valu
 /// the address classes have ([`of_class`]). TLS inside tunnels resolves by all of their `caches`.
 pub(crate) fn patches(
     install: &Install,
-    traffic: &Traffic,
+    traffic: &MeshPorts,
     caches: &[(String, Value)],
 ) -> Vec<Value> {
     let mut patches = filters(install);
@@ -125,7 +125,7 @@ pub(crate) fn patches(
 }
 
 /// A class's ways out: its clusters, and the routes that its word opens.
-pub(crate) fn of_class(install: &Install, traffic: &Traffic, class: &Class) -> Vec<Value> {
+pub(crate) fn of_class(install: &Install, traffic: &MeshPorts, class: &Class) -> Vec<Value> {
     let http = traffic.http.iter();
     let mut clusters: Vec<_> = http
         .map(|port| http_outside(&http_cluster(*port), class))

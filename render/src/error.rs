@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use egress_policy::ports::PortDefect;
+
 /// Where and why something cannot be rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderError {
@@ -37,3 +39,9 @@ impl fmt::Display for RenderError {
 }
 
 impl std::error::Error for RenderError {}
+
+impl From<PortDefect> for RenderError {
+    fn from(defect: PortDefect) -> Self {
+        Self::new(defect.at, defect.message)
+    }
+}

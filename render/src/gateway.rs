@@ -12,8 +12,8 @@ use crate::envoy::classes::{Class, Classes};
 use crate::install::{GatewayApi, Install};
 use crate::module::{Module, PluginSite};
 use crate::object::{Object, Stage, set};
-use crate::traffic::Traffic;
 use crate::tunnel;
+use egress_policy::ports::MeshPorts;
 
 pub(crate) use kubernetes::POD_LABEL;
 
@@ -23,7 +23,7 @@ const ENVOY_FILTER: (&str, &str) = ("networking.istio.io/v1alpha3", "EnvoyFilter
 /// Everything in the gateway's namespace that Istio reads.
 pub(crate) fn objects(
     install: &Install,
-    traffic: &Traffic,
+    traffic: &MeshPorts,
     module: &Module,
     classes: &Classes,
     earlier: Option<&Earlier>,
@@ -88,7 +88,7 @@ const LOCK_PRIORITY: i64 = 10;
 const CLASS_PRIORITY: i64 = 1_000;
 
 /// Everything that one address class leads out by.
-fn way_out(install: &Install, traffic: &Traffic, class: &Class) -> Object {
+fn way_out(install: &Install, traffic: &MeshPorts, class: &Class) -> Object {
     // Each has a number of its own, so that the routes of several stand in the same order whichever
     // of the objects is the oldest.
     let digits = class.name().get(..7).unwrap_or_default();
@@ -202,7 +202,7 @@ fn mutual_tls(install: &Install) -> Object {
     )
 }
 
-fn http_ports(install: &Install, traffic: &Traffic) -> Object {
+fn http_ports(install: &Install, traffic: &MeshPorts) -> Object {
     let ports: Vec<_> = traffic
         .http
         .iter()
@@ -291,7 +291,7 @@ fn image(install: &Install, module: &Module, place: PluginSite) -> Value {
 
 /// Istio's own filter at a gateway looks only upstream, and overwrites the caller's header with
 /// the gateway's before any plugin runs; so one that looks downstream goes first.
-fn peer_metadata(install: &Install, traffic: &Traffic) -> Object {
+fn peer_metadata(install: &Install, traffic: &MeshPorts) -> Object {
     let patch = json!({
         "applyTo": "HTTP_FILTER",
         "match": envoy::matching(install, &json!({

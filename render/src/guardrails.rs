@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::NAME;
 use crate::install::Install;
 use crate::object::{Object, Stage, in_cluster, namespaces};
-use crate::traffic::Traffic;
+use egress_policy::ports::MeshPorts;
 
 const API: &str = "admissionregistration.k8s.io/v1";
 
@@ -50,7 +50,7 @@ fn quoted(names: &[impl AsRef<str>]) -> String {
 }
 
 /// The admission policies and their bindings.
-pub(crate) fn objects(install: &Install, traffic: &Traffic) -> Vec<Object> {
+pub(crate) fn objects(install: &Install, traffic: &MeshPorts) -> Vec<Object> {
     let spec = &install.spec;
     let system = [&spec.gateway.namespace, &spec.cluster.istio_namespace];
     let naming = spec.guardrails.naming_namespaces.iter();
@@ -131,7 +131,7 @@ fn names(install: &Install) -> Object {
 }
 
 /// What is said of Services and endpoints.
-fn services(install: &Install, traffic: &Traffic) -> Object {
+fn services(install: &Install, traffic: &MeshPorts) -> Object {
     rendering(
         "services",
         "Refuses Services and endpoints that take outside addresses, others' pods, or a port of every

@@ -29,13 +29,12 @@ mod module;
 pub mod names;
 mod network;
 mod object;
-mod origination;
 mod proxies;
-pub mod traffic;
 mod tunnel;
 mod workloads;
 
 use egress_policy::model::Policy;
+use egress_policy::ports::{self, MeshPorts};
 use serde_json::Value;
 
 pub use deployment::memory::machines;
@@ -45,8 +44,6 @@ pub use error::RenderError;
 pub use guardrails::admission::refusals;
 pub use install::Install;
 pub use object::{Object, Rendered};
-pub use origination::{Origination, originations};
-pub use traffic::Traffic;
 
 use envoy::classes::Classes;
 use module::Module;
@@ -191,12 +188,12 @@ pub fn warnings(install: &Install, documents: &[Value]) -> Vec<RenderError> {
     let networks = install.spec.cluster.networks.iter();
     let of_networks = networks.flat_map(|own| [own.warnings(), own.unseen(&policies)].concat());
     let of_networks: Vec<_> = of_networks.collect();
-    let settings = &install.spec.gateway.protocols;
-    let opaque = traffic::opaque_names(&policies, settings).into_iter();
+    let settings = install.spec.gateway.protocols.stated();
+    let opaque = ports::opaque_names(&policies, &settings).into_iter();
     let opaque = opaque.filter(|found| !found.can_be_named || install.spec.tunnel.names.is_none());
-    let opaque = opaque.map(|found| (found.message(), found.id, traffic::HINT));
-    let in_tls = traffic::inspected_in_tls(&policies).into_iter();
-    let in_tls = in_tls.map(|found| (found.message(), found.id, traffic::IN_TLS_HINT));
+    let opaque = opaque.map(|found| (found.message(), found.id, ports::HINT));
+    let in_tls = ports::inspected_in_tls(&policies).into_iter();
+    let in_tls = in_tls.map(|found| (found.message(), found.id, ports::IN_TLS_HINT));
     let of_policies = opaque
         .chain(in_tls)
         .map(|(message, id, hint)| RenderError::new(id, format!("{message}; {hint}")));
@@ -206,7 +203,7 @@ pub fn warnings(install: &Install, documents: &[Value]) -> Vec<RenderError> {
 /// Policies in their order, and what enforces them at a gateway.
 struct Enforced {
     policies: Vec<Policy>,
-    traffic: Traffic,
+    traffic: MeshPorts,
     module: Module,
     classes: Classes,
 }
@@ -217,8 +214,10 @@ impl Enforced {
         let documents = in_order(install, documents, &mut problems);
         let policies = read(&documents, &mut problems);
         install.check_grants(&policies, &mut problems);
-        let settings = &install.spec.gateway.protocols;
-        let traffic = Traffic::of(&policies, settings, &mut problems);
+        let settings = install.spec.gateway.protocols.stated();
+        let mut defects = Vec::new();
+        let traffic = MeshPorts::of(&policies, &settings, &mut defects);
+        problems.extend(defects.into_iter().map(RenderError::from));
         if !problems.is_empty() {
             return Err(problems);
         }

@@ -15,7 +15,7 @@ use crate::envoy::classes::Classes;
 use crate::error::RenderError;
 use crate::install::{Install, PolicyPlace};
 use crate::object::{canonical, set};
-use crate::traffic::Traffic;
+use egress_policy::ports::MeshPorts;
 
 /// The largest policies that stand in objects without anybody having asked for it: there are three
 /// places, and Istio sends each to every gateway pod.
@@ -72,7 +72,7 @@ pub(crate) struct Module {
 impl Module {
     pub(crate) fn new(
         install: &Install,
-        traffic: &Traffic,
+        traffic: &MeshPorts,
         classes: &Classes,
         documents: &[Value],
     ) -> Result<Self, Vec<RenderError>> {
@@ -216,7 +216,7 @@ pub(crate) fn problems(defects: &[Defect]) -> Vec<RenderError> {
 }
 
 /// The clusters that verdicts may lead to.
-fn ports(traffic: &Traffic) -> Vec<Value> {
+fn ports(traffic: &MeshPorts) -> Vec<Value> {
     let http = traffic
         .http
         .iter()

@@ -19,9 +19,9 @@ use crate::error::RenderError;
 use crate::install::Install;
 use crate::object::{Object, Stage};
 use crate::proxies;
-use crate::traffic::{Named, Traffic, named_tcp};
 use crate::tunnel;
 use crate::workloads;
+use egress_policy::ports::{MeshPorts, Named, named_tcp};
 
 /// What the names of rendered entries begin with.
 const ENTRY: &str = "egress-warden-tcp-";
@@ -56,7 +56,7 @@ pub(crate) fn assigned(
         };
         enforced.iter().filter(may).cloned().collect()
     };
-    let mut found: Vec<_> = named_tcp(policies, &install.spec.gateway.protocols)
+    let mut found: Vec<_> = named_tcp(policies, &install.spec.gateway.protocols.stated())
         .into_iter()
         .map(|named| (used(&named), named))
         .collect();
@@ -135,7 +135,11 @@ fn inside(range: Ipv4Net, address: Ipv4Addr) -> bool {
 }
 
 /// The entries that register the names, and for each namespace what asks the tunnel for them.
-pub(crate) fn objects(install: &Install, traffic: &Traffic, assigned: &[Assigned]) -> Vec<Object> {
+pub(crate) fn objects(
+    install: &Install,
+    traffic: &MeshPorts,
+    assigned: &[Assigned],
+) -> Vec<Object> {
     let mut objects: Vec<_> = assigned.iter().map(|one| entry(install, one)).collect();
     for namespace in &install.spec.workloads.namespaces {
         let own = assigned
@@ -189,7 +193,7 @@ fn entry(install: &Install, one: &Assigned) -> Object {
     )
 }
 
-fn patch(install: &Install, traffic: &Traffic, one: &Assigned, port: u16) -> Value {
+fn patch(install: &Install, traffic: &MeshPorts, one: &Assigned, port: u16) -> Value {
     let framing = tunnel::framing_of_name(&install.spec.tunnel, &one.name, port);
     let target = format!("{}:{port}", one.name);
     json!({

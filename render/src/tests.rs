@@ -1,5 +1,7 @@
 //! Several gateways in one cluster.
 
+mod ports;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};

@@ -9,8 +9,8 @@ use crate::NAME;
 use crate::install::{Framing, Install};
 use crate::object::{Object, Stage, set};
 use crate::proxies;
-use crate::traffic::Traffic;
 use crate::tunnel;
+use egress_policy::ports::MeshPorts;
 
 /// The tunnel's headers: what the caller's sidecar says of it, a claim like peer metadata. A
 /// sidecar cannot write Istio's own header where it makes the request itself.
@@ -21,7 +21,7 @@ pub(crate) const LABELS_HEADER: &str = "x-egress-warden-labels";
 pub(crate) const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
 /// Three objects per namespace.
-pub(crate) fn objects(install: &Install, traffic: &Traffic) -> Vec<Object> {
+pub(crate) fn objects(install: &Install, traffic: &MeshPorts) -> Vec<Object> {
     let namespaces = &install.spec.workloads.namespaces;
     let all = |namespace: &String| {
         [
@@ -59,7 +59,7 @@ const UNKNOWN: [&str; 2] = ["virtualOutbound-catchall-tcp", NOT_HTTP];
 /// Of them, where it sends what turns out to be no HTTP on a port that a Service declares HTTP.
 const NOT_HTTP: &str = "PassthroughFilterChain";
 
-fn through_tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Object {
+fn through_tunnel(install: &Install, traffic: &MeshPorts, namespace: &str) -> Object {
     let tcp_proxy = TCP_PROXY;
     let framing = install.spec.tunnel.framing;
     let value = tunnelling(install, traffic, framing, "%DOWNSTREAM_LOCAL_ADDRESS%");
@@ -102,7 +102,7 @@ fn through_tunnel(install: &Install, traffic: &Traffic, namespace: &str) -> Obje
 /// The filter that sends a connection on in a tunnel that asks for `target`.
 pub(crate) fn tunnelling(
     install: &Install,
-    traffic: &Traffic,
+    traffic: &MeshPorts,
     framing: Framing,
     target: &str,
 ) -> Value {
@@ -284,7 +284,7 @@ fn not_http(networks: &[IpNet]) -> Vec<Value> {
     states
 }
 
-fn headers(traffic: &Traffic) -> Vec<Value> {
+fn headers(traffic: &MeshPorts) -> Vec<Value> {
     let header = |key: &str, value: String| {
         json!({
             "header": {"key": key, "value": value},

@@ -434,7 +434,7 @@ fn asked_by(situation: &OwnedFacts, layers: &PolicyBundle) -> &'static str {
         Fact::Known(Some(name)) => name.as_str(),
         _ => "",
     };
-    let known = egress_render::traffic::named_tcp(&layers.policies, &layers.protocols);
+    let known = egress_policy::ports::named_tcp(&layers.policies, &layers.protocols);
     let stands = known.iter().any(|named| {
         named.name == name
             && matches!(situation.port, Fact::Known(port) if named.ports.contains(&port))

@@ -10,7 +10,7 @@ use egress_policy::verdict::Action;
 
 use super::partition::{Dimension, Partition, UNNAMED};
 use super::set::Set;
-use crate::witness::{destinations, sources};
+use egress_policy::relation::{destinations, sources};
 
 /// Constraints that must all hold.
 pub(super) type Cond = Vec<(Dimension, Set)>;
@@ -313,7 +313,7 @@ impl<'p> Compiler<'_> {
             if !to.protocols.is_empty() {
                 carried.clone_from(&to.protocols);
             }
-            if !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty()) {
+            if to.compares_requests() {
                 carried = vec![Protocol::Http];
             }
             (methods, upgrades) = (&to.methods, &to.upgrades);

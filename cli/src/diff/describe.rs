@@ -302,9 +302,7 @@ fn value(atoms: &Classes, i: usize) -> String {
 /// Facts for sampling, of which only the protocol and the time are known.
 pub(super) fn ordinary(to: Option<&To>, now: i64) -> OwnedFacts {
     let listed = to.and_then(|to| to.protocols.first().copied());
-    let request = to.is_some_and(|to| {
-        !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty())
-    });
+    let request = to.is_some_and(To::compares_requests);
     let protocol = match listed {
         _ if request => Protocol::Http,
         Some(protocol) => protocol,

@@ -3,8 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use egress_policy::model::{From, Policy, Rule};
-
-use crate::overlap::{meet, source_namespaces};
+use egress_policy::relation::{rules_meet, source_namespaces};
 
 /// The rules of both sides, by namespace.
 pub(super) struct Index<'p> {
@@ -57,7 +56,7 @@ impl<'p> Index<'p> {
         numbers
             .into_iter()
             .filter_map(|number| self.rules.get(number).copied())
-            .filter(|other| meet(rule, other))
+            .filter(|other| rules_meet(rule, other))
             .collect()
     }
 }

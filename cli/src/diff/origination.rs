@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use egress_policy::model::{CaCertificates, Policy, TlsOrigination};
-use egress_render::originations;
+use egress_policy::ports::originations;
 use serde_json::{Value, json};
 
 /// Names that are spoken to in another way than before.

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::{code_of, rule_id, verdict_word};
 use crate::load::PolicyBundle;
 use crate::owned_facts::{Metadata, OwnedFacts};
-use crate::witness::{complete, destinations, ordinary_address, sources};
+use crate::witness::{complete, ordinary_address};
+use egress_policy::relation::{destinations, sources};
 
 /// Most changes that are worked out.
 const MAX_CHANGES: usize = 12;

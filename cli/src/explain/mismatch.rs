@@ -7,7 +7,7 @@ use egress_policy::reference::{Checked, Condition, Truth};
 
 use super::fact_text;
 use crate::owned_facts::{Metadata, OwnedFacts, Who, time_text};
-use crate::witness::{destinations, sources};
+use egress_policy::relation::{destinations, sources};
 
 /// Most entries of a list that are named.
 const MAX_NAMED: usize = 3;
@@ -169,11 +169,7 @@ fn wanted_of_to(condition: Condition, to: Option<&To>) -> Option<String> {
             let words: Vec<&str> = to.protocols.iter().map(|p| p.as_str()).collect();
             list(&words)
         }
-        (Condition::Protocol, _)
-            if !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty()) =>
-        {
-            Some("HTTP".to_owned())
-        }
+        (Condition::Protocol, _) if to.compares_requests() => Some("HTTP".to_owned()),
         (Condition::Method, _) => list(&to.methods),
         (Condition::Upgrade, _) => list(&to.upgrades),
         (Condition::Path, _) => list(&to.paths),

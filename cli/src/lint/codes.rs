@@ -212,8 +212,8 @@ impl Lint {
             }
             Self::PrivateAllowed => "name the hosts that are inside, without a wildcard",
             Self::DefaultAccept => "let the first policy deny by default",
-            Self::NamedTcp => egress_render::traffic::HINT,
-            Self::InspectedInTls => egress_render::traffic::IN_TLS_HINT,
+            Self::NamedTcp => egress_policy::ports::HINT,
+            Self::InspectedInTls => egress_policy::ports::IN_TLS_HINT,
             Self::UdpInexpressible => {
                 "say it by namespaces, labels, networks and ports, without an end: `warden render` refuses it as it is"
             }

@@ -3,11 +3,9 @@
 use std::sync::LazyLock;
 
 use egress_policy::facts::Protocol;
-use egress_policy::model::{
-    From, Hosts, LabelExpression, LabelOperator, Networks, RuleAction, Source, To,
-};
-use egress_policy::name::NamePattern;
+use egress_policy::model::{From, Hosts, LabelExpression, LabelOperator, RuleAction, Source, To};
 use egress_policy::port::PortSet;
+use egress_policy::relation::{hosts_cover, ports_cover};
 
 use super::reach::Alternative;
 
@@ -80,10 +78,10 @@ pub(super) fn covers(earlier: &Alternative<'_>, later: &Alternative<'_>) -> Opti
     let who = covers_from(earlier, later, later_denies)?;
     let a = earlier.to.unwrap_or(&ANYWHERE);
     let b = later.to.unwrap_or(&ANYWHERE);
-    let (wide, narrow) = (carried(a), carried(b));
+    let (wide, narrow) = (a.protocols(), b.protocols());
     let covered = narrow.iter().all(|protocol| wide.contains(protocol))
-        && covers_ports(&a.ports, &b.ports)
-        && covers_place(&a.hosts, &b.hosts, earlier_denies, later_denies);
+        && ports_cover(&a.ports, &b.ports)
+        && hosts_cover(&a.hosts, &b.hosts, earlier_denies, later_denies);
     if !covered {
         return None;
     }
@@ -150,17 +148,6 @@ fn implied(wanted: &LabelExpression, source: &Source) -> bool {
         })
 }
 
-/// The protocols that an element is about.
-fn carried(to: &To) -> &[Protocol] {
-    if !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty()) {
-        &[Protocol::Http]
-    } else if to.protocols.is_empty() {
-        &[Protocol::Http, Protocol::Tls, Protocol::Tcp]
-    } else {
-        &to.protocols
-    }
-}
-
 /// Whether CONNECT and upgrades are left, by `methods`, `paths` and `upgrades`, each beside whether
 /// its rule denies. `None` if more is.
 fn leaves_upgrades(
@@ -184,56 +171,4 @@ fn leaves_upgrades(
     let methods = listed(&a.methods, &b.methods, no_connect)?;
     let upgrades = listed(&a.upgrades, &b.upgrades, false)?;
     Some(methods || upgrades)
-}
-
-fn covers_ports(a: &PortSet, b: &PortSet) -> bool {
-    a.is_any()
-        || (!b.is_any()
-            && b.ranges().all(|narrow| {
-                a.ranges()
-                    .any(|wide| wide.contains(narrow.start()) && wide.contains(narrow.end()))
-            }))
-}
-
-fn covers_place(a: &Hosts, b: &Hosts, earlier_denies: bool, later_denies: bool) -> bool {
-    match (a, b) {
-        (Hosts::Anywhere, _) => true,
-        (Hosts::Names(wide), Hosts::Names(narrow)) => narrow
-            .iter()
-            .all(|n| wide.iter().any(|w| covers_pattern(w, n))),
-        // `networks` means more in a Deny rule: the addresses behind names too.
-        (Hosts::Networks(wide), Hosts::Networks(narrow)) => {
-            (earlier_denies || !later_denies) && covers_networks(wide, narrow)
-        }
-        (Hosts::Names(_) | Hosts::Networks(_), _) => false,
-    }
-}
-
-fn covers_networks(wide: &Networks, narrow: &Networks) -> bool {
-    narrow.networks.iter().all(|n| {
-        wide.networks.iter().any(|w| w.contains(n))
-            && wide
-                .except
-                .iter()
-                .all(|hole| !(n.contains(hole) || hole.contains(n)) || narrow.except.contains(hole))
-    })
-}
-
-fn covers_pattern(wide: &NamePattern, narrow: &NamePattern) -> bool {
-    if wide == narrow {
-        return true;
-    }
-    if let NamePattern::Exact(name) = narrow {
-        return wide.matches(name);
-    }
-    let text = narrow.to_string();
-    // What stands in front of the wider pattern's name.
-    let front = |base: &str| text.strip_suffix(base)?.strip_suffix('.');
-    match wide {
-        NamePattern::Suffix(base) => front(base.as_str()).is_some(),
-        NamePattern::OneBelow(base) => {
-            front(base.as_str()).is_some_and(|front| front != "*" && !front.contains('.'))
-        }
-        _ => false,
-    }
 }

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 
 use egress_policy::defect::FieldPath;
 use egress_policy::model::{Hosts, Mode, Policy, Rule, RuleAction, Source, Tier, TierDefault, To};
+use egress_policy::relation::rules_meet;
 use ipnet::IpNet;
 
 use super::covers::{Rest, covers};
 use super::{Findings, Lint, rule_path, tier_path};
-use crate::overlap::meet;
-use crate::witness::{destinations, sources};
+use egress_policy::relation::{destinations, sources};
 
 /// Most earlier alternatives under one key that are compared; most Pass rules of a tier.
 const MAX_COMPARED: usize = 256;
@@ -70,7 +70,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
             let passes = rule.action == RuleAction::Pass;
             let stays = passes
                 || exceptions.len() > MAX_COMPARED
-                || exceptions.iter().any(|pass| meet(pass, rule));
+                || exceptions.iter().any(|pass| rules_meet(pass, rule));
             let hidden_behind = if stays { &mut within } else { &mut earlier };
             for alternative in alternatives {
                 hidden_behind.add(alternative);

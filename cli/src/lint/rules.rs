@@ -131,11 +131,10 @@ fn lint_from(rule: &Rule, here: &Here, found: &mut Findings) {
 
 /// A listed port on which the server speaks first, unless the element is HTTP or TLS.
 fn server_first(to: &To) -> Option<u16> {
-    let opaque = to.protocols.is_empty() || to.protocols.contains(&Protocol::Tcp);
-    let http = !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty());
+    let opaque = to.protocols().contains(&Protocol::Tcp);
     SERVER_FIRST
         .into_iter()
-        .find(|port| opaque && !http && !to.ports.is_any() && to.ports.contains(*port))
+        .find(|port| opaque && !to.ports.is_any() && to.ports.contains(*port))
 }
 
 fn lint_to(rule: &Rule, to: &To, here: &Here, surroundings: &LintContext, found: &mut Findings) {

@@ -10,9 +10,9 @@ use egress_policy::model::{Hosts, Networks, Policy, To};
 use egress_policy::name::{Name, NamePattern};
 use egress_policy::path::PathPattern;
 use egress_policy::port::PortSet;
+use egress_policy::ports::MeshPorts;
+use egress_policy::ports::{Named, named_tcp};
 use egress_policy::verdict::{Action, Evaluation};
-use egress_render::Traffic;
-use egress_render::traffic::{Named, named_tcp};
 use ipnet::IpNet;
 
 use super::{Attempt, Expectation, Group, Message, Probe, ProbeExpectation, bypass, near_misses};
@@ -38,7 +38,7 @@ pub(crate) struct Workload {
 pub(crate) struct Plan<'p> {
     layers: &'p PolicyBundle,
     set: &'p PolicySet,
-    traffic: Traffic,
+    traffic: MeshPorts,
     /// Whole names that rules let through over opaque TCP.
     named: Vec<Named>,
     workload: Workload,
@@ -112,7 +112,7 @@ impl<'p> Plan<'p> {
         given: Vec<Name>,
     ) -> Self {
         // What cannot be rendered can still be tried.
-        let traffic = Traffic::of(&layers.policies, &layers.protocols, &mut Vec::new());
+        let traffic = MeshPorts::of(&layers.policies, &layers.protocols, &mut Vec::new());
         let elsewhere =
             ordinary_address(&layers.policies).unwrap_or(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
         Self {

@@ -283,10 +283,7 @@ impl IndexBuilder {
                 )
             }
         };
-        let request_only = !(element.methods.is_empty()
-            && element.paths.is_empty()
-            && element.upgrades.is_empty());
-        let listed = if request_only {
+        let listed = if element.compares_requests() {
             &[Protocol::Http]
         } else {
             element.protocols.as_slice()

@@ -85,10 +85,9 @@ impl<'p> Walk<'p> {
 
 /// The elements that can match UDP: those that say so.
 fn elements(rule: &Rule) -> impl Iterator<Item = &To> {
-    rule.to.iter().filter(|to| {
-        let request = !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty());
-        to.protocols.contains(&Protocol::Udp) && !request
-    })
+    rule.to
+        .iter()
+        .filter(|to| to.protocols().contains(&Protocol::Udp))
 }
 
 /// As far as rules are about UDP.

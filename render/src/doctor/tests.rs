@@ -4,13 +4,13 @@ use serde_json::json;
 
 use super::{Finding, Health, Needs, istiod, mesh};
 use crate::install::Install;
-use crate::traffic::Traffic;
+use egress_policy::ports::MeshPorts;
 
 fn needs() -> Needs {
     Needs {
-        traffic: Traffic {
+        traffic: MeshPorts {
             labels: BTreeSet::from(["egress-ruleset".to_owned(), "tier".to_owned()]),
-            ..Traffic::default()
+            ..MeshPorts::default()
         },
         trust_domains: vec!["cluster.local".to_owned()],
         dns_capture: false,

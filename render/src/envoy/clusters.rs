@@ -9,7 +9,7 @@ use super::classes::Class;
 use super::{INNER_CLUSTER, INNER_LISTENER, named, typed};
 use crate::install::Install;
 use crate::object::set;
-use crate::origination::Origination;
+use egress_policy::ports::Origination;
 
 /// What the module judges by before there is a class. It leads nowhere.
 pub(super) fn base_cluster(name: &str) -> Value {

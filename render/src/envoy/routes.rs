@@ -14,7 +14,7 @@ use super::classes::Class;
 use super::{INNER_CLUSTER, edge, inspection, locked_for, longest_stream, patch};
 use crate::install::{GatewayApi, Install};
 use crate::object::set;
-use crate::traffic::Traffic;
+use egress_policy::ports::{MeshPorts, Origination};
 
 /// A route without its way out.
 struct Base {
@@ -61,7 +61,7 @@ pub(super) fn choose_by(route: &mut Value, word: &str) {
 
 /// The routes that the module judges by, the least specific first: each goes before those inserted
 /// earlier.
-fn bases(install: &Install, traffic: &Traffic) -> Vec<Base> {
+fn bases(install: &Install, traffic: &MeshPorts) -> Vec<Base> {
     let ports = install.spec.gateway.ports;
     let plain = |port: u16, headers: &[Value]| {
         let (name, cluster) = (format!("http-{port}"), http_cluster(port));
@@ -79,7 +79,7 @@ fn bases(install: &Install, traffic: &Traffic) -> Vec<Base> {
         let cluster = &origination.cluster;
         let authority = json!({
             "name": ":authority",
-            "string_match": {"safe_regex": {"regex": origination.authorities()}},
+            "string_match": {"safe_regex": {"regex": authorities(origination)}},
         });
         Base {
             port: ports.http,
@@ -98,7 +98,7 @@ fn bases(install: &Install, traffic: &Traffic) -> Vec<Base> {
 }
 
 /// The routes that the module judges by, and those inward.
-pub(super) fn routes(install: &Install, traffic: &Traffic) -> Vec<Value> {
+pub(super) fn routes(install: &Install, traffic: &MeshPorts) -> Vec<Value> {
     let bases = bases(install, traffic).into_iter();
     let mut routes: Vec<_> = bases
         .map(|base| first(install, base.port, base.route))
@@ -116,7 +116,7 @@ pub(super) fn routes(install: &Install, traffic: &Traffic) -> Vec<Value> {
 }
 
 /// The routes of a class, in front of those.
-pub(super) fn of_class(install: &Install, traffic: &Traffic, class: &Class) -> Vec<Value> {
+pub(super) fn of_class(install: &Install, traffic: &MeshPorts, class: &Class) -> Vec<Value> {
     let ports = install.spec.gateway.ports;
     let bases = bases(install, traffic).into_iter();
     let accepted = bases.filter_map(|base| Some((base.port, base.for_class(class)?)));
@@ -204,4 +204,68 @@ pub(super) fn tunnel_route(
             "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
         },
     })
+}
+
+/// A regular expression (RE2, the whole text) for the authorities of these names. It may be
+/// wider than the patterns, never narrower: the module compares the names themselves.
+fn authorities(origination: &Origination) -> String {
+    let names: Vec<_> = origination
+        .names
+        .iter()
+        .map(|name| expression(name))
+        .collect();
+    let port = match (origination.entry(), origination.port) {
+        (80, 80) => "(:80)?".to_owned(),
+        (80, port) => format!("(:80|:{port})?"),
+        (port, _) => format!(":{port}"),
+    };
+    format!("(?i)({})\\.?{port}", names.join("|"))
+}
+
+fn expression(pattern: &str) -> String {
+    let labels = pattern
+        .split('.')
+        .enumerate()
+        .map(|(i, label)| match label {
+            "*" if i == 0 => "[^:]+".to_owned(),
+            "*" | "+" => "[^.:]+".to_owned(),
+            label => label.replace('*', "[^.:]*"),
+        });
+    labels.collect::<Vec<_>>().join("\\.")
+}
+
+#[cfg(test)]
+mod tests {
+    use egress_policy::model::{CaCertificates, TlsOrigination};
+
+    use super::*;
+
+    #[test]
+    fn authorities_of_names() {
+        let of = |port, names: &[&str]| {
+            let tls = TlsOrigination {
+                ca_certificates: CaCertificates::System,
+                client_certificate: None,
+                sni: None,
+            };
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            authorities(&Origination {
+                cluster: String::new(),
+                port,
+                tls,
+                names,
+            })
+        };
+        assert_eq!(
+            of(443, &["a.example.com"]),
+            r"(?i)(a\.example\.com)\.?(:80|:443)?"
+        );
+        assert_eq!(
+            of(
+                8443,
+                &["*.example.com", "+.b.example", "ec2.*.x-*.example.com"]
+            ),
+            r"(?i)([^:]+\.example\.com|[^.:]+\.b\.example|ec2\.[^.:]+\.x-[^.:]*\.example\.com)\.?:8443"
+        );
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Check, check, quoted};
 use crate::install::Install;
-use crate::traffic::Traffic;
+use egress_policy::ports::MeshPorts;
 
 /// TCP ports whose servers speak first (IANA's registry: daytime, chargen, ftp, ssh, telnet, smtp,
 /// time, pop3, nntp, imap, submission, rsync, mysql, vnc). A port that one Service declares HTTP has
@@ -35,7 +35,7 @@ pub(super) fn changed() -> String {
     format!("oldObject == null || {}", fields.join(" || "))
 }
 
-pub(super) fn variables(install: &Install, traffic: &Traffic) -> Value {
+pub(super) fn variables(install: &Install, traffic: &MeshPorts) -> Value {
     let spec = &install.spec;
     let guardrails = &spec.guardrails;
     let mut users = vec![

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use egress_policy::ports::StatedPorts;
 use serde::Deserialize;
 
 use super::Family;
@@ -65,6 +66,18 @@ pub struct PortProtocols {
     pub tls: Vec<u16>,
     /// Ports that carry opaque TCP, which a rule of the first policy may not change either.
     pub tcp: Vec<u16>,
+}
+
+impl PortProtocols {
+    /// As the engine takes them.
+    #[must_use]
+    pub fn stated(&self) -> StatedPorts {
+        StatedPorts {
+            http: self.http.clone(),
+            tls: self.tls.clone(),
+            tcp: self.tcp.clone(),
+        }
+    }
 }
 
 /// The two APIs for gateways.

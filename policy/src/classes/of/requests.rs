@@ -32,11 +32,7 @@ pub(super) const fn is_about_names(to: &To) -> bool {
 }
 
 fn carries(to: &To, protocol: Protocol) -> bool {
-    if to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty() {
-        protocol != Protocol::Udp && to.protocols.is_empty() || to.protocols.contains(&protocol)
-    } else {
-        protocol == Protocol::Http
-    }
+    to.protocols().contains(&protocol)
 }
 
 /// Every kind by the narrowings that hold or are not known for it; `None` if they are too many.

@@ -411,7 +411,7 @@ fn check(to: &To, at: &At<'_>, defects: &mut Defects, rule: RuleShape) {
         to.protocols.contains(&Protocol::Udp),
         [Protocol::Http].as_slice(),
     );
-    let request = !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty());
+    let request = to.compares_requests();
     if matches!(to.hosts, Hosts::Anywhere) && to.ports.is_any() {
         conflict(
             "ports",

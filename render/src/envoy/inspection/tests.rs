@@ -126,7 +126,7 @@ fn a_device_in_the_cluster_takes_nobody_but_the_gateway() {
 #[test]
 fn without_a_device_nothing_of_it_is_rendered() {
     let install = install("1.31", "[]");
-    let policy = crate::envoy::patches(&install, &crate::Traffic::default(), &[]);
+    let policy = crate::envoy::patches(&install, &egress_policy::ports::MeshPorts::default(), &[]);
     let text = json!(policy).to_string();
     for word in ["inspect:", "inspect-", "warden.device", "http_11_proxy"] {
         assert!(!text.contains(word), "{word}");

@@ -8,13 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use egress_policy::facts::Protocol;
-use egress_policy::model::{From, Hosts, Policy, Rule, RuleAction, Source, To};
-use egress_policy::name::NamePattern;
-use egress_policy::port::PortSet;
+use crate::facts::Protocol;
+use crate::model::{From, Hosts, Policy, Rule, RuleAction, Source, To};
+use crate::name::NamePattern;
+use crate::port::PortSet;
 
-use super::{MOST_PORTS, Traffic};
-use crate::install::PortProtocols;
+use super::{MOST_PORTS, MeshPorts, StatedPorts};
 
 /// What to write instead.
 pub const HINT: &str = "name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the \
@@ -76,8 +75,8 @@ impl OpaqueNames {
 
 /// Every such element of these policies, which are all of one gateway.
 #[must_use]
-pub fn opaque_names(policies: &[Policy], settings: &PortProtocols) -> Vec<OpaqueNames> {
-    let traffic = Traffic::of(policies, settings, &mut Vec::new());
+pub fn opaque_names(policies: &[Policy], settings: &StatedPorts) -> Vec<OpaqueNames> {
+    let traffic = MeshPorts::of(policies, settings, &mut Vec::new());
     let mut found = Vec::new();
     for (p, policy) in policies.iter().enumerate() {
         for placed in policy.rules().filter(|placed| opens(placed.rule.1)) {
@@ -119,8 +118,8 @@ pub struct Named {
 
 /// All of them, by name.
 #[must_use]
-pub fn named_tcp(policies: &[Policy], settings: &PortProtocols) -> Vec<Named> {
-    let traffic = Traffic::of(policies, settings, &mut Vec::new());
+pub fn named_tcp(policies: &[Policy], settings: &StatedPorts) -> Vec<Named> {
+    let traffic = MeshPorts::of(policies, settings, &mut Vec::new());
     let mut found = BTreeMap::<String, Named>::new();
     let rules = policies.iter().flat_map(Policy::rules);
     let rules = rules.map(|placed| placed.rule.1);
@@ -175,7 +174,7 @@ fn namespaces(from: &From) -> Option<BTreeSet<String>> {
     each.map(|each| each.into_iter().flatten().collect())
 }
 
-impl Traffic {
+impl MeshPorts {
     /// The names of an element and those of its ports where nothing but opaque TCP could carry
     /// them, if there are any.
     fn over_opaque<'t>(&self, to: &'t To) -> Option<(&'t [NamePattern], PortSet)> {

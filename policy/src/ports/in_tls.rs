@@ -4,11 +4,10 @@
 //! that comes to decide about them can give them to no device, so they are denied, although rule
 //! and engine say Inspect.
 
-use egress_policy::facts::Protocol;
-use egress_policy::model::{From, Hosts, Placed, Policy, RuleAction, Source, To};
-use egress_policy::name::NamePattern;
-
-use crate::origination::overlap;
+use crate::facts::Protocol;
+use crate::model::{From, Hosts, Placed, Policy, RuleAction, Source, To};
+use crate::name::NamePattern;
+use crate::relation::patterns_meet;
 
 /// What to write instead.
 pub const IN_TLS_HINT: &str = "write `protocols: [TLS]`, which leaves it the application's own TLS, or put \
@@ -91,10 +90,9 @@ fn takes(own: &To, to: &To) -> bool {
     let http = own.protocols.is_empty() || own.protocols.contains(&Protocol::Http);
     let names = match (&own.hosts, &to.hosts) {
         (Hosts::Anywhere, _) => true,
-        (Hosts::Names(own), Hosts::Names(names)) => own.iter().any(|one| {
-            let one = one.to_string();
-            names.iter().any(|name| overlap(&one, &name.to_string()))
-        }),
+        (Hosts::Names(own), Hosts::Names(names)) => own
+            .iter()
+            .any(|one| names.iter().any(|name| patterns_meet(one, name))),
         // Networks open only what has no name.
         _ => false,
     };

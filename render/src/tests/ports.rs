@@ -81,7 +81,8 @@ spec:
         let policy = serde_saphyr::from_str(&policy).unwrap();
         let policy = crate::module::policy(&policy).unwrap();
         let none = crate::install::PortProtocols::default();
-        let traffic = super::Traffic::of(&[policy], &none, &mut Vec::new());
+        let traffic =
+            egress_policy::ports::MeshPorts::of(&[policy], &none.stated(), &mut Vec::new());
         assert!(traffic.http.contains(&8080), "{condition}");
     }
 }
@@ -268,7 +269,7 @@ fn later_policies_change_no_port() {
             let mut later = sample::policy("later", &json!({"name": "t", "rules": [rule]}));
             later["spec"]["appliesTo"] = json!({"namespaces": ["app1-ns"]});
             let both = [&first, &later].map(|policy| crate::module::policy(policy).unwrap());
-            let found = super::port_conflicts(&both, &settings);
+            let found = egress_policy::ports::port_conflicts(&both, &settings.stated());
             let words: Vec<_> = found
                 .iter()
                 .map(|one| {

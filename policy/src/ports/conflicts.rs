@@ -1,10 +1,9 @@
 //! What later policies say of ports against the first one.
 
-use egress_policy::facts::Protocol;
-use egress_policy::model::Policy;
+use crate::facts::Protocol;
+use crate::model::Policy;
 
-use super::{Carries, Traffic};
-use crate::install::PortProtocols;
+use super::{Carries, MeshPorts, StatedPorts};
 
 /// What to do about it.
 pub const PORTS_HINT: &str = "say it in the first policy, or in gateway.protocols of the install \
@@ -47,12 +46,12 @@ impl PortConflict {
 /// Every rule of a later policy that would change what a port carries: whatever its action and its
 /// mode, since routes know neither.
 #[must_use]
-pub fn port_conflicts(policies: &[Policy], settings: &PortProtocols) -> Vec<PortConflict> {
-    let traffic = Traffic::of(policies, settings, &mut Vec::new());
+pub fn port_conflicts(policies: &[Policy], settings: &StatedPorts) -> Vec<PortConflict> {
+    let traffic = MeshPorts::of(policies, settings, &mut Vec::new());
     conflicts(&traffic, policies)
 }
 
-pub(super) fn conflicts(traffic: &Traffic, policies: &[Policy]) -> Vec<PortConflict> {
+pub(super) fn conflicts(traffic: &MeshPorts, policies: &[Policy]) -> Vec<PortConflict> {
     let mut found = Vec::new();
     for (p, policy) in policies.iter().enumerate().skip(1) {
         for placed in policy.rules() {
@@ -63,11 +62,11 @@ pub(super) fn conflicts(traffic: &Traffic, policies: &[Policy]) -> Vec<PortConfl
                     Carries::Ports(Protocol::Tcp, _) | Carries::Nothing => continue,
                     Carries::Ports(wanted, ports) => {
                         let mut ports = ports.into_iter();
-                        (wanted, ports.find(|port| traffic.carried(*port) != wanted))
+                        (wanted, ports.find(|port| traffic.protocol(*port) != wanted))
                     }
                     Carries::TooMany(_, wanted) => {
                         let mut ports = to.ports.ranges().flatten();
-                        (wanted, ports.find(|port| traffic.carried(*port) != wanted))
+                        (wanted, ports.find(|port| traffic.protocol(*port) != wanted))
                     }
                 };
                 let Some(port) = port else { continue };
@@ -79,7 +78,7 @@ pub(super) fn conflicts(traffic: &Traffic, policies: &[Policy]) -> Vec<PortConfl
                     id: placed.basis().to_string(),
                     port,
                     wanted,
-                    carried: traffic.carried(port),
+                    carried: traffic.protocol(port),
                 });
             }
         }

@@ -5,29 +5,59 @@
 //! that is neither is tunnelled as opaque TCP. A port carries the same for every workload, so a later
 //! policy cannot say it: its rule would change other teams' traffic, even as a Deny or in Shadow.
 
+mod conflicts;
 mod in_tls;
 mod opaque;
-mod ports;
+mod origination;
 
 use std::collections::BTreeSet;
 
-use egress_policy::facts::Protocol;
-use egress_policy::model::{Policy, RuleAction, To};
+use crate::facts::Protocol;
+use crate::model::{From, Policy, Rule, RuleAction, To};
 
-use crate::error::RenderError;
-use crate::install::PortProtocols;
-use crate::origination::{self, Origination};
-
+pub use conflicts::{PORTS_HINT, PortConflict, port_conflicts};
 pub use in_tls::{IN_TLS_HINT, InTls, inspected_in_tls};
 pub use opaque::{HINT, Named, OpaqueNames, named_tcp, opaque_names};
-pub use ports::{PORTS_HINT, PortConflict, port_conflicts};
+pub use origination::{Origination, originations};
 
 /// Most ports that one rule may single out for HTTP or TLS: each needs a route of its own.
 const MOST_PORTS: usize = 64;
 
+/// What the install settings say that ports carry, for every workload. Later policies cannot change
+/// it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatedPorts {
+    /// Ports that carry HTTP, beside 80.
+    pub http: Vec<u16>,
+    /// Ports that carry TLS of the application, beside 443.
+    pub tls: Vec<u16>,
+    /// Ports that carry opaque TCP, which a rule of the first policy may not change either.
+    pub tcp: Vec<u16>,
+}
+
+/// Why the ports of these policies cannot be routed as they say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {message}")]
+pub struct PortDefect {
+    /// The rule, as `policy/tier/rule`, the field of the install settings, or the policy file's
+    /// field.
+    pub at: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl PortDefect {
+    fn new(at: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            at: at.into(),
+            message: message.into(),
+        }
+    }
+}
+
 /// The ports that need routes of their own, and the labels that have to travel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
+pub struct MeshPorts {
     /// Ports whose requests are judged one by one.
     pub http: BTreeSet<u16>,
     /// Ports inside whose tunnels a ClientHello must come first.
@@ -41,14 +71,10 @@ pub struct Traffic {
     pub originations: Vec<Origination>,
 }
 
-impl Traffic {
+impl MeshPorts {
     /// Reads it off the policies and the settings. What cannot be rendered is among the problems and
     /// not in it.
-    pub fn of(
-        policies: &[Policy],
-        settings: &PortProtocols,
-        problems: &mut Vec<RenderError>,
-    ) -> Self {
+    pub fn of(policies: &[Policy], settings: &StatedPorts, problems: &mut Vec<PortDefect>) -> Self {
         let mut traffic = Self::stated(policies, settings, problems);
         traffic.originations = origination::read(policies, problems);
         // 443 is not among them: there the application's own TLS comes.
@@ -58,32 +84,28 @@ impl Traffic {
         for port in settings.tcp.iter().filter(|port| routed(port)) {
             let message =
                 format!("port {port} is to stay opaque TCP, and the first policy routes it");
-            problems.push(RenderError::new("spec.gateway.protocols.tcp", message));
+            problems.push(PortDefect::new("spec.gateway.protocols.tcp", message));
         }
         let opaque = traffic.opaque.iter().copied();
         traffic.opaque = opaque.filter(|port| !routed(port)).collect();
         for placed in policies.iter().flat_map(Policy::rules) {
             traffic.take_labels(placed.rule.1);
         }
-        for conflict in ports::conflicts(&traffic, policies) {
+        for conflict in conflicts::conflicts(&traffic, policies) {
             let message = format!("{}; {PORTS_HINT}", conflict.message());
-            problems.push(RenderError::new(conflict.id, message));
+            problems.push(PortDefect::new(conflict.id, message));
         }
         for port in traffic.http.intersection(&traffic.tls) {
             let message = format!(
                 "port {port} is HTTP in one rule and TLS in another: a port carries one protocol"
             );
-            problems.push(RenderError::new("ports", message));
+            problems.push(PortDefect::new("ports", message));
         }
         traffic
     }
 
     /// What the first policy and the settings say.
-    fn stated(
-        policies: &[Policy],
-        settings: &PortProtocols,
-        problems: &mut Vec<RenderError>,
-    ) -> Self {
+    fn stated(policies: &[Policy], settings: &StatedPorts, problems: &mut Vec<PortDefect>) -> Self {
         let mut traffic = Self {
             http: BTreeSet::from([80]),
             tls: BTreeSet::from([443]),
@@ -107,7 +129,7 @@ impl Traffic {
                              {MOST_PORTS} are rendered for one destination",
                             protocol.as_str()
                         );
-                        problems.push(RenderError::new(placed.basis().to_string(), message));
+                        problems.push(PortDefect::new(placed.basis().to_string(), message));
                     }
                     Carries::Nothing => {}
                 }
@@ -120,7 +142,8 @@ impl Traffic {
     }
 
     /// What a port carries.
-    fn carried(&self, port: u16) -> Protocol {
+    #[must_use]
+    pub fn protocol(&self, port: u16) -> Protocol {
         if self.http.contains(&port) {
             Protocol::Http
         } else if self.tls.contains(&port) {
@@ -130,8 +153,8 @@ impl Traffic {
         }
     }
 
-    fn take_labels(&mut self, rule: &egress_policy::model::Rule) {
-        let egress_policy::model::From::Sources(sources) = &rule.from else {
+    fn take_labels(&mut self, rule: &Rule) {
+        let From::Sources(sources) = &rule.from else {
             return;
         };
         for source in &**sources {
@@ -186,9 +209,5 @@ impl Carries {
 
 /// Whether nothing but requests can match: by word, or by conditions that only requests have.
 fn is_http(to: &To) -> bool {
-    to.protocols == [Protocol::Http]
-        || !(to.methods.is_empty() && to.paths.is_empty() && to.upgrades.is_empty())
+    to.protocols() == [Protocol::Http]
 }
-
-#[cfg(test)]
-mod tests;
