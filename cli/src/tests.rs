@@ -3,6 +3,7 @@
 mod cases;
 mod check;
 mod diagnostics;
+mod documents;
 mod explain;
 mod fuzz;
 mod hidden;

@@ -319,7 +319,7 @@ impl<H: Host> Http<H> {
     }
 
     /// Removes the mesh's own headers, and has Envoy choose the route anew when it is next asked for
-    /// one. A change of headers does that by itself (`docs/envoy.md`).
+    /// one. A change of headers does that by itself (`docs/evidence/envoy.md`).
     fn strip(&self, request: &RequestView<'_>) -> Result<(), HostError> {
         let host = &self.plugin.host;
         match request.parsed.inward.as_slice() {

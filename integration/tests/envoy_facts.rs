@@ -1,4 +1,4 @@
-//! What Envoy does, as far as the filter's design rests on it. `docs/envoy.md` tells what was seen;
+//! What Envoy does, as far as the filter's design rests on it. `docs/evidence/envoy.md` tells what was seen;
 //! each statement there names a test here. The module is a probe that writes down what it sees and
 //! decides nothing.
 

@@ -1,7 +1,7 @@
 //! What tunnels carry to the end and what they lose, by framing; and that both are judged alike.
 //!
-//! A loss is a test too. It fails as soon as Envoy loses nothing any more: then `docs/envoy.md`,
-//! `docs/operate.md` and the default of `tunnel.framing` are to be looked at again.
+//! A loss is a test too. It fails as soon as Envoy loses nothing any more: then `docs/evidence/envoy.md`,
+//! `docs/how-to/operate.md` and the default of `tunnel.framing` are to be looked at again.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddrV4, TcpStream};
@@ -132,7 +132,7 @@ sandboxed! {
         Ok(())
     }
 
-    /// Expected to fail one day: a loss that `docs/operate.md` states.
+    /// Expected to fail one day: a loss that `docs/how-to/operate.md` states.
     fn over_http2_what_exceeds_the_window_is_lost_when_the_server_closes_first() -> Result<()> {
         let mesh = start()?;
         let full = Arc::new(AtomicBool::new(false));
@@ -159,7 +159,7 @@ sandboxed! {
         Ok(())
     }
 
-    /// Expected to fail one day: a loss that `docs/operate.md` states.
+    /// Expected to fail one day: a loss that `docs/how-to/operate.md` states.
     fn over_http1_a_late_answer_is_lost_when_the_client_ends_first() -> Result<()> {
         let mesh = start()?;
         let (came, _) = late(&mesh, HTTP1_LATE)?;
@@ -167,7 +167,7 @@ sandboxed! {
         Ok(())
     }
 
-    /// Expected to fail one day: a loss that `docs/operate.md` states.
+    /// Expected to fail one day: a loss that `docs/how-to/operate.md` states.
     fn what_a_client_sends_after_the_servers_end_is_lost() -> Result<()> {
         let mesh = start()?;
         let mut stream = dial(&mesh, HTTP2_LINGER)?;

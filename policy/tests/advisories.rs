@@ -1,4 +1,4 @@
-//! `docs/advisories.md` names cases and tests: they are there.
+//! `docs/evidence/advisories.md` names cases and tests: they are there.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn named<'t>(row: &'t str, word: &str) -> Vec<&'t str> {
 fn every_case_and_test_that_is_named_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-    let page = read(&root.join("docs/advisories.md"));
+    let page = read(&root.join("docs/evidence/advisories.md"));
     let rows = page.lines().filter(|line| line.starts_with("| "));
     let rows: Vec<&str> = rows.skip(1).collect();
     assert!(rows.len() > 25, "{}", rows.len());

@@ -97,14 +97,15 @@ fn coverage(files: &[Arc<Loaded>]) -> Result<(), Failed> {
             }
         }
     }
-    let reference = std::fs::read_to_string(support::case_folder().join("../docs/policy.md"))?;
+    let reference =
+        std::fs::read_to_string(support::case_folder().join("../docs/how-to/denied.md"))?;
     println!("{cases} cases; Undecided at {undecided} steps; cases per code:");
     let mut scarce = Vec::new();
     for code in ReasonCode::ALL {
         let count = codes.get(&code).map_or(0, BTreeSet::len);
         println!("  {:<20} {count:>4}", code.as_str());
         if !reference.contains(&format!("| `{code}` |")) {
-            return Err(format!("docs/policy.md does not explain {code}").into());
+            return Err(format!("docs/how-to/denied.md does not explain {code}").into());
         }
         if count < LEAST_PER_CODE {
             scarce.push(code.as_str());

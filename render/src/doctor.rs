@@ -286,7 +286,7 @@ pub fn mesh(config: &Value, needs: &Needs) -> Vec<Finding> {
     findings
 }
 
-/// Envoy's runtime flags that turn a cut download into one that looks whole (`docs/envoy.md`), how
+/// Envoy's runtime flags that turn a cut download into one that looks whole (`docs/evidence/envoy.md`), how
 /// they are set for all proxies, and their defaults, which are as they have to be.
 const FLAGS: [(&str, &str, &str); 3] = [
     (

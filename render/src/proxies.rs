@@ -3,7 +3,7 @@
 use crate::install::Install;
 
 /// The first minor version of Istio whose Envoy (1.39) leaves forbidden addresses out of what a name
-/// resolves to (`docs/compatibility.md`). An older one ignores the field that says so, and connects.
+/// resolves to (`docs/reference/compatibility.md`). An older one ignores the field that says so, and connects.
 pub(crate) const OLDEST: u32 = 31;
 
 /// A regular expression for the stated version and every later minor one.

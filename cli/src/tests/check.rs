@@ -244,7 +244,7 @@ fn a_name_over_opaque_tcp() {
     23 |       to: [{domainNames: [git.partner.example], ports: [22], protocols: [TCP]}]
        |                           ^^^^^^^^^^^^^^^^^^^
        |
-       = help: name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port; whole names at stated ports can be had by `tunnel.names` in the install settings (docs/dns.md)
+       = help: name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port; whole names at stated ports can be had by `tunnel.names` in the install settings (docs/explanation/names-and-dns.md)
     ");
     // `render` says the same of the same file, and `explain` what it takes for granted.
     let policy = REFERENCE.replace(
@@ -260,7 +260,7 @@ fn a_name_over_opaque_tcp() {
     ]);
     let rendered = folder.warden("render --install install.yaml policy.yaml");
     assert_eq!(rendered.exit, 0);
-    assert_snapshot!(rendered.stderr.lines().next().unwrap(), @"warning: seed/apps/app1-partner-ssh: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, unless the install settings give the name one (`tunnel.names`); name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port; whole names at stated ports can be had by `tunnel.names` in the install settings (docs/dns.md)");
+    assert_snapshot!(rendered.stderr.lines().next().unwrap(), @"warning: seed/apps/app1-partner-ssh: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, unless the install settings give the name one (`tunnel.names`); name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port; whole names at stated ports can be had by `tunnel.names` in the install settings (docs/explanation/names-and-dns.md)");
     let json = folder
         .warden("render --install install.yaml policy.yaml --output json")
         .json();

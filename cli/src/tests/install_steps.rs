@@ -1,11 +1,14 @@
-//! The steps of docs/install.md, run in a shell against what is rendered: every rendered file is
+//! The steps of docs/how-to/install.md and roll-out.md, run in a shell against what is rendered: every rendered file is
 //! applied by exactly one of them, whatever options are set.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::support::Folder;
 
-const PAGE: &str = include_str!("../../../docs/install.md");
+const PAGES: [&str; 2] = [
+    include_str!("../../../docs/how-to/install.md"),
+    include_str!("../../../docs/how-to/roll-out.md"),
+];
 
 const POLICY: &str = r#"
 apiVersion: egress-warden.io/v1alpha1
@@ -82,7 +85,7 @@ spec:
 fn steps() -> BTreeMap<u32, String> {
     let mut steps: BTreeMap<u32, String> = BTreeMap::new();
     let mut step = None;
-    let mut lines = PAGE.lines();
+    let mut lines = PAGES.iter().flat_map(|page| page.lines());
     while let Some(line) = lines.next() {
         if let Some(title) = line.strip_prefix("## ") {
             step = title
@@ -172,7 +175,7 @@ fn one_namespace(about: &str, install: &str, rules: &str) {
     assert!(by.is_empty(), "{about}: by several steps: {by:?}");
 }
 
-/// "Repeat from step 7 for the next one."
+/// "Repeat from step 7 for the next namespace."
 fn two_namespaces(about: &str, install: &str, rules: &str) {
     let (folder, files) = rendered(install, "app1-ns, app2-ns", rules);
     let mut applied = BTreeSet::new();
@@ -189,7 +192,7 @@ fn two_namespaces(about: &str, install: &str, rules: &str) {
     assert!(missed.is_empty(), "{about}: no step applies {missed:?}");
 }
 
-/// "Nothing changes for workloads yet": everything is the gateway's own, nothing tells sidecars
+/// "This step changes nothing for workloads": everything is the gateway's own, nothing tells sidecars
 /// anything, and nothing closes.
 fn changes_nothing_for_workloads(folder: &Folder, applied: &[String]) {
     for file in applied {

@@ -450,8 +450,8 @@ items:
         (&troubles[0]["name"], &troubles[0]["code"]),
         (&"bare".into(), &"no_sidecar".into())
     );
-    // docs/install.md has a row for each code.
-    let page = include_str!("../../../docs/install.md");
+    // docs/how-to/install.md has a row for each code.
+    let page = include_str!("../../../docs/how-to/install.md");
     for code in egress_render::doctor::cluster::ClusterFindingCode::ALL {
         let row = format!("| `{}` |", code.word());
         assert!(page.contains(&row), "{row}");

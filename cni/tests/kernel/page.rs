@@ -1,4 +1,4 @@
-//! `docs/bypass.md` names the test that shows each row: they are there.
+//! `docs/evidence/bypass.md` names the test that shows each row: they are there.
 
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,7 @@ fn wrong(row: &str) -> Vec<String> {
 
 #[test]
 fn every_test_that_the_page_of_bypasses_names_exists() {
-    let page = std::fs::read_to_string(root().join("docs/bypass.md")).unwrap();
+    let page = std::fs::read_to_string(root().join("docs/evidence/bypass.md")).unwrap();
     // Only tables of ways have a column of tests; a table ends where a line is no row.
     let mut rows: Vec<&str> = Vec::new();
     let mut in_table = false;

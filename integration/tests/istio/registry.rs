@@ -172,9 +172,9 @@ fn an_ordinary_tool_reads_the_compat_variant() -> Result<()> {
     Ok(())
 }
 
-/// The command of docs/image.md that copies an archive.
+/// The command of docs/how-to/large-policies.md that copies an archive.
 fn documented_copy() -> Result<String> {
-    let page = std::fs::read_to_string(workspace::root().join("docs/image.md"))?;
+    let page = std::fs::read_to_string(workspace::root().join("docs/how-to/large-policies.md"))?;
     let start = page.find("skopeo copy ").context("no skopeo copy")?;
     let line = page.get(start..).and_then(|rest| rest.split('`').next());
     Ok(line.context("an open quote")?.replace('\n', " "))
@@ -188,7 +188,7 @@ fn a_layout_is_what_is_pushed() -> Result<()> {
     let pushed = made(folder, &["--push", IMAGE])?;
     made(folder, &["--layout", "image"])?;
     made(folder, &["--layout", "image.tar"])?;
-    // The line that docs/image.md has for it, to this registry.
+    // The line that docs/how-to/large-policies.md has for it, to this registry.
     let documented = documented_copy()?;
     let words: Vec<_> = documented
         .split(' ')

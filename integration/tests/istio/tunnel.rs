@@ -1,5 +1,5 @@
 //! Both framings of tunnels over a real control plane's configuration: what the settings choose is
-//! what is spoken, everything is judged alike, and what each loses is what `docs/operate.md` says.
+//! what is spoken, everything is judged alike, and what each loses is what `docs/how-to/operate.md` says.
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddrV4};

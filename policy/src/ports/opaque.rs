@@ -1,6 +1,6 @@
 //! Names that are asked for over opaque TCP.
 //!
-//! A sidecar sends opaque TCP on by the address that the application dialled (`docs/dns.md`). A whole
+//! A sidecar sends opaque TCP on by the address that the application dialled (`docs/explanation/names-and-dns.md`). A whole
 //! name can have an address that stands for it (`names.rs`); a wildcard cannot, and neither can a name
 //! at every port. Those no workload behind a sidecar shows. What is left for them is a client that
 //! asks the gateway's tunnel port for the name by CONNECT itself.
@@ -18,7 +18,7 @@ use super::{MOST_PORTS, MeshPorts, StatedPorts};
 /// What to write instead.
 pub const HINT: &str = "name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the \
                         client speaks that at this port; whole names at stated ports can be had by \
-                        `tunnel.names` in the install settings (docs/dns.md)";
+                        `tunnel.names` in the install settings (docs/explanation/names-and-dns.md)";
 
 /// Names of an opening rule's element, as far as sidecars cannot show them by themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -113,7 +113,7 @@ fn names_over_opaque_tcp_need_dns_capture() {
     }
 }
 
-/// The flags that make a cut download look whole (`docs/envoy.md`).
+/// The flags that make a cut download look whole (`docs/evidence/envoy.md`).
 #[test]
 fn flags_that_hide_a_loss_are_bad() {
     const HALF_CLOSE: &str = "envoy.reloadable_features.allow_multiplexed_upstream_half_close";

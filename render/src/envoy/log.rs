@@ -1,7 +1,7 @@
 //! The access log: a line of JSON on standard output for each request, tunnel and connection that the
 //! gateway has taken, written when it ends. It alone has the address that was connected to.
 //!
-//! Its fields are documented in `docs/operate.md`, and change as the module's lines do.
+//! Its fields are documented in `docs/reference/log.md`, and change as the module's lines do.
 
 use egress_policy::contract::{InspectionFact, PRINCIPAL, RULING_STATE, VERDICT_STATE};
 use serde_json::{Value, json};

@@ -54,7 +54,7 @@ pub enum Names {
     Zone,
 }
 
-/// How a tunnel is framed between sidecar and gateway. Each loses something: `docs/envoy.md`.
+/// How a tunnel is framed between sidecar and gateway. Each loses something: `docs/evidence/envoy.md`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 pub enum Framing {
     /// A stream of an HTTP/2 connection that a sidecar's tunnels share (RFC 9113, section 8.5).
