@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use egress_analysis::bundle::{Files, PolicyBundle, Reader};
-use egress_analysis::diff::{Limit, Side, compare};
+use egress_analysis::diff::{Difference, Limit, Side, compare};
 use egress_analysis::document::{Node, Source};
 use egress_analysis::explain::{explain, rule_of, verdict_word};
 use egress_analysis::lint::{LintContext, lint};
@@ -106,7 +106,12 @@ spec:
 const MISTAKES: &[(&str, &str, &str, (usize, usize))] = &[
     ("action: Accept", "action: Allow", "bad_value", (8, 24)),
     ("ports: [443]", "port: [443]", "unknown_field", (8, 92)),
-    ("name: r,", "name: r, expires: 2026-11-01,", "expired", (8, 28)),
+    (
+        "name: r,",
+        "name: r, expires: 2026-11-01,",
+        "expired",
+        (8, 28),
+    ),
 ];
 
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
@@ -140,7 +145,11 @@ fn a_wider_rule_is_a_gain() {
         limit: Duration::from_secs(1),
     };
     let found = compare(&side(&old, &old_set), &side(&new, &new_set), 0, &limit);
-    let directions: Vec<_> = found.differences.iter().map(|one| one.direction()).collect();
+    let directions: Vec<_> = found
+        .differences
+        .iter()
+        .map(Difference::direction)
+        .collect();
     assert_eq!(directions, ["gains"]);
 }
 
