@@ -540,5 +540,4 @@ fn check_exception(index: usize, exception: &UdpException) -> Result<(), ConfigE
 }
 
 #[cfg(test)]
-#[path = "config/tests.rs"]
 mod tests;

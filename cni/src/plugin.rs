@@ -320,5 +320,4 @@ fn status(network: &NetworkConfig) -> Result<String, CniError> {
 }
 
 #[cfg(test)]
-#[path = "plugin/tests.rs"]
 mod tests;

@@ -290,5 +290,4 @@ fn by_family(networks: &[IpNet]) -> Vec<(u8, Vec<IpNet>)> {
 }
 
 #[cfg(test)]
-#[path = "alternatives/tests.rs"]
 mod tests;

@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::install::{InstallError, PLUGIN, Places};
 use crate::attachment::AttachmentId;
 use crate::guard::{Guard, GuardError};
-use crate::rules::Counted;
+use crate::rules::{Counted, ElementKey};
 
 /// The canary's namespace in metrics and logs; it must not be exempt.
 pub const NAMESPACE: &str = "egress-warden-canary";
@@ -216,7 +216,7 @@ impl<'a> Canary<'a> {
             // Only the forward hook counts by address: the source check counts by link.
             if addresses.iter().any(|address| {
                 counted
-                    .get(&address.to_string())
+                    .get(&ElementKey::Address(*address))
                     .is_some_and(|count| *count > 0)
             }) {
                 return Ok(());

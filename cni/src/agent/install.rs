@@ -228,5 +228,4 @@ pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Inst
 }
 
 #[cfg(test)]
-#[path = "install/tests.rs"]
 mod tests;

@@ -149,10 +149,10 @@ fn one_pod_of_each_kind() {
         ("exempt", "kube-system", None),
     ] {
         let pod = pod(namespace);
-        let treatment = GuardMode::of(&config, &pod, identity.as_ref());
+        let mode = GuardMode::of(&config, &pod, identity.as_ref());
         let _ = writeln!(text, "# {title}: {namespace}");
-        add(&mut text, &elements(&pod, &treatment));
-        replace_grants(&mut text, &grants_of(&pod, &treatment));
+        add(&mut text, &elements(&pod, &mode));
+        replace_grants(&mut text, &grants_of(&pod, &mode));
     }
     golden("pods.nft", &text);
 }
@@ -198,4 +198,62 @@ fn the_tables_of_a_listing_are_told_apart() {
         ["10.1.0.0/16", "10.2.0.0/16"]
     );
     assert!(set_elements("table inet t {\n\tset s {\n\t\ttype ipv4_addr\n\t}\n}\n").is_empty());
+}
+
+/// What is written is read back as the same key, and what no pod interface has is told apart, so
+/// that it is deleted in the words in which `nft` printed it.
+#[test]
+fn keys_are_read_as_they_are_written() {
+    let listing = |set: &str, elements: &str| {
+        format!(
+            r#"{{"nftables": [{{"metainfo": {{}}}}, {{"set": {{"name": "{set}", "elem": [{elements}]}}}}]}}"#
+        )
+    };
+    let pod = pod("rolling-out");
+    let written = elements(&pod, &GuardMode::of(&config(), &pod, None));
+    for element in &written {
+        let text = element.key.to_string();
+        let parts: Vec<String> = text
+            .split(" . ")
+            .map(|part| format!("\"{}\"", part.trim_matches('"')))
+            .collect();
+        let value = match parts.as_slice() {
+            [one] => one.clone(),
+            parts => format!(r#"{{"concat": [{}]}}"#, parts.join(", ")),
+        };
+        let counted = format!(r#"{{"elem": {{"val": {value}, "counter": {{"packets": 1}}}}}}"#);
+        for value in [&value, &counted] {
+            let read = parse_listing(element.family, &listing(element.set, value)).unwrap();
+            assert_eq!(read, std::slice::from_ref(element), "{text}");
+        }
+    }
+    for (set, value, printed) in [
+        ("guarded_if", r#""veth*""#, "\"veth*\""),
+        ("pod4", r#""a name""#, "a name"),
+        (
+            "own4",
+            r#"{"concat": ["veth0", "a name"]}"#,
+            "\"veth0\" . a name",
+        ),
+        (
+            "advertised6",
+            r#"{"concat": ["veth0", "fd00::1"]}"#,
+            "\"veth0\" . fd00::1",
+        ),
+    ] {
+        let read = parse_listing(Family::Inet, &listing(set, value)).unwrap();
+        let [element] = read.as_slice() else {
+            panic!("{read:?}");
+        };
+        assert_eq!(
+            element.key,
+            ElementKey::Foreign(printed.to_owned()),
+            "{set}"
+        );
+    }
+    let dropped = r#"{"elem": {"val": "10.244.0.9", "counter": {"packets": 7}}}"#;
+    assert_eq!(
+        parse_counters(Counted::Refused, &listing("dropped4", dropped)).unwrap(),
+        [(ElementKey::Address("10.244.0.9".parse().unwrap()), 7)]
+    );
 }

@@ -27,7 +27,7 @@ use crate::config::NodeConfig;
 use crate::guard::{Guard, GuardError};
 use crate::link;
 use crate::nft::NftError;
-use crate::rules::{self, Counted, ServiceEndpoints};
+use crate::rules::{self, Counted, ElementKey, ServiceEndpoints};
 use crate::store::{Locked, Record};
 use canary::{Canary, CanaryError};
 use cluster::{Cluster, ClusterError, PodView};
@@ -273,8 +273,8 @@ impl<C: Cluster> Agent<C> {
                 Some(by_name) => by_name.get(&name).copied().cloned(),
                 None => record.identity.clone(),
             };
-            let treatment = GuardMode::of(config, &record.attachment, identity.as_ref());
-            if identity != record.identity || treatment.udp() != record.grants {
+            let mode = GuardMode::of(config, &record.attachment, identity.as_ref());
+            if identity != record.identity || mode.udp() != record.grants {
                 self.guard
                     .admit(locked, config, Record { identity, ..record })?;
             }
@@ -346,12 +346,9 @@ impl<C: Cluster> Agent<C> {
                 namespace: attachment.namespace.clone(),
                 pod: attachment.pod.clone(),
             };
-            let link = format!("\"{}\"", attachment.host_link);
-            let keys = attachment
-                .addresses
-                .iter()
-                .map(ToString::to_string)
-                .chain([link]);
+            let link = ElementKey::Link(attachment.host_link.clone());
+            let addresses = attachment.addresses.iter().copied();
+            let keys = addresses.map(ElementKey::Address).chain([link]);
             *all.entry(name).or_default() += keys.filter_map(|key| counters.get(&key)).sum::<u64>();
         }
         Ok(all)
