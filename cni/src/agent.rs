@@ -6,7 +6,6 @@
 //! every few seconds anyway. The node is ready, and loses its taint, only when a canary's
 //! forbidden packet has been counted by this kernel.
 
-pub mod alternatives;
 pub mod canary;
 pub mod cluster;
 pub mod exporter;

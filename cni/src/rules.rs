@@ -27,7 +27,7 @@ use std::net::IpAddr;
 use crate::attachment::{Attachment, GuardMode, UdpGrant};
 use crate::config::NodeConfig;
 
-pub(crate) use chains::{OVERLAY_PORTS, RATE_SETS, count_over};
+pub(crate) use chains::{RATE_SETS, count_over};
 pub use destinations::{Endpoint, GRANT_SETS, ServiceEndpoints, destination_sets};
 pub use elements::{Element, ElementKey, Family, counted, elements};
 pub(crate) use listing::parse_rate;

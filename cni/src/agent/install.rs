@@ -40,7 +40,8 @@ pub enum InstallError {
 const UNSUITABLE: [(&str, &str); 7] = [
     (
         "cilium-cni",
-        "Cilium's eBPF datapath skips the forward hook: use its CiliumClusterwideNetworkPolicy form",
+        "Cilium's eBPF datapath skips the forward hook: `warden render` writes policies in its language \
+         (spec.cluster.adminPolicies of the install settings)",
     ),
     ("macvlan", "macvlan has no host side"),
     ("ipvlan", "ipvlan has no host side"),

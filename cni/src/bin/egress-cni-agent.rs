@@ -9,15 +9,13 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use egress_cni::agent::alternatives::{self, Form};
+use clap::{Args, Parser, Subcommand};
 use egress_cni::agent::cluster::{Access, ApiServer, AttemptEvent, Cluster as _, ClusterError};
 use egress_cni::agent::exporter::Exporter;
 use egress_cni::agent::install::Places;
 use egress_cni::agent::metrics::{Metrics, PodName};
 use egress_cni::agent::nflog::{Log, Refusal};
 use egress_cni::agent::{Agent, EVENT_INTERVAL, Settings, attribute, uninstall};
-use egress_cni::config::NodeConfig;
 use egress_cni::guard::Guard;
 use egress_cni::link::LinkNews;
 use egress_cni::nft::Nft;
@@ -45,25 +43,6 @@ enum Command {
     Run(Node),
     /// Take chain entry, executable, configuration, rules and records off the node.
     Uninstall(Node),
-    /// Print the same rule for a network plugin that cannot be chained to.
-    Render {
-        /// The node configuration.
-        #[arg(long)]
-        config: PathBuf,
-        /// The policy language.
-        #[arg(long)]
-        form: FormName,
-        /// Namespaces to guard, for the namespaced form.
-        #[arg(long)]
-        namespace: Vec<String>,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum FormName {
-    NetworkPolicy,
-    Cilium,
-    Calico,
 }
 
 #[derive(Args)]
@@ -115,11 +94,6 @@ fn main() -> ExitCode {
         Command::Uninstall(node) => node.guard().and_then(|guard| {
             uninstall(&node.places(), &node.config_file, guard).map_err(|error| error.to_string())
         }),
-        Command::Render {
-            config,
-            form,
-            namespace,
-        } => render(&config, form, &namespace),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -156,18 +130,6 @@ impl Node {
         ApiServer::new(runtime.handle().clone(), access, self.name.clone(), bell)
             .map_err(|error| error.to_string())
     }
-}
-
-#[expect(clippy::print_stdout, reason = "the output of this command")]
-fn render(config: &std::path::Path, form: FormName, namespaces: &[String]) -> Result<(), String> {
-    let config = NodeConfig::load(config).map_err(|error| error.to_string())?;
-    let form = match form {
-        FormName::NetworkPolicy => Form::NetworkPolicy,
-        FormName::Cilium => Form::Cilium,
-        FormName::Calico => Form::Calico,
-    };
-    print!("{}", alternatives::render(&config, form, namespaces));
-    Ok(())
 }
 
 fn run(node: &Node) -> Result<(), String> {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use egress_policy::port::OVERLAY_PORTS;
+
 use super::{Family, NFLOG_GROUP, NFLOG_SNAPLEN, TABLE};
 use crate::config::{GatewayLimits, Mode};
 
@@ -20,9 +22,6 @@ const TARGET: &str = "@th,64,128";
 /// What pods may use towards the cluster. Whatever carries packets inside packets is absent:
 /// another node might unpack them and send them on under another source address.
 const CLUSTER_PROTOCOLS: &str = "{ tcp, udp, sctp, icmp, icmpv6 }";
-
-/// The same for overlays over UDP: VXLAN, VXLAN-GPE, Geneve, and VXLAN on Linux's own port.
-pub(crate) const OVERLAY_PORTS: [u16; 4] = [4789, 4790, 6081, 8472];
 
 /// Where such messages go when they stay on the link. To a unicast address elsewhere a host
 /// would forward them like any packet. The cluster is here for neighbours on one bridge.
