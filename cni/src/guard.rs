@@ -28,7 +28,7 @@ struct Admission {
     grants_differ: bool,
 }
 
-/// A node's guard.
+/// The node guard: records and kernel, kept in step.
 #[derive(Debug, Clone)]
 pub struct Guard {
     store: Store,
@@ -36,7 +36,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// A guard over `store` and `nft`.
+    /// The node guard over `store` and `nft`.
     #[must_use]
     pub fn new(store: Store, nft: Nft) -> Self {
         Self { store, nft }
@@ -67,9 +67,9 @@ impl Guard {
     }
 
     /// The same, and whatever else somebody has changed in the tables is as it should be
-    /// afterwards: rules, sets and chains that are not the guard's, destinations and UDP grants.
-    /// The elements of other pods are the agent's affair: to look at them all would cost more with
-    /// every pod.
+    /// afterwards: rules, sets and chains that are not the node guard's, destinations and UDP
+    /// grants. The elements of other pods are the agent's affair: to look at them all would cost
+    /// more with every pod.
     ///
     /// # Errors
     /// As [`Guard::admit`].

@@ -1,6 +1,6 @@
 //! The rule text: from configuration and pods to `nft -f -` transactions, as pure functions.
 //!
-//! The guard is two tables that nobody else uses, both on the host side of the pod's veth:
+//! The node guard is two tables that nobody else uses, both on the host side of the pod's veth:
 //!
 //! - `inet egress_warden` judges what is routed. `prerouting` refuses source addresses that
 //!   are not the pod's own, `forward` and `input` judge the destination after DNAT.
@@ -94,7 +94,7 @@ pub fn rebuild(
     text
 }
 
-/// Whether the structure of both tables declares nothing but the guard's own.
+/// Whether the structure of both tables declares nothing but the node guard's own.
 #[must_use]
 pub fn only_ours(structure: &str) -> bool {
     chains::only_ours(structure)

@@ -11,7 +11,7 @@ use egress_policy::address::{Environment, SPECIAL, Special, SpecialRange, specia
 use egress_policy::classes::AddressClass;
 use egress_render::Object;
 use integration::istio::reference;
-use integration::{demo, mesh, sandboxed, verify};
+use integration::{mesh, sandboxed, verify};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 

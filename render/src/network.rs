@@ -3,7 +3,7 @@
 mod calico;
 mod cilium;
 mod cluster;
-mod kernel;
+mod node_guard;
 mod udp;
 
 use egress_policy::model::Policy;
@@ -16,7 +16,7 @@ use crate::gateway::metadata;
 use crate::install::{AdminApi, AdminPolicies, Install};
 use crate::object::{Object, Stage, namespaces, set};
 
-pub(crate) use kernel::udp_exceptions;
+pub(crate) use node_guard::udp_exceptions;
 
 const API: (&str, &str) = ("networking.k8s.io/v1", "NetworkPolicy");
 

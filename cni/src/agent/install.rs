@@ -56,7 +56,7 @@ const UNSUITABLE: [(&str, &str); 7] = [
 
 /// Where things go.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct NodePaths {
     /// The runtime's network configuration folder, usually `/etc/cni/net.d`.
     pub net_dir: PathBuf,
     /// The runtime's plugin folder, usually `/opt/cni/bin`.
@@ -72,7 +72,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> InstallError {
     move |source| InstallError::Io { path, source }
 }
 
-impl Places {
+impl NodePaths {
     /// Makes the executable and the chain what they should be. Returns whether anything had
     /// to be changed.
     ///
@@ -144,18 +144,15 @@ impl Places {
             .get_mut("plugins")
             .and_then(Value::as_array_mut)
             .ok_or_else(|| unsuitable("has no `plugins`".to_owned()))?;
-        let main = plugins
-            .iter()
-            .find_map(type_of)
-            .unwrap_or_default()
-            .to_owned();
-        if let Some((_, why)) = UNSUITABLE.iter().find(|(name, _)| *name == main) {
-            return Err(unsuitable(format!("`{main}` cannot be guarded: {why}")));
-        }
         let before = plugins.clone();
         plugins.retain(|plugin| type_of(plugin) != Some(PLUGIN));
-        if plugins.is_empty() {
-            return Err(unsuitable("has no main plugin".to_owned()));
+        let main = plugins
+            .first()
+            .ok_or_else(|| unsuitable("has no main plugin".to_owned()))?;
+        let main =
+            type_of(main).ok_or_else(|| unsuitable("its first plugin has no `type`".to_owned()))?;
+        if let Some((_, why)) = UNSUITABLE.iter().find(|(name, _)| *name == main) {
+            return Err(unsuitable(format!("`{main}` cannot be guarded: {why}")));
         }
         let mut entry = self.entry.clone();
         if let Some(entry) = entry.as_object_mut() {

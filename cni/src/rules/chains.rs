@@ -182,8 +182,8 @@ pub(super) fn chains(family: Family) -> &'static [(&'static str, &'static str)] 
     }
 }
 
-/// Whether the structure of both tables, as `nft -t` lists it, declares nothing but the guard's own
-/// sets and chains.
+/// Whether the structure of both tables, as `nft -t` lists it, declares nothing but the node guard's
+/// own sets and chains.
 pub(super) fn only_ours(structure: &str) -> bool {
     let sets = |family| sets(family, GatewayLimits::default());
     let sets = Family::ALL.into_iter().flat_map(sets);
@@ -376,7 +376,7 @@ fn replies() -> Vec<String> {
 }
 
 /// New TCP state may only come from a SYN: otherwise the outside end of a flow that was
-/// running before the guard could pass for its originator, and the pod's half for replies
+/// running before the node guard could pass for its originator, and the pod's half for replies
 /// (`nf_conntrack_tcp_loose`). `pass_by` is what becomes of it.
 fn forward(pass_by: &str) -> Vec<String> {
     let mut rules = Vec::new();

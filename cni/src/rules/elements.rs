@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::TABLE;
 use crate::attachment::{Attachment, GuardMode, LinkName};
 
-/// An nftables family in which the guard has a table.
+/// An nftables family in which the node guard has a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// Routed IPv4 and IPv6.

@@ -87,7 +87,7 @@ fn usual_burst() -> u32 {
     5
 }
 
-/// The guard's own table in `nft list ruleset FAMILY`.
+/// The node guard's own table in `nft list ruleset FAMILY`.
 #[must_use]
 pub fn own_table(family: Family, ruleset: &str) -> Option<&str> {
     let head = format!("table {family} {TABLE} {{\n");

@@ -3,6 +3,10 @@
 
 use std::path::Path;
 
+use egress_policy::address::{Environment, SPECIAL, Special};
+use egress_policy::classes::AddressClass;
+use ipnet::IpNet;
+
 use super::*;
 use crate::attachment::{AttachmentId, PodIdentity};
 use crate::config::Protocol::{Tcp, Udp};
@@ -168,7 +172,7 @@ fn deleting_tolerates_what_is_already_gone() {
     golden("delete.nft", &text);
 }
 
-/// Only the guard's own table counts, whole, and what somebody declares in it is seen.
+/// Only the node guard's own table counts, whole, and what somebody declares in it is seen.
 #[test]
 fn the_tables_of_a_listing_are_told_apart() {
     let ruleset = "table inet other {\n\tchain mine {\n\t}\n}\ntable inet egress_warden {\n\tset pod4 {\n\t\ttype ipv4_addr\n\t}\n\n\tchain forward {\n\t\ttype filter hook forward priority -10; policy accept;\n\t\taccept\n\t}\n}\ntable inet egress_warden_2 {\n}\n";
@@ -256,4 +260,34 @@ fn keys_are_read_as_they_are_written() {
         parse_counters(Counted::Refused, &listing("dropped4", dropped)).unwrap(),
         [(ElementKey::Address("10.244.0.9".parse().unwrap()), 7)]
     );
+}
+
+/// The sets hold the rows of `policy::address::SPECIAL` and nothing else.
+#[test]
+fn special_addresses_come_from_one_table() {
+    let script = refresh(&config(), &followed());
+    let set = |family: Family, name: &str| -> Vec<IpNet> {
+        let networks = ["4", "6"].into_iter().flat_map(|version| {
+            let head = format!("add element {family} {TABLE} {name}{version} {{ ");
+            let line = script.lines().find_map(|line| line.strip_prefix(&head));
+            let keys = line.unwrap().trim_end_matches(" }").split(", ");
+            keys.map(|key| key.parse().unwrap()).collect::<Vec<_>>()
+        });
+        networks.collect()
+    };
+    let private = set(Family::Inet, "private");
+    assert_eq!(
+        private,
+        AddressClass::default().refused_ranges(&Environment::default())
+    );
+    for row in &SPECIAL {
+        let closed = private.iter().any(|net| net.contains(&row.network));
+        assert!(closed, "{}: {}", row.network, row.source);
+        let alone = row.network.prefix_len() == row.network.max_prefix_len();
+        for family in Family::ALL {
+            let in_metadata = set(family, "metadata").contains(&row.network);
+            let wanted = alone && row.kind == Special::CloudMetadata;
+            assert_eq!(in_metadata, wanted, "{family} {}", row.network);
+        }
+    }
 }
