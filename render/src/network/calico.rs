@@ -108,35 +108,35 @@ fn workloads(install: &Install) -> Vec<Value> {
     let metadata: Vec<IpNet> = metadata().map(IpNet::from).collect();
     let mut rules = Vec::new();
     for (_, networks) in by_family(&metadata) {
-        rules.push(rule("Deny", None, json!({"nets": texts(&networks)})));
+        rules.push(rule("Deny", None, &json!({"nets": texts(&networks)})));
     }
     let dns = in_namespace(&cluster.dns_namespace);
     for protocol in ["UDP", "TCP"] {
         rules.push(rule(
             "Allow",
             Some(protocol),
-            with_ports(dns.clone(), &[53]),
+            &with_ports(dns.clone(), &[53]),
         ));
-        rules.push(rule("Deny", Some(protocol), json!({"ports": [53, 853]})));
+        rules.push(rule("Deny", Some(protocol), &json!({"ports": [53, 853]})));
     }
-    rules.push(rule("Deny", None, dns));
+    rules.push(rule("Deny", None, &dns));
     let beside = in_namespace(&gateway.namespace);
     let mut pods = beside.clone();
     let labels = gateway.selector.iter();
     let labels: Vec<_> = labels.map(|(key, value)| equals(key, value)).collect();
     set(&mut pods, "selector", json!(labels.join(" && ")));
     let pods = with_ports(pods, &[gateway.ports.http, gateway.ports.tunnel]);
-    rules.push(rule("Allow", Some("TCP"), pods));
-    rules.push(rule("Deny", None, beside));
+    rules.push(rule("Allow", Some("TCP"), &pods));
+    rules.push(rule("Deny", None, &beside));
     for (_, networks) in by_family(&cluster.api_server) {
         for networks in networks.chunks(MOST_NETWORKS) {
             for ports in cluster.api_server_ports.chunks(MOST_PORTS) {
                 let to = with_ports(json!({"nets": texts(networks)}), ports);
-                rules.push(rule("Allow", Some("TCP"), to));
+                rules.push(rule("Allow", Some("TCP"), &to));
             }
         }
     }
-    rules.push(rule("Deny", Some("UDP"), json!({"ports": OVERLAY_PORTS})));
+    rules.push(rule("Deny", Some("UDP"), &json!({"ports": OVERLAY_PORTS})));
     inside(&json!({"namespaceSelector": "all()"}), &[4, 6], &mut rules);
     for (version, networks) in by_family(super::nodes(install)) {
         for networks in networks.chunks(MOST_NETWORKS) {
@@ -152,7 +152,7 @@ fn inside(to: &Value, versions: &[u8], rules: &mut Vec<Value>) {
     for version in versions {
         let icmp = if *version == 4 { "ICMP" } else { "ICMPv6" };
         for protocol in ["TCP", "UDP", "SCTP", icmp] {
-            let mut rule = rule("Allow", Some(protocol), to.clone());
+            let mut rule = rule("Allow", Some(protocol), to);
             set(&mut rule, "ipVersion", json!(version));
             rules.push(rule);
         }
@@ -180,7 +180,7 @@ fn udp(exception: &Exception<'_>) -> Vec<Value> {
             for networks in networks.chunks(MOST_NETWORKS) {
                 for ports in ports.chunks(MOST_PORTS) {
                     let to = json!({"nets": texts(networks), "ports": ports});
-                    rules.push(rule("Allow", Some("UDP"), to));
+                    rules.push(rule("Allow", Some("UDP"), &to));
                 }
             }
         }
@@ -188,7 +188,7 @@ fn udp(exception: &Exception<'_>) -> Vec<Value> {
     rules
 }
 
-fn rule(action: &str, protocol: Option<&str>, destination: Value) -> Value {
+fn rule(action: &str, protocol: Option<&str>, destination: &Value) -> Value {
     let mut rule = json!({"action": action, "destination": destination});
     if let Some(protocol) = protocol {
         set(&mut rule, "protocol", json!(protocol));
