@@ -131,7 +131,7 @@ impl GuardMode {
         }
     }
 
-    /// Decides the treatment. Without `identity` a pod has the workload's base rules and no
+    /// Decides it. Without `identity` a pod has the workload's base rules and no
     /// exception, also in the gateway's namespace: what is not known never opens anything.
     #[must_use]
     pub fn of(

@@ -381,11 +381,20 @@ impl NodeConfig {
     /// # Errors
     /// [`ConfigError`] says what is wrong; no part of a refused file is used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_text(path).map(|(config, _)| config)
+    }
+
+    /// The same, and the text that it was read from: the file may be another one a moment later.
+    ///
+    /// # Errors
+    /// As [`NodeConfig::load`].
+    pub fn load_text(path: &Path) -> Result<(Self, String), ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.display().to_string(),
             source,
         })?;
-        Self::parse(&path.display().to_string(), &text)
+        let config = Self::parse(&path.display().to_string(), &text)?;
+        Ok((config, text))
     }
 
     /// Parses and checks `text`; `origin` names it in messages.
@@ -540,5 +549,4 @@ fn check_exception(index: usize, exception: &UdpException) -> Result<(), ConfigE
 }
 
 #[cfg(test)]
-#[path = "config/tests.rs"]
 mod tests;

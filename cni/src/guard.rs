@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::attachment::{Attachment, AttachmentId, GuardMode};
 use crate::config::NodeConfig;
 use crate::nft::{Nft, NftError};
-use crate::rules::{self, Counted, Element, Family, ServiceEndpoints, TABLE};
+use crate::rules::{self, Counted, Element, ElementKey, Family, ServiceEndpoints, TABLE};
 use crate::store::{Baseline, Locked, Record, Store, StoreError, link_key};
 
 /// Why an operation failed. The kernel then holds what it held before.
@@ -28,7 +28,7 @@ struct Admission {
     grants_differ: bool,
 }
 
-/// A node's guard.
+/// The node guard: records and kernel, kept in step.
 #[derive(Debug, Clone)]
 pub struct Guard {
     store: Store,
@@ -36,7 +36,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// A guard over `store` and `nft`.
+    /// The node guard over `store` and `nft`.
     #[must_use]
     pub fn new(store: Store, nft: Nft) -> Self {
         Self { store, nft }
@@ -67,9 +67,9 @@ impl Guard {
     }
 
     /// The same, and whatever else somebody has changed in the tables is as it should be
-    /// afterwards: rules, sets and chains that are not the guard's, destinations and UDP grants.
-    /// The elements of other pods are the agent's affair: to look at them all would cost more with
-    /// every pod.
+    /// afterwards: rules, sets and chains that are not the node guard's, destinations and UDP
+    /// grants. The elements of other pods are the agent's affair: to look at them all would cost
+    /// more with every pod.
     ///
     /// # Errors
     /// As [`Guard::admit`].
@@ -111,13 +111,13 @@ impl Guard {
         {
             self.forget(locked, before)?;
         }
-        let treatment = GuardMode::of(config, &record.attachment, record.identity.as_ref());
-        let grants = treatment.udp().to_vec();
+        let mode = GuardMode::of(config, &record.attachment, record.identity.as_ref());
+        let grants = mode.udp().to_vec();
         let had_grants = before.is_some_and(|before| !before.grants.is_empty());
         let record = Record { grants, ..record };
         self.store.put(locked, &record)?;
         Ok(Admission {
-            script: self.transition(&record, &treatment)?,
+            script: self.transition(&record, &mode)?,
             grants_differ: had_grants || !record.grants.is_empty(),
         })
     }
@@ -148,11 +148,11 @@ impl Guard {
             .iter()
             .filter(|record| Some(&record.attachment.id) != without)
         {
-            let treatment = GuardMode::Guarded {
+            let mode = GuardMode::Guarded {
                 count_only: false,
                 udp: record.grants.clone(),
             };
-            grants.extend(rules::grants_of(&record.attachment, &treatment));
+            grants.extend(rules::grants_of(&record.attachment, &mode));
         }
         rules::replace_grants(script, &grants);
         Ok(())
@@ -190,9 +190,9 @@ impl Guard {
         Ok(self.store.remove(locked, record)?)
     }
 
-    /// The transaction from whatever the kernel holds of this pod to `treatment`.
-    fn transition(&self, record: &Record, treatment: &GuardMode) -> Result<String, GuardError> {
-        let wanted = rules::elements(&record.attachment, treatment);
+    /// The transaction from whatever the kernel holds of this pod to `mode`.
+    fn transition(&self, record: &Record, mode: &GuardMode) -> Result<String, GuardError> {
+        let wanted = rules::elements(&record.attachment, mode);
         let keep: BTreeSet<&Element> = wanted.iter().collect();
         let stale = possible(&record.attachment)
             .into_iter()
@@ -225,26 +225,20 @@ impl Guard {
         for address in &attachment.addresses {
             let text = address.to_string();
             if used(&[&text, &link])? {
-                shared_with_link.insert(text.clone());
-                if let IpAddr::V6(address) = address {
-                    shared_with_link.insert(rules::raw(*address));
-                }
+                shared_with_link.insert(*address);
             }
             if used(&[&text])? {
-                shared.insert(text);
+                shared.insert(*address);
             }
         }
-        let quoted = format!("\"{}\"", attachment.host_link);
-        let free = |element: &Element| {
-            let mut parts = element.key.split(" . ");
-            match (parts.next(), parts.next()) {
-                (Some(first), None) if first == quoted => !link_shared,
-                (Some(first), Some(address)) if first == quoted => {
-                    !shared_with_link.contains(address)
-                }
-                (Some(address), _) => !shared.contains(address),
-                (None, _) => true,
+        let free = |element: &Element| match &element.key {
+            ElementKey::Link(_) => !link_shared,
+            ElementKey::Address(address) => !shared.contains(address),
+            ElementKey::LinkAddress(_, address) => !shared_with_link.contains(address),
+            ElementKey::LinkAdvertised(_, address) => {
+                !shared_with_link.contains(&IpAddr::V6(*address))
             }
+            ElementKey::Foreign(_) => true,
         };
         Ok(elements.into_iter().filter(free).collect())
     }
@@ -257,11 +251,9 @@ impl Guard {
         let (records, followed) = (self.store.all()?, self.store.followed()?);
         let pods: Vec<rules::GuardedInterface<'_>> = records
             .iter()
-            .map(|record| {
-                (
-                    &record.attachment,
-                    GuardMode::of(config, &record.attachment, record.identity.as_ref()),
-                )
+            .map(|record| rules::GuardedInterface {
+                attachment: &record.attachment,
+                mode: GuardMode::of(config, &record.attachment, record.identity.as_ref()),
             })
             .collect();
         self.nft
@@ -412,11 +404,14 @@ impl Guard {
         Ok(all)
     }
 
-    /// Packets counted so far, by address or quoted link, over both tables.
+    /// Packets counted so far, by address or link, over both tables.
     ///
     /// # Errors
     /// [`NftError::Missing`] if a table is gone.
-    pub fn counted_in_kernel(&self, counted: Counted) -> Result<BTreeMap<String, u64>, NftError> {
+    pub fn counted_in_kernel(
+        &self,
+        counted: Counted,
+    ) -> Result<BTreeMap<ElementKey, u64>, NftError> {
         let mut all = BTreeMap::new();
         for family in Family::ALL {
             let text = self
@@ -447,8 +442,8 @@ impl Guard {
     pub fn elements_wanted(&self, config: &NodeConfig) -> Result<BTreeSet<Element>, StoreError> {
         let records = self.store.all()?;
         let of = |record: &Record| {
-            let treatment = GuardMode::of(config, &record.attachment, record.identity.as_ref());
-            rules::elements(&record.attachment, &treatment)
+            let mode = GuardMode::of(config, &record.attachment, record.identity.as_ref());
+            rules::elements(&record.attachment, &mode)
         };
         Ok(records.iter().flat_map(of).collect())
     }
@@ -468,8 +463,8 @@ impl Guard {
             Err(NftError::Missing(what)) => return Ok(Some(format!("rules are missing: {what}"))),
             Err(error) => return Err(error.into()),
         }
-        let treatment = GuardMode::of(config, &record.attachment, record.identity.as_ref());
-        for element in rules::elements(&record.attachment, &treatment) {
+        let mode = GuardMode::of(config, &record.attachment, record.identity.as_ref());
+        for element in rules::elements(&record.attachment, &mode) {
             let set = element.set;
             let key = format!("{{ {} }}", element.key);
             match self
@@ -514,7 +509,7 @@ fn possible(attachment: &Attachment) -> Vec<Element> {
     let gateway = GuardMode::Gateway { count_only: true };
     let all: BTreeSet<Element> = [workload, gateway]
         .iter()
-        .flat_map(|treatment| rules::elements(attachment, treatment))
+        .flat_map(|mode| rules::elements(attachment, mode))
         .collect();
     all.into_iter().collect()
 }

@@ -1,4 +1,5 @@
-//! No other way out: the part of egress-warden that works in the node's kernel.
+//! The node guard: the part of egress-warden that works in the node's kernel, so that there is no
+//! other way out.
 //!
 //! A chained CNI plugin ([`plugin`]) tells the host's kernel, before a pod's first process
 //! runs, what that pod may send; a node agent ([`agent`]) keeps that true afterwards. The

@@ -26,7 +26,7 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::attachment::LinkName;
 
-pub use extra_interfaces::{LinkNews, WayOut, remove, ways_out};
+pub use extra_interfaces::{LinkNews, PodInterface, pod_interfaces, remove};
 
 /// Why no host interface was found.
 #[derive(Debug, thiserror::Error)]

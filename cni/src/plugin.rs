@@ -13,7 +13,7 @@ use crate::protocol::{
     CniError, CniErrorCode, Environment, LATEST, NetworkConfig, OnUnguardable, PrevResult,
     VERSIONS, Verb, VersionResult, pass_through,
 };
-use crate::store::{Record, Store};
+use crate::store::{Locked, Record, Store};
 
 /// Longer than any configuration: what comes after it is not read.
 const LONGEST_INPUT: u64 = 8 << 20;
@@ -85,10 +85,15 @@ fn versions(asked: &str) -> Result<String, CniError> {
 }
 
 fn guard(network: &NetworkConfig) -> Result<Guard, CniError> {
-    let store = Store::open(&network.state_dir)
-        .map_err(GuardError::from)
-        .map_err(failed)?;
+    let store = Store::open(&network.state_dir).map_err(failed)?;
     Ok(Guard::new(store, Nft::new(network.nft.clone())))
+}
+
+/// The node guard, with the lock that whoever changes anything holds.
+fn locked(network: &NetworkConfig) -> Result<(Guard, Locked), CniError> {
+    let guard = guard(network)?;
+    let locked = guard.store().lock().map_err(failed)?;
+    Ok((guard, locked))
 }
 
 fn node_config(network: &NetworkConfig) -> Result<NodeConfig, CniError> {
@@ -96,8 +101,8 @@ fn node_config(network: &NetworkConfig) -> Result<NodeConfig, CniError> {
         .map_err(|error| CniError::new(CniErrorCode::InvalidConfig, error.to_string()))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]
-fn failed(error: GuardError) -> CniError {
+fn failed(error: impl Into<GuardError>) -> CniError {
+    let error = error.into();
     let (code, message) = match error {
         GuardError::Store(_) => (
             CniErrorCode::Io,
@@ -114,7 +119,7 @@ fn failed(error: GuardError) -> CniError {
     }
 }
 
-/// Guards the interface, then hands the previous result on.
+/// Guards the interface and returns the previous result.
 fn add(
     environment: &Environment,
     network: &NetworkConfig,
@@ -131,12 +136,7 @@ fn add(
     let config = node_config(network)?;
     match attachment(environment, network, &previous) {
         Ok(attachment) => {
-            let guard = guard(network)?;
-            let locked = guard
-                .store()
-                .lock()
-                .map_err(GuardError::from)
-                .map_err(failed)?;
+            let (guard, locked) = locked(network)?;
             guard
                 .admit_into_whole_tables(
                     &locked,
@@ -219,12 +219,7 @@ fn del(environment: &Environment, network: &NetworkConfig) -> Result<String, Cni
         container_id: environment.container_id.clone(),
         ifname: environment.ifname.clone(),
     };
-    let guard = guard(network)?;
-    let locked = guard
-        .store()
-        .lock()
-        .map_err(GuardError::from)
-        .map_err(failed)?;
+    let (guard, locked) = locked(network)?;
     guard.withdraw(&locked, &id).map_err(failed)?;
     Ok(String::new())
 }
@@ -239,21 +234,12 @@ fn check(environment: &Environment, network: &NetworkConfig) -> Result<String, C
     let config = node_config(network)?;
     let found = attachment(environment, network, &prev_result(raw.get())?)
         .map_err(|error| unguardable(&error))?;
-    let guard = guard(network)?;
-    let _locked = guard
-        .store()
-        .lock()
-        .map_err(GuardError::from)
-        .map_err(failed)?;
+    let (guard, _locked) = locked(network)?;
     let drift = |details: String| CniError {
         details,
-        ..CniError::new(CniErrorCode::Drift, "the guard is not what ADD left")
+        ..CniError::new(CniErrorCode::Drift, "the node guard is not what ADD left")
     };
-    let record = guard
-        .store()
-        .get(&found.id)
-        .map_err(GuardError::from)
-        .map_err(failed)?;
+    let record = guard.store().get(&found.id).map_err(failed)?;
     let record = record.ok_or_else(|| drift("the interface is not known".to_owned()))?;
     if record.attachment != found {
         return Err(drift(format!(
@@ -281,19 +267,9 @@ fn gc(network: &NetworkConfig) -> Result<String, CniError> {
             ifname: one.ifname.clone(),
         })
         .collect();
-    let guard = guard(network)?;
-    let locked = guard
-        .store()
-        .lock()
-        .map_err(GuardError::from)
-        .map_err(failed)?;
+    let (guard, locked) = locked(network)?;
     let mut first_failure = None;
-    for record in guard
-        .store()
-        .all()
-        .map_err(GuardError::from)
-        .map_err(failed)?
-    {
+    for record in guard.store().all().map_err(failed)? {
         let id = &record.attachment.id;
         if record.attachment.network == network.name && !valid.contains(id) {
             first_failure = first_failure.or(guard.withdraw(&locked, id).err());
@@ -313,12 +289,10 @@ fn status(network: &NetworkConfig) -> Result<String, CniError> {
     guard(network).map_err(unavailable)?;
     Nft::new(network.nft.clone())
         .read(&["list", "tables"])
-        .map_err(GuardError::from)
         .map_err(failed)
         .map_err(unavailable)?;
     Ok(String::new())
 }
 
 #[cfg(test)]
-#[path = "plugin/tests.rs"]
 mod tests;

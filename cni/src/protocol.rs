@@ -555,5 +555,4 @@ pub struct VersionResult<'a> {
 }
 
 #[cfg(test)]
-#[path = "protocol/tests.rs"]
 mod tests;

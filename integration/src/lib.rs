@@ -8,7 +8,7 @@
 //! - [`client`] dials as an application does, through its sidecar.
 //! - [`corpus`] is everything that somebody at the gateway could try.
 //! - [`istio`] has a real control plane feed the same Envoys.
-//! - [`end_to_end`] puts pod, gateway and outside into namespaces of their own, under the node's guard.
+//! - [`end_to_end`] puts pod, gateway and outside into namespaces of their own, under the node guard.
 //! - [`registry`] is a registry for images.
 //! - [`command`] runs programs that have to succeed.
 //! - [`extension`] writes the policy where the gateway looks for it.

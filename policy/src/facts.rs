@@ -54,7 +54,7 @@ pub enum Protocol {
     Tls,
     /// Opaque bytes.
     Tcp,
-    /// For the kernel part; no gateway fact ever carries it.
+    /// For the node guard; no gateway fact ever carries it.
     Udp,
 }
 

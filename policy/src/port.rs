@@ -3,6 +3,10 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+/// UDP ports of overlays: VXLAN (RFC 7348), VXLAN-GPE, Geneve (RFC 8926), and VXLAN on Linux's own
+/// port. Another node unpacks what it gets there and sends it on under another source address.
+pub const OVERLAY_PORTS: [u16; 4] = [4789, 4790, 6081, 8472];
+
 /// Ports as a policy lists them; empty means every port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PortSet {

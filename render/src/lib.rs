@@ -128,12 +128,12 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// What the configuration of the kernel part (`cni/`) has to list as `udpExceptions`: the UDP that
+/// What the node guard's configuration (`cni/`) has to list as `udpExceptions`: the UDP that
 /// the policies let straight out, as the rendered network policies have it.
 ///
 /// # Errors
-/// Everything that keeps the policies from being enforced as they are written, and what the kernel
-/// part cannot say.
+/// Everything that keeps the policies from being enforced as they are written, and what the node
+/// guard cannot say.
 pub fn udp_exceptions(
     install: &Install,
     documents: &[Value],
@@ -142,11 +142,11 @@ pub fn udp_exceptions(
     network::udp_exceptions(install, &policies)
 }
 
-/// What the configuration of the kernel part (`cni/`) has to say of the cluster's networks: what
+/// What the node guard's configuration (`cni/`) has to say of the cluster's networks: what
 /// sidecars send straight is what the node lets pass.
 ///
 /// # Errors
-/// What is wrong with the settings, or that the kernel part would know no network of pods.
+/// What is wrong with the settings, or that the node guard would know no network of pods.
 pub fn node_networks(install: &Install) -> Result<Value, Vec<RenderError>> {
     let mut problems = install.check();
     let networks = install.spec.cluster.networks.as_ref();
@@ -158,7 +158,7 @@ pub fn node_networks(install: &Install) -> Result<Value, Vec<RenderError>> {
         return Ok(own);
     }
     if problems.is_empty() {
-        let message = "the kernel part knows pods by their networks, and none is stated: name \
+        let message = "the node guard knows pods by their networks, and none is stated: name \
                        networks that hold nothing but pods, or those of nodes";
         problems.push(RenderError::new("spec.cluster.networks.pods", message));
     }

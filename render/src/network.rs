@@ -1,7 +1,9 @@
 //! Network policies: only the gateway may leave the cluster.
 
+mod calico;
+mod cilium;
 mod cluster;
-mod kernel;
+mod node_guard;
 mod udp;
 
 use egress_policy::model::Policy;
@@ -11,10 +13,10 @@ use serde_json::{Value, json};
 use crate::NAME;
 use crate::error::RenderError;
 use crate::gateway::metadata;
-use crate::install::Install;
+use crate::install::{AdminApi, AdminPolicies, Install};
 use crate::object::{Object, Stage, namespaces, set};
 
-pub(crate) use kernel::udp_exceptions;
+pub(crate) use node_guard::udp_exceptions;
 
 const API: (&str, &str) = ("networking.k8s.io/v1", "NetworkPolicy");
 
@@ -33,9 +35,28 @@ pub(crate) fn objects(
     let exceptions = udp::exceptions(install, policies, problems);
     objects.extend(exceptions.iter().map(udp::Exception::object));
     if let Some(settings) = &install.spec.cluster.admin_policies {
-        objects.extend(cluster::objects(install, settings, &exceptions, problems));
+        objects.extend(administrators(install, settings, &exceptions, problems));
     }
     objects
+}
+
+/// The policies that no namespace can override, in the language of the cluster's network.
+fn administrators(
+    install: &Install,
+    settings: &AdminPolicies,
+    exceptions: &[udp::Exception<'_>],
+    problems: &mut Vec<RenderError>,
+) -> Vec<Object> {
+    use cluster::Version;
+    let first = settings.priority;
+    let standard =
+        |version, problems| cluster::objects(install, (version, first), exceptions, problems);
+    match settings.api {
+        AdminApi::ClusterNetworkPolicy => standard(Version::ClusterNetworkPolicy, problems),
+        AdminApi::AdminNetworkPolicy => standard(Version::AdminNetworkPolicy, problems),
+        AdminApi::CiliumClusterwideNetworkPolicy => cilium::objects(install),
+        AdminApi::GlobalNetworkPolicy => calico::objects(install, first, exceptions, problems),
+    }
 }
 
 fn in_namespace(name: &str) -> Value {
@@ -86,7 +107,7 @@ fn workloads(install: &Install, namespace: &str) -> Object {
     Object::new(
         Stage::Guard,
         "Pods of this namespace reach pods, nodes, cluster DNS and the gateway's two ports; nothing
-         outside. The node's own guard (the CNI part) holds where network policies do not.",
+         outside. The node guard holds where network policies do not.",
         API,
         json!({"name": NAME, "namespace": namespace}),
         json!({"spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": egress}}),
@@ -202,5 +223,7 @@ fn devices(install: &Install) -> Vec<Object> {
     closed.collect()
 }
 
+#[cfg(test)]
+mod shape;
 #[cfg(test)]
 mod tests;

@@ -213,7 +213,7 @@ fn inside(install: &Install, namespace: &str) -> Object {
     Object::new(
         Stage::Workloads,
         "Pods, Services and nodes are reached straight, by the address that is dialled and not by the
-         name that is asked for. They are no way out: the network policies and the node's own guard
+         name that is asked for. They are no way out: the network policies and the node guard
          hold there.",
         ("networking.istio.io/v1alpha3", "EnvoyFilter"),
         json!({"name": INSIDE, "namespace": namespace}),

@@ -130,7 +130,7 @@ fn main() -> Result<ExitCode> {
     }
 }
 
-/// The truth table of the kernel part, which makes its own network namespaces.
+/// The truth table of the node guard, which makes its own network namespaces.
 fn bypass(json: bool) -> Result<ExitCode> {
     let mut table = run::cargo(&["test", "--quiet", "--package", "egress-cni"]);
     table.args([

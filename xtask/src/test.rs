@@ -23,7 +23,7 @@ pub(crate) enum Part {
     Filter,
     /// The module in a real Envoy.
     Envoy,
-    /// The kernel part.
+    /// The node guard.
     Cni,
     /// What an admin applies, against the real Istio; part of `envoy` in a full run.
     Istio,

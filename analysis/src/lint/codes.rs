@@ -207,7 +207,7 @@ impl Lint {
             Self::DuplicateDestination => "keep one name and use it in both places",
             Self::DenyByLabels => "deny by namespace or service account",
             Self::UdpLabels => {
-                "the kernel part takes labels from the API server: whoever may edit pods may set them"
+                "the node guard takes labels from the API server: whoever may edit pods may set them"
             }
             Self::ClusterIsAClaim => {
                 "add a trust domain of its own for each cluster, which the certificate proves"
@@ -264,7 +264,7 @@ impl Lint {
                 "The network lies in private space, or among the cluster's own (`spec.cluster.networks` of the\ninstall settings, `--cluster-network`). What is dialled among those does not go through the\ngateway: sidecars send it straight, so no rule ever sees it, whatever it says; the node's\nguard and NetworkPolicies hold there. Private networks beyond them do go through the\ngateway and are judged: a rule that accepts one opens inside addresses to whoever it selects."
             }
             Self::WideCluster => {
-                "What `spec.cluster.networks` names goes past the gateway, judged by nobody. A network wider\nthan /8 (IPv4) or /32 (IPv6), or one of public address space, is more than a cluster's own:\nwhat else is in it could be reached without a rule, were it not for the node's guard, which\ntakes the same list."
+                "What `spec.cluster.networks` names goes past the gateway, judged by nobody. A network wider\nthan /8 (IPv4) or /32 (IPv6), or one of public address space, is more than a cluster's own:\nwhat else is in it could be reached without a rule, were it not for the node guard, which\ntakes the same list."
             }
             Self::DuplicateDestination => {
                 "Two named destinations say the same. A change to one will be forgotten in the other."

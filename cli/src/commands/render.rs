@@ -43,10 +43,10 @@ pub(crate) struct Render {
     /// Print what to remove to take everything back, in the order that closes last.
     #[arg(long, conflicts_with = "output_dir")]
     prune_list: bool,
-    /// Print, as JSON, what the kernel part's configuration has to list as `udpExceptions`.
+    /// Print, as JSON, what the node guard's configuration has to list as `udpExceptions`.
     #[arg(long, conflicts_with_all = ["output_dir", "chart", "prune_list", "history", "adopt", "output"])]
     udp_exceptions: bool,
-    /// Print, as JSON, what the kernel part's configuration has to say as `clusterNetworks` and
+    /// Print, as JSON, what the node guard's configuration has to say as `clusterNetworks` and
     /// `serviceNetworks`: what sidecars send straight is what the node lets pass.
     #[arg(long, conflicts_with_all = ["output_dir", "chart", "prune_list", "history", "adopt", "output", "udp_exceptions"])]
     node_networks: bool,
@@ -85,10 +85,10 @@ impl Render {
         }
         if self.udp_exceptions {
             let entries = egress_render::udp_exceptions(&read.install, &read.policies);
-            return of_kernel_part(&read, entries.map(Value::Array), console);
+            return of_node_guard(&read, entries.map(Value::Array), console);
         }
         if self.node_networks {
-            return of_kernel_part(&read, egress_render::node_networks(&read.install), console);
+            return of_node_guard(&read, egress_render::node_networks(&read.install), console);
         }
         if self.coredns_zone {
             return coredns_zone(&read, console);
@@ -174,8 +174,8 @@ fn rendered(
     Ok(prepared.render(earlier.as_ref()))
 }
 
-/// Prints a part of the kernel part's configuration.
-fn of_kernel_part(
+/// Prints a part of the node guard's configuration.
+fn of_node_guard(
     read: &Read,
     part: Result<Value, Vec<RenderError>>,
     console: &mut Console<'_>,

@@ -79,7 +79,7 @@ fn a_rendering_in_json_says_what_there_is_and_how_large() {
 }
 
 #[test]
-fn the_kernel_part_is_told_the_clusters_networks() {
+fn the_node_guard_is_told_the_clusters_networks() {
     let folder = folder();
     let line = "render --install install.yaml --node-networks policy.yaml";
     assert_eq!(
@@ -112,7 +112,7 @@ fn the_kernel_part_is_told_the_clusters_networks() {
 }
 
 #[test]
-fn the_kernel_part_is_told_the_udp_that_a_policy_opens() {
+fn the_node_guard_is_told_the_udp_that_a_policy_opens() {
     let folder = folder();
     let line = "render --install install.yaml --udp-exceptions";
     let none = folder.warden(&format!("{line} policy.yaml"));

@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
-use super::install::{InstallError, PLUGIN, Places};
+use super::install::{InstallError, NodePaths, PLUGIN};
 use crate::attachment::AttachmentId;
 use crate::guard::{Guard, GuardError};
-use crate::rules::Counted;
+use crate::rules::{Counted, ElementKey};
 
 /// The canary's namespace in metrics and logs; it must not be exempt.
 pub const NAMESPACE: &str = "egress-warden-canary";
@@ -30,7 +30,7 @@ const CONTAINER: &str = "egress-warden-canary";
 const IFNAME: &str = "eth0";
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Why the guard is not proven.
+/// Why the node guard is not proven.
 #[derive(Debug, thiserror::Error)]
 pub enum CanaryError {
     /// The chain could not be read.
@@ -114,7 +114,7 @@ fn live(report: &Sender<std::io::Result<String>>, todo: &Receiver<SocketAddr>) {
 
 /// A canary that is ready to be sent.
 pub struct Canary<'a> {
-    places: &'a Places,
+    paths: &'a NodePaths,
     guard: &'a Guard,
     main: Value,
     own: Value,
@@ -125,8 +125,8 @@ impl<'a> Canary<'a> {
     ///
     /// # Errors
     /// [`CanaryError::Install`] if there is none.
-    pub fn new(places: &'a Places, guard: &'a Guard) -> Result<Self, CanaryError> {
-        let path = places.active_list()?;
+    pub fn new(paths: &'a NodePaths, guard: &'a Guard) -> Result<Self, CanaryError> {
+        let path = paths.active_list()?;
         let unsuitable = |problem: String| InstallError::Unsuitable {
             path: path.display().to_string(),
             problem,
@@ -150,13 +150,18 @@ impl<'a> Canary<'a> {
                 })
                 .cloned()
                 .ok_or_else(|| unsuitable("the chain is not complete".to_owned()))?;
-            for key in ["name", "cniVersion"] {
-                found.insert(key.to_owned(), list.get(key).cloned().unwrap_or_default());
+            let name = list
+                .get("name")
+                .ok_or_else(|| unsuitable("has no `name`".to_owned()))?;
+            found.insert("name".to_owned(), name.clone());
+            // A list without a version is of the first one.
+            if let Some(version) = list.get("cniVersion") {
+                found.insert("cniVersion".to_owned(), version.clone());
             }
             Ok(Value::Object(found))
         };
         Ok(Self {
-            places,
+            paths,
             guard,
             main: plugin(&|name| name != PLUGIN)?,
             own: plugin(&|name| name == PLUGIN)?,
@@ -216,7 +221,7 @@ impl<'a> Canary<'a> {
             // Only the forward hook counts by address: the source check counts by link.
             if addresses.iter().any(|address| {
                 counted
-                    .get(&address.to_string())
+                    .get(&ElementKey::Address(*address))
                     .is_some_and(|count| *count > 0)
             }) {
                 return Ok(());
@@ -226,6 +231,7 @@ impl<'a> Canary<'a> {
         Err(CanaryError::NotCounted)
     }
 
+    /// One call of a plugin; null if it answers nothing.
     fn call(
         &self,
         sandbox: &Sandbox,
@@ -242,12 +248,12 @@ impl<'a> Canary<'a> {
             verb,
             answer,
         };
-        let mut child = Command::new(self.places.bin_dir.join(&plugin))
+        let mut child = Command::new(self.paths.bin_dir.join(&plugin))
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", CONTAINER)
             .env("CNI_IFNAME", IFNAME)
             .env("CNI_NETNS", &sandbox.path)
-            .env("CNI_PATH", &self.places.bin_dir)
+            .env("CNI_PATH", &self.paths.bin_dir)
             .env(
                 "CNI_ARGS",
                 format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={NAMESPACE};K8S_POD_NAME=canary"),
@@ -269,6 +275,93 @@ impl<'a> Canary<'a> {
         if !output.status.success() {
             return Err(failed(text));
         }
-        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+        // DEL answers nothing.
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text).map_err(|error| failed(format!("{error}: {text}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::nft::Nft;
+    use crate::store::Store;
+
+    /// What is asked of a plugin says the list's name and version, and only what the list has.
+    #[test]
+    fn a_chain_is_read_as_the_runtime_reads_it() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(&root.path().join("state")).unwrap();
+        let guard = Guard::new(store, Nft::new("nft".into()));
+        let paths = NodePaths {
+            net_dir: root.path().to_path_buf(),
+            bin_dir: root.path().to_path_buf(),
+            plugin_source: root.path().join("none"),
+            entry: json!({}),
+        };
+        let read = |list: Value| {
+            fs::write(root.path().join("10-pods.conflist"), list.to_string()).unwrap();
+            Canary::new(&paths, &guard).map(|canary| (canary.main, canary.own))
+        };
+        let plugins = json!([{"type": "ptp"}, {"type": PLUGIN}]);
+        let (main, own) = read(json!({"name": "pods", "plugins": plugins})).unwrap();
+        assert_eq!(main, json!({"type": "ptp", "name": "pods"}));
+        assert_eq!(own, json!({"type": PLUGIN, "name": "pods"}));
+        let versioned = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins});
+        assert_eq!(read(versioned).unwrap().0["cniVersion"], "1.0.0");
+        let nameless = json!({"cniVersion": "1.0.0", "plugins": plugins});
+        let error = read(nameless).unwrap_err().to_string();
+        assert!(error.contains("has no `name`"), "{error}");
+    }
+
+    /// An answer that is no result must not pass for an empty one: the plugin after it would be
+    /// told nothing of the interface.
+    #[test]
+    fn an_answer_that_does_not_decode_is_a_failure() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(&root.path().join("state")).unwrap();
+        let guard = Guard::new(store, Nft::new("nft".into()));
+        let paths = NodePaths {
+            net_dir: root.path().to_path_buf(),
+            bin_dir: root.path().to_path_buf(),
+            plugin_source: root.path().join("none"),
+            entry: json!({}),
+        };
+        let plugins = json!([{"type": "main"}, {"type": PLUGIN}]);
+        let list = json!({"name": "pods", "plugins": plugins}).to_string();
+        fs::write(root.path().join("10-pods.conflist"), list).unwrap();
+        let canary = Canary::new(&paths, &guard).unwrap();
+        let sandbox = Sandbox {
+            path: String::new(),
+            orders: channel().0,
+            thread: std::thread::spawn(|| {}),
+        };
+        for (script, wanted) in [
+            (
+                "cat >/dev/null; echo '{\"ips\": []}'",
+                Ok(json!({"ips": []})),
+            ),
+            ("cat >/dev/null", Ok(Value::Null)),
+            ("cat >/dev/null; echo attached", Err(": attached")),
+            ("cat >/dev/null; echo refused; exit 1", Err(": refused")),
+        ] {
+            let path = root.path().join("main");
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            let answer = canary.call(&sandbox, &canary.main, "ADD");
+            match (answer, wanted) {
+                (Ok(answer), Ok(wanted)) => assert_eq!(answer, wanted, "{script}"),
+                (Err(error), Err(wanted)) => {
+                    assert!(error.to_string().ends_with(wanted), "{error}");
+                }
+                (answer, wanted) => panic!("{script}: {answer:?}, not {wanted:?}"),
+            }
+        }
+        sandbox.end();
     }
 }

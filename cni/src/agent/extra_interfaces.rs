@@ -8,26 +8,26 @@ use super::metrics::PodName;
 use super::{Agent, AgentError, EVENT_INTERVAL};
 use crate::attachment::{Attachment, AttachmentId, GuardMode, LinkName};
 use crate::config::{Mode, NodeConfig};
-use crate::link::{self, LinkError, WayOut};
+use crate::link::{self, LinkError, PodInterface};
 use crate::store::{Locked, Record, link_key};
 
 /// What was found in the network namespace of a pod that has a record.
 pub(super) struct Found {
     record: Record,
-    way: WayOut,
+    interface: PodInterface,
 }
 
 impl<C: Cluster> Agent<C> {
     /// Looks into every pod. One that is on its way out is passed over; how many could not be
     /// looked into shows in a metric.
-    pub(super) fn look(&self, known: &[Record]) -> Vec<Found> {
+    pub(super) fn find_interfaces(&self, known: &[Record]) -> Vec<Found> {
         let (mut all, mut blind) = (Vec::new(), 0);
         for record in known {
             let Some(netns) = &record.netns else { continue };
-            match link::ways_out(netns) {
-                Ok(ways) => all.extend(ways.into_iter().map(|way| Found {
+            match link::pod_interfaces(netns) {
+                Ok(interfaces) => all.extend(interfaces.into_iter().map(|interface| Found {
                     record: record.clone(),
-                    way,
+                    interface,
                 })),
                 Err(LinkError::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound => {}
@@ -39,16 +39,16 @@ impl<C: Cluster> Agent<C> {
     }
 
     /// Guards or refuses what was found.
-    pub(super) fn keep_ways(
+    pub(super) fn keep_interfaces(
         &mut self,
         locked: &Locked,
         config: &NodeConfig,
         found: Vec<Found>,
     ) -> Result<(), AgentError> {
         let mut left = 0;
-        for Found { record, way } in found {
-            match way {
-                WayOut::Veth { host_link } => {
+        for Found { record, interface } in found {
+            match interface {
+                PodInterface::Veth { host_link } => {
                     let attachment = unnamed(&record.attachment, host_link);
                     let link = link_key(&attachment);
                     let store = self.guard.store();
@@ -59,7 +59,7 @@ impl<C: Cluster> Agent<C> {
                             .admit(locked, config, Record::new(attachment, None))?;
                     }
                 }
-                WayOut::Beyond {
+                PodInterface::Beyond {
                     index,
                     ifname,
                     kind,
@@ -74,7 +74,7 @@ impl<C: Cluster> Agent<C> {
         Ok(())
     }
 
-    /// Takes away an interface beyond the guard, unless its pod is exempt or only counted.
+    /// Takes away an interface beyond the node guard, unless its pod is exempt or only counted.
     /// Returns whether nothing is left to complain of.
     fn refuse(&mut self, config: &NodeConfig, record: &Record, index: u32, what: &str) -> bool {
         let attachment = &record.attachment;
@@ -104,12 +104,12 @@ impl<C: Cluster> Agent<C> {
                 pod: attachment.pod.clone(),
             },
             uid,
-            format!("{what} is beyond the egress guard: {outcome}"),
+            format!("{what} is beyond the node guard: {outcome}"),
         );
         removed
     }
 
-    /// Once a minute and pod. An event that is lost changes nothing about the guard.
+    /// Once a minute and pod. An event that is lost changes nothing about the node guard.
     fn tell(&mut self, name: PodName, uid: String, message: String) {
         if self.told.contains_key(&name) {
             return;

@@ -40,7 +40,8 @@ pub enum InstallError {
 const UNSUITABLE: [(&str, &str); 7] = [
     (
         "cilium-cni",
-        "Cilium's eBPF datapath skips the forward hook: use its CiliumClusterwideNetworkPolicy form",
+        "Cilium's eBPF datapath skips the forward hook: `warden render` writes policies in its language \
+         (spec.cluster.adminPolicies of the install settings)",
     ),
     ("macvlan", "macvlan has no host side"),
     ("ipvlan", "ipvlan has no host side"),
@@ -55,7 +56,7 @@ const UNSUITABLE: [(&str, &str); 7] = [
 
 /// Where things go.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct NodePaths {
     /// The runtime's network configuration folder, usually `/etc/cni/net.d`.
     pub net_dir: PathBuf,
     /// The runtime's plugin folder, usually `/opt/cni/bin`.
@@ -71,7 +72,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> InstallError {
     move |source| InstallError::Io { path, source }
 }
 
-impl Places {
+impl NodePaths {
     /// Makes the executable and the chain what they should be. Returns whether anything had
     /// to be changed.
     ///
@@ -143,18 +144,15 @@ impl Places {
             .get_mut("plugins")
             .and_then(Value::as_array_mut)
             .ok_or_else(|| unsuitable("has no `plugins`".to_owned()))?;
-        let main = plugins
-            .iter()
-            .find_map(type_of)
-            .unwrap_or_default()
-            .to_owned();
-        if let Some((_, why)) = UNSUITABLE.iter().find(|(name, _)| *name == main) {
-            return Err(unsuitable(format!("`{main}` cannot be guarded: {why}")));
-        }
         let before = plugins.clone();
         plugins.retain(|plugin| type_of(plugin) != Some(PLUGIN));
-        if plugins.is_empty() {
-            return Err(unsuitable("has no main plugin".to_owned()));
+        let main = plugins
+            .first()
+            .ok_or_else(|| unsuitable("has no main plugin".to_owned()))?;
+        let main =
+            type_of(main).ok_or_else(|| unsuitable("its first plugin has no `type`".to_owned()))?;
+        if let Some((_, why)) = UNSUITABLE.iter().find(|(name, _)| *name == main) {
+            return Err(unsuitable(format!("`{main}` cannot be guarded: {why}")));
         }
         let mut entry = self.entry.clone();
         if let Some(entry) = entry.as_object_mut() {
@@ -228,5 +226,4 @@ pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Inst
 }
 
 #[cfg(test)]
-#[path = "install/tests.rs"]
 mod tests;

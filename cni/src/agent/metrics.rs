@@ -102,9 +102,9 @@ pub struct Metrics {
     pub config_rejected: Gauge,
     /// Interfaces of pods that are known.
     pub pod_interfaces: Gauge,
-    /// Interfaces beyond the guard that are there.
+    /// Interfaces beyond the node guard that are there.
     pub interfaces_beyond_guard: Gauge,
-    /// Interfaces beyond the guard that were taken out of pods.
+    /// Interfaces beyond the node guard that were taken out of pods.
     pub interfaces_refused: Counter,
     /// Pods whose network namespace could not be looked into.
     pub pods_not_examined: Gauge,
@@ -132,7 +132,7 @@ impl Default for Metrics {
         let pod_interfaces = gauge("egress_cni_pod_interfaces", "Interfaces known");
         let interfaces_beyond_guard = gauge(
             "egress_cni_interfaces_beyond_guard",
-            "Interfaces beyond the guard that are there",
+            "Interfaces beyond the node guard that are there",
         );
         let pods_not_examined = gauge(
             "egress_cni_pods_not_examined",
@@ -141,7 +141,7 @@ impl Default for Metrics {
         let interfaces_refused = Counter::default();
         registry.register(
             "egress_cni_interfaces_refused",
-            "Interfaces beyond the guard that were taken out of pods",
+            "Interfaces beyond the node guard that were taken out of pods",
             interfaces_refused.clone(),
         );
         registry.register(

@@ -29,7 +29,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Subscribes to the guard's group in this network namespace.
+    /// Subscribes to the node guard's group in this network namespace.
     ///
     /// # Errors
     /// The operating system's; also if another process has the group.

@@ -9,15 +9,13 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use egress_cni::agent::alternatives::{self, Form};
+use clap::{Args, Parser, Subcommand};
 use egress_cni::agent::cluster::{Access, ApiServer, AttemptEvent, Cluster as _, ClusterError};
 use egress_cni::agent::exporter::Exporter;
-use egress_cni::agent::install::Places;
+use egress_cni::agent::install::NodePaths;
 use egress_cni::agent::metrics::{Metrics, PodName};
 use egress_cni::agent::nflog::{Log, Refusal};
 use egress_cni::agent::{Agent, EVENT_INTERVAL, Settings, attribute, uninstall};
-use egress_cni::config::NodeConfig;
 use egress_cni::guard::Guard;
 use egress_cni::link::LinkNews;
 use egress_cni::nft::Nft;
@@ -33,7 +31,7 @@ const BREATH: Duration = Duration::from_millis(500);
 const RECORDS_LIFE: Duration = Duration::from_secs(1);
 
 #[derive(Parser)]
-#[command(about = "Keeps the egress guard of a node installed, intact and visible.")]
+#[command(about = "Keeps the node guard installed, intact and visible.")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -41,29 +39,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install, watch and repair, until stopped. The guard stays when the agent stops.
+    /// Install, watch and repair, until stopped. The node guard stays when the agent stops.
     Run(Node),
     /// Take chain entry, executable, configuration, rules and records off the node.
     Uninstall(Node),
-    /// Print the same rule for a network plugin that cannot be chained to.
-    Render {
-        /// The node configuration.
-        #[arg(long)]
-        config: PathBuf,
-        /// The policy language.
-        #[arg(long)]
-        form: FormName,
-        /// Namespaces to guard, for the namespaced form.
-        #[arg(long)]
-        namespace: Vec<String>,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum FormName {
-    NetworkPolicy,
-    Cilium,
-    Calico,
 }
 
 #[derive(Args)]
@@ -113,13 +92,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(node) => run(&node),
         Command::Uninstall(node) => node.guard().and_then(|guard| {
-            uninstall(&node.places(), &node.config_file, guard).map_err(|error| error.to_string())
+            uninstall(&node.paths(), &node.config_file, guard).map_err(|error| error.to_string())
         }),
-        Command::Render {
-            config,
-            form,
-            namespace,
-        } => render(&config, form, &namespace),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -136,8 +110,8 @@ impl Node {
         Ok(Guard::new(store, Nft::new(self.nft.clone())))
     }
 
-    fn places(&self) -> Places {
-        Places {
+    fn paths(&self) -> NodePaths {
+        NodePaths {
             net_dir: self.net_dir.clone(),
             bin_dir: self.bin_dir.clone(),
             plugin_source: self.plugin.clone(),
@@ -158,18 +132,6 @@ impl Node {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the output of this command")]
-fn render(config: &std::path::Path, form: FormName, namespaces: &[String]) -> Result<(), String> {
-    let config = NodeConfig::load(config).map_err(|error| error.to_string())?;
-    let form = match form {
-        FormName::NetworkPolicy => Form::NetworkPolicy,
-        FormName::Cilium => Form::Cilium,
-        FormName::Calico => Form::Calico,
-    };
-    print!("{}", alternatives::render(&config, form, namespaces));
-    Ok(())
-}
-
 fn run(node: &Node) -> Result<(), String> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
@@ -186,7 +148,7 @@ fn run(node: &Node) -> Result<(), String> {
         config_source: node.config_source.clone(),
         config_file: node.config_file.clone(),
         results_dir: node.results_dir.clone(),
-        places: node.places(),
+        paths: node.paths(),
     };
     let metrics = Arc::clone(&exporter.metrics);
     let mut agent = Agent::new(settings, node.guard()?, server.clone(), metrics);
@@ -238,7 +200,7 @@ fn listen_to_links(bell: Sender<()>) {
 /// Reads the kernel's log on a thread of its own.
 fn listen(node: &Node, server: ApiServer, metrics: Arc<Metrics>) -> Result<(), String> {
     let log = Log::open().map_err(|error| format!("nflog: {error}"))?;
-    let mut herald = Herald {
+    let mut reporter = RefusalReporter {
         guard: node.guard()?,
         server,
         metrics,
@@ -251,7 +213,7 @@ fn listen(node: &Node, server: ApiServer, metrics: Arc<Metrics>) -> Result<(), S
             match log.next() {
                 Ok(refusals) => {
                     for refusal in refusals {
-                        if let Err(error) = herald.tell(&refusal) {
+                        if let Err(error) = reporter.tell(&refusal) {
                             eprintln!("egress-cni-agent: event: {error}");
                         }
                     }
@@ -264,7 +226,7 @@ fn listen(node: &Node, server: ApiServer, metrics: Arc<Metrics>) -> Result<(), S
 }
 
 /// Makes refusals known.
-struct Herald {
+struct RefusalReporter {
     guard: Guard,
     server: ApiServer,
     metrics: Arc<Metrics>,
@@ -275,7 +237,7 @@ struct Herald {
     read: Option<Instant>,
 }
 
-impl Herald {
+impl RefusalReporter {
     /// Whose refusal it was. The records are read at most once a second: refusals may come
     /// much faster.
     fn attribute(&mut self, refusal: &Refusal) -> Result<Option<PodName>, ClusterError> {

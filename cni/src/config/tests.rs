@@ -200,3 +200,17 @@ fn the_agent_is_not_privileged() {
     }
     assert!(!daemon_set.contains("privileged: true") && !daemon_set.contains("hostPID: true"));
 }
+
+/// What is installed on the node is what was checked, not what the file says a moment later.
+#[test]
+fn the_text_comes_with_the_configuration_that_it_was_read_as() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("config.json");
+    let error = NodeConfig::load_text(&path).unwrap_err();
+    assert!(matches!(error, ConfigError::Read { .. }), "{error}");
+    let text = format!("{}\n", crate::rules::EXAMPLE);
+    std::fs::write(&path, &text).unwrap();
+    let (config, read) = NodeConfig::load_text(&path).unwrap();
+    assert_eq!(read, text);
+    assert_eq!(config, NodeConfig::parse("test", &text).unwrap());
+}

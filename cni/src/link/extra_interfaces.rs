@@ -22,7 +22,7 @@ use crate::attachment::LinkName;
 
 /// An interface of a pod by which packets leave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WayOut {
+pub enum PodInterface {
     /// A veth whose other end is on the host: packets pass the host's rules.
     Veth {
         /// The end on the host.
@@ -39,12 +39,12 @@ pub enum WayOut {
     },
 }
 
-/// The ways out of the network namespace at `netns`. Interfaces that only lead to others of
-/// the same namespace, or to a namespace that is not the host's, are none.
+/// The interfaces that lead out of the network namespace at `netns`. Those that only lead to others
+/// of the same namespace, or to a namespace that is not the host's, are left out.
 ///
 /// # Errors
 /// [`LinkError`]; nothing is then known.
-pub fn ways_out(netns: &Path) -> Result<Vec<WayOut>, LinkError> {
+pub fn pod_interfaces(netns: &Path) -> Result<Vec<PodInterface>, LinkError> {
     let (namespace, host) = open(netns)?;
     let (links, number) = within(&namespace, || {
         let socket = connect()?;
@@ -58,11 +58,11 @@ pub fn ways_out(netns: &Path) -> Result<Vec<WayOut>, LinkError> {
     Ok(links
         .into_iter()
         .filter(leads_out)
-        .map(|link| way(&socket, link))
+        .map(|link| classify(&socket, link))
         .collect())
 }
 
-fn way(socket: &Socket, link: Link) -> WayOut {
+fn classify(socket: &Socket, link: Link) -> PodInterface {
     let host_end = |index: u32| {
         let host = get_link(socket, |message| message.header.index = index).ok()?;
         (host.is_veth() && host.peer_index == Some(link.index)).then_some(host.name)
@@ -73,8 +73,8 @@ fn way(socket: &Socket, link: Link) -> WayOut {
         .and_then(host_end)
         .and_then(|name| LinkName::try_from(name).ok());
     match named {
-        Some(host_link) => WayOut::Veth { host_link },
-        None => WayOut::Beyond {
+        Some(host_link) => PodInterface::Veth { host_link },
+        None => PodInterface::Beyond {
             index: link.index,
             kind: link
                 .kind
@@ -142,7 +142,7 @@ fn dump(socket: &Socket) -> Result<Vec<Link>, LinkError> {
 }
 
 /// News of interfaces that appear or change, in this network namespace and in all that it has
-/// a number for (which a veth gives it), so that a way out is found before the next tick.
+/// a number for (which a veth gives it), so that an interface is found before the next tick.
 pub struct LinkNews {
     socket: Socket,
 }

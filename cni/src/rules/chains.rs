@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use egress_policy::port::OVERLAY_PORTS;
+
 use super::{Family, NFLOG_GROUP, NFLOG_SNAPLEN, TABLE};
 use crate::config::{GatewayLimits, Mode};
 
@@ -20,9 +22,6 @@ const TARGET: &str = "@th,64,128";
 /// What pods may use towards the cluster. Whatever carries packets inside packets is absent:
 /// another node might unpack them and send them on under another source address.
 const CLUSTER_PROTOCOLS: &str = "{ tcp, udp, sctp, icmp, icmpv6 }";
-
-/// The same for overlays over UDP: VXLAN, VXLAN-GPE, Geneve, and VXLAN on Linux's own port.
-pub(crate) const OVERLAY_PORTS: [u16; 4] = [4789, 4790, 6081, 8472];
 
 /// Where such messages go when they stay on the link. To a unicast address elsewhere a host
 /// would forward them like any packet. The cluster is here for neighbours on one bridge.
@@ -183,8 +182,8 @@ pub(super) fn chains(family: Family) -> &'static [(&'static str, &'static str)] 
     }
 }
 
-/// Whether the structure of both tables, as `nft -t` lists it, declares nothing but the guard's own
-/// sets and chains.
+/// Whether the structure of both tables, as `nft -t` lists it, declares nothing but the node guard's
+/// own sets and chains.
 pub(super) fn only_ours(structure: &str) -> bool {
     let sets = |family| sets(family, GatewayLimits::default());
     let sets = Family::ALL.into_iter().flat_map(sets);
@@ -377,7 +376,7 @@ fn replies() -> Vec<String> {
 }
 
 /// New TCP state may only come from a SYN: otherwise the outside end of a flow that was
-/// running before the guard could pass for its originator, and the pod's half for replies
+/// running before the node guard could pass for its originator, and the pod's half for replies
 /// (`nf_conntrack_tcp_loose`). `pass_by` is what becomes of it.
 fn forward(pass_by: &str) -> Vec<String> {
     let mut rules = Vec::new();

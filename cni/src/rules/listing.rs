@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Element, Family, TABLE};
+use super::{Element, ElementKey, Family, TABLE};
 
 /// The sets whose elements stand for pods.
 const POD_SETS: [&str; 24] = [
@@ -87,7 +87,7 @@ fn usual_burst() -> u32 {
     5
 }
 
-/// The guard's own table in `nft list ruleset FAMILY`.
+/// The node guard's own table in `nft list ruleset FAMILY`.
 #[must_use]
 pub fn own_table(family: Family, ruleset: &str) -> Option<&str> {
     let head = format!("table {family} {TABLE} {{\n");
@@ -142,7 +142,7 @@ pub fn parse_listing(family: Family, text: &str) -> Result<Vec<Element>, serde_j
 pub fn parse_counters(
     counted: Counted,
     text: &str,
-) -> Result<Vec<(String, u64)>, serde_json::Error> {
+) -> Result<Vec<(ElementKey, u64)>, serde_json::Error> {
     let listing: Listing = serde_json::from_str(text)?;
     let mut all = Vec::new();
     for set in listing.nftables.into_iter().filter_map(|object| object.set) {
@@ -179,22 +179,19 @@ pub(crate) fn parse_rate(text: &str) -> Result<Option<(u32, u32)>, serde_json::E
     Ok(rates.next().map(|rate| (rate.rate, rate.burst)))
 }
 
-/// The key of an element in the form in which it is written.
-fn key(set: &str, element: &serde_json::Value) -> Option<String> {
+/// The key of an element, whether statements are attached to it or not.
+fn key(set: &str, element: &serde_json::Value) -> Option<ElementKey> {
     let value = element
         .get("elem")
         .and_then(|element| element.get("val"))
         .unwrap_or(element);
-    if let Some(parts) = value.get("concat") {
-        let [link, address] = parts.as_array()?.as_slice() else {
-            return None;
-        };
-        return Some(format!("\"{}\" . {}", link.as_str()?, address.as_str()?));
-    }
-    let text = value.as_str()?;
-    Some(if set.ends_with("_if") {
-        format!("\"{text}\"")
-    } else {
-        text.to_owned()
-    })
+    let parts: Vec<&str> = match value.get("concat") {
+        Some(parts) => parts
+            .as_array()?
+            .iter()
+            .map(serde_json::Value::as_str)
+            .collect::<Option<_>>()?,
+        None => vec![value.as_str()?],
+    };
+    Some(ElementKey::parse(set, &parts))
 }

@@ -3,6 +3,10 @@
 
 use std::path::Path;
 
+use egress_policy::address::{Environment, SPECIAL, Special};
+use egress_policy::classes::AddressClass;
+use ipnet::IpNet;
+
 use super::*;
 use crate::attachment::{AttachmentId, PodIdentity};
 use crate::config::Protocol::{Tcp, Udp};
@@ -149,10 +153,10 @@ fn one_pod_of_each_kind() {
         ("exempt", "kube-system", None),
     ] {
         let pod = pod(namespace);
-        let treatment = GuardMode::of(&config, &pod, identity.as_ref());
+        let mode = GuardMode::of(&config, &pod, identity.as_ref());
         let _ = writeln!(text, "# {title}: {namespace}");
-        add(&mut text, &elements(&pod, &treatment));
-        replace_grants(&mut text, &grants_of(&pod, &treatment));
+        add(&mut text, &elements(&pod, &mode));
+        replace_grants(&mut text, &grants_of(&pod, &mode));
     }
     golden("pods.nft", &text);
 }
@@ -168,7 +172,7 @@ fn deleting_tolerates_what_is_already_gone() {
     golden("delete.nft", &text);
 }
 
-/// Only the guard's own table counts, whole, and what somebody declares in it is seen.
+/// Only the node guard's own table counts, whole, and what somebody declares in it is seen.
 #[test]
 fn the_tables_of_a_listing_are_told_apart() {
     let ruleset = "table inet other {\n\tchain mine {\n\t}\n}\ntable inet egress_warden {\n\tset pod4 {\n\t\ttype ipv4_addr\n\t}\n\n\tchain forward {\n\t\ttype filter hook forward priority -10; policy accept;\n\t\taccept\n\t}\n}\ntable inet egress_warden_2 {\n}\n";
@@ -198,4 +202,92 @@ fn the_tables_of_a_listing_are_told_apart() {
         ["10.1.0.0/16", "10.2.0.0/16"]
     );
     assert!(set_elements("table inet t {\n\tset s {\n\t\ttype ipv4_addr\n\t}\n}\n").is_empty());
+}
+
+/// What is written is read back as the same key, and what no pod interface has is told apart, so
+/// that it is deleted in the words in which `nft` printed it.
+#[test]
+fn keys_are_read_as_they_are_written() {
+    let listing = |set: &str, elements: &str| {
+        format!(
+            r#"{{"nftables": [{{"metainfo": {{}}}}, {{"set": {{"name": "{set}", "elem": [{elements}]}}}}]}}"#
+        )
+    };
+    let pod = pod("rolling-out");
+    let written = elements(&pod, &GuardMode::of(&config(), &pod, None));
+    for element in &written {
+        let text = element.key.to_string();
+        let parts: Vec<String> = text
+            .split(" . ")
+            .map(|part| format!("\"{}\"", part.trim_matches('"')))
+            .collect();
+        let value = match parts.as_slice() {
+            [one] => one.clone(),
+            parts => format!(r#"{{"concat": [{}]}}"#, parts.join(", ")),
+        };
+        let counted = format!(r#"{{"elem": {{"val": {value}, "counter": {{"packets": 1}}}}}}"#);
+        for value in [&value, &counted] {
+            let read = parse_listing(element.family, &listing(element.set, value)).unwrap();
+            assert_eq!(read, std::slice::from_ref(element), "{text}");
+        }
+    }
+    for (set, value, printed) in [
+        ("guarded_if", r#""veth*""#, "\"veth*\""),
+        ("pod4", r#""a name""#, "a name"),
+        (
+            "own4",
+            r#"{"concat": ["veth0", "a name"]}"#,
+            "\"veth0\" . a name",
+        ),
+        (
+            "advertised6",
+            r#"{"concat": ["veth0", "fd00::1"]}"#,
+            "\"veth0\" . fd00::1",
+        ),
+    ] {
+        let read = parse_listing(Family::Inet, &listing(set, value)).unwrap();
+        let [element] = read.as_slice() else {
+            panic!("{read:?}");
+        };
+        assert_eq!(
+            element.key,
+            ElementKey::Foreign(printed.to_owned()),
+            "{set}"
+        );
+    }
+    let dropped = r#"{"elem": {"val": "10.244.0.9", "counter": {"packets": 7}}}"#;
+    assert_eq!(
+        parse_counters(Counted::Refused, &listing("dropped4", dropped)).unwrap(),
+        [(ElementKey::Address("10.244.0.9".parse().unwrap()), 7)]
+    );
+}
+
+/// The sets hold the rows of `policy::address::SPECIAL` and nothing else.
+#[test]
+fn special_addresses_come_from_one_table() {
+    let script = refresh(&config(), &followed());
+    let set = |family: Family, name: &str| -> Vec<IpNet> {
+        let networks = ["4", "6"].into_iter().flat_map(|version| {
+            let head = format!("add element {family} {TABLE} {name}{version} {{ ");
+            let line = script.lines().find_map(|line| line.strip_prefix(&head));
+            let keys = line.unwrap().trim_end_matches(" }").split(", ");
+            keys.map(|key| key.parse().unwrap()).collect::<Vec<_>>()
+        });
+        networks.collect()
+    };
+    let private = set(Family::Inet, "private");
+    assert_eq!(
+        private,
+        AddressClass::default().refused_ranges(&Environment::default())
+    );
+    for row in &SPECIAL {
+        let closed = private.iter().any(|net| net.contains(&row.network));
+        assert!(closed, "{}: {}", row.network, row.source);
+        let alone = row.network.prefix_len() == row.network.max_prefix_len();
+        for family in Family::ALL {
+            let in_metadata = set(family, "metadata").contains(&row.network);
+            let wanted = alone && row.kind == Special::CloudMetadata;
+            assert_eq!(in_metadata, wanted, "{family} {}", row.network);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use egress_cni::agent::cluster::{ApiServer, Cluster as _, TAINT};
-use egress_cni::agent::install::Places;
+use egress_cni::agent::install::NodePaths;
 use egress_cni::agent::metrics::Metrics;
 use egress_cni::agent::nflog::Log;
 use egress_cni::agent::{Agent, Settings, attribute, uninstall};
@@ -22,7 +22,7 @@ use crate::world::{Main, Pod, World, nft, plugin, reference};
 
 pub(crate) struct Node {
     pub(crate) stub: Stub,
-    places: Places,
+    paths: NodePaths,
     agent: Agent<ApiServer>,
     pub(crate) metrics: Arc<Metrics>,
     _doorbell: Receiver<()>,
@@ -44,7 +44,7 @@ pub(crate) fn node(world: &World, plugins: &Value) -> Node {
     .unwrap();
     let stub = Stub::start(&root.join("kube"));
     stub.set_taints(&json!([{"key": TAINT, "effect": "NoSchedule"}]), "1");
-    let places = Places {
+    let paths = NodePaths {
         net_dir: root.join("net.d"),
         bin_dir: root.join("bin"),
         plugin_source: plugin(),
@@ -54,14 +54,14 @@ pub(crate) fn node(world: &World, plugins: &Value) -> Node {
         config_source: world.config_file.clone(),
         config_file: root.join("etc/config.json"),
         results_dir: root.join("results"),
-        places: places.clone(),
+        paths: paths.clone(),
     };
     let metrics = Arc::new(Metrics::default());
     let (client, doorbell) = stub.client();
     let agent = Agent::new(settings, world.guard(), client, Arc::clone(&metrics));
     Node {
         stub,
-        places,
+        paths,
         agent,
         metrics,
         _doorbell: doorbell,
@@ -297,7 +297,7 @@ fn installs_proves_adopts_repairs_and_goes() {
 
         let in_force = Path::new("/run/world/etc/config.json");
         assert!(in_force.exists());
-        uninstall(&node.places, in_force, world.guard()).unwrap();
+        uninstall(&node.paths, in_force, world.guard()).unwrap();
         assert!(!in_force.exists());
         assert_eq!(sh("nft list tables | grep egress || true"), "");
         assert!(

@@ -87,7 +87,10 @@ fn every_verb_through_libcni() {
                 "delete element inet egress_warden pod4 {{ {address} }}"
             ));
             let drift = verb("check").unwrap_err();
-            assert!(drift.contains("the guard is not what ADD left"), "{drift}");
+            assert!(
+                drift.contains("the node guard is not what ADD left"),
+                "{drift}"
+            );
             verb("del").unwrap();
             verb("del").unwrap();
             assert!(!guarded() && records() == 0, "{version}");

@@ -1,4 +1,4 @@
-//! What the guard costs with one pod and with five thousand, as ratios within one run.
+//! What the node guard costs with one pod and with five thousand, as ratios within one run.
 
 use std::io::Write as _;
 use std::net::UdpSocket;

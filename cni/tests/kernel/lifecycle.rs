@@ -24,7 +24,7 @@ fn code(result: Result<Value, Value>) -> u64 {
 }
 
 /// What other programs have in the kernel, counters aside.
-fn others() -> String {
+fn foreign_tables() -> String {
     sh(
         "nft -s list table inet somebody-else; nft -s list table ip kube-proxy; iptables-save | grep -v '^[:#]' || true",
     )
@@ -38,7 +38,7 @@ fn every_verb_keeps_kernel_and_records_in_step() {
             let mut world = World::new(Main::Ptp);
             let first = world.pod("app1-ns", "first", false);
             let second = world.pod("app2-ns", "second", false);
-            let others_before = others();
+            let foreign_before = foreign_tables();
             assert_eq!(world.verb("ADD", &first).unwrap(), first.result);
             let elements = || world.guard().elements_in_kernel().unwrap();
 
@@ -145,7 +145,11 @@ fn every_verb_keeps_kernel_and_records_in_step() {
                 "",
                 "no file is left"
             );
-            assert_eq!(others(), others_before, "others' rules are as they were");
+            assert_eq!(
+                foreign_tables(),
+                foreign_before,
+                "others' rules are as they were"
+            );
         },
     );
 }

@@ -271,7 +271,7 @@ fn a_namespace_that_is_only_counted_is_not_limited() {
     );
 }
 
-/// The kernel passes over another definition of a set that it has; the guard does not.
+/// The kernel passes over another definition of a set that it has; the node guard does not.
 #[test]
 fn changed_limits_reach_running_pods() {
     sandboxed("limits::changed_limits_reach_running_pods", || {

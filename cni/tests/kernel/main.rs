@@ -1,4 +1,4 @@
-//! The guard on a real kernel: network namespaces, the reference CNI plugins, real packets.
+//! The node guard on a real kernel: network namespaces, the reference CNI plugins, real packets.
 //!
 //! Every test runs itself again inside namespaces of its own (`unshare`), as root where there
 //! is root and otherwise in an unprivileged user namespace, so nothing outside is touched and
@@ -22,11 +22,12 @@ mod api_server;
 mod attack;
 mod cnitool;
 mod cost;
+mod extra_interfaces;
 mod frames;
 mod installed;
 mod lifecycle;
 mod limits;
-mod others;
+
 mod packet;
 mod page;
 mod probe;

@@ -86,7 +86,7 @@ fn every_test_that_the_page_of_bypasses_names_exists() {
         "| way | part | `attack::of_tomorrow_*` |",
         "| way | part | `agent::nothing` tests |",
         "| way | part | `integration/tests/gone.rs` |",
-        "| way | part | `render/src/outside/inspection/tests.rs::of_tomorrow` |",
+        "| way | part | `render/src/envoy/inspection/tests.rs::of_tomorrow` |",
         "| way | part | by thinking |",
     ] {
         assert_eq!(wrong(row).len(), 1, "{row}");

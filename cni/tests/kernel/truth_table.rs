@@ -1,4 +1,4 @@
-//! Every route out of a pod, with and without the guard.
+//! Every route out of a pod, with and without the node guard.
 
 use std::cell::Cell;
 use std::net::{IpAddr, UdpSocket};
@@ -25,7 +25,7 @@ pub(crate) enum Location {
 enum Expect {
     Pass,
     Refuse,
-    /// Not the guard's decision: some kernels' connection tracking takes it for damaged.
+    /// Not the node guard's decision: some kernels' connection tracking takes it for damaged.
     Either,
 }
 use Expect::{Either, Pass, Refuse};

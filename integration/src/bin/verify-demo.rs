@@ -22,7 +22,7 @@ fn main() -> Result<ExitCode> {
         &["--all"]
     };
     let bypass = [only, &["--only", "bypass"]].concat();
-    let mut good = show("through the sidecar, without the node's guard", only)? == Exit::Defects;
+    let mut good = show("through the sidecar, without the node guard", only)? == Exit::Defects;
     node.guard()?;
     good &= show("through the sidecar, with the guard", only)? == Exit::Ok;
     EndToEnd::uncapture()?;

@@ -33,14 +33,14 @@ pub(crate) const CASES: &[Case] = &[
         body: what_cannot_be_carried_out_is_refused,
     },
     Case {
-        name: "the_kernel_part_reads_the_udp_that_is_let_out",
+        name: "the_node_guard_reads_the_udp_that_is_let_out",
         needs: &[],
-        body: the_kernel_part_reads_the_udp_that_is_let_out,
+        body: the_node_guard_reads_the_udp_that_is_let_out,
     },
     Case {
-        name: "the_kernel_part_lets_pass_what_sidecars_send_straight",
+        name: "the_node_guard_lets_pass_what_sidecars_send_straight",
         needs: &[],
-        body: the_kernel_part_lets_pass_what_sidecars_send_straight,
+        body: the_node_guard_lets_pass_what_sidecars_send_straight,
     },
     Case {
         name: "a_broken_manifest_does_not_pass_istioctl",
@@ -337,7 +337,7 @@ fn what_cannot_be_carried_out_is_refused() -> Result<()> {
 }
 
 /// Its own reader takes the list, and grants what it says to the pods that it says.
-fn the_kernel_part_reads_the_udp_that_is_let_out() -> Result<()> {
+fn the_node_guard_reads_the_udp_that_is_let_out() -> Result<()> {
     let policy = policy(
         "p",
         &json!({"name": "t", "rules": [
@@ -380,7 +380,7 @@ fn the_kernel_part_reads_the_udp_that_is_let_out() -> Result<()> {
 }
 
 /// One list for the node, the chain of unknown addresses, the route, and what is no HTTP.
-fn the_kernel_part_lets_pass_what_sidecars_send_straight() -> Result<()> {
+fn the_node_guard_lets_pass_what_sidecars_send_straight() -> Result<()> {
     for networks in [
         "{pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: [172.18.0.0/16]}",
         "{pods: [10.244.0.0/16, 'fd00:10:244::/48'], services: [10.96.0.0/12, 'fd00:10:96::/112'], \

@@ -499,7 +499,7 @@ fn check_namespaces_meet(source: &Source, at: &At<'_>, defects: &mut Defects) {
     }
 }
 
-/// UDP never reaches the gateway. The kernel part knows a pod by what the API server says of it.
+/// UDP never reaches the gateway. The node guard knows a pod by what the API server says of it.
 fn check_udp(rule: &Rule, at: &At<'_>, defects: &mut Defects) {
     let udp = |to: &To| to.protocols.contains(&Protocol::Udp);
     if !rule.to.iter().any(udp) {
@@ -512,7 +512,7 @@ fn check_udp(rule: &Rule, at: &At<'_>, defects: &mut Defects) {
             .all(|source| !source.namespaces.is_empty() && source.clusters.is_empty()),
     };
     if !named {
-        let hint = "the kernel part knows a pod by its namespace first; service accounts or labels alone are not enough".to_owned();
+        let hint = "the node guard knows a pod by its namespace first; service accounts or labels alone are not enough".to_owned();
         defects.add(
             DefectKind::Conflict,
             &at.field("from"),

@@ -74,18 +74,23 @@ pub struct Cluster {
 pub struct AdminPolicies {
     /// The API that the cluster's network has.
     pub api: AdminApi,
-    /// The first priority that they take; each takes one of its own from there on.
+    /// The first priority (Calico: order) that they take; each takes one of its own from there on.
+    /// Cilium's have none.
     #[serde(default = "hundred")]
     pub priority: u32,
 }
 
-/// The two APIs for policies of the administrator.
+/// The APIs for policies of the administrator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum AdminApi {
     /// `policy.networking.k8s.io/v1alpha2`.
     ClusterNetworkPolicy,
     /// `policy.networking.k8s.io/v1alpha1`, which the other one replaced.
     AdminNetworkPolicy,
+    /// Cilium's, `cilium.io/v2`.
+    CiliumClusterwideNetworkPolicy,
+    /// Calico's, `projectcalico.org/v3`.
+    GlobalNetworkPolicy,
 }
 
 const fn hundred() -> u32 {

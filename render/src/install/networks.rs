@@ -93,7 +93,7 @@ impl Networks {
         IpNet::aggregate(&all)
     }
 
-    /// What the kernel part's configuration (`cni/`) has to say of them: `clusterNetworks`, judged
+    /// What the node guard's configuration (`cni/`) has to say of them: `clusterNetworks`, judged
     /// after DNAT, and `serviceNetworks`, which nothing may still carry there. Together they are
     /// [`Networks::all`].
     #[must_use]

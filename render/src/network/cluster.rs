@@ -4,18 +4,24 @@
 //! v0.1.7 (`AdminNetworkPolicy`). They only take away: what stays inside the cluster passes on to
 //! the namespaces' own policies, what leads outside is denied.
 
+use egress_policy::contract::REVOKED;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::udp::Exception;
 use crate::NAME;
 use crate::error::RenderError;
-use crate::install::{AdminApi, AdminPolicies, Install};
+use crate::install::Install;
 use crate::object::{Object, Stage, namespaces, set};
 
-/// Pods with this label reach nothing at all. The API server says it of a running pod, so it holds
-/// where a label at the gateway would not.
-pub(crate) use egress_policy::contract::REVOKED;
+/// The two APIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// `policy.networking.k8s.io/v1alpha2`.
+    ClusterNetworkPolicy,
+    /// `policy.networking.k8s.io/v1alpha1`.
+    AdminNetworkPolicy,
+}
 
 /// Most networks of one peer, by both CRDs.
 const MOST_NETWORKS: usize = 25;
@@ -29,13 +35,13 @@ const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 /// The objects, the most urgent first: two of one priority would be in no order.
 pub(super) fn objects(
     install: &Install,
-    settings: &AdminPolicies,
+    (version, first): (Version, u32),
     exceptions: &[Exception<'_>],
     problems: &mut Vec<RenderError>,
 ) -> Vec<Object> {
     let mut objects = Objects {
-        settings,
-        priority: settings.priority,
+        version,
+        priority: first,
         made: Vec::new(),
     };
     objects.add(
@@ -52,7 +58,7 @@ pub(super) fn objects(
             let message = format!(
                 "{} rules of a {:?} are needed for it; at most {MOST} fit into one",
                 rules.len(),
-                settings.api
+                version
             );
             problems.push(RenderError::new(&name, message));
             continue;
@@ -89,13 +95,13 @@ pub(super) fn objects(
     objects.made
 }
 
-struct Objects<'s> {
-    settings: &'s AdminPolicies,
+struct Objects {
+    version: Version,
     priority: u32,
     made: Vec<Object>,
 }
 
-impl Objects<'_> {
+impl Objects {
     fn add(
         &mut self,
         stage: Stage,
@@ -104,15 +110,17 @@ impl Objects<'_> {
         subject: &Value,
         rules: Vec<Rule>,
     ) {
-        let api = self.settings.api;
-        let rules: Vec<_> = rules.into_iter().map(|rule| rule.of(api)).collect();
+        let rules: Vec<_> = rules
+            .into_iter()
+            .map(|rule| rule.of(self.version))
+            .collect();
         let mut spec = json!({"priority": self.priority, "subject": subject, "egress": rules});
-        let version = match api {
-            AdminApi::ClusterNetworkPolicy => {
+        let api = match self.version {
+            Version::ClusterNetworkPolicy => {
                 set(&mut spec, "tier", json!("Admin"));
                 ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy")
             }
-            AdminApi::AdminNetworkPolicy => {
+            Version::AdminNetworkPolicy => {
                 ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy")
             }
         };
@@ -120,7 +128,7 @@ impl Objects<'_> {
         let metadata = json!({"name": name});
         let body = json!({"spec": spec});
         self.made
-            .push(Object::new(stage, about, version, metadata, body));
+            .push(Object::new(stage, about, api, metadata, body));
     }
 }
 
@@ -148,18 +156,18 @@ impl Rule {
         self
     }
 
-    fn of(self, api: AdminApi) -> Value {
+    fn of(self, version: Version) -> Value {
         let mut rule = json!({"name": self.name, "action": self.action, "to": self.to});
         if self.ports.is_empty() {
             return rule;
         }
         let ports = self.ports.iter();
-        match api {
-            AdminApi::ClusterNetworkPolicy => {
+        match version {
+            Version::ClusterNetworkPolicy => {
                 let protocols: Vec<_> = ports.map(|port| protocol(*port)).collect();
                 set(&mut rule, "protocols", json!(protocols));
             }
-            AdminApi::AdminNetworkPolicy => {
+            Version::AdminNetworkPolicy => {
                 let ports: Vec<_> = ports.map(|port| numbered(*port)).collect();
                 set(&mut rule, "ports", json!(ports));
             }
@@ -193,6 +201,8 @@ fn enforced(install: &Install) -> Value {
     namespaces("In", &install.spec.workloads.namespaces)
 }
 
+/// Pods with this label reach nothing at all. The API server says it of a running pod, so it holds
+/// where a label at the gateway would not.
 fn revoked(install: &Install) -> Value {
     json!({"pods": {
         "namespaceSelector": enforced(install),

@@ -1,3 +1,5 @@
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use crate::sample::{self, install};
@@ -104,4 +106,55 @@ fn nodes_are_reached_where_the_settings_name_them() {
         ["172.18.0.0/16", "fd00:1::/64"]
     );
     assert_eq!(blocks("[]"), Vec::<String>::new());
+}
+
+/// Of two objects of one kind, name and namespace the later apply wins, so one part writes them all.
+#[test]
+fn no_other_part_of_the_workspace_writes_network_policies() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let written = |folder: &str| {
+        let mut found = Vec::new();
+        search(&root.join(folder), &mut found);
+        found
+    };
+    for folder in [
+        "bench", "cli", "cni", "filter", "package", "policy", "xtask",
+    ] {
+        assert!(root.join(folder).is_dir(), "{folder}");
+        assert_eq!(written(folder), Vec::<PathBuf>::new(), "{folder}");
+    }
+    assert!(
+        !written("render/src/network").is_empty(),
+        "the search finds"
+    );
+}
+
+/// The sources that write a network policy, tests excepted.
+fn search(path: &Path, found: &mut Vec<PathBuf>) {
+    const WRITTEN: [&str; 4] = [
+        "kind: NetworkPolicy",
+        "\"NetworkPolicy\"",
+        "CiliumClusterwideNetworkPolicy\"",
+        "GlobalNetworkPolicy\"",
+    ];
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.unwrap_or_default();
+    if path.is_dir() {
+        if !matches!(name, "tests" | "target") {
+            for entry in std::fs::read_dir(path).unwrap() {
+                search(&entry.unwrap().path(), found);
+            }
+        }
+        return;
+    }
+    let is_source = [".rs", ".yaml", ".yml", ".json"]
+        .iter()
+        .any(|end| name.ends_with(end));
+    if !is_source || name == "tests.rs" {
+        return;
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    if WRITTEN.iter().any(|written| text.contains(written)) {
+        found.push(path.to_path_buf());
+    }
 }

@@ -5,7 +5,7 @@ type Damage = (&'static str, fn(&mut Vec<Value>));
 
 struct Fixture {
     root: tempfile::TempDir,
-    places: Places,
+    paths: NodePaths,
 }
 
 fn fixture(lists: &[(&str, Value)]) -> Fixture {
@@ -18,13 +18,13 @@ fn fixture(lists: &[(&str, Value)]) -> Fixture {
     for (name, list) in lists {
         fs::write(path("net.d").join(name), list.to_string()).unwrap();
     }
-    let places = Places {
+    let paths = NodePaths {
         net_dir: path("net.d"),
         bin_dir: path("bin"),
         plugin_source: path("image-plugin"),
         entry: json!({"configFile": "/etc/egress-cni/config.json"}),
     };
-    Fixture { root, places }
+    Fixture { root, paths }
 }
 
 impl Fixture {
@@ -63,7 +63,7 @@ fn the_entry_goes_behind_the_main_plugin_and_everything_else_stays() {
         ),
         ("99-other.conflist", list(&["ptp"])),
     ]);
-    assert!(fixture.places.ensure().unwrap());
+    assert!(fixture.paths.ensure().unwrap());
     assert_eq!(
         fixture.types("10-pods.conflist"),
         ["bridge", "egress-cni", "portmap", "istio-cni"]
@@ -74,7 +74,7 @@ fn the_entry_goes_behind_the_main_plugin_and_everything_else_stays() {
         "only the list in use is touched"
     );
     assert!(
-        !fixture.places.ensure().unwrap(),
+        !fixture.paths.ensure().unwrap(),
         "a second look finds nothing to do"
     );
 }
@@ -82,7 +82,7 @@ fn the_entry_goes_behind_the_main_plugin_and_everything_else_stays() {
 #[test]
 fn whatever_others_do_to_chain_and_executable_is_repaired() {
     let fixture = fixture(&[("10-pods.conflist", list(&["bridge", "portmap"]))]);
-    fixture.places.ensure().unwrap();
+    fixture.paths.ensure().unwrap();
     let damages: [Damage; 5] = [
         ("removed", |plugins| drop(plugins.remove(1))),
         ("moved last", |plugins| plugins.swap(1, 2)),
@@ -96,7 +96,7 @@ fn whatever_others_do_to_chain_and_executable_is_repaired() {
         fixture.edit("10-pods.conflist", |list| {
             damage(list["plugins"].as_array_mut().unwrap());
         });
-        assert!(fixture.places.ensure().unwrap(), "{name}");
+        assert!(fixture.paths.ensure().unwrap(), "{name}");
         let types = fixture.types("10-pods.conflist");
         assert_eq!(types[..2], ["bridge", "egress-cni"], "{name}");
         assert_eq!(
@@ -107,9 +107,9 @@ fn whatever_others_do_to_chain_and_executable_is_repaired() {
     }
     let binary = fixture.root.path().join("bin/egress-cni");
     fs::write(&binary, "v1").unwrap();
-    assert!(fixture.places.ensure().unwrap());
+    assert!(fixture.paths.ensure().unwrap());
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(fixture.places.ensure().unwrap());
+    assert!(fixture.paths.ensure().unwrap());
     assert_eq!(fs::read(&binary).unwrap(), b"v2");
 }
 
@@ -128,7 +128,7 @@ fn what_cannot_be_guarded_is_named_and_left_alone() {
         ("10-x.conflist", json!("text"), "has no `plugins`"),
     ] {
         let fixture = fixture(&[(name, content.clone())]);
-        let error = fixture.places.ensure().unwrap_err().to_string();
+        let error = fixture.paths.ensure().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert_eq!(
             fs::read_to_string(fixture.root.path().join("net.d").join(name)).unwrap(),
@@ -137,7 +137,7 @@ fn what_cannot_be_guarded_is_named_and_left_alone() {
     }
     assert!(
         fixture(&[])
-            .places
+            .paths
             .ensure()
             .unwrap_err()
             .to_string()
@@ -148,11 +148,11 @@ fn what_cannot_be_guarded_is_named_and_left_alone() {
 #[test]
 fn removal_leaves_the_chain_as_it_was_and_may_come_twice() {
     let fixture = fixture(&[("10-pods.conflist", list(&["bridge", "portmap"]))]);
-    fixture.places.ensure().unwrap();
-    fixture.places.remove().unwrap();
+    fixture.paths.ensure().unwrap();
+    fixture.paths.remove().unwrap();
     assert_eq!(fixture.types("10-pods.conflist"), ["bridge", "portmap"]);
     assert!(!fixture.root.path().join("bin/egress-cni").exists());
-    fixture.places.remove().unwrap();
+    fixture.paths.remove().unwrap();
     assert_eq!(
         fs::read_dir(fixture.root.path().join("net.d"))
             .unwrap()
@@ -160,4 +160,24 @@ fn removal_leaves_the_chain_as_it_was_and_may_come_twice() {
         1,
         "no temporary file is left"
     );
+}
+
+/// Where the main plugin is not known, nothing says that its pods can be guarded.
+#[test]
+fn a_chain_whose_main_plugin_is_not_known_is_refused_and_left_alone() {
+    let nameless = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"own": 1}, {"type": "portmap"}]});
+    for (list, wanted) in [
+        (nameless, "its first plugin has no `type`"),
+        (list(&["egress-cni"]), "has no main plugin"),
+        (
+            list(&["egress-cni", "cilium-cni"]),
+            "`cilium-cni` cannot be guarded",
+        ),
+    ] {
+        let fixture = fixture(&[("10-pods.conflist", list.clone())]);
+        let error = fixture.paths.ensure().unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+        let text = fs::read(fixture.root.path().join("net.d/10-pods.conflist")).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), list);
+    }
 }

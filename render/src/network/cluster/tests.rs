@@ -1,58 +1,26 @@
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::subtract;
-use crate::install::{AdminApi, AdminPolicies};
-use crate::sample::{self, install};
+use super::{Version, subtract};
+use crate::install::AdminApi;
+use crate::network::shape::{self, each, ntp, only};
 
-fn rendered(api: AdminApi, priority: u32, networks: &Value) -> Result<Vec<Value>, String> {
-    let mut install = install("cluster: {apiServer: [192.0.2.10/32]}");
-    install.spec.cluster.admin_policies = Some(AdminPolicies { api, priority });
-    let policy = sample::policy(
-        "p",
-        &json!({"name": "t", "rules": [{
-            "name": "ntp",
-            "from": [{"namespaces": ["app1-ns"], "matchLabels": {"clock": "yes"}}],
-            "to": [networks],
-            "action": "Accept",
-        }]}),
-    );
-    let rendered =
-        crate::render(&install, &[policy]).map_err(|problems| problems[0].to_string())?;
-    let objects = rendered.objects().iter();
-    let ours = objects.filter(|object| object.kind() == format!("{api:?}"));
-    Ok(ours.map(|object| object.manifest().clone()).collect())
-}
-
-fn ntp() -> Value {
-    json!({"networks": ["198.51.100.0/24"], "except": ["198.51.100.64/26"],
-           "ports": [123, "4000-4002"], "protocols": ["UDP"]})
-}
-
-fn only(value: &Value, place: &str, allowed: &[&str], wrong: &mut Vec<String>) {
-    for key in value.as_object().into_iter().flatten().map(|(key, _)| key) {
-        if !allowed.contains(&key.as_str()) {
-            wrong.push(format!("{place}: {key}"));
-        }
-    }
-}
-
-fn each<'v>(value: &'v Value, field: &str, most: usize, wrong: &mut Vec<String>) -> Vec<&'v Value> {
-    let items: Vec<_> = value[field].as_array().into_iter().flatten().collect();
-    if items.is_empty() || items.len() > most {
-        wrong.push(format!("{field}: {} items", items.len()));
-    }
-    items
+fn rendered(version: Version, priority: u32, networks: &Value) -> Result<Vec<Value>, String> {
+    let api = match version {
+        Version::ClusterNetworkPolicy => AdminApi::ClusterNetworkPolicy,
+        Version::AdminNetworkPolicy => AdminApi::AdminNetworkPolicy,
+    };
+    shape::rendered(api, priority, "{apiServer: [192.0.2.10/32]}", networks)
 }
 
 /// The shape that the CRDs of network-policy-api ask for (v0.2.0 and v0.1.7, standard channel):
 /// fields, enumerations, bounds.
-fn misshapen(object: &Value, api: AdminApi) -> Vec<String> {
+fn misshapen(object: &Value, api: Version) -> Vec<String> {
     let mut wrong = Vec::new();
     let spec = &object["spec"];
     let (most, actions, ports) = match api {
-        AdminApi::ClusterNetworkPolicy => (25, ["Accept", "Deny", "Pass"], "protocols"),
-        AdminApi::AdminNetworkPolicy => (100, ["Allow", "Deny", "Pass"], "ports"),
+        Version::ClusterNetworkPolicy => (25, ["Accept", "Deny", "Pass"], "protocols"),
+        Version::AdminNetworkPolicy => (100, ["Allow", "Deny", "Pass"], "ports"),
     };
     only(
         object,
@@ -61,7 +29,7 @@ fn misshapen(object: &Value, api: AdminApi) -> Vec<String> {
         &mut wrong,
     );
     match api {
-        AdminApi::ClusterNetworkPolicy => {
+        Version::ClusterNetworkPolicy => {
             only(
                 spec,
                 "spec",
@@ -72,7 +40,7 @@ fn misshapen(object: &Value, api: AdminApi) -> Vec<String> {
                 wrong.push("tier".to_owned());
             }
         }
-        AdminApi::AdminNetworkPolicy => {
+        Version::AdminNetworkPolicy => {
             only(
                 spec,
                 "spec",
@@ -132,10 +100,10 @@ fn peer(peer: &Value, kinds: &[&str], wrong: &mut Vec<String>) {
     }
 }
 
-fn port_shape(port: &Value, api: AdminApi, wrong: &mut Vec<String>) {
+fn port_shape(port: &Value, api: Version, wrong: &mut Vec<String>) {
     let kinds: &[&str] = match api {
-        AdminApi::ClusterNetworkPolicy => &["tcp", "udp"],
-        AdminApi::AdminNetworkPolicy => &["portNumber", "portRange"],
+        Version::ClusterNetworkPolicy => &["tcp", "udp"],
+        Version::AdminNetworkPolicy => &["portNumber", "portRange"],
     };
     only(port, "port", kinds, wrong);
     let numbers: Vec<_> = ["/tcp", "/udp", ""]
@@ -157,7 +125,7 @@ fn port_shape(port: &Value, api: AdminApi, wrong: &mut Vec<String>) {
 
 #[test]
 fn both_apis_have_the_shape_of_their_crds() {
-    for api in [AdminApi::ClusterNetworkPolicy, AdminApi::AdminNetworkPolicy] {
+    for api in [Version::ClusterNetworkPolicy, Version::AdminNetworkPolicy] {
         let objects = rendered(api, 100, &ntp()).unwrap();
         assert_eq!(objects.len(), 3, "{api:?}");
         for object in &objects {
@@ -165,8 +133,8 @@ fn both_apis_have_the_shape_of_their_crds() {
         }
         // The checker knows a wrong one.
         let other = match api {
-            AdminApi::ClusterNetworkPolicy => AdminApi::AdminNetworkPolicy,
-            AdminApi::AdminNetworkPolicy => AdminApi::ClusterNetworkPolicy,
+            Version::ClusterNetworkPolicy => Version::AdminNetworkPolicy,
+            Version::AdminNetworkPolicy => Version::ClusterNetworkPolicy,
         };
         assert!(!misshapen(&objects[0], other).is_empty());
     }
@@ -174,7 +142,7 @@ fn both_apis_have_the_shape_of_their_crds() {
 
 #[test]
 fn every_object_has_a_priority_of_its_own_and_revoked_pods_come_first() {
-    let mut objects = rendered(AdminApi::ClusterNetworkPolicy, 7, &ntp()).unwrap();
+    let mut objects = rendered(Version::ClusterNetworkPolicy, 7, &ntp()).unwrap();
     objects.sort_by_key(|object| object["spec"]["priority"].as_u64());
     let places: Vec<_> = objects
         .iter()
@@ -191,14 +159,14 @@ fn every_object_has_a_priority_of_its_own_and_revoked_pods_come_first() {
             (9, "egress-warden.istio-egress"),
         ]
     );
-    assert!(rendered(AdminApi::ClusterNetworkPolicy, 998, &ntp()).is_ok());
-    let error = rendered(AdminApi::ClusterNetworkPolicy, 999, &ntp()).unwrap_err();
+    assert!(rendered(Version::ClusterNetworkPolicy, 998, &ntp()).is_ok());
+    let error = rendered(Version::ClusterNetworkPolicy, 999, &ntp()).unwrap_err();
     assert!(error.contains("priorit"), "{error}");
 }
 
 #[test]
 fn what_stays_inside_passes_and_what_leads_outside_is_denied_last() {
-    let objects = rendered(AdminApi::ClusterNetworkPolicy, 100, &ntp()).unwrap();
+    let objects = rendered(Version::ClusterNetworkPolicy, 100, &ntp()).unwrap();
     let base = objects
         .iter()
         .find(|o| o["metadata"]["name"] == "egress-warden.istio-egress")
@@ -234,7 +202,7 @@ fn what_stays_inside_passes_and_what_leads_outside_is_denied_last() {
 
 #[test]
 fn a_udp_rule_passes_its_networks_without_what_is_taken_out() {
-    let objects = rendered(AdminApi::ClusterNetworkPolicy, 100, &ntp()).unwrap();
+    let objects = rendered(Version::ClusterNetworkPolicy, 100, &ntp()).unwrap();
     let udp = objects
         .iter()
         .find(|o| o["spec"]["priority"] == 101)
@@ -253,7 +221,7 @@ fn a_udp_rule_passes_its_networks_without_what_is_taken_out() {
     );
     let ports: Vec<_> = (1..=700).map(|i| json!(i * 2)).collect();
     let many = json!({"networks": ["198.51.100.0/24"], "ports": ports, "protocols": ["UDP"]});
-    let error = rendered(AdminApi::ClusterNetworkPolicy, 100, &many).unwrap_err();
+    let error = rendered(Version::ClusterNetworkPolicy, 100, &many).unwrap_err();
     assert!(error.contains("at most 25"), "{error}");
 }
 

@@ -1,4 +1,4 @@
-//! The node agent: keeps the guard what it should be while pods run.
+//! The node agent: keeps the node guard what it should be while pods run.
 //!
 //! One pass ([`Agent::pass`]) compares everything with everything and repairs what differs:
 //! the plugin's place on the node, the configuration, the rules, what Services and pods are,
@@ -6,7 +6,6 @@
 //! every few seconds anyway. The node is ready, and loses its taint, only when a canary's
 //! forbidden packet has been counted by this kernel.
 
-pub mod alternatives;
 pub mod canary;
 pub mod cluster;
 pub mod exporter;
@@ -27,11 +26,11 @@ use crate::config::NodeConfig;
 use crate::guard::{Guard, GuardError};
 use crate::link;
 use crate::nft::NftError;
-use crate::rules::{self, Counted, ServiceEndpoints};
+use crate::rules::{self, Counted, ElementKey, ServiceEndpoints};
 use crate::store::{Locked, Record};
 use canary::{Canary, CanaryError};
 use cluster::{Cluster, ClusterError, PodView};
-use install::{InstallError, Places};
+use install::{InstallError, NodePaths};
 use metrics::{Metrics, PodName};
 
 /// How long a proof by the canary is good for.
@@ -50,12 +49,12 @@ pub enum AgentError {
     #[error("installation: {0}")]
     Install(#[from] InstallError),
     /// Records or rules could not be read or written.
-    #[error("guard: {0}")]
+    #[error("node guard: {0}")]
     Guard(#[from] GuardError),
     /// The API server could not be asked; what was known stays in force.
     #[error("API server: {0}")]
     Cluster(#[from] ClusterError),
-    /// The guard did not prove itself.
+    /// The node guard did not prove itself.
     #[error("canary: {0}")]
     Canary(#[from] CanaryError),
 }
@@ -82,7 +81,7 @@ pub struct Settings {
     /// The runtime's cache of results, usually `/var/lib/cni/results`.
     pub results_dir: PathBuf,
     /// The plugin's place.
-    pub places: Places,
+    pub paths: NodePaths,
 }
 
 /// The agent of one node.
@@ -93,7 +92,7 @@ pub struct Agent<C> {
     metrics: Arc<Metrics>,
     loaded: Option<(NodeConfig, ServiceEndpoints)>,
     proven: Option<Instant>,
-    /// When a pod's interface beyond the guard was last reported.
+    /// When a pod's interface beyond the node guard was last reported.
     told: BTreeMap<PodName, Instant>,
 }
 
@@ -119,7 +118,7 @@ impl<C: Cluster> Agent<C> {
         match self.read_config() {
             Ok(config) => {
                 errors.extend(self.keep(&config).err());
-                errors.extend(self.settings.places.ensure().err().map(AgentError::from));
+                errors.extend(self.settings.paths.ensure().err().map(AgentError::from));
                 if errors.is_empty() {
                     errors.extend(self.prove().err());
                 }
@@ -145,13 +144,13 @@ impl<C: Cluster> Agent<C> {
     /// Takes a good new configuration over to where the plugin reads it; a bad one never
     /// replaces a good one.
     fn read_config(&self) -> Result<NodeConfig, AgentError> {
-        let loaded = NodeConfig::load(&self.settings.config_source);
+        let loaded = NodeConfig::load_text(&self.settings.config_source);
         self.metrics.config_rejected.set(i64::from(loaded.is_err()));
         match loaded {
-            Ok(config) => {
-                let text = std::fs::read(&self.settings.config_source).unwrap_or_default();
-                if std::fs::read(&self.settings.config_file).ok().as_deref() != Some(&text) {
-                    install::replace(&self.settings.config_file, &text, 0o600)?;
+            Ok((config, text)) => {
+                let text = text.as_bytes();
+                if std::fs::read(&self.settings.config_file).ok().as_deref() != Some(text) {
+                    install::replace(&self.settings.config_file, text, 0o600)?;
                 }
                 Ok(config)
             }
@@ -171,7 +170,7 @@ impl<C: Cluster> Agent<C> {
     fn keep(&mut self, config: &NodeConfig) -> Result<(), AgentError> {
         // Records first: what the API server says afterwards is at least as new as they are.
         let known = self.guard.store().all()?;
-        let ways = self.look(&known);
+        let interfaces = self.find_interfaces(&known);
         let asked = self.ask(config);
         let followed = match &asked {
             Ok((followed, _)) => followed.clone(),
@@ -184,7 +183,7 @@ impl<C: Cluster> Agent<C> {
         }
         let pods = asked.as_ref().ok().map(|(_, pods)| pods.as_slice());
         self.keep_identities(&locked, config, &known, pods)?;
-        self.keep_ways(&locked, config, ways)?;
+        self.keep_interfaces(&locked, config, interfaces)?;
         self.forget_vanished(&locked)?;
         self.keep_elements(&locked, config)?;
         asked.map(drop)
@@ -273,8 +272,8 @@ impl<C: Cluster> Agent<C> {
                 Some(by_name) => by_name.get(&name).copied().cloned(),
                 None => record.identity.clone(),
             };
-            let treatment = GuardMode::of(config, &record.attachment, identity.as_ref());
-            if identity != record.identity || treatment.udp() != record.grants {
+            let mode = GuardMode::of(config, &record.attachment, identity.as_ref());
+            if identity != record.identity || mode.udp() != record.grants {
                 self.guard
                     .admit(locked, config, Record { identity, ..record })?;
             }
@@ -314,7 +313,7 @@ impl<C: Cluster> Agent<C> {
             return Ok(());
         }
         self.proven = None;
-        let proof = Canary::new(&self.settings.places, &self.guard).and_then(Canary::prove);
+        let proof = Canary::new(&self.settings.paths, &self.guard).and_then(Canary::prove);
         self.metrics.canary_counted.set(i64::from(proof.is_ok()));
         proof?;
         self.proven = Some(Instant::now());
@@ -346,12 +345,9 @@ impl<C: Cluster> Agent<C> {
                 namespace: attachment.namespace.clone(),
                 pod: attachment.pod.clone(),
             };
-            let link = format!("\"{}\"", attachment.host_link);
-            let keys = attachment
-                .addresses
-                .iter()
-                .map(ToString::to_string)
-                .chain([link]);
+            let link = ElementKey::Link(attachment.host_link.clone());
+            let addresses = attachment.addresses.iter().copied();
+            let keys = addresses.map(ElementKey::Address).chain([link]);
             *all.entry(name).or_default() += keys.filter_map(|key| counters.get(&key)).sum::<u64>();
         }
         Ok(all)
@@ -380,8 +376,8 @@ pub fn attribute(records: &[Record], refusal: &nflog::Refusal) -> Option<PodName
 ///
 /// # Errors
 /// [`AgentError`]; calling again continues.
-pub fn uninstall(places: &Places, config_file: &Path, guard: Guard) -> Result<(), AgentError> {
-    places.remove()?;
+pub fn uninstall(paths: &NodePaths, config_file: &Path, guard: Guard) -> Result<(), AgentError> {
+    paths.remove()?;
     install::remove_file(config_file)?;
     Ok(guard.uninstall()?)
 }

@@ -25,7 +25,7 @@ fn entry(labels: &Value, networks: &[&str], ports: &Value) -> Value {
 }
 
 #[test]
-fn the_kernel_part_is_told_what_the_policies_open() {
+fn the_node_guard_is_told_what_the_policies_open() {
     let ports = json!([123, "4000-4002"]);
     let deny = "{name: d, to: [{networks: [198.51.100.64/26], ports: [123], protocols: [UDP]}], action: Deny}";
     for (rules, wanted) in [
@@ -69,22 +69,22 @@ fn the_kernel_part_is_told_what_the_policies_open() {
 }
 
 #[test]
-fn what_the_kernel_part_cannot_say_is_refused() {
+fn what_the_node_guard_cannot_say_is_refused() {
     let labelled = "{name: d, from: [{namespaces: [app1-ns], matchLabels: {zone: red}}], \
          to: [{networks: [0.0.0.0/0], ports: [123], protocols: [UDP]}], action: Deny}";
     for (rules, wanted) in [
         (
             format!("{labelled}, {}", accept("", "198.51.100.0/24", "")),
-            "p/t/a: the kernel part selects pods by equal labels: it cannot say what is left to \
+            "p/t/a: the node guard selects pods by equal labels: it cannot say what is left to \
              those by `zone`",
         ),
         (
             accept("", "0.0.0.0/0", ""),
-            "p/t/a: the kernel part lets nothing out to every address",
+            "p/t/a: the node guard lets nothing out to every address",
         ),
         (
             accept("", "\"::/0\"", ""),
-            "p/t/a: the kernel part lets nothing out to every address",
+            "p/t/a: the node guard lets nothing out to every address",
         ),
         (
             accept("", "198.51.100.0/24", "")

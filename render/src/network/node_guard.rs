@@ -1,4 +1,4 @@
-//! The same exceptions for the kernel part, which reads no policy. Its configuration knows pods by
+//! The same exceptions for the node guard, which reads no policy. Its configuration knows pods by
 //! equal labels only, and networks without exceptions of their own.
 
 use egress_policy::model::{LabelExpression, LabelOperator, Networks, Policy};
@@ -28,7 +28,7 @@ pub(crate) fn udp_exceptions(
             }
             Err(expression) => {
                 let message = format!(
-                    "the kernel part selects pods by equal labels: it cannot say what is left to \
+                    "the node guard selects pods by equal labels: it cannot say what is left to \
                      those by `{}` (have rules name pods by `matchLabels` or `In`)",
                     expression.key
                 );
@@ -59,7 +59,7 @@ fn entry(
         .iter()
         .any(|network| network.prefix_len() == 0)
     {
-        let message = "the kernel part lets nothing out to every address: name networks";
+        let message = "the node guard lets nothing out to every address: name networks";
         problems.push(RenderError::new(exception.rule.to_string(), message));
     }
     let ports: Vec<_> = ports

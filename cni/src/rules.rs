@@ -1,6 +1,6 @@
 //! The rule text: from configuration and pods to `nft -f -` transactions, as pure functions.
 //!
-//! The guard is two tables that nobody else uses, both on the host side of the pod's veth:
+//! The node guard is two tables that nobody else uses, both on the host side of the pod's veth:
 //!
 //! - `inet egress_warden` judges what is routed. `prerouting` refuses source addresses that
 //!   are not the pod's own, `forward` and `input` judge the destination after DNAT.
@@ -27,9 +27,9 @@ use std::net::IpAddr;
 use crate::attachment::{Attachment, GuardMode, UdpGrant};
 use crate::config::NodeConfig;
 
-pub(crate) use chains::{OVERLAY_PORTS, RATE_SETS, count_over};
+pub(crate) use chains::{RATE_SETS, count_over};
 pub use destinations::{Endpoint, GRANT_SETS, ServiceEndpoints, destination_sets};
-pub use elements::{Element, Family, counted, elements, raw};
+pub use elements::{Element, ElementKey, Family, counted, elements};
 pub(crate) use listing::parse_rate;
 pub use listing::{Counted, own_table, parse_counters, parse_listing, set_elements};
 
@@ -43,8 +43,14 @@ pub const NFLOG_GROUP: u16 = 4217;
 /// the name.
 pub const NFLOG_SNAPLEN: u32 = 128;
 
-/// A pod interface with the way it is treated.
-pub type GuardedInterface<'a> = (&'a Attachment, GuardMode);
+/// A pod interface and how the rules treat it.
+#[derive(Debug, Clone)]
+pub struct GuardedInterface<'a> {
+    /// The interface.
+    pub attachment: &'a Attachment,
+    /// How it is treated.
+    pub mode: GuardMode,
+}
 
 /// One transaction that (re)writes all rules and all configured destinations and leaves the
 /// elements of pods, and so their counters, as they are.
@@ -69,7 +75,7 @@ pub fn rebuild(
 ) -> String {
     let grants: Vec<(IpAddr, UdpGrant)> = pods
         .iter()
-        .flat_map(|(attachment, treatment)| grants_of(attachment, treatment))
+        .flat_map(|pod| grants_of(pod.attachment, &pod.mode))
         .collect();
     let mut text = String::with_capacity(16 * 1024 + pods.len() * 1024);
     for family in Family::ALL {
@@ -81,14 +87,14 @@ pub fn rebuild(
     chains::declare(&mut text, config.gateway_limits());
     chains::rules(&mut text, config.mode, config.gateway_limits());
     destinations::fill(&mut text, config, followed);
-    for (attachment, treatment) in pods {
-        add(&mut text, &elements(attachment, treatment));
+    for pod in pods {
+        add(&mut text, &elements(pod.attachment, &pod.mode));
     }
     destinations::fill_udp(&mut text, &grants);
     text
 }
 
-/// Whether the structure of both tables declares nothing but the guard's own.
+/// Whether the structure of both tables declares nothing but the node guard's own.
 #[must_use]
 pub fn only_ours(structure: &str) -> bool {
     chains::only_ours(structure)
@@ -106,8 +112,8 @@ pub fn replace_grants(text: &mut String, grants: &[(IpAddr, UdpGrant)]) {
 
 /// The UDP grants of one pod interface, for each of its addresses.
 #[must_use]
-pub fn grants_of(attachment: &Attachment, treatment: &GuardMode) -> Vec<(IpAddr, UdpGrant)> {
-    let GuardMode::Guarded { udp, .. } = treatment else {
+pub fn grants_of(attachment: &Attachment, mode: &GuardMode) -> Vec<(IpAddr, UdpGrant)> {
+    let GuardMode::Guarded { udp, .. } = mode else {
         return Vec::new();
     };
     let each = |address: &IpAddr| {
