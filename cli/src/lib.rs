@@ -32,6 +32,7 @@ use clap::Parser;
 
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use exit::{Exit, Failure};
+pub use lint::{CodeText, error_codes, lint_codes};
 pub use report::Output;
 
 /// What a run may touch.

@@ -19,6 +19,7 @@ use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::document::{self, Target};
 use crate::load::{PolicyBundle, PolicySource};
 
+pub use codes::{CodeText, error_codes, lint_codes};
 pub(crate) use codes::{ERRORS, Lint};
 
 /// What a lint needs to know beside the policies.

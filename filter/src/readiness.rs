@@ -9,7 +9,7 @@ use egress_policy::canonical::short;
 use egress_policy::config::Readiness;
 
 use crate::host::{Flow, Host, Metric, MetricKind, Response};
-use crate::revalidation::in_force_at;
+use crate::metric::MetricFamily;
 
 /// The gate. It reads what every place says of itself; Envoy has one set of gauges for the whole
 /// process, so it does not matter in which machine a place runs.
@@ -30,9 +30,9 @@ impl<H: Host> ReadinessGate<H> {
         let define = |name: &str| host.define_metric(MetricKind::Gauge, name).ok();
         let has = gate.places.iter();
         let has = has
-            .filter_map(|place| define(&in_force_at(place)))
+            .filter_map(|place| define(&MetricFamily::PolicyHash.at(place)))
             .collect();
-        let opened = define("warden_ready");
+        let opened = define(MetricFamily::Ready.name());
         Self {
             host,
             gate,
@@ -73,7 +73,7 @@ impl<H: Host> ReadinessGate<H> {
         });
         let answered = host.respond(&Response {
             status: if current || opened { 200 } else { 503 },
-            details: "warden_ready".to_owned(),
+            details: MetricFamily::Ready.name().to_owned(),
             headers: Vec::new(),
             body,
             grpc_status: -1,

@@ -12,6 +12,8 @@ use crate::budget::{Budgets, Untold};
 use crate::caller::Identity;
 use crate::claims::OwnedClaims;
 use crate::host::{Host, Level, Metric, MetricKind};
+use crate::log_line;
+use crate::metric::MetricFamily;
 use crate::owned_facts::{OwnedFacts, OwnedPath};
 
 /// Rules that get counters of their own; the rest count as `other`. A counter lives as long as
@@ -83,9 +85,9 @@ impl Record {
         verdict: &Verdict<'_>,
     ) {
         let at_once = verdict.enforced.action == Action::Deny;
-        self.count(host, "warden_verdicts", &verdict.enforced, at_once);
+        self.count(host, MetricFamily::Verdicts, &verdict.enforced, at_once);
         if let Some(would_be) = &verdict.shadow {
-            self.count(host, "warden_shadow_verdicts", would_be, true);
+            self.count(host, MetricFamily::ShadowVerdicts, would_be, true);
         }
         // Istio's proxies log warnings and above unless they are told otherwise, and what a shadow
         // would deny is what it is there to show.
@@ -109,8 +111,8 @@ impl Record {
     }
 
     /// Counts an event that is no verdict.
-    pub fn event(&self, host: &impl Host, name: &str) {
-        self.add(host, name.to_owned(), true);
+    pub fn event(&self, host: &impl Host, counter: MetricFamily) {
+        self.add(host, counter.name().to_owned(), true);
     }
 
     /// Tells what was added up.
@@ -127,13 +129,13 @@ impl Record {
         }
     }
 
-    fn count(&self, host: &impl Host, family: &str, ruling: &Decision<'_>, at_once: bool) {
+    fn count(&self, host: &impl Host, family: MetricFamily, ruling: &Decision<'_>, at_once: bool) {
         let action = match ruling.action {
             Action::Deny => "deny",
             Action::Inspect(_) => "inspect",
             Action::Accept => "accept",
         };
-        let code = ruling.reason;
+        let (family, code) = (family.name(), ruling.reason);
         let rule = match ruling.rule {
             RuleRef::None => "none".to_owned(),
             basis => basis.to_string(),
@@ -232,7 +234,7 @@ fn line(setting: Setting<'_>, gathered: &OwnedFacts, verdict: &Verdict<'_>) -> S
         OwnedPath::Malformed | OwnedPath::Absent | OwnedPath::Pending => None,
     };
     let line = Line {
-        event: "verdict",
+        event: log_line::VERDICT,
         context: setting.context,
         policy_hash: setting.policy_hash,
         action: verdict.enforced.action.as_str(),
@@ -271,7 +273,7 @@ fn cut(text: &str, most: usize) -> &str {
 /// The line for denials that had none of their own.
 pub(crate) fn untold_line(untold: &Untold) -> String {
     json(&Sum {
-        event: "denials",
+        event: log_line::DENIALS,
         workload: &untold.workload,
         code: untold.code,
         count: untold.count,

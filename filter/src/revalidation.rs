@@ -9,7 +9,8 @@
 
 use std::cell::Cell;
 
-use crate::host::{Host, HostError, Metric, MetricKind};
+use crate::host::{Host, HostError, Metric};
+use crate::metric::MetricFamily;
 
 /// Ticks that another policy asks before what began under this one ends; and once more, for what
 /// began while workers learned of it. Requests that are over by then have ended by themselves.
@@ -43,11 +44,11 @@ impl Revalidation {
     /// # Errors
     /// If a gauge cannot be had: then this configuration could not be ended by the next.
     pub fn new(host: &impl Host, place: &str, hash: u64, asks: bool) -> Result<Self, HostError> {
-        let gauge = |name: &str| host.define_metric(MetricKind::Gauge, name);
+        let gauge = |family: MetricFamily| host.define_metric(family.kind(), &family.at(place));
         Ok(Self {
-            in_force: gauge(&in_force_at(place))?,
-            requested: gauge(&format!("warden_recheck.{place}"))?,
-            refused: gauge(&refused_at(place))?,
+            in_force: gauge(MetricFamily::PolicyHash)?,
+            requested: gauge(MetricFamily::Recheck)?,
+            refused: gauge(MetricFamily::ConfigRejected)?,
             hash,
             published: if asks { hash } else { 0 },
             asked: Cell::new(0),
@@ -95,18 +96,6 @@ impl Revalidation {
     pub const fn ends(&self, began: StreamEpoch) -> bool {
         began.0 != self.epoch.get()
     }
-}
-
-/// The gauge that holds which policy a place has.
-#[must_use]
-pub fn in_force_at(place: &str) -> String {
-    format!("warden_policy_hash.{place}")
-}
-
-/// The gauge that holds whether the last configuration of a place was refused.
-#[must_use]
-pub fn refused_at(place: &str) -> String {
-    format!("warden_config_rejected.{place}")
 }
 
 #[cfg(test)]

@@ -69,6 +69,40 @@ pub(crate) const ERRORS: [(&str, &str); 17] = [
     ),
 ];
 
+/// A code of `warden check`, with its texts.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeText {
+    /// The stable word.
+    pub code: &'static str,
+    /// What `warden check --explain` says.
+    pub explanation: &'static str,
+    /// What to do about it, where that is the same each time.
+    pub hint: Option<&'static str>,
+}
+
+/// The codes of errors.
+#[must_use]
+pub fn error_codes() -> Vec<CodeText> {
+    let codes = ERRORS.iter();
+    let codes = codes.map(|(code, explanation)| CodeText {
+        code,
+        explanation,
+        hint: None,
+    });
+    codes.collect()
+}
+
+/// The codes of lints.
+#[must_use]
+pub fn lint_codes() -> Vec<CodeText> {
+    let codes = Lint::ALL.into_iter().map(|lint| CodeText {
+        code: lint.code(),
+        explanation: lint.explanation(),
+        hint: Some(lint.hint()),
+    });
+    codes.collect()
+}
+
 /// A lint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lint {
