@@ -444,7 +444,7 @@ impl<'s> Tables<'s> {
         for choice in choices {
             let word = choice["const"].as_str().unwrap_or_default();
             let meaning = words(&choice["description"]);
-            if !meaning.is_empty() {
+            if !meaning.is_empty() && meaning != format!("{word}.") {
                 write!(out, " `{word}`: {meaning}").unwrap();
             }
         }

@@ -33,9 +33,11 @@ pub const KIND: &str = "EgressGateway";
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(title = "EgressGateway")]
 pub struct Install {
-    /// `egress-warden.io/v1alpha1`.
+    /// The version of the format.
+    #[schemars(extend("const" = API_VERSION))]
     pub api_version: String,
-    /// `EgressGateway`.
+    /// The kind of document.
+    #[schemars(extend("const" = KIND))]
     pub kind: String,
     /// The settings.
     pub spec: Spec,

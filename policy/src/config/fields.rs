@@ -137,7 +137,7 @@ pub const CLASS: Object = Object {
     fields: &[
         required(
             "name",
-            "text",
+            "string",
             "The name, as in the names of clusters and DNS caches: 1 to 32 of `a-z`, `0-9` and `-`, except `literal` and `unchecked`.",
         ),
         optional(
@@ -167,7 +167,7 @@ pub const PORT: Object = Object {
         ),
         optional(
             "cluster",
-            "text",
+            "string",
             "Istio's clusters of `port`",
             "The name of an Envoy cluster.",
         ),
@@ -197,8 +197,8 @@ pub const INSPECTION: Object = Object {
     path: "inspection[]",
     about: "An inspection proxy.",
     fields: &[
-        required("name", "text", "The name that rules use."),
-        required("cluster", "text", "The Envoy cluster that leads to it."),
+        required("name", "string", "The name that rules use."),
+        required("cluster", "string", "The Envoy cluster that leads to it."),
     ],
 };
 
@@ -275,7 +275,7 @@ pub const READINESS: Object = Object {
     path: "",
     about: "The configuration of the instance that answers the readiness probe (`context: ready`). It judges no traffic.",
     fields: &[
-        required("context", "`ready`", "`ready`."),
+        required("context", "`ready`", "Always `ready`."),
         required(
             "policyHash",
             "SHA-256",
@@ -283,7 +283,7 @@ pub const READINESS: Object = Object {
         ),
         required(
             "places",
-            "list of text",
+            "list of strings",
             "The names of the plugin instances.",
         ),
     ],

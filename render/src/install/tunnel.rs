@@ -16,8 +16,8 @@ pub struct Tunnel {
     pub framing: Framing,
     /// Destinations whose tunnels use the other HTTP version. The first match applies.
     pub exceptions: Vec<Exception>,
-    /// MiB that a sidecar buffers for one HTTP/2 tunnel; four times as much for all tunnels of a
-    /// connection. Data of a download that is in flight when the server closes is lost beyond it.
+    /// MiB that a sidecar buffers for one HTTP/2 tunnel, and a quarter of what it buffers for all
+    /// tunnels of a connection. When a server closes, the rest of a download arrives only if it fits.
     #[serde(rename = "windowMiB")]
     pub window_mib: u32,
     /// How applications learn the addresses that stand for names over opaque TCP. By default such
