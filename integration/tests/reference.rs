@@ -1,6 +1,14 @@
 //! The tables of the reference pages are made from the types that they describe. This compares
 //! them; `WARDEN_BLESS=1 cargo test -p integration --test reference` writes them anew.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
