@@ -80,7 +80,8 @@ fn every_output_has_its_schema_and_keeps_to_it() {
     }
 }
 
-/// The schema of install settings takes what the reader takes, and refuses what it refuses.
+/// The schema of install settings takes and refuses what the reader does. (A number as a text is read,
+/// and an editor says that it should be quoted.)
 #[test]
 fn settings_are_read_as_their_schema_says() {
     let printed = Folder::with(&[]).warden("schema --settings").json();
@@ -121,7 +122,7 @@ fn settings_are_read_as_their_schema_says() {
     for (pointer, value) in [
         ("/spec/more", json!(1)),
         ("/spec/gateway/more", json!(1)),
-        ("/spec/gateway/namespace", json!(1)),
+        ("/spec/gateway/namespace", json!(["g"])),
         ("/spec/gateway/api", json!("istio")),
         ("/spec/gateway/ports/http", json!(65_536)),
         ("/spec/gateway/ports/tunnel", json!(null)),
@@ -237,6 +238,7 @@ fn wrong(schema: &Value, root: &Value, value: &Value, at: &str) -> Vec<String> {
                     }
                     match says {
                         Value::Bool(false) => found.push(format!("{at}: {name} is not named")),
+                        Value::Bool(true) => {}
                         says => found.extend(wrong(says, root, more, &format!("{at}/{name}"))),
                     }
                 }
