@@ -19,7 +19,7 @@ use crate::bundle::{PolicyBundle, PolicySource};
 use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::document::{self, Target};
 
-pub use codes::{ERRORS, Lint};
+pub use codes::{CodeText, ERRORS, Lint, error_codes, lint_codes};
 
 /// What a lint needs to know beside the policies.
 #[derive(Clone, Debug, Default)]

@@ -42,6 +42,27 @@ impl Exit {
             Self::Undecided => 5,
         }
     }
+
+    /// What it means, for the reference page.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "Success. With `explain`: the verdict is Accept or Inspect.",
+            Self::Failed => {
+                "The command cannot run, or its arguments are wrong. It writes why to standard error."
+            }
+            Self::Denied => {
+                "`explain`: the verdict is Deny. `diff --no-gains`: the new policies accept more."
+            }
+            Self::Defects => {
+                "The command found defects: errors in a file, differences, or a mesh that is not set up as required."
+            }
+            Self::CasesFailed => "`test`: a decision case failed.",
+            Self::Undecided => {
+                "`explain`: not enough facts to decide. `diff`: it found no difference, and could not compare everything. `verify`: nothing differs, and some probes were inconclusive."
+            }
+        }
+    }
 }
 
 impl From<Exit> for std::process::ExitCode {

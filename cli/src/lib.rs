@@ -21,6 +21,7 @@ use std::path::Path;
 
 use clap::Parser;
 
+pub use egress_analysis::lint::{CodeText, error_codes, lint_codes};
 pub use exit::{Exit, Failure};
 pub use report::Output;
 

@@ -33,6 +33,12 @@ fn put(object: &mut Value, key: &str, value: Value) {
     }
 }
 
+/// The schema of install settings (JSON Schema 2020-12), made from the types that read them.
+#[must_use]
+pub fn settings_schema() -> Value {
+    egress_render::Install::schema()
+}
+
 /// The schema (JSON Schema 2020-12).
 #[must_use]
 pub fn policy_schema() -> Value {

@@ -45,19 +45,21 @@ pub enum ConfigError {
     },
 }
 
-/// What happens to a packet that the rules refuse.
+/// What happens to refused packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Mode {
-    /// Counted, logged and dropped.
+    /// They are counted, logged and dropped.
     #[default]
     Enforce,
-    /// Counted and logged only: the roll-out step before enforcement.
+    /// They are counted and logged, but not dropped. Use it before you enforce.
     Count,
 }
 
 /// A transport protocol with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
     /// TCP.
@@ -82,6 +84,7 @@ impl Protocol {
 
 /// One port or an inclusive range of ports; never empty, never port 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "PortText", into = "String")]
 pub struct PortRange {
     start: u16,
@@ -89,6 +92,7 @@ pub struct PortRange {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum PortText {
     Number(u16),
@@ -169,20 +173,23 @@ impl From<PortRange> for String {
     }
 }
 
-/// Destinations that may be reached beyond the cluster networks.
+/// Destinations outside the cluster networks that may be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Reach {
-    /// Destination networks, judged after DNAT.
+    /// Destination networks, compared after DNAT.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub networks: Vec<IpNet>,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// The destination ports.
+    /// Destination ports. A port, or `"FIRST-LAST"`.
     pub ports: Vec<PortRange>,
 }
 
 /// A Kubernetes Service whose endpoints the agent follows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct ServiceName {
     /// The Service's namespace.
@@ -216,58 +223,64 @@ impl std::fmt::Display for ServiceName {
     }
 }
 
-/// The cluster's own resolvers: the only ones a guarded pod may ask.
+/// The cluster's DNS resolvers, the only ones that a guarded pod may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Dns {
-    /// Fixed resolver addresses, port 53 over UDP and TCP. A node-local cache
-    /// (`169.254.20.10`) belongs here.
+    /// Fixed resolver addresses, port 53 over UDP and TCP, such as a node-local cache
+    /// (`169.254.20.10`).
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub addresses: Vec<IpAddr>,
-    /// Services whose ready endpoints are resolvers, usually `kube-system/kube-dns`.
+    /// Services whose ready endpoints are resolvers, as `NAMESPACE/NAME`, usually
+    /// `kube-system/kube-dns`.
     pub services: Vec<ServiceName>,
 }
 
-/// The egress gateway: what guarded pods may reach of it, and what it may reach itself.
+/// The egress gateway: what guarded pods may reach of it, and what its own pods may reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Gateway {
     /// The namespace of the gateway's pods.
     pub namespace: String,
-    /// The service account of the gateway's pods. Namespace and service account together
-    /// give a pod the gateway's own guard instead of the one for workloads.
+    /// The service account of the gateway's pods. Pods of this namespace and service account may
+    /// reach the outside.
     pub service_account: String,
-    /// Services in front of the gateway, whose endpoints are followed.
+    /// Services of the gateway, as `NAMESPACE/NAME`. The agent follows their endpoints. State
+    /// `services`, `addresses` or both.
     #[serde(default)]
     pub services: Vec<ServiceName>,
-    /// Fixed gateway addresses, for set-ups without a Service.
+    /// Fixed addresses of a gateway without a Service.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub addresses: Vec<IpAddr>,
-    /// The rendered ports of the gateway, as the gateway's pods listen on them. Every other
-    /// port of a gateway address is closed to guarded pods.
+    /// The ports that the gateway's pods listen on for workloads. All other ports of a gateway
+    /// address are closed to guarded pods. A port, or `"FIRST-LAST"`.
     pub ports: Vec<PortRange>,
-    /// Private destinations the gateway itself may reach: control plane, collectors and the
-    /// policy's `allowPrivate` networks.
+    /// Private destinations of the gateway itself, such as the control plane, collectors and the
+    /// networks of policies with `allowPrivate`.
     #[serde(default)]
     pub reach: Vec<Reach>,
     /// Services whose endpoints the gateway itself may reach, usually `istio-system/istiod`.
     #[serde(default)]
     pub reach_services: Vec<ServiceName>,
-    /// How much of the gateway one pod may take before the gateway knows who it is.
+    /// How many connections one pod may open to the gateway.
     #[serde(default)]
     pub limits: GatewayLimits,
 }
 
-/// What one pod address may have of the gateway. A connection beyond it is dropped and counted,
-/// and the pod's own retransmissions are the wait.
+/// Limits for the connections of one pod address to the gateway, each 1 to 1,000,000. The first
+/// packet of a connection beyond a limit is dropped and counted; the pod's TCP sends it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GatewayLimits {
-    /// Connections that stand at the same time, as connection tracking sees them; closed ones
-    /// do not count (`nf_conncount` passes over `TIME_WAIT` and `CLOSE`).
+    /// Open connections. Connections in `TIME_WAIT` and `CLOSE` do not count (`nf_conncount`).
     pub connections: u32,
-    /// New connections in a second, in the long run.
+    /// New connections per second in the long run.
     pub new_connections_per_second: u32,
-    /// New connections at once, before the rate holds.
+    /// New connections at once before the rate applies.
     pub burst: u32,
 }
 
@@ -304,62 +317,68 @@ impl GatewayLimits {
     }
 }
 
-/// Direct UDP traffic of some pods: the administrator's own list, for what `warden render` opens
-/// of the policies' UDP rules. No policy is read here.
-///
-/// The kernel knows a pod only by what the API server says of it, so an exception names
-/// namespaces; labels narrow it and never select on their own.
+/// Direct UDP traffic of some pods. The agent reads no policy; `warden render --udp-exceptions`
+/// prints the list for the UDP rules of the policies. The kernel identifies a pod by what the API
+/// server states of it, so an exception names namespaces, and labels only narrow it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UdpException {
-    /// The rule's name, for messages.
+    /// The name of the exception, for messages.
     pub name: String,
     /// Namespaces whose pods may use it.
     pub namespaces: Vec<String>,
-    /// Labels that such a pod must also carry.
+    /// Labels that the pod must also have.
     #[serde(default)]
     pub match_labels: BTreeMap<String, String>,
     /// Destination networks.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub networks: Vec<IpNet>,
-    /// Destination ports.
+    /// Destination ports. A port, or `"FIRST-LAST"`.
     pub ports: Vec<PortRange>,
 }
 
-/// The whole configuration of a node.
+/// The configuration of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeConfig {
-    /// Whether refused packets are dropped.
+    /// What happens to refused packets.
     #[serde(default)]
     pub mode: Mode,
-    /// Namespaces that are counted but not enforced yet, for a roll-out by namespace.
+    /// Namespaces where refused packets are counted and logged, but not dropped, for a roll-out by
+    /// namespace.
     #[serde(default)]
     pub count_only_namespaces: BTreeSet<String>,
     /// Namespaces whose pods are not guarded at all.
     pub exempt_namespaces: BTreeSet<String>,
-    /// Pod networks (and node networks where pods must reach nodes), judged by the real
-    /// address after DNAT. A Service range does not belong here: a Service whose endpoint
-    /// lies outside is outside.
+    /// Networks of pods, and of nodes where pods must reach nodes, compared with the real address
+    /// after DNAT. At most /8 (IPv4) and /7 (IPv6) wide. Not the Service range: a Service whose
+    /// endpoint is outside is outside. `warden render --node-networks` prints this field and the
+    /// next.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub cluster_networks: Vec<IpNet>,
-    /// Service ranges: packets that still carry such an address when they are forwarded have
-    /// no endpoint and are answered with an ICMP error instead of silence.
+    /// Networks of Services. A forwarded packet that still has such an address has no endpoint and
+    /// is answered with an ICMP error.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub service_networks: Vec<IpNet>,
-    /// The cluster's resolvers.
+    /// The cluster's DNS resolvers, the only ones that a guarded pod may use.
     pub dns: Dns,
-    /// Further destinations of every guarded pod, such as API server endpoints outside the
-    /// cluster networks or ports of node addresses.
+    /// Further destinations of every guarded pod, such as API server endpoints outside the cluster
+    /// networks or ports of nodes.
     #[serde(default)]
     pub reach: Vec<Reach>,
-    /// Services whose endpoints every guarded pod may reach wherever they lie, usually
+    /// Services whose endpoints every guarded pod may reach, as `NAMESPACE/NAME`, usually
     /// `default/kubernetes`.
     #[serde(default)]
     pub reach_services: Vec<ServiceName>,
-    /// The egress gateway; absent while no gateway is installed.
+    /// The egress gateway. Absent until a gateway is installed.
     #[serde(default)]
     pub gateway: Option<Gateway>,
-    /// Metadata addresses that are not dropped.
+    /// Cloud metadata addresses that guarded pods may reach.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeSet<String>"))]
     pub allow_metadata: BTreeSet<IpAddr>,
     /// Direct UDP traffic of some pods.
     #[serde(default)]
@@ -367,6 +386,13 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
+    /// The JSON Schema of a node's configuration (2020-12), for its reference page.
+    #[cfg(feature = "schema")]
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self).to_value()
+    }
+
     /// What one pod may have of the gateway; without a gateway it limits nothing.
     #[must_use]
     pub fn gateway_limits(&self) -> GatewayLimits {

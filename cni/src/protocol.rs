@@ -43,6 +43,69 @@ pub enum CniErrorCode {
 }
 
 impl CniErrorCode {
+    /// Every code, by number.
+    pub const ALL: [Self; 10] = [
+        Self::IncompatibleVersion,
+        Self::UnsupportedField,
+        Self::InvalidEnvironment,
+        Self::Io,
+        Self::Decode,
+        Self::InvalidConfig,
+        Self::TryAgain,
+        Self::NotAvailable,
+        Self::Unguardable,
+        Self::Drift,
+    ];
+
+    /// What it means, for the reference page.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::IncompatibleVersion => {
+                "The plugin does not support the CNI version, or the version does not have the command."
+            }
+            Self::UnsupportedField => "A field of the network configuration is not supported.",
+            Self::InvalidEnvironment => "An environment variable is missing or invalid.",
+            Self::Io => "The plugin cannot read its input, its files or the pod's interfaces.",
+            Self::Decode => "The previous plugin's result cannot be decoded.",
+            Self::InvalidConfig => {
+                "The network configuration or the node configuration is invalid."
+            }
+            Self::TryAgain => "A temporary failure.",
+            Self::NotAvailable => "STATUS: the plugin cannot add pods at present.",
+            Self::Unguardable => {
+                "The pod's interface cannot be guarded: it is no veth pair, or is in the host's network."
+            }
+            Self::Drift => {
+                "CHECK: the kernel's rules for the interface differ from those that ADD made."
+            }
+        }
+    }
+
+    /// What to do about it, for the reference page.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::IncompatibleVersion => {
+                "Use a CNI version from 0.3.0 to 1.1.0 in the network's `conflist`."
+            }
+            Self::UnsupportedField | Self::InvalidEnvironment => {
+                "Correct the network's `conflist`, or report the runtime's fault."
+            }
+            Self::Io => "Read `details`, and check the node's disk and the plugin's permissions.",
+            Self::Decode => "Check the plugin before this one in the chain.",
+            Self::InvalidConfig => "Correct the field that the message names.",
+            Self::TryAgain => "Nothing: the runtime tries again.",
+            Self::NotAvailable => "Read the message and the agent's log. New pods wait meanwhile.",
+            Self::Unguardable => {
+                "Use a network plugin that makes veth pairs, or list the namespace in `exemptNamespaces`."
+            }
+            Self::Drift => {
+                "Look for what changes the tables `egress_warden`. The agent restores them."
+            }
+        }
+    }
+
     /// The number on the wire.
     #[must_use]
     pub fn number(self) -> u32 {

@@ -24,6 +24,8 @@ mod fake;
 pub mod hello;
 pub mod host;
 pub mod http;
+pub mod log_line;
+pub mod metric;
 pub mod network;
 pub mod owned_facts;
 pub mod plugin;

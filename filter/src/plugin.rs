@@ -18,7 +18,8 @@ use crate::budget::{Budgets, Taken, Untold, Wanted};
 use crate::caller::{Identity, identity};
 use crate::claims::{self, ClaimHeaders, OwnedClaims};
 use crate::connections::{Connections, Peer};
-use crate::host::{Host, Level, MetricKind};
+use crate::host::{Host, Level};
+use crate::metric::MetricFamily;
 use crate::owned_facts::OwnedFacts;
 use crate::record::{Lines, Record, Setting, gauge, untold_line, workload};
 use crate::revalidation::{Revalidation, StreamEpoch};
@@ -144,14 +145,14 @@ impl<H: Host> Plugin<H> {
 
     /// Tells the gauges what has changed. All workers add to them.
     fn show_budgets(&self) {
-        let names = [
-            "warden_streams_open",
-            "warden_tunnels_undecided",
-            "warden_names_held",
+        let gauges = [
+            MetricFamily::StreamsOpen,
+            MetricFamily::TunnelsUndecided,
+            MetricFamily::NamesHeld,
         ];
-        for (name, change) in names.into_iter().zip(self.budgets.changes()) {
+        for (gauge, change) in gauges.into_iter().zip(self.budgets.changes()) {
             if change != 0
-                && let Ok(gauge) = self.host.define_metric(MetricKind::Gauge, name)
+                && let Ok(gauge) = self.host.define_metric(gauge.kind(), gauge.name())
             {
                 // Visibility only.
                 let _ = self.host.increment(gauge, change);
@@ -294,8 +295,9 @@ impl<H: Host> Plugin<H> {
     pub fn publish(&self) {
         self.recheck.publish(&self.host);
         let rules = u64::try_from(self.config.policies.rule_count()).unwrap_or(u64::MAX);
-        gauge(&self.host, "warden_rules", rules);
-        gauge(&self.host, "warden_memory_bytes", self.host.memory());
+        gauge(&self.host, MetricFamily::Rules.name(), rules);
+        let memory = MetricFamily::MemoryBytes.name();
+        gauge(&self.host, memory, self.host.memory());
     }
 
     /// A stream begins.
@@ -380,7 +382,7 @@ impl<H: Host> Plugin<H> {
                 && facts.claims.known().is_some()
                 && facts.counting_claims().known().is_none()
         }) {
-            self.record.event(&self.host, "warden_claims_discarded");
+            self.record.event(&self.host, MetricFamily::ClaimsDiscarded);
         }
         let setting = Setting {
             context: context_word(self.config.context),

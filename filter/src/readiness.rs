@@ -9,7 +9,7 @@ use egress_policy::canonical::short;
 use egress_policy::config::Readiness;
 
 use crate::host::{Flow, Host, Metric, MetricKind, Response};
-use crate::revalidation::in_force_at;
+use crate::metric::MetricFamily;
 
 /// Answers probes by what every plugin instance publishes. Envoy has one set of gauges for the whole
 /// process, so it does not matter in which VM an instance runs.
@@ -30,9 +30,9 @@ impl<H: Host> ReadinessGate<H> {
         let define = |name: &str| host.define_metric(MetricKind::Gauge, name).ok();
         let hashes = config.places.iter();
         let hashes = hashes
-            .filter_map(|instance| define(&in_force_at(instance)))
+            .filter_map(|instance| define(&MetricFamily::PolicyHash.at(instance)))
             .collect();
-        let opened = define("warden_ready");
+        let opened = define(MetricFamily::Ready.name());
         Self {
             host,
             config,
@@ -74,7 +74,7 @@ impl<H: Host> ReadinessGate<H> {
         });
         let answered = host.respond(&Response {
             status: if current || opened { 200 } else { 503 },
-            details: "warden_ready".to_owned(),
+            details: MetricFamily::Ready.name().to_owned(),
             headers: Vec::new(),
             body,
             grpc_status: -1,

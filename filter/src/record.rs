@@ -12,6 +12,8 @@ use crate::budget::{Budgets, Untold};
 use crate::caller::Identity;
 use crate::claims::OwnedClaims;
 use crate::host::{Host, Level, Metric, MetricKind};
+use crate::log_line;
+use crate::metric::MetricFamily;
 use crate::owned_facts::{OwnedFacts, OwnedPath};
 
 /// Rules that get counters of their own; the rest count as `other`. A counter lives as long as
@@ -66,10 +68,10 @@ pub struct Lines<'a> {
 
 impl Lines<'_> {
     /// Whether there is a line for this; else it is counted and summed up.
-    fn one_for(&self, gathered: &OwnedFacts, ruling: &Decision<'_>) -> bool {
-        let code = ruling.reason.as_str();
+    fn one_for(&self, facts: &OwnedFacts, decision: &Decision<'_>) -> bool {
+        let code = decision.reason.as_str();
         self.budgets
-            .line(workload(gathered), code, self.limits, self.now)
+            .line(workload(facts), code, self.limits, self.now)
     }
 }
 
@@ -79,13 +81,13 @@ impl Record {
         &self,
         host: &impl Host,
         setting: Setting<'_>,
-        gathered: &OwnedFacts,
+        facts: &OwnedFacts,
         verdict: &Verdict<'_>,
     ) {
         let at_once = verdict.enforced.action == Action::Deny;
-        self.count(host, "warden_verdicts", &verdict.enforced, at_once);
+        self.count(host, MetricFamily::Verdicts, &verdict.enforced, at_once);
         if let Some(would_be) = &verdict.shadow {
-            self.count(host, "warden_shadow_verdicts", would_be, true);
+            self.count(host, MetricFamily::ShadowVerdicts, would_be, true);
         }
         // Istio's proxies log warnings and above unless they are told otherwise, and what a shadow
         // would deny is what it is there to show.
@@ -98,19 +100,19 @@ impl Record {
             || self.sampled(setting.log_accepts);
         let within_budget = || match (level, setting.lines) {
             (Level::Warn, Some(lines)) => {
-                let ruling = verdict.shadow.as_ref().unwrap_or(&verdict.enforced);
-                lines.one_for(gathered, ruling)
+                let decision = verdict.shadow.as_ref().unwrap_or(&verdict.enforced);
+                lines.one_for(facts, decision)
             }
             _ => true,
         };
         if worth_a_line && within_budget() {
-            host.log(level, &line(setting, gathered, verdict));
+            host.log(level, &line(setting, facts, verdict));
         }
     }
 
     /// Counts an event that is no verdict.
-    pub fn event(&self, host: &impl Host, name: &str) {
-        self.add(host, name.to_owned(), true);
+    pub fn event(&self, host: &impl Host, counter: MetricFamily) {
+        self.add(host, counter.name().to_owned(), true);
     }
 
     /// Tells what was added up.
@@ -127,14 +129,20 @@ impl Record {
         }
     }
 
-    fn count(&self, host: &impl Host, family: &str, ruling: &Decision<'_>, at_once: bool) {
-        let action = match ruling.action {
+    fn count(
+        &self,
+        host: &impl Host,
+        family: MetricFamily,
+        decision: &Decision<'_>,
+        at_once: bool,
+    ) {
+        let action = match decision.action {
             Action::Deny => "deny",
             Action::Inspect(_) => "inspect",
             Action::Accept => "accept",
         };
-        let code = ruling.reason;
-        let rule = match ruling.rule {
+        let (family, code) = (family.name(), decision.reason);
+        let rule = match decision.rule {
             RuleRef::None => "none".to_owned(),
             basis => basis.to_string(),
         };
@@ -225,28 +233,28 @@ struct WouldBe {
     rule: String,
 }
 
-fn line(setting: Setting<'_>, gathered: &OwnedFacts, verdict: &Verdict<'_>) -> String {
-    let agreed = gathered.destination.known();
-    let path = match &gathered.request.path {
+fn line(setting: Setting<'_>, facts: &OwnedFacts, verdict: &Verdict<'_>) -> String {
+    let destination = facts.destination.known();
+    let path = match &facts.request.path {
         OwnedPath::Clean(path) => Some(path.as_str()),
         OwnedPath::Malformed | OwnedPath::Absent | OwnedPath::Pending => None,
     };
     let line = Line {
-        event: "verdict",
+        event: log_line::VERDICT,
         context: setting.context,
         policy_hash: setting.policy_hash,
         action: verdict.enforced.action.as_str(),
         code: verdict.enforced.reason.as_str(),
         rule: verdict.enforced.rule.to_string(),
-        protocol: gathered.protocol.as_str(),
-        workload: workload(gathered),
-        labels: match &gathered.claims {
+        protocol: facts.protocol.as_str(),
+        workload: workload(facts),
+        labels: match &facts.claims {
             Fact::Known(claims) => Some(Labels(claims)),
             Fact::Pending | Fact::Missing => None,
         },
-        host: agreed.map(|agreed| agreed.host.to_string()),
-        port: agreed.map(|agreed| agreed.port),
-        method: match &gathered.request.method {
+        host: destination.map(|destination| destination.host.to_string()),
+        port: destination.map(|destination| destination.port),
+        method: match &facts.request.method {
             Fact::Known(method) => Some(cut(method, LONGEST_METHOD)),
             Fact::Pending | Fact::Missing => None,
         },
@@ -271,7 +279,7 @@ fn cut(text: &str, most: usize) -> &str {
 /// The line for denials that had none of their own.
 pub(crate) fn untold_line(untold: &Untold) -> String {
     json(&Sum {
-        event: "denials",
+        event: log_line::DENIALS,
         workload: &untold.workload,
         code: untold.code,
         count: untold.count,
@@ -301,8 +309,8 @@ pub(crate) fn gauge(host: &impl Host, name: &str, value: u64) {
 
 /// The caller in words.
 #[must_use]
-pub fn workload(gathered: &OwnedFacts) -> &str {
-    match &gathered.identity {
+pub fn workload(facts: &OwnedFacts) -> &str {
+    match &facts.identity {
         Fact::Known(identity) => Identity::as_str(identity),
         Fact::Pending | Fact::Missing => "unknown",
     }

@@ -9,7 +9,8 @@
 
 use std::cell::Cell;
 
-use crate::host::{Host, HostError, Metric, MetricKind};
+use crate::host::{Host, HostError, Metric};
+use crate::metric::MetricFamily;
 
 /// Ticks for which another policy requests revalidation before what began under this one ends; and
 /// once more, for what began while workers learned of it. Requests that are over by then have ended
@@ -50,11 +51,11 @@ impl Revalidation {
         hash: u64,
         requests: bool,
     ) -> Result<Self, HostError> {
-        let gauge = |name: &str| host.define_metric(MetricKind::Gauge, name);
+        let gauge = |family: MetricFamily| host.define_metric(family.kind(), &family.at(instance));
         Ok(Self {
-            in_force: gauge(&in_force_at(instance))?,
-            requested: gauge(&format!("warden_recheck.{instance}"))?,
-            refused: gauge(&refused_at(instance))?,
+            in_force: gauge(MetricFamily::PolicyHash)?,
+            requested: gauge(MetricFamily::Recheck)?,
+            refused: gauge(MetricFamily::ConfigRejected)?,
             hash,
             published: if requests { hash } else { 0 },
             asked: Cell::new(0),
@@ -102,18 +103,6 @@ impl Revalidation {
     pub const fn ends(&self, began: StreamEpoch) -> bool {
         began.0 != self.epoch.get()
     }
-}
-
-/// The gauge that holds which policy a plugin instance has.
-#[must_use]
-pub fn in_force_at(instance: &str) -> String {
-    format!("warden_policy_hash.{instance}")
-}
-
-/// The gauge that holds whether the last configuration of a plugin instance was refused.
-#[must_use]
-pub fn refused_at(instance: &str) -> String {
-    format!("warden_config_rejected.{instance}")
 }
 
 #[cfg(test)]

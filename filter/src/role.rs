@@ -8,10 +8,11 @@ use egress_policy::embedded::Embedded;
 use serde::Serialize;
 
 use crate::host::{Host, Level};
+use crate::log_line;
+use crate::metric::MetricFamily;
 use crate::plugin::{Plugin, context_word};
 use crate::readiness::ReadinessGate;
 use crate::record::{gauge, json};
-use crate::revalidation::refused_at;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,7 +60,7 @@ pub fn accept_configuration<H: Host + Clone>(
     embedded: &Embedded<'_>,
 ) -> Option<Role<H>> {
     let name = instance_name(host);
-    let refused = refused_at(&name);
+    let refused = MetricFamily::ConfigRejected.at(&name);
     let Ok(bytes) = host.configuration(size) else {
         host.log(
             Level::Error,
@@ -87,7 +88,7 @@ pub fn accept_configuration<H: Host + Clone>(
                 }
             };
             let line = Configured {
-                event: "configured",
+                event: log_line::CONFIGURED,
                 context,
                 policy_hash,
             };
@@ -98,7 +99,7 @@ pub fn accept_configuration<H: Host + Clone>(
         Err(defects) => {
             for defect in &defects {
                 let line = Refused {
-                    event: "configuration refused",
+                    event: log_line::REFUSED,
                     kind: defect.kind.as_str(),
                     defect: defect.to_string(),
                 };

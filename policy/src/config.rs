@@ -2,6 +2,7 @@
 //! and the policies: unchanged, or the hash of those that the module carries.
 
 mod addresses;
+pub mod fields;
 mod readiness;
 mod route;
 

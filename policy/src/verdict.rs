@@ -148,7 +148,7 @@ impl ReasonCode {
             Self::Default => "no rule of the policy allows this destination",
             Self::NoPolicy => "no egress policy is in force, so nothing may leave",
             Self::NoIdentity => {
-                "the caller came without the mesh's mTLS, so nobody knows who it is"
+                "the caller came without the mesh's mTLS, so its identity is unknown"
             }
             Self::IdentityMalformed => "the caller's certificate names no single SPIFFE workload",
             Self::TrustDomain => {
@@ -188,6 +188,81 @@ impl ReasonCode {
                 "the policy has changed since the connection began: connect again"
             }
             Self::EngineError => "the policy engine failed, so nothing may leave",
+        }
+    }
+}
+
+impl ReasonCode {
+    /// What to do about a denial, for the reference page.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Rule => {
+                "Read the rule; `warden explain` shows why it matches. If it should not deny, ask the owners of its policy to change it."
+            }
+            Self::Default => {
+                "Ask the owners of the policy for a rule that accepts the destination."
+            }
+            Self::NoPolicy => "Apply a rendering with at least one policy.",
+            Self::NoIdentity => {
+                "Send the traffic through the pod's sidecar. Check that the pod has one and that nothing excludes the port from it."
+            }
+            Self::IdentityMalformed => {
+                "Issue certificates with one URI SAN of the form `spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT`."
+            }
+            Self::TrustDomain => {
+                "Add the trust domain to `identity.trustDomains` of the policy if its workloads may use the gateway."
+            }
+            Self::FactsMissing => {
+                "Check the caller's labels: `PILOT_MX_ADDITIONAL_LABELS` of istiod has to list every label that policies select by. Prefer rules by namespace and service account."
+            }
+            Self::UndecidedLimit => {
+                "The client has to send a request or a ClientHello within 15 seconds. If the server speaks first, use a rule without labels and declare the port as TCP."
+            }
+            Self::NameMalformed => {
+                "Correct the host name in the client: letters, digits, hyphens and underscores in labels of at most 63 bytes."
+            }
+            Self::AddressForm => "Write the address in its usual form, such as `192.0.2.1`.",
+            Self::RouteMismatch => {
+                "Render and apply again: the gateway's configuration does not belong to the policies in force. While an update is being applied, try again."
+            }
+            Self::HostMismatch => "Send the same name in Host and in the TLS server name.",
+            Self::SniMissing => {
+                "Make the client send a server name, or declare the port as TCP and accept its networks."
+            }
+            Self::SniMismatch => {
+                "Use the name that the connection was opened for. A client that reuses connections for other names has to open one per name."
+            }
+            Self::HelloMalformed => {
+                "Use TLS on this port, or declare the port as TCP (`gateway.protocols` or a rule of the first policy)."
+            }
+            Self::HelloTooLong => "Shorten the ClientHello, for example by fewer extensions.",
+            Self::EchRefused => "Turn Encrypted ClientHello off in the client.",
+            Self::PrivateAddress => {
+                "Check what the name resolves to. If it may lead to inside addresses, set `allowPrivate` on its named destination."
+            }
+            Self::AddressUnchecked => {
+                "Render and apply again: the gateway's configuration does not check addresses for this traffic."
+            }
+            Self::PathMalformed => {
+                "Remove encoded slashes, dot segments and the like from the path, or use a rule without `paths`."
+            }
+            Self::ConnectNotAllowed => {
+                "List `CONNECT` or the upgrade in the rule if the workload needs it."
+            }
+            Self::LimitStreams => {
+                "Close connections, or raise `limits.streams` of the install settings."
+            }
+            Self::LimitUndecided => {
+                "Close tunnels to servers that do not answer, or raise `limits.undecidedTunnels`."
+            }
+            Self::LimitNames => {
+                "Wait a minute, or raise `limits.newNamesPerMinute` or `limits.names`."
+            }
+            Self::PolicyReplaced => "Connect again. The new policy then decides.",
+            Self::EngineError => {
+                "Report it, with the log lines of the gateway pod. Traffic stays closed meanwhile."
+            }
         }
     }
 }

@@ -85,6 +85,70 @@ impl CollisionCode {
     }
 }
 
+impl CollisionCode {
+    /// What it means, for the reference page.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::SameName => {
+                "The object has the kind, namespace and name of a rendered one. Applying the rendering overwrites it."
+            }
+            Self::GatewayPods => {
+                "A `Gateway` can select the egress gateway's pods and opens a port on them."
+            }
+            Self::GatewayRoutes => {
+                "A `VirtualService` binds routes to the rendered gateway, which must have rendered routes only."
+            }
+            Self::SidecarRoutes => {
+                "A `VirtualService` makes enforced sidecars send an outside name elsewhere than to the gateway."
+            }
+            Self::OutsideHost => {
+                "A `ServiceEntry` makes enforced sidecars connect to an outside host directly."
+            }
+            Self::WholePort => {
+                "A TCP `ServiceEntry` without addresses takes its port of every outside address."
+            }
+            Self::ToGateway => {
+                "A `DestinationRule` changes how enforced sidecars connect to the gateway."
+            }
+            Self::Origination => {
+                "A `DestinationRule` makes sidecars originate TLS to an outside host. Traffic through the gateway does not get it."
+            }
+            Self::Sidecar => "A `Sidecar` competes with the rendered one of its namespace.",
+            Self::NetworkPolicy => {
+                "A `NetworkPolicy` allows egress to outside addresses. Network policies add up."
+            }
+        }
+    }
+
+    /// What to do about it, for the reference page.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::SameName => "Rename it, or remove it once the rendered one replaces it.",
+            Self::GatewayPods => "Remove it, or select other pods.",
+            Self::GatewayRoutes => {
+                "Remove it: the rendered routes reach every destination that the policies accept."
+            }
+            Self::SidecarRoutes | Self::OutsideHost | Self::WholePort => {
+                "Remove it, or leave the enforced namespaces out of its `exportTo`."
+            }
+            Self::ToGateway => {
+                "Remove it, or narrow its host: the rendered `DestinationRule` has what the gateway needs."
+            }
+            Self::Origination => {
+                "Let the application use TLS, or write `tls: {originate: true}` in the policy."
+            }
+            Self::Sidecar => {
+                "Remove it. If its list of hosts matters, narrow what sidecars see with `exportTo`."
+            }
+            Self::NetworkPolicy => {
+                "Remove the rule. Select what is in the cluster by namespaces and pods."
+            }
+        }
+    }
+}
+
 /// Every collision of the objects that a mesh has with what was rendered for it, sorted.
 #[must_use]
 pub fn collisions(install: &Install, rendered: &Rendered, existing: &[Value]) -> Vec<Collision> {

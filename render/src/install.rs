@@ -10,7 +10,9 @@ mod tunnel;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::RenderError;
 use crate::proxies::OLDEST;
@@ -26,79 +28,84 @@ pub use egress_policy::contract::API_VERSION;
 /// The `kind` of install settings.
 pub use egress_policy::contract::INSTALL_KIND as KIND;
 
-/// Install settings, as the file says them.
-#[derive(Clone, Debug, Deserialize)]
+/// The install settings of one egress gateway: what the policies do not say.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(title = "EgressGateway")]
 pub struct Install {
-    /// Always [`API_VERSION`].
+    /// The version of the format.
+    #[schemars(extend("const" = API_VERSION))]
     pub api_version: String,
-    /// Always [`KIND`].
+    /// The kind of document.
+    #[schemars(extend("const" = KIND))]
     pub kind: String,
     /// The settings.
     pub spec: Spec,
 }
 
 /// The settings.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Spec {
     /// The mesh.
     pub istio: Istio,
     /// The egress gateway.
     pub gateway: Gateway,
-    /// The module's image.
+    /// The image of the module.
     pub module: ModuleImage,
     /// The workloads whose egress is enforced.
     pub workloads: Workloads,
-    /// Policies in their order of precedence; may be left out where there is only one.
+    /// The policies in their order of precedence. Required if there is more than one.
     #[serde(default)]
     pub policies: Vec<PolicyGrant>,
-    /// Devices that rules with `Inspect` may name.
+    /// The inspection proxies that rules with `action: Inspect` name. Requires Istio 1.32.
     #[serde(default)]
     pub inspection: Vec<Device>,
     /// How the gateway resolves names.
     #[serde(default)]
     pub dns: Dns,
-    /// How sidecars ask the gateway for tunnels.
+    /// How sidecars tunnel TCP and TLS to the gateway.
     #[serde(default)]
     pub tunnel: Tunnel,
-    /// What the network policies have to know about the cluster.
+    /// Names and networks of the cluster.
     #[serde(default)]
     pub cluster: Cluster,
-    /// Admission policies against ways around the sidecar.
+    /// Admission policies that keep workloads from bypassing their sidecar.
     #[serde(default)]
     pub guardrails: Guardrails,
-    /// What one workload may take of the gateway.
+    /// Limits for each workload and for the gateway as a whole.
     #[serde(default)]
     pub limits: Limits,
 }
 
 /// The mesh.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Istio {
-    /// The oldest version of the mesh's proxies, such as `1.31`. Older gateways get no listeners,
-    /// older sidecars no tunnel.
+    /// The oldest Istio version among the mesh's proxies, such as `1.31`, which is also the oldest
+    /// supported one. Older gateways get no listeners, and older sidecars no tunnel.
     pub version: String,
-    /// The revision that every object is labelled with, where the mesh has several.
+    /// The revision label for every rendered object. Required if the mesh has several revisions.
     pub revision: Option<String>,
-    /// Whether the mesh has the `TrafficExtension` API; `WasmPlugin` is used otherwise.
+    /// Attach the module with Istio's `TrafficExtension` API instead of `WasmPlugin`.
     #[serde(default)]
     pub traffic_extension: bool,
 }
 
-/// Where the module comes from.
-#[derive(Clone, Debug, Deserialize)]
+/// Where the gateway gets the module.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ModuleImage {
-    /// `oci://REGISTRY/NAME:TAG`, or `file:///PATH` on the gateway's own disk.
+    /// `oci://REGISTRY/NAME:TAG`, or `file:///PATH` for a file in the gateway's pods.
     pub url: String,
-    /// SHA-256 of the image's manifest (`oci:`) or of the module (`file:`), in hexadecimal.
+    /// SHA-256 of the image manifest (`oci:`) or of the module (`file:`), in hexadecimal. Required
+    /// for `oci:`. `warden package` prints it.
     pub sha256: Option<String>,
-    /// A Kubernetes secret of the gateway's namespace for the registry.
+    /// A Kubernetes Secret with the registry's credentials, in the gateway's namespace.
     pub pull_secret: Option<String>,
-    /// Where the policies are. Left out, they stand in the objects, up to 512 KiB; with `inline`
-    /// they do so as far as objects go; a SHA-256 is that of the policies that the image carries.
+    /// Where the policies are stored. By default they are written into the rendered objects, up to
+    /// 512 KiB. `inline` writes them there up to the size limit of the objects. A SHA-256 names
+    /// the policies that the image contains; `warden package` prints it.
     pub policy: Option<String>,
 }
 
@@ -121,60 +128,60 @@ impl ModuleImage {
 }
 
 /// The workloads whose egress is enforced.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Workloads {
-    /// Their namespaces. Roll-out goes namespace by namespace.
+    /// Their namespaces. Add one namespace at a time to roll out gradually.
     pub namespaces: Vec<String>,
-    /// What their sidecars see of the mesh beside their own namespace, the gateway's, istiod's and
-    /// the cluster's DNS: `NAMESPACE`, or `NAMESPACE/HOST`. Left out: the enforced namespaces and
-    /// those of `guardrails.namingNamespaces`.
+    /// The services that their sidecars see, as `NAMESPACE` or `NAMESPACE/HOST`, in addition to
+    /// their own namespace and those of the gateway, istiod and the cluster's DNS. By default: the
+    /// enforced namespaces and those of `guardrails.namingNamespaces`.
     pub mesh_hosts: Option<Vec<String>>,
-    /// The same for one namespace, in the place of `mesh_hosts`. `./HOST` narrows what is seen of the
-    /// namespace itself.
+    /// Replaces `meshHosts` for the named namespaces. An entry `./HOST` limits what the sidecars see
+    /// of their own namespace.
     #[serde(default)]
     pub scopes: BTreeMap<String, Vec<String>>,
 }
 
-/// A policy's place in the order, and what it may speak for.
-#[derive(Clone, Debug, Deserialize)]
+/// A policy in the order of precedence, and the namespaces granted to it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct PolicyGrant {
-    /// Its `metadata.name`.
+    /// The policy's `metadata.name`.
     pub name: String,
     /// The namespaces that its `appliesTo` may name. Not for the first policy.
     #[serde(default)]
     pub namespaces: Vec<String>,
 }
 
-/// An inspection device: a proxy that is asked to connect on.
-#[derive(Clone, Debug, Deserialize)]
+/// An inspection proxy, to which the gateway sends what a rule inspects.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Device {
-    /// The name by which rules know it.
+    /// The name that rules use.
     pub name: String,
     /// Its address, or a host name that the gateway resolves.
     pub address: String,
     /// Its port.
     pub port: u16,
-    /// How it is asked.
+    /// How the gateway asks it to connect to the destination.
     #[serde(default)]
     pub protocol: DeviceProtocol,
-    /// Its pods, if it runs in the cluster: they are closed to everybody but the gateway.
+    /// Its pods, if it runs in the cluster. A NetworkPolicy closes them to everyone but the gateway.
     pub pods: Option<DevicePods>,
 }
 
-/// How a device is asked to connect on.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+/// How the gateway asks an inspection proxy to connect to the destination.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 pub enum DeviceProtocol {
-    /// By HTTP/1.1 CONNECT.
+    /// HTTP/1.1 CONNECT.
     #[default]
     #[serde(rename = "CONNECT")]
     Connect,
 }
 
-/// A device's pods.
-#[derive(Clone, Debug, Deserialize)]
+/// The pods of an inspection proxy.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DevicePods {
     /// Their namespace.
@@ -183,42 +190,43 @@ pub struct DevicePods {
     pub selector: BTreeMap<String, String>,
 }
 
-/// Admission policies.
-#[derive(Clone, Debug, Deserialize)]
+/// Admission policies that keep workloads from bypassing their sidecar.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Guardrails {
-    /// Namespaces beside the system's that they do not hold for.
+    /// Namespaces that the admission policies do not apply to, in addition to the system's.
     #[serde(default)]
     pub exempt_namespaces: Vec<String>,
-    /// Images, without tag and digest, of the containers that the injector makes.
+    /// Images of the containers that Istio injects, without tag and digest.
     #[serde(default = "proxy_images")]
     pub proxy_images: Vec<String>,
-    /// Namespaces, beside the gateway's and istiod's, that may give outside names and addresses to
-    /// the sidecars of guarded ones.
+    /// Namespaces that may define outside names and addresses for enforced sidecars, in addition to
+    /// those of the gateway and istiod.
     #[serde(default)]
     pub naming_namespaces: Vec<String>,
-    /// Namespaces that may be called like a top-level domain.
+    /// Namespaces that may have the name of a top-level domain.
     #[serde(default)]
     pub top_level_namespaces: Vec<String>,
-    /// Enforced namespaces that may have extensions of their sidecars (`EnvoyFilter`, `WasmPlugin`,
-    /// `TrafficExtension`), which connect past the gateway.
+    /// Enforced namespaces that may extend their sidecars with `EnvoyFilter`, `WasmPlugin` or
+    /// `TrafficExtension` objects. Such an extension can connect past the gateway.
     #[serde(default)]
     pub extension_namespaces: Vec<String>,
-    /// Users, beside the cluster's controllers and the accounts of `naming_namespaces`, that may write
-    /// endpoints which guarded sidecars see.
+    /// Users that may write endpoints seen by enforced sidecars, in addition to the cluster's
+    /// controllers and the service accounts of `namingNamespaces`.
     #[serde(default)]
     pub endpoint_writers: Vec<String>,
-    /// CSI drivers that pods may mount inline.
+    /// CSI drivers whose volumes pods may mount inline.
     #[serde(default)]
     pub csi_drivers: Vec<String>,
-    /// Registries, or folders in them, that images of enforced namespaces come from; any if empty.
+    /// Registries, or folders of registries, that images in enforced namespaces must come from. An
+    /// empty list allows any.
     #[serde(default)]
     pub image_registries: Vec<String>,
-    /// Addresses that a `RequestAuthentication` may have istiod fetch keys from.
+    /// Addresses that a `RequestAuthentication` may make istiod fetch keys from.
     #[serde(default)]
     pub jwks_uris: Vec<String>,
-    /// Whether the mesh redirects by Istio's CNI plugin, which passes over pods that have a
-    /// container named `istio-init`.
+    /// Set to true if Istio's CNI plugin redirects traffic. It does not redirect pods that have a
+    /// container named `istio-init`, so the admission policies refuse them.
     #[serde(default)]
     pub istio_cni: bool,
 }
@@ -270,6 +278,12 @@ impl Install {
             let path = if path == "." { String::new() } else { path };
             RenderError::new(path, error.into_inner().to_string())
         })
+    }
+
+    /// The JSON Schema of install settings (2020-12).
+    #[must_use]
+    pub fn schema() -> Value {
+        schemars::schema_for!(Self).to_value()
     }
 
     /// The minor version of Istio, if it is supported.

@@ -40,6 +40,7 @@ use serde_json::Value;
 pub use deployment::memory::machines;
 pub use earlier::Earlier;
 pub use embedded::EmbeddedPolicies;
+pub use envoy::log::ACCESS_LOG_FIELDS;
 pub use error::RenderError;
 pub use guardrails::admission::refusals;
 pub use install::Install;

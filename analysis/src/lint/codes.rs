@@ -69,6 +69,40 @@ pub const ERRORS: [(&str, &str); 17] = [
     ),
 ];
 
+/// A code of `warden check`, with its texts.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeText {
+    /// The stable word.
+    pub code: &'static str,
+    /// What `warden check --explain` says.
+    pub explanation: &'static str,
+    /// What to do about it, where that is the same each time.
+    pub hint: Option<&'static str>,
+}
+
+/// The codes of errors.
+#[must_use]
+pub fn error_codes() -> Vec<CodeText> {
+    let codes = ERRORS.iter();
+    let codes = codes.map(|(code, explanation)| CodeText {
+        code,
+        explanation,
+        hint: None,
+    });
+    codes.collect()
+}
+
+/// The codes of lints.
+#[must_use]
+pub fn lint_codes() -> Vec<CodeText> {
+    let codes = Lint::ALL.into_iter().map(|lint| CodeText {
+        code: lint.code(),
+        explanation: lint.explanation(),
+        hint: Some(lint.hint()),
+    });
+    codes.collect()
+}
+
 /// A lint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lint {
@@ -210,7 +244,7 @@ impl Lint {
                 "the node guard takes labels from the API server: whoever may edit pods may set them"
             }
             Self::ClusterIsAClaim => {
-                "add a trust domain of its own for each cluster, which the certificate proves"
+                "add a separate trust domain for each cluster, which the certificate proves"
             }
             Self::PrivateAllowed => "name the hosts that are inside, without a wildcard",
             Self::DefaultAccept => "let the first policy deny by default",
@@ -249,7 +283,7 @@ impl Lint {
                 "The rule's `expires` lies within 30 days. After it, what the rule accepts is denied."
             }
             Self::NoOwner => {
-                "A rule with `expires` is an exception. Without `owner` nobody is asked when it ends,\nand it is renewed for ever or breaks something."
+                "A rule with `expires` is an exception. Without `owner` it is unclear whom to ask\nwhen it ends, and it is renewed for ever or breaks something."
             }
             Self::DenyByName => {
                 "A Deny by name keeps out the name, not the server: the same server usually has other\nnames and an address. As a safety measure a deny list is gone around; what is not\naccepted is denied anyway."
@@ -264,7 +298,7 @@ impl Lint {
                 "The network lies in private space, or among the cluster's own (`spec.cluster.networks` of the\ninstall settings, `--cluster-network`). What is dialled among those does not go through the\ngateway: sidecars send it straight, so no rule ever sees it, whatever it says; the node's\nguard and NetworkPolicies hold there. Private networks beyond them do go through the\ngateway and are judged: a rule that accepts one opens inside addresses to whoever it selects."
             }
             Self::WideCluster => {
-                "What `spec.cluster.networks` names goes past the gateway, judged by nobody. A network wider\nthan /8 (IPv4) or /32 (IPv6), or one of public address space, is more than a cluster's own:\nwhat else is in it could be reached without a rule, were it not for the node guard, which\ntakes the same list."
+                "What `spec.cluster.networks` names goes past the gateway unjudged. A network wider\nthan /8 (IPv4) or /32 (IPv6), or one of public address space, is more than a cluster's own:\nwhat else is in it could be reached without a rule, were it not for the node guard, which\ntakes the same list."
             }
             Self::DuplicateDestination => {
                 "Two named destinations say the same. A change to one will be forgotten in the other."
@@ -294,7 +328,7 @@ impl Lint {
                 "UDP does not go through the gateway: filters of the kernel let it out, which only open,\nand know a pod by its namespace and labels, a destination by networks and ports, and no\ntime. What a rule says beyond that they cannot hold to, so `warden render` refuses the\npolicy instead of opening more."
             }
             Self::ShadowNetworks => {
-                "A Deny by network holds for a name by leaving the network out of the name's addresses\nbefore anything connects. In shadow nothing is left out, and when a request is judged\nnobody knows yet where its name leads, so the gateway cannot count what the rule would\ndeny. What is dialled by its number is counted."
+                "A Deny by network holds for a name by leaving the network out of the name's addresses\nbefore anything connects. In shadow nothing is left out, and when a request is judged\nits addresses are not known yet, so the gateway cannot count what the rule would\ndeny. What is dialled by its number is counted."
             }
             Self::ListDate => {
                 "A list in a file is as good as the day on which it was taken. After 90 days some of\nits names have changed hands or lead nowhere; a day in the future was not the day."

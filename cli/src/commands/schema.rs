@@ -2,17 +2,21 @@
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::schema::{self, output_schema, output_schemas, policy_schema};
+use crate::schema::{self, output_schema, output_schemas, policy_schema, settings_schema};
 
-/// Write the policy file's JSON Schema, with descriptions, or that of a command's output.
+/// Write the policy file's JSON Schema, or that of the install settings or of a command's output.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   warden schema > policy.schema.json
   # in an editor with the YAML language server, the policy's first line:
   # yaml-language-server: $schema=policy.schema.json
+  warden schema --settings > settings.schema.json
   warden schema --output-of check")]
 pub(crate) struct Schema {
+    /// The schema of install settings (kind `EgressGateway`).
+    #[arg(long, conflicts_with_all = ["output_of", "outputs"])]
+    settings: bool,
     /// The schema of what this command's `--output json` writes.
     #[arg(long, value_name = "COMMAND", value_enum)]
     output_of: Option<schema::Command>,
@@ -25,6 +29,7 @@ impl Schema {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let schema = match self.output_of {
             Some(command) => output_schema(command),
+            None if self.settings => settings_schema(),
             None if self.outputs => output_schemas(),
             None => policy_schema(),
         };

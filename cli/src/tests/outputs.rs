@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::support::{Folder, MODULE, REFERENCE};
-use crate::schema::{Command, output_schema, output_schemas};
+use crate::schema::{Command, output_schema, output_schemas, settings_schema};
 
 #[test]
 fn the_committed_schemas_are_these() {
@@ -80,6 +80,66 @@ fn every_output_has_its_schema_and_keeps_to_it() {
     }
 }
 
+/// The schema of install settings takes and refuses what the reader does. (A number as a text is read,
+/// and an editor says that it should be quoted.)
+#[test]
+fn settings_are_read_as_their_schema_says() {
+    let printed = Folder::with(&[]).warden("schema --settings").json();
+    assert_eq!(printed, settings_schema());
+    let settings = json!({
+        "apiVersion": "egress-warden.io/v1alpha1",
+        "kind": "EgressGateway",
+        "spec": {
+            "istio": {"version": "1.31", "revision": null},
+            "gateway": {
+                "namespace": "g", "service": "g", "serviceAccount": "g", "selector": {"a": "b"},
+                "api": "Kubernetes", "ports": {"http": 1, "tunnel": 2}, "podFamily": "V6",
+                "deployment": {"resources": {"limits": {"memory": "1Gi"}}, "tolerations": [{}]},
+            },
+            "module": {"url": "file:///m.wasm"},
+            "workloads": {"namespaces": ["a"], "scopes": {"a": ["./*"]}},
+            "inspection": [{"name": "d", "address": "10.0.0.9", "port": 1, "protocol": "CONNECT"}],
+            "dns": {"resolvers": ["10.0.0.1"]},
+            "tunnel": {
+                "names": "DNSCapture", "nameRange": "240.241.0.0/16", "windowMiB": 1,
+                "exceptions": [{"framing": "HTTP1", "ports": [1, "2-3"], "networks": ["10.0.0.0/8"]}],
+            },
+            "cluster": {
+                "networks": {"pods": "registered", "services": ["10.0.0.0/8"], "nodes": []},
+                "adminPolicies": {"api": "ClusterNetworkPolicy"},
+            },
+            "limits": {"streams": 1},
+        },
+    });
+    let schema = settings_schema();
+    let agree = |settings: &Value, fine: bool| {
+        let found = wrong(&schema, &schema, settings, "");
+        assert_eq!(found.is_empty(), fine, "{found:?}\n{settings:#}");
+        let read = egress_render::Install::read(&settings.to_string());
+        assert_eq!(read.is_ok(), fine, "{read:?}");
+    };
+    agree(&settings, true);
+    for (pointer, value) in [
+        ("/spec/more", json!(1)),
+        ("/spec/gateway/more", json!(1)),
+        ("/spec/gateway/namespace", json!(["g"])),
+        ("/spec/gateway/api", json!("istio")),
+        ("/spec/gateway/ports/http", json!(65_536)),
+        ("/spec/gateway/ports/tunnel", json!(null)),
+        ("/spec/tunnel/names", json!("dns")),
+        ("/spec/tunnel/exceptions/0/ports", json!([[1]])),
+        ("/spec/cluster/networks/pods", json!("all")),
+        ("/spec/cluster/networks/services", json!("10.0.0.0/8")),
+        ("/spec/limits/streams", json!(-1)),
+        ("/spec/workloads", json!({})),
+    ] {
+        let mut settings = settings.clone();
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        settings.pointer_mut(parent).unwrap()[name] = value;
+        agree(&settings, false);
+    }
+}
+
 #[test]
 fn the_validator_finds_what_is_wrong() {
     let schema = output_schema(Command::Doctor);
@@ -105,9 +165,16 @@ fn the_validator_finds_what_is_wrong() {
 }
 
 /// Keywords that say nothing about values.
-const SILENT: [&str; 4] = ["$schema", "$defs", "title", "description"];
+const SILENT: [&str; 6] = [
+    "$schema",
+    "$defs",
+    "title",
+    "description",
+    "default",
+    "format",
+];
 
-/// What is wrong with a value by as much of JSON Schema 2020-12 as the outputs use. Another keyword
+/// What is wrong with a value by as much of JSON Schema 2020-12 as the schemas use. Another keyword
 /// panics, so that none is passed over.
 fn wrong(schema: &Value, root: &Value, value: &Value, at: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -130,13 +197,17 @@ fn wrong(schema: &Value, root: &Value, value: &Value, at: &str) -> Vec<String> {
             "enum" if !says.as_array().unwrap().contains(value) => {
                 found.push(format!("{at}: {value} is not listed"));
             }
+            "const" if says != value => found.push(format!("{at}: {value} is not {says}")),
+            "maximum" if value.as_u64().is_some_and(|n| n > says.as_u64().unwrap()) => {
+                found.push(format!("{at}: {value} is too large"));
+            }
             "minimum"
                 if value.is_number()
                     && value.as_u64().is_none_or(|n| n < says.as_u64().unwrap()) =>
             {
                 found.push(format!("{at}: {value} is too small"));
             }
-            "anyOf" => {
+            "anyOf" | "oneOf" => {
                 let mut any = says.as_array().unwrap().iter();
                 if !any.any(|one| wrong(one, root, value, at).is_empty()) {
                     found.push(format!("{at}: {value} is none of these"));
@@ -167,11 +238,12 @@ fn wrong(schema: &Value, root: &Value, value: &Value, at: &str) -> Vec<String> {
                     }
                     match says {
                         Value::Bool(false) => found.push(format!("{at}: {name} is not named")),
+                        Value::Bool(true) => {}
                         says => found.extend(wrong(says, root, more, &format!("{at}/{name}"))),
                     }
                 }
             }
-            "enum" | "minimum" => {}
+            "const" | "enum" | "minimum" | "maximum" => {}
             other => panic!("the validator does not know `{other}`"),
         }
     }

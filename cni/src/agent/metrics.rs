@@ -51,7 +51,7 @@ impl Collector for PodCounters {
         let pods = self.lock();
         let mut attempts = encoder.encode_descriptor(
             "egress_bypass_attempts",
-            "Refused packets that were logged (rate-limited per pod)",
+            "Refused packets that were logged, rate-limited per pod. At most 32 ports per pod; further ones count as `other`",
             None,
             MetricType::Counter,
         )?;
@@ -69,12 +69,12 @@ impl Collector for PodCounters {
         for (name, help, counts) in [
             (
                 "egress_refused_packets",
-                "Refused packets, all of them, from the kernel's counters",
+                "All refused packets, from the kernel's counters",
                 &pods.dropped,
             ),
             (
                 "egress_gateway_limited_packets",
-                "Packets that would have begun a connection to the gateway beyond the pod's limits",
+                "Packets that would have opened a connection to the gateway beyond `gateway.limits`",
                 &pods.limited,
             ),
         ] {
@@ -120,33 +120,36 @@ impl Default for Metrics {
             registry.register(name, help, gauge.clone());
             gauge
         };
-        let ready = gauge("egress_cni_ready", "Whether this node is guarded");
+        let ready = gauge("egress_cni_ready", "1 if this node is guarded, else 0");
         let canary_counted = gauge(
             "egress_cni_canary_counted",
-            "Whether the last proof succeeded",
+            "1 if the agent's last test packet was refused and counted, else 0",
         );
         let config_rejected = gauge(
             "egress_cni_config_rejected",
-            "Whether the newest configuration was refused; the one before stays in force",
+            "1 if the newest configuration was rejected and the previous one stays in force, else 0",
         );
-        let pod_interfaces = gauge("egress_cni_pod_interfaces", "Interfaces known");
+        let pod_interfaces = gauge(
+            "egress_cni_pod_interfaces",
+            "Pod interfaces that the agent knows",
+        );
         let interfaces_beyond_guard = gauge(
             "egress_cni_interfaces_beyond_guard",
-            "Interfaces beyond the node guard that are there",
+            "Pod interfaces outside the node guard, such as macvlan: of pods that are only counted, or that could not be removed",
         );
         let pods_not_examined = gauge(
             "egress_cni_pods_not_examined",
-            "Pods whose network namespace could not be looked into",
+            "Pods whose network namespace could not be examined",
         );
         let interfaces_refused = Counter::default();
         registry.register(
             "egress_cni_interfaces_refused",
-            "Interfaces beyond the node guard that were taken out of pods",
+            "Interfaces outside the node guard, such as macvlan, that were removed from pods",
             interfaces_refused.clone(),
         );
         registry.register(
             "egress_cni_build",
-            "The version of the agent",
+            "1, with the version of the agent",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         let pods = PodCounters::default();

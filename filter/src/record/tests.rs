@@ -1,8 +1,10 @@
 use egress_policy::classes::Addresses;
+use egress_policy::name::Name;
 use egress_policy::verdict::ReasonCode;
 
 use super::*;
 use crate::fake::Fake;
+use crate::owned_facts::DestinationState;
 
 fn setting(log_accepts: u32) -> Setting<'static> {
     Setting {
@@ -125,4 +127,33 @@ fn a_line_is_one_line() {
     let (level, line) = fake.lines().pop().unwrap();
     assert_eq!(level, Level::Info);
     assert!(!line.contains('\n'), "{line}");
+}
+
+/// The reference page has these fields, and no others.
+#[test]
+fn lines_are_as_documented() {
+    let (fake, record) = (Fake::app1(), Record::default());
+    let destination = egress_policy::destination::Destination {
+        host: egress_policy::name::Host::Name(Name::parse(b"a.example").unwrap()),
+        port: 443,
+    };
+    let mut gathered = OwnedFacts {
+        destination: DestinationState::Judged(destination),
+        claims: Fact::Known(OwnedClaims::default()),
+        ..nothing()
+    };
+    gathered.request.method = Fact::Known("GET".into());
+    gathered.request.path = OwnedPath::Clean("/a".repeat(LONGEST_PATH));
+    let verdict = Verdict {
+        shadow: Some(Decision::refusal(ReasonCode::Default)),
+        ..accept("r")
+    };
+    record.verdict(&fake, setting(0), &gathered, &verdict);
+    let (_, line) = fake.lines().pop().unwrap();
+    crate::log_line::tests::check(&line);
+    crate::log_line::tests::check(&untold_line(&Untold {
+        workload: "w".into(),
+        code: "default",
+        count: 3,
+    }));
 }

@@ -35,6 +35,9 @@ fn a_configuration_is_taken_whole_or_not_at_all() {
     );
     // All of it at once, each with its path.
     let lines = fake.lines();
+    for (_, line) in &lines {
+        crate::log_line::tests::check(line);
+    }
     let refused: Vec<Value> = lines
         .iter()
         .filter(|(level, _)| *level == Level::Error)

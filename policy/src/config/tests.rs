@@ -140,3 +140,87 @@ fn the_server_name_is_the_meshs_unless_it_is_said() {
         "{found:?}"
     );
 }
+
+/// The reference page has the fields that are read, in this order. A field that nobody knows makes
+/// the reader list those that it does.
+#[test]
+fn fields_are_as_documented() {
+    const UNKNOWN: &str = "qqqqqqqqqqqqqqqqqqqqqqqq";
+    for (object, configuration) in [
+        (fields::POLICIES, format!(r#"{{"{UNKNOWN}": 1}}"#)),
+        (
+            fields::READINESS,
+            format!(r#"{{"context": "ready", "{UNKNOWN}": 1}}"#),
+        ),
+        (
+            fields::CLASS,
+            format!(r#"{{"addressClasses": [{{"{UNKNOWN}": 1}}]}}"#),
+        ),
+        (
+            fields::PORT,
+            format!(r#"{{"ports": [{{"{UNKNOWN}": 1}}]}}"#),
+        ),
+        (
+            fields::INSPECTION,
+            format!(r#"{{"inspection": [{{"{UNKNOWN}": 1}}]}}"#),
+        ),
+        (
+            fields::LIMITS,
+            format!(r#"{{"limits": {{"{UNKNOWN}": 1}}}}"#),
+        ),
+        (
+            fields::EMBEDDED,
+            format!(r#"{{"policies": {{"{UNKNOWN}": 1}}}}"#),
+        ),
+    ] {
+        let defects = ModuleConfig::read_beside(&configuration, &Embedded::default()).unwrap_err();
+        let unknown = defects
+            .iter()
+            .find(|defect| defect.message.contains(UNKNOWN));
+        let unknown = unknown.expect("an unknown field");
+        let names: Vec<_> = object
+            .fields
+            .iter()
+            .map(|field| format!("`{}`", field.name))
+            .collect();
+        let expected = format!("one of {}", names.join(", "));
+        assert_eq!(unknown.hint.as_deref(), Some(&*expected));
+        let path = unknown.path.to_string();
+        let place = path.strip_suffix(UNKNOWN).unwrap().trim_end_matches('.');
+        assert_eq!(place.replace("[0]", "[]"), object.path);
+        for field in object.fields {
+            let missing = format!("`{}` is missing", field.name);
+            let given = configuration.contains(&format!("\"{}\":", field.name));
+            let required = given
+                || defects
+                    .iter()
+                    .any(|defect| defect.message == missing && defect.path.to_string() == place);
+            assert!(required || field.default.is_some(), "{}", field.name);
+            assert!(
+                !required || given || field.default.is_none(),
+                "{}",
+                field.name
+            );
+        }
+    }
+    let default = Limits::DEFAULT;
+    let defaults = [
+        default.streams,
+        default.undecided_tunnels,
+        default.new_names_per_minute,
+        default.names,
+        default.denial_lines_per_minute,
+        default.name_lifetime_seconds,
+        default.workers,
+        default.machines,
+        default.stream_machines,
+    ];
+    for (field, default) in fields::LIMITS.fields.iter().zip(defaults) {
+        assert_eq!(
+            field.default,
+            Some(&*format!("`{default}`")),
+            "{}",
+            field.name
+        );
+    }
+}

@@ -110,6 +110,70 @@ impl ClusterFindingCode {
     }
 }
 
+impl ClusterFindingCode {
+    /// What it means, for the reference page.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ambient => {
+                "The namespace or pod is in ambient mode. What it sends outside is dropped."
+            }
+            Self::NoNamespace => "An enforced namespace is missing from the given objects.",
+            Self::NotInjected => "The namespace's labels give new pods no sidecar.",
+            Self::Revision => {
+                "The namespace or sidecar belongs to another revision than `istio.revision`, which does not read the rendered objects. Tags are resolved by the given webhook configurations."
+            }
+            Self::NoSidecar => "The pod has no sidecar. What it sends outside is dropped.",
+            Self::InitBeforeSidecar => {
+                "Init containers run before the sidecar. What they send outside is dropped. Init containers after a native sidecar are not listed."
+            }
+            Self::Refused => {
+                "The rendered admission policies refuse the pod when it is created again. Each reason is listed."
+            }
+            Self::OutOfScope => {
+                "Enforced sidecars would no longer see this namespace of the mesh. Their calls to its Services lose mTLS or go to the gateway."
+            }
+            Self::LeftOut => {
+                "As `out_of_scope`, but `workloads.meshHosts` leaves the namespace out explicitly. This is advice and does not affect the exit code."
+            }
+            Self::LikeADomain => {
+                "The namespace has the name of a top-level domain. Its Service `web` answers for `web.NAMESPACE`."
+            }
+            Self::OldProxy => {
+                "The image of the gateway pod's proxy is older than `istio.version`. The pod has no listener."
+            }
+        }
+    }
+
+    /// What to do about it, for the reference page.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Ambient => {
+                "Remove the label `istio.io/dataplane-mode` and use sidecars, or remove the namespace from `workloads.namespaces`."
+            }
+            Self::NoNamespace => "Create the namespace, or give all namespaces to the command.",
+            Self::NotInjected => "Enable injection for the namespace.",
+            Self::Revision => {
+                "Label the namespace with the revision and restart its pods, or use install settings for its revision."
+            }
+            Self::NoSidecar => "Enable injection for the pod and restart it.",
+            Self::InitBeforeSidecar => {
+                "Use native sidecars, or move what needs the outside into the application."
+            }
+            Self::Refused => "Change the pod's template, or list what it needs in `guardrails`.",
+            Self::OutOfScope => "List the namespaces that are called in `workloads.meshHosts`.",
+            Self::LeftOut => {
+                "Nothing if no enforced workload calls it. Else list it in `workloads.meshHosts`."
+            }
+            Self::LikeADomain => {
+                "Leave it out of `workloads.meshHosts`, or list it in `guardrails.topLevelNamespaces`."
+            }
+            Self::OldProxy => "Restart the gateway's pods with a newer proxy first.",
+        }
+    }
+}
+
 /// What was looked at, and the trouble with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Looked {

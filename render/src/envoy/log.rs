@@ -1,7 +1,7 @@
 //! The access log: a line of JSON on standard output for each request, tunnel and connection that the
 //! gateway has taken, written when it ends. It alone has the address that was connected to.
 //!
-//! Its fields are documented in `docs/reference/log.md`, and change as the module's lines do.
+//! Its fields are [`ACCESS_LOG_FIELDS`], from which the reference page is made.
 
 use egress_policy::contract::{InspectionFact, PRINCIPAL, RULING_STATE, VERDICT_STATE};
 use serde_json::{Value, json};
@@ -12,6 +12,59 @@ use crate::object::set;
 
 /// What an entry of ours is called, beside those that the mesh's settings ask for.
 pub(crate) const ACCESS_LOG: &str = "egress-warden.access";
+
+/// The fields of a line, and what they mean.
+pub const ACCESS_LOG_FIELDS: [(&str, &str); 16] = [
+    ("event", "`access`. The module's lines have other words."),
+    ("start", "When the request, tunnel or connection began."),
+    (
+        "workload",
+        "The caller: every URI SAN of its certificate, also for TLS inside a tunnel and on the way to an inspection proxy.",
+    ),
+    (
+        "authority",
+        "The authority of a request or tunnel, as the caller wrote it. On the way to an inspection proxy: what the proxy is asked for.",
+    ),
+    (
+        "serverName",
+        "The TLS server name: at the gateway's ports the mesh's own, for TLS inside a tunnel the judged one.",
+    ),
+    (
+        "method",
+        "The method of a request, `CONNECT` for a tunnel. Paths are in the module's lines only.",
+    ),
+    ("status", "Envoy's response code. 0 for TLS and TCP."),
+    (
+        "flags",
+        "[Envoy's response flags](https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage), such as `UF` for a failed connection.",
+    ),
+    (
+        "details",
+        "Envoy's response code details. `warden_CODE` is a denial by the module; `address_denied` states that every address of the name is refused.",
+    ),
+    (
+        "connectedTo",
+        "The address and port that the gateway connected to; `null` if it did not connect. `envoy://...` is a listener inside the gateway, whose connection has its own line.",
+    ),
+    (
+        "cluster",
+        "The Envoy cluster, with the address class at its end. For a denial: the cluster that would have been used.",
+    ),
+    (
+        "bytesReceived",
+        "Bytes of the body, or of the connection, from the caller.",
+    ),
+    (
+        "bytesSent",
+        "Bytes of the body, or of the connection, to the caller.",
+    ),
+    ("milliseconds", "The duration."),
+    (
+        "verdict",
+        "`accept`, `inspect`, `deny`, or `forward` for a tunnel whose TLS is judged inside it; `null` if the module was not asked, and on the way to an inspection proxy.",
+    ),
+    ("ruling", "For a denial: its code and rule."),
+];
 
 /// Characters of what a caller writes, so that no line is longer for it.
 const LONGEST_AUTHORITY: u32 = 255;

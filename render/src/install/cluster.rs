@@ -2,26 +2,28 @@
 
 use egress_policy::address::{Environment, Nat64Prefixes, NotNat64};
 use ipnet::{IpNet, Ipv6Net};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::networks::Networks;
 
 /// How the gateway resolves names.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Dns {
-    /// Resolver addresses, port 53; none is the gateway pod's own configuration.
+    /// Addresses of DNS resolvers, port 53. An empty list uses the gateway pod's own resolvers.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub resolvers: Vec<std::net::IpAddr>,
-    /// Address families.
+    /// The address families that the gateway connects to.
     #[serde(default)]
     pub family: Family,
 }
 
 /// The address families that the gateway connects to.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 pub enum Family {
-    /// Both, for dual-stack gateways.
+    /// IPv4 and IPv6, for dual-stack gateways.
     #[default]
     All,
     /// IPv4 only.
@@ -30,62 +32,64 @@ pub enum Family {
     V6,
 }
 
-/// What network policies have to know.
-#[derive(Clone, Debug, Deserialize)]
+/// Names and networks of the cluster.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Cluster {
     /// The cluster's DNS domain.
     #[serde(default = "cluster_local")]
     pub domain: String,
-    /// The mesh's trust domain: that of the certificates of the pods here.
+    /// The mesh's trust domain, as in the certificates of this cluster's pods.
     #[serde(default = "cluster_local")]
     pub trust_domain: String,
-    /// Namespace of the cluster's DNS.
+    /// The namespace of the cluster's DNS.
     #[serde(default = "kube_system")]
     pub dns_namespace: String,
-    /// Namespace of istiod.
+    /// The namespace of istiod.
     #[serde(default = "istio_system")]
     pub istio_namespace: String,
-    /// Domains of names that lie in the mesh without being Services', such as virtual machines.
+    /// Domains of names in the mesh that are not Services, such as virtual machines.
     #[serde(default)]
     pub mesh_domains: Vec<String>,
-    /// Namespaces whose pods may read the gateway's metrics.
+    /// Namespaces whose pods may read the gateway's metrics. They must not be enforced.
     #[serde(default)]
     pub metrics_namespaces: Vec<String>,
-    /// Its own networks. `render` refuses settings without them.
+    /// The cluster's own networks. Required for rendering.
     pub networks: Option<Networks>,
-    /// Addresses of the API server that lie outside of pods.
+    /// Networks of the API server's addresses outside of pods.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub api_server: Vec<IpNet>,
-    /// The TCP ports at which pods reach it there: of its Service, and of its own.
+    /// The TCP ports of the API server: of its Service and of its endpoints.
     #[serde(default = "api_server_ports")]
     pub api_server_ports: Vec<u16>,
-    /// Network-specific NAT64 prefixes (RFC 6052) by which the gateway reaches IPv4, beside the
-    /// well-known one: a forbidden IPv4 address is forbidden behind each of them.
+    /// Network-specific NAT64 prefixes (RFC 6052) by which the gateway reaches IPv4, in addition to
+    /// the well-known prefix. A forbidden IPv4 address is also forbidden behind each prefix.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub nat64_prefixes: Vec<Ipv6Net>,
-    /// Render policies of the cluster's administrator too, which no namespace can override.
+    /// Renders the cluster administrator's network policies, which no namespace can override.
     pub admin_policies: Option<AdminPolicies>,
 }
 
-/// Policies of the cluster's administrator for its network.
-#[derive(Clone, Debug, Deserialize)]
+/// The cluster administrator's network policies.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct AdminPolicies {
-    /// The API that the cluster's network has.
+    /// The API that the cluster's network plugin implements.
     pub api: AdminApi,
-    /// The first priority (Calico: order) that they take; each takes one of its own from there on.
-    /// Cilium's have none.
+    /// The first priority to use (Calico: order). Each rendered policy takes the next one. Cilium has
+    /// none.
     #[serde(default = "hundred")]
     pub priority: u32,
 }
 
-/// The APIs for policies of the administrator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// The APIs for the administrator's network policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum AdminApi {
     /// `policy.networking.k8s.io/v1alpha2`.
     ClusterNetworkPolicy,
-    /// `policy.networking.k8s.io/v1alpha1`, which the other one replaced.
+    /// `policy.networking.k8s.io/v1alpha1`, the predecessor.
     AdminNetworkPolicy,
     /// Cilium's, `cilium.io/v2`.
     CiliumClusterwideNetworkPolicy,

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use egress_policy::ports::StatedPorts;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::Family;
 
 /// The egress gateway.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Gateway {
-    /// Its namespace, which holds nothing else.
+    /// Its namespace, which must contain nothing else.
     pub namespace: String,
     /// Its Service.
     pub service: String,
@@ -19,52 +20,53 @@ pub struct Gateway {
     pub service_account: String,
     /// The labels of its pods.
     pub selector: BTreeMap<String, String>,
-    /// The API that its ports are declared by.
+    /// The API that declares its ports.
     #[serde(default)]
     pub api: GatewayApi,
-    /// Its ports.
+    /// Its ports. Each number is the port of both container and Service.
     #[serde(default)]
     pub ports: GatewayPorts,
-    /// What ports carry, beside what the first policy says of them.
+    /// Which protocol a port carries, in addition to what the first policy states.
     #[serde(default)]
     pub protocols: PortProtocols,
-    /// The folder of the gateway's pods where the secrets of destinations with `tls` are mounted,
-    /// each in a folder of its own name.
+    /// The folder in the gateway's pods that contains the Secrets of destinations with `tls`, each
+    /// mounted in a folder of the Secret's name.
     #[serde(default = "secrets")]
     pub secrets: String,
-    /// The family of its pods' first address, which the kubelet probes. If not said it is that of
-    /// `dns.family`, IPv4 where that is both.
+    /// The address family of the pods' first address, which the kubelet probes. By default that of
+    /// `dns.family`, or IPv4 if that is `All`.
     pub pod_family: Option<Family>,
-    /// Render its Deployment, Service and scaling too.
+    /// Renders the gateway's Deployment, Service and autoscaling. By default you deploy the gateway
+    /// yourself.
     pub deployment: Option<Deployment>,
-    /// Envoy's worker threads in a pod of a gateway that is not rendered: what one workload may take
-    /// is divided among them. If not said, they are taken for more than most gateways have.
+    /// The number of Envoy worker threads in a pod of a gateway that you deploy yourself. A
+    /// workload's limits are divided among them. By default 8 is assumed.
     pub workers: Option<u32>,
-    /// Seconds after which a stream ends, whatever it carries. A running stream keeps the policy
-    /// under which it began, so this is how long a changed policy, an expired rule or a rotated
-    /// certificate can take to hold everywhere.
+    /// The longest duration of a stream in seconds, 1 to 86400. A running stream keeps the policy
+    /// that it began under, so this is the longest time until a changed policy, an expired rule or
+    /// a rotated certificate applies everywhere.
     #[serde(default = "hour")]
     pub max_stream_seconds: u32,
-    /// Whether a changed policy also ends the streams that began under an older one, within about
-    /// three seconds and at their next byte. If not said: where the policy revokes a workload.
+    /// Whether a changed policy ends the streams that began under an older one, within about three
+    /// seconds and at their next byte. By default it does where the policy revokes a workload.
     pub recheck_on_update: Option<bool>,
-    /// One accepted verdict in this many is logged; 0 is none, and every one if not said.
+    /// Log one accepted verdict in this many. 0 logs none. By default every one is logged.
     pub log_accepts: Option<u32>,
-    /// Whether the gateway writes a line to standard output for each request, tunnel and connection
-    /// when it ends, with the address that was connected to.
+    /// Whether the gateway writes an [access log](log.md) line for each request, tunnel and
+    /// connection.
     #[serde(default = "yes")]
     pub access_log: bool,
 }
 
-/// What ports carry in the mesh, for every workload. Later policies cannot change it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Which protocol a port carries, for every workload. Later policies cannot change it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct PortProtocols {
-    /// Ports that carry HTTP, beside 80.
+    /// Ports that carry HTTP, in addition to 80.
     pub http: Vec<u16>,
-    /// Ports that carry TLS of the application's own, beside 443.
+    /// Ports that carry the application's own TLS, in addition to 443.
     pub tls: Vec<u16>,
-    /// Ports that carry opaque TCP, which a rule of the first policy may not change either.
+    /// Ports that carry opaque TCP, whatever rules of the first policy state.
     pub tcp: Vec<u16>,
 }
 
@@ -80,14 +82,14 @@ impl PortProtocols {
     }
 }
 
-/// The two APIs for gateways.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// The API that declares the gateway's ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub enum GatewayApi {
     /// Istio's own `Gateway`.
     #[default]
     Istio,
-    /// The Kubernetes Gateway API. The gateway's pods carry the label
-    /// `gateway.networking.k8s.io/gateway-name: egress-warden`, by which policies find them.
+    /// The Kubernetes Gateway API. The gateway's pods need the label
+    /// `gateway.networking.k8s.io/gateway-name: egress-warden`.
     Kubernetes,
 }
 
@@ -95,33 +97,35 @@ fn secrets() -> String {
     "/etc/egress-warden".to_owned()
 }
 
-/// The gateway's own Deployment.
-#[derive(Clone, Debug, Deserialize)]
+/// The rendered Deployment of the gateway.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Deployment {
-    /// Fewest pods; at least two stay up during a drain.
+    /// The fewest pods. Use at least two, so that one stays up during a drain.
     #[serde(default = "two")]
     pub min_replicas: u32,
-    /// Most pods.
+    /// The most pods.
     #[serde(default = "ten")]
     pub max_replicas: u32,
-    /// Mean CPU use in percent at which pods are added.
+    /// The mean CPU use in percent above which pods are added.
     #[serde(default = "seventy")]
     pub cpu_percent: u32,
-    /// Seconds that a pod may take to end its streams: no fewer than the longest stream has, which
-    /// is the default.
+    /// Seconds that a terminating pod has to end its streams. Must not be less than
+    /// `gateway.maxStreamSeconds`, which is the default.
     pub drain_seconds: Option<u32>,
-    /// Envoy's worker threads in a pod.
+    /// The number of Envoy worker threads in a pod.
     #[serde(default = "two")]
     pub workers: u32,
-    /// What a pod asks for and may use at most, as Kubernetes writes it. Left out: as much memory as
-    /// the module needs for these workers and policies.
+    /// Requests and limits of a pod, as in a Kubernetes container. By default as much memory as the
+    /// module needs for these workers and policies.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub resources: Option<serde_json::Value>,
-    /// Labels of the nodes that pods run on, such as those with a fixed source address.
+    /// Labels of the nodes that pods run on, such as nodes with a fixed source address.
     #[serde(default)]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints of nodes that pods bear, as Kubernetes writes them.
+    /// Tolerations of the pods, as in a Kubernetes pod.
     #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
     pub tolerations: Vec<serde_json::Value>,
 }
 
@@ -164,15 +168,15 @@ const fn hour() -> u32 {
 /// (`DEFAULT_WORKLOAD_CERT_TTL`): no stream outlives the identity that it began with.
 pub(super) const LONGEST_STREAM: u32 = 24 * 3600;
 
-/// The gateway's ports. Container and Service port are the same number.
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// The gateway's ports. Each number is the port of both container and Service.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct GatewayPorts {
-    /// HTTP requests.
+    /// The port for HTTP requests. 8080 if `ports` is absent.
     pub http: u16,
-    /// CONNECT tunnels.
+    /// The port for CONNECT tunnels. 8443 if `ports` is absent.
     pub tunnel: u16,
-    /// Kubernetes' readiness probe. It is on no Service.
+    /// The port for the readiness probe. It is on no Service.
     #[serde(default = "ready")]
     pub ready: u16,
 }

@@ -1,6 +1,7 @@
 //! What one workload may take of a gateway pod, and what a pod may take at all.
 
 use egress_policy::limits::Limits as Budget;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -8,24 +9,24 @@ use super::Install;
 use crate::deployment::memory;
 use crate::error::RenderError;
 
-/// The limits. Those of a workload hold for each identity (namespace and service account) at each
-/// gateway pod; what is beyond them is denied with a code of its own.
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// Limits. Those of a workload apply to each identity (namespace and service account) at each
+/// gateway pod. What exceeds them is denied with the code in parentheses.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Limits {
-    /// Requests and tunnels that one workload has open at a time (`limit_streams`).
+    /// Open requests and tunnels of a workload (`limit_streams`).
     pub streams: u32,
-    /// Tunnels among them through which nothing has come back yet (`limit_undecided`).
+    /// Open tunnels of a workload that have received no byte yet (`limit_undecided`).
     pub undecided_tunnels: u32,
-    /// Names in a minute that were not resolved for it before (`limit_names`).
+    /// Names per minute that a workload asks for the first time (`limit_names`).
     pub new_names_per_minute: u32,
-    /// Names that it keeps in the gateway's DNS caches (`limit_names`).
+    /// Names of a workload in the gateway's DNS caches (`limit_names`).
     pub names: u32,
-    /// Log lines about its denials in a minute; more are counted and summed up.
+    /// Log lines per minute about a workload's denials. Further denials are summed up in one line.
     pub denial_lines_per_minute: u32,
-    /// Seconds that a name stays in the DNS caches when nobody asks for it.
+    /// Seconds that an unused name stays in the DNS caches.
     pub name_lifetime_seconds: u32,
-    /// Connections of all workloads together at a gateway pod of ours.
+    /// Connections of all workloads together at one pod of a rendered gateway.
     pub connections: u32,
 }
 

@@ -5,37 +5,58 @@ use std::fmt;
 use egress_policy::address::{SPECIAL, Special, parse_network, special};
 use egress_policy::model::{Hosts, Policy};
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::de::{Error as _, SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::error::RenderError;
 
-/// Where the cluster's own addresses are. Sidecars send them straight, the node guard lets them
-/// pass, and no name may lead there. Everything else, on-premises private networks too, goes
-/// through the gateway and is judged.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// The cluster's own networks. Sidecars send traffic for them directly, the node guard lets it pass,
+/// and no name may resolve to them. All other addresses, including on-premises private networks, go
+/// through the gateway and need a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Networks {
-    /// Where pods have their addresses.
+    /// The networks of pods, which contain nothing but pods of this cluster. `registered` if pods
+    /// share subnets with other machines, as in flat cloud networks: then only the addresses of
+    /// Services, and of pods behind headless Services, are the cluster's own.
+    #[schemars(with = "WrittenPods")]
     pub pods: PodNetworks,
-    /// Where Services have theirs (`--service-cluster-ip-range`, `ServiceCIDR` objects).
+    /// The networks of Services (`--service-cluster-ip-range`, `ServiceCIDR` objects).
     #[serde(deserialize_with = "networks")]
+    #[schemars(with = "Vec<String>")]
     pub services: Vec<IpNet>,
-    /// Where nodes have theirs, and with them the pods in a node's network. What is named here is
-    /// open to enforced pods. May be empty: then node addresses are judged by the gateway like any
-    /// other.
+    /// The networks of nodes and of pods with `hostNetwork`. Enforced pods can reach every address
+    /// in them. An empty list makes the gateway judge node addresses like any other.
     #[serde(deserialize_with = "networks")]
+    #[schemars(with = "Vec<String>")]
     pub nodes: Vec<IpNet>,
 }
 
 /// Where pods have their addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodNetworks {
-    /// In networks that hold nothing but pods of this cluster.
+    /// In networks that contain nothing but pods of this cluster.
     Networks(Vec<IpNet>),
-    /// In subnets that they share with other machines, as in flat networks of clouds: only pod
-    /// addresses that the control plane knows count. The word is `registered`.
+    /// In subnets that they share with other machines, as in flat cloud networks: only pod
+    /// addresses that the control plane knows count. Written as `registered`.
+    Registered,
+}
+
+/// [`PodNetworks`] as the file has them, for the schema.
+#[derive(JsonSchema)]
+#[schemars(inline, untagged)]
+#[expect(dead_code, reason = "the schema is made from the type, no value is")]
+enum WrittenPods {
+    Networks(Vec<String>),
+    Word(PodWord),
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the schema is made from the type, no value is")]
+enum PodWord {
     Registered,
 }
 

@@ -5,29 +5,30 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// How sidecars ask the gateway's tunnel port.
-#[derive(Clone, Debug, Deserialize)]
+/// How sidecars tunnel TCP and TLS to the gateway.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Tunnel {
-    /// What tunnels are asked for by where no exception says otherwise.
+    /// The HTTP version of tunnels without an exception.
     pub framing: Framing,
-    /// Ports and networks with the other framing. The first that matches holds.
+    /// Destinations whose tunnels use the other HTTP version. The first match applies.
     pub exceptions: Vec<Exception>,
-    /// MiB that a sidecar takes of one HTTP/2 tunnel ahead of its application; of all tunnels of a
-    /// connection together four times as much. What of a download is still on its way when the
-    /// server closes, and fits, arrives.
+    /// MiB that a sidecar buffers for one HTTP/2 tunnel, and a quarter of what it buffers for all
+    /// tunnels of a connection. When a server closes, the rest of a download arrives only if it fits.
     #[serde(rename = "windowMiB")]
     pub window_mib: u32,
-    /// How applications are told the addresses of names over opaque TCP. Left out, such names have
-    /// none, and rules that take them match nothing that comes through a sidecar.
+    /// How applications learn the addresses that stand for names over opaque TCP. By default such
+    /// names have no address, and rules for them match nothing that comes through a sidecar.
     pub names: Option<Names>,
-    /// Where those addresses are. Nothing else may have them; Istio's own allocation takes
+    /// The range of those addresses. Nothing else may use it. Istio's own allocation uses
     /// 240.240.0.0/16 (`PILOT_IP_AUTOALLOCATE_IPV4_PREFIX`).
+    #[schemars(with = "String")]
     pub name_range: Ipv4Net,
-    /// Names that keep an address, whatever the others are. `--history` adds those of the newest
-    /// render.
+    /// Fixed addresses for names. `warden render --history` adds those of the newest rendering.
+    #[schemars(with = "BTreeMap<String, String>")]
     pub name_addresses: BTreeMap<String, Ipv4Addr>,
 }
 
@@ -44,39 +45,40 @@ impl Default for Tunnel {
     }
 }
 
-/// How an application that asks for a name over opaque TCP hears its address.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+/// How an application that asks for a name over opaque TCP learns its address.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 pub enum Names {
-    /// From its sidecar's agent, which answers what it asks (Istio's `ISTIO_META_DNS_CAPTURE`).
+    /// From its sidecar's DNS proxy (Istio's `ISTIO_META_DNS_CAPTURE`).
     #[serde(rename = "DNSCapture")]
     DnsCapture,
-    /// From the cluster's DNS, which is given `warden render --coredns-zone`.
+    /// From the cluster's DNS, with the zone that `warden render --coredns-zone` prints.
     Zone,
 }
 
-/// How a tunnel is framed between sidecar and gateway. Each loses something: `docs/evidence/envoy.md`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+/// The HTTP version of a tunnel between sidecar and gateway.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 pub enum Framing {
-    /// A stream of an HTTP/2 connection that a sidecar's tunnels share (RFC 9113, section 8.5).
+    /// A stream of an HTTP/2 connection that tunnels share (RFC 9113, section 8.5).
     #[default]
     #[serde(rename = "HTTP2")]
     Http2,
-    /// A connection of its own (RFC 9110, section 9.3.6).
+    /// One HTTP/1.1 connection per tunnel (RFC 9110, section 9.3.6).
     #[serde(rename = "HTTP1")]
     Http1,
 }
 
-/// Destinations whose tunnels have a framing of their own.
-#[derive(Clone, Debug, Deserialize)]
+/// Destinations whose tunnels use another HTTP version.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Exception {
-    /// Their framing.
+    /// Their HTTP version.
     pub framing: Framing,
-    /// Ports; every port if left out.
+    /// Ports. An empty list matches every port.
     #[serde(default)]
     pub ports: Vec<Ports>,
-    /// Dialled addresses; every address if left out.
+    /// Networks of dialled addresses. An empty list matches every address.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub networks: Vec<IpNet>,
     /// Names over opaque TCP, instead of networks.
     #[serde(default)]
@@ -84,7 +86,7 @@ pub struct Exception {
 }
 
 /// A port, or `FIRST-LAST`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(try_from = "OneOrRange")]
 pub struct Ports(RangeInclusive<u16>);
 
@@ -102,7 +104,7 @@ impl Ports {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum OneOrRange {
     One(u16),

@@ -1,6 +1,8 @@
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use super::ACCESS_LOG;
+use super::{ACCESS_LOG, ACCESS_LOG_FIELDS};
 use crate::{render, sample};
 
 /// Every access log of the gateway's objects, by the `stat_prefix` or port of what has it.
@@ -67,11 +69,14 @@ fn everything_that_leads_out_has_one_and_probes_have_none() {
 }
 
 #[test]
-fn no_caller_makes_a_line_longer() {
+fn no_caller_makes_a_line_longer_and_every_field_is_documented() {
     for (at, log) in logs("") {
         let fields = log[0]["typed_config"]["log_format"]["json_format"].clone();
         let fields = fields.as_object().unwrap();
-        assert_eq!(fields.len(), 16, "{at}");
+        let documented = ACCESS_LOG_FIELDS.iter().map(|(name, _)| *name);
+        let documented: BTreeSet<_> = documented.collect();
+        let written: BTreeSet<_> = fields.keys().map(String::as_str).collect();
+        assert_eq!(written, documented, "{at}");
         for format in fields.values() {
             let format = format.as_str().unwrap();
             assert!(!format.contains("PATH"), "{format}");
