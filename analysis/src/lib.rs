@@ -17,6 +17,7 @@ mod failure;
 pub mod lint;
 pub mod lists;
 pub mod owned_facts;
+pub mod schema;
 pub mod settings;
 pub mod witness;
 

@@ -1,7 +1,8 @@
 //! Install settings, read as the renderer reads them.
 
 use egress_analysis::Diagnostic;
-use egress_analysis::document::{self, Node};
+use egress_analysis::document::Node;
+use egress_analysis::schema;
 use egress_analysis::settings::{ClusterNetworks, Grant, InstallSettings, old_spellings};
 use egress_render::{Install, RenderError};
 
@@ -55,8 +56,12 @@ pub(crate) fn decode(document: Node<'_>) -> Result<Install, Vec<Diagnostic>> {
     if !old.is_empty() {
         return Err(old);
     }
-    let json = document::to_json(&document);
-    let value = json.and_then(|text| serde_json::from_str(&text).map_err(|e| e.to_string()));
+    let form = Install::schema();
+    let wrong = schema::check(document, &form);
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let value = schema::value(document, &form);
     let value = value.map_err(|message| vec![located(document, "", message)])?;
     Install::decode(value).map_err(|error| vec![diagnostic(document, &error)])
 }

@@ -5,38 +5,9 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::hash::Hash;
 
-use crate::defect::{At, DefectKind, Defects};
+use crate::defect::{At, DefectKind, Defects, one_of, suggestion};
 use crate::name::NamePattern;
 use crate::tree::{Node, Shape};
-
-/// Longest distance at which another word is offered as the one that was meant.
-const SUGGESTION_DISTANCE: usize = 2;
-
-/// The word that was probably meant.
-pub(crate) fn suggestion<'w>(
-    word: &str,
-    known: impl IntoIterator<Item = &'w str>,
-) -> Option<String> {
-    known
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, candidate)| {
-            *distance <= SUGGESTION_DISTANCE && *distance < candidate.len()
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
-}
-
-fn one_of(known: &[&str]) -> String {
-    format!(
-        "one of {}",
-        known
-            .iter()
-            .map(|k| format!("`{k}`"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    )
-}
 
 /// The fields of a mapping, taken one by one; what is left over is unknown.
 pub(crate) struct Fields<'n, N> {

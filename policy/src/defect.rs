@@ -250,3 +250,32 @@ impl Defects {
         self.0
     }
 }
+
+/// Longest distance at which another word is offered as the one that was meant.
+const SUGGESTION_DISTANCE: usize = 2;
+
+/// The word that was probably meant, for a hint.
+#[must_use]
+pub fn suggestion<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<String> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, candidate)| {
+            *distance <= SUGGESTION_DISTANCE && *distance < candidate.len()
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+}
+
+/// The words that are known, for a hint.
+#[must_use]
+pub fn one_of(known: &[&str]) -> String {
+    format!(
+        "one of {}",
+        known
+            .iter()
+            .map(|k| format!("`{k}`"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::classes::{AddressClass, Addresses, ClassKey, Held};
-use crate::decode::suggestion;
+use crate::defect::suggestion;
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::facts::{Fact, Facts};
 use crate::index::{

@@ -260,7 +260,15 @@ fn a_name_over_opaque_tcp() {
     ]);
     let rendered = folder.warden("render --install install.yaml policy.yaml");
     assert_eq!(rendered.exit, 0);
-    assert_snapshot!(rendered.stderr.lines().next().unwrap(), @"warning: seed/apps/app1-partner-ssh: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, unless the install settings give the name one (`tunnel.names`); name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port; whole names at stated ports can be had by `tunnel.names` in the install settings (docs/explanation/names-and-dns.md)");
+    assert_snapshot!(rendered.stderr.split("\n\n").next().unwrap(), @"
+    warning[render]: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, unless the install settings give the name one (`tunnel.names`)
+      --> policy.yaml:21:7
+       |
+    21 |     - name: app1-partner-ssh
+       |       ^^^^^^^^^^^^^^^^^^^^^^
+       |
+       = help: name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the client speaks that at this port; whole names at stated ports can be had by `tunnel.names` in the install settings (docs/explanation/names-and-dns.md)
+    ");
     let json = folder
         .warden("render --install install.yaml policy.yaml --output json")
         .json();
@@ -414,6 +422,11 @@ spec:
 const INSTALL: &str = "apiVersion: egress-warden.io/v1alpha1
 kind: EgressGateway
 spec:
+  istio: {version: \"1.32\"}
+  gateway: {namespace: egress, service: egress, serviceAccount: egress, selector: {app: egress}}
+  module: {url: \"oci://registry.example/egress-warden:1\", sha256: \"0000000000000000000000000000000000000000000000000000000000000000\"}
+  workloads: {namespaces: [app1-ns]}
+  cluster: {networks: {pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: []}}
   policies:
   - {name: seed}
   - {name: team, namespaces: [app1-ns]}
@@ -430,17 +443,17 @@ fn a_policy_keeps_to_what_is_granted() {
     assert_eq!(ran.exit, 3);
     assert_snapshot!(ran.stdout.split("\n\n").next().unwrap(), @"
     error[install]: `other` is not granted to `team`
-     --> a/team.yaml:6:14
-      |
-    6 |   appliesTo: {namespaces: [app1-ns, other]}
-      |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      |
-     ::: install.yaml:6:5
-      |
-    6 |   - {name: team, namespaces: [app1-ns]}
-      |     ----------------------------------- what is granted
-      |
-      = help: a policy speaks only for namespaces that the install settings grant to it
+      --> a/team.yaml:6:14
+       |
+     6 |   appliesTo: {namespaces: [app1-ns, other]}
+       |              ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+       |
+      ::: install.yaml:11:5
+       |
+    11 |   - {name: team, namespaces: [app1-ns]}
+       |     ----------------------------------- what is granted
+       |
+       = help: a policy speaks only for namespaces that the install settings grant to it
     ");
     folder.write("a/team.yaml", &TEAM.replace(", other", ""));
     assert_eq!(folder.warden("check install.yaml a seed.yaml").exit, 0);

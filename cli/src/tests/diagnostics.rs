@@ -132,9 +132,9 @@ const SOURCES: &[&str] = &[
     "../policy/src/read/rule.rs",
     "../policy/src/read/rule/to.rs",
     "../policy/src/read/words.rs",
-    "src/document/yaml.rs",
-    "src/install.rs",
-    "src/lists.rs",
+    "../analysis/src/document/yaml.rs",
+    "../analysis/src/lists.rs",
+    "../analysis/src/settings.rs",
 ];
 
 /// What no policy file can show, each with its reason.

@@ -106,7 +106,7 @@ fn the_node_guard_is_told_the_clusters_networks() {
     assert!(
         missing
             .stderr
-            .contains("spec.cluster.networks: the cluster's own networks are not stated"),
+            .contains("the cluster's own networks are not stated"),
         "{missing:?}"
     );
 }

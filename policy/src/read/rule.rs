@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::decode::{Fields, boolean, each, list, shape, suggestion, text, texts, unique, word};
+use crate::decode::{Fields, boolean, each, list, shape, text, texts, unique, word};
+use crate::defect::suggestion;
 use crate::defect::{At, DefectKind, Defects};
 use crate::facts::Protocol;
 use crate::model::{From, LabelExpression, LabelOperator, Rule, RuleAction, Source, To};

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::install::AdminApi::GlobalNetworkPolicy;
 use crate::network::shape::{each, network, ntp, one_of, only, range, rendered};
+use crate::object::canonical;
 
 const EVERYTHING: &str = "{apiServer: [192.0.2.10/32, '2001:db8::10/128']}";
 
@@ -161,7 +162,7 @@ fn what_is_closed_comes_before_what_is_opened() {
             let to = match &rule["destination"] {
                 Value::Null => "anywhere".to_owned(),
                 to if is_metadata(to) => "metadata".to_owned(),
-                to => to.to_string().replace('"', ""),
+                to => canonical(to).to_string().replace('"', ""),
             };
             format!("{} {protocol} {to}", rule["action"].as_str().unwrap())
         })
