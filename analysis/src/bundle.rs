@@ -1,11 +1,14 @@
 //! From texts to policies: YAML, JSON, and the manifests that carry policies.
 
+mod order;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Location, Severity};
 use crate::document::{self, Documents, Source};
 use crate::failure::Failure;
+use crate::files::Files;
 use crate::lists::{self, Folder, List};
 use crate::settings::{ClusterNetworks, InstallSettings, is_install};
 use egress_policy::PolicySet;
@@ -16,21 +19,6 @@ use egress_policy::model::{Policy, RuleAction};
 use egress_policy::ports::StatedPorts;
 use egress_policy::read::KINDS;
 use egress_policy::settings::{AddressCheck, Settings};
-
-/// What reading may need beside the texts.
-pub trait Files {
-    /// The bytes of a list, by the path that messages call it by.
-    ///
-    /// # Errors
-    /// Why it cannot be read, for a message.
-    fn list(&self, path: &str) -> Result<Vec<u8>, String>;
-
-    /// The install settings of a document of their kind.
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    fn settings(&self, document: document::Node<'_>) -> Result<InstallSettings, Vec<Diagnostic>>;
-}
 
 /// Policies that are in force together, in their order.
 #[derive(Debug)]
@@ -261,7 +249,7 @@ impl<'f> Reader<'f> {
         if let Some(install) = loaded.install.take() {
             // Half of the policies would look like an order that is wrong.
             if !loaded.has_errors() {
-                install.apply(&mut plain, &mut loaded.diagnostics);
+                plain.apply(&install, &mut loaded.diagnostics);
             }
         }
         if !plain.policies.is_empty() {

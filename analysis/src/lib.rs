@@ -6,7 +6,7 @@
 //! ([`explain`]). What is wrong is a [`diagnostic`].
 //!
 //! It does no I/O, has no clock and starts no thread: whoever asks hands in texts, the time and a
-//! [`bundle::Files`]. So it also runs in a web page.
+//! [`files::Files`]. So it also runs in a web page.
 
 pub mod bundle;
 pub mod diagnostic;
@@ -14,6 +14,7 @@ pub mod diff;
 pub mod document;
 pub mod explain;
 mod failure;
+pub mod files;
 pub mod lint;
 pub mod lists;
 pub mod owned_facts;

@@ -15,9 +15,9 @@ use egress_policy::defect::DefectKind;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::bundle::Files;
 use crate::diagnostic::{Diagnostic, Location};
 use crate::document::{self, Documents, Source};
+use crate::files::Files;
 use crate::owned_facts::parse_time;
 
 use text::Entries;

@@ -77,7 +77,7 @@ impl<'s> Checker<'s> {
 
     /// The one that fits, or what is wrong by the only one that could.
     fn alternatives(&self, node: Node<'_>, list: &'s [Value], at: &At<'_>, defects: &mut Defects) {
-        let mut last = None;
+        let mut only = None;
         let mut known = Vec::new();
         for one in list {
             let mut found = Defects::default();
@@ -88,13 +88,13 @@ impl<'s> Checker<'s> {
             let one = self.resolved(one);
             known.extend(one.get("const").and_then(Value::as_str));
             if types(one) != ["null"] {
-                last = Some(one);
+                only = Some(one);
             }
         }
-        match (node.text(), last) {
+        match (node.text(), only) {
             // An enumeration whose values have a description each.
             (Some(text), _) if !known.is_empty() => unknown_word(text, &known, at, defects),
-            (_, Some(last)) => self.node(node, last, at, defects),
+            (_, Some(only)) => self.node(node, only, at, defects),
             (_, None) => {}
         }
     }

@@ -4,8 +4,8 @@ pub(crate) mod random;
 mod unreachable;
 
 use crate::Diagnostic;
-use crate::bundle::Files;
 use crate::document::Node;
+use crate::files::Files;
 use crate::settings::InstallSettings;
 
 /// 2026-12-01T00:00:00Z.

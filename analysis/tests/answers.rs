@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use egress_analysis::bundle::{Files, PolicyBundle, Reader};
+use egress_analysis::bundle::{PolicyBundle, Reader};
 use egress_analysis::diff::{Difference, Limit, Side, compare};
 use egress_analysis::document::{Node, Source};
 use egress_analysis::explain::{explain, rule_of, verdict_word};
+use egress_analysis::files::Files;
 use egress_analysis::lint::{LintContext, lint};
 use egress_analysis::owned_facts::{parse_caller, parse_time, parse_to};
 use egress_analysis::settings::InstallSettings;

@@ -3,8 +3,9 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use egress_analysis::bundle::{Files, LoadResult, Reader};
+use egress_analysis::bundle::{LoadResult, Reader};
 use egress_analysis::document::{Node, Source};
+use egress_analysis::files::Files;
 use egress_analysis::lists::MAX_BYTES;
 use egress_analysis::settings::InstallSettings;
 use egress_analysis::{Diagnostic, Failure};

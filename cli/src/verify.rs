@@ -1,12 +1,14 @@
 //! Trying a policy from inside a pod: what the policy names, what lies beside it, and the ways
 //! around the gateway, each with what the engine expects and what was seen.
 //!
-//! - [`planner`] writes down the attempts; what is expected of each is the engine's verdict.
+//! - [`plan`] holds what attempts are made from, and the verdict that the engine expects of each;
+//!   [`planner`] writes them down.
 //! - [`probe`] makes them: a connection each, at most one request or greeting, nothing more.
 //! - [`judge`] compares. What an answer cannot show is said to be unclear, never taken for good.
 
 mod bypass;
 mod near_misses;
+mod plan;
 mod planner;
 mod probe;
 mod report;
@@ -17,7 +19,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use bypass::Direct;
-pub(crate) use planner::{Plan, Workload};
+pub(crate) use plan::{Plan, Workload};
 pub(crate) use probe::{Captured, may_ping, redirected, resolve_all, try_all};
 pub(crate) use report::{ProbeOutcome, count, human, to_json};
 

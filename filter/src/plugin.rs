@@ -346,7 +346,7 @@ impl<H: Host> Plugin<H> {
         let config = &self.config;
         match (&verdict.addresses, facts.destination.is_named()) {
             (Addresses::Class(key), true) if by_class => {
-                let name = config.classes.name(&config.policies, key);
+                let name = config.classes.name(key, |key| config.policies.class(key));
                 name.ok_or(ReasonCode::RouteMismatch)
             }
             (Addresses::NotNamed, true) if config.address_check == AddressCheck::None => {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::mesh::address_of;
+use crate::hosts::address_of;
 
 /// One tunnel that the device was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

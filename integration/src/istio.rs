@@ -17,3 +17,8 @@ pub mod pod;
 pub mod reference;
 pub mod testbed;
 pub mod tools;
+
+use std::net::Ipv4Addr;
+
+/// The gateway's address.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);

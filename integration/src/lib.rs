@@ -25,6 +25,7 @@ pub mod dns;
 pub mod end_to_end;
 pub mod envoy;
 pub mod extension;
+pub mod hosts;
 pub mod http2;
 pub mod http2_raw;
 pub mod istio;

@@ -19,8 +19,7 @@ use crate::sha256;
 
 /// The version of this program, which is the module's too.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The annotation with the hash of the policies that an image carries.
-pub const POLICY_HASH: &str = "egress-warden.io/policy-hash";
+pub use egress_policy::contract::POLICY_HASH;
 
 /// The two layouts that Istio documents (solo-io/wasm, `spec-compat.md` and `spec.md`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -21,8 +21,9 @@ use crate::destination::{
 use crate::facts::{Caller, Claims, DestinationFacts, Fact, Facts, Protocol, Request};
 use crate::model::Policy;
 use crate::path::RequestPath;
+use crate::reason::ReasonCode;
 use crate::settings::{AddressCheck, Settings};
-use crate::verdict::{Action, Decision, Evaluation, ReasonCode};
+use crate::verdict::{Action, Decision, Evaluation};
 
 /// Where a name leads unless a case says otherwise: an ordinary address (RFC 5737).
 pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 80));

@@ -14,7 +14,6 @@ use smallvec::SmallVec;
 
 use crate::address::{Environment, Ranges, SPECIAL, Special, SpecialRange, embeddings};
 use crate::model::Policy;
-use crate::policy_set::PolicySet;
 
 /// Most classes of one gateway. Each is a DNS cache of its own, and a cluster for everything that
 /// leads out.
@@ -96,7 +95,7 @@ fn special_rows(allow_private: bool) -> impl Iterator<Item = &'static SpecialRan
         .filter(move |row| !(allow_private && row.kind.opened_by_allow_private()))
 }
 
-/// The class of a verdict by number; what it stands for says [`PolicySet::class`]. Keys of one
+/// The class of a verdict by number; what it stands for says [`crate::PolicySet::class`]. Keys of one
 /// policy set mean the same for as long as it is there. Two keys can stand for one class.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClassKey {
@@ -151,16 +150,21 @@ impl ClassNames {
         true
     }
 
-    /// The name of the class that a verdict of this policy set has; `None` if the configuration
-    /// does not list it, and then nothing opens. Asked with another policy set it is wrong.
-    pub fn name(&self, policies: &PolicySet, key: &ClassKey) -> Option<Rc<str>> {
+    /// The name of the class that a verdict has; `None` if the configuration does not list it, and
+    /// then nothing opens. `class_of` is [`crate::PolicySet::class`] of the set that gave the key,
+    /// always the same one: what a key stands for is remembered.
+    pub fn name(
+        &self,
+        key: &ClassKey,
+        class_of: impl FnOnce(&ClassKey) -> AddressClass,
+    ) -> Option<Rc<str>> {
         // Unnamed classes are remembered too. Nothing else borrows while this runs.
         let mut known = self.known.try_borrow_mut().ok()?;
         let place = known.partition_point(|(known, _)| known < key);
         if let Some((_, name)) = known.get(place).filter(|(known, _)| known == key) {
             return name.clone();
         }
-        let class = policies.class(key);
+        let class = class_of(key);
         let named = self.names.iter().find(|(known, _)| *known == class);
         let name = named.map(|(_, name)| Rc::clone(name));
         if known.len() < MAX_KNOWN {

@@ -3,6 +3,7 @@
 
 mod addresses;
 pub mod fields;
+pub(crate) mod policies;
 mod readiness;
 mod route;
 
@@ -15,7 +16,7 @@ use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::destination::RouteTable;
 use crate::embedded::Embedded;
 use crate::limits::{self, Limits};
-use crate::policy_set::{PolicySet, PolicySetBuilder};
+use crate::policy_set::PolicySet;
 use crate::read::object_name;
 use crate::settings::{AddressCheck, Settings};
 use crate::tree::{Json, Node, Shape};
@@ -261,27 +262,8 @@ fn read_here(
 ) -> Option<(Rc<PolicySet>, String)> {
     let hash =
         canonical::hash(node).map_err(|message| defects.add(DefectKind::Syntax, at, message, None));
-    let compiled = read_policies(node, at, defects, settings, inspection);
+    let compiled = policies::read_policies(node, at, defects, settings, inspection);
     Some((Rc::new(compiled?), canonical::hex(&hash.ok()?)))
-}
-
-/// An empty list is a configuration of its own: no policy, so everything is denied.
-pub(crate) fn read_policies(
-    node: &Json<'_>,
-    at: &At<'_>,
-    defects: &mut Defects,
-    settings: Settings,
-    inspection: &[(String, String)],
-) -> Option<PolicySet> {
-    let mut builder =
-        PolicySetBuilder::new(settings, inspection.iter().map(|(name, _)| name.clone()));
-    match shape(node, at, defects)? {
-        Shape::List(documents) if documents.is_empty() => {}
-        _ => each(node, at, defects, |node, at, defects| {
-            builder.read(node, at, defects);
-        }),
-    }
-    defects.is_empty().then(|| builder.finish())
 }
 
 fn number<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<u32> {

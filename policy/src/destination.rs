@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::facts::{DestinationFacts, Fact, Protocol};
 use crate::name::{Authority, Host, Name, NamePattern};
-use crate::verdict::ReasonCode;
+use crate::reason::ReasonCode;
 
 /// What a gateway cluster leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 use crate::canonical;
-use crate::config::read_policies;
+use crate::config::policies::read_policies;
 use crate::decode::{Fields, text};
 use crate::defect::{At, DefectKind, Defects};
 use crate::policy_set::PolicySet;

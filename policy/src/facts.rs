@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::name::Name;
 use crate::path::RequestPath;
-use crate::verdict::ReasonCode;
+use crate::reason::ReasonCode;
 
 /// How much is known of one fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

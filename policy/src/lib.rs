@@ -25,6 +25,7 @@ mod policy_set;
 pub mod port;
 pub mod ports;
 pub mod read;
+pub mod reason;
 pub mod reference;
 pub mod relation;
 pub mod settings;

@@ -10,7 +10,6 @@ use crate::facts::Protocol;
 use crate::name::{Name, NamePattern};
 use crate::path::PathPattern;
 use crate::port::PortSet;
-use crate::verdict::RuleRef;
 
 /// The name of the tier that `warden revoke` puts in front of all others.
 pub const REVOKED_TIER: &str = "revoked";
@@ -46,18 +45,6 @@ impl Policy {
                 rule,
             })
         })
-    }
-}
-
-impl<'p> Placed<'p> {
-    /// What a verdict of the rule rests on; as text `POLICY/TIER/RULE`.
-    #[must_use]
-    pub fn basis(&self) -> RuleRef<'p> {
-        RuleRef::Rule {
-            policy: &self.policy.head.name,
-            tier: &self.tier.1.name,
-            rule: &self.rule.1.name,
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
-use crate::verdict::ReasonCode;
+use crate::reason::ReasonCode;
 
 /// Longest name, in octets, without the trailing dot (RFC 1035 §2.3.4).
 pub const MAX_NAME: usize = 253;

@@ -11,9 +11,10 @@ use crate::index::{
 };
 use crate::model::{From, Head, Mode, Policy, Rule, RuleAction, TierDefault};
 use crate::read::{RuleSink, read_policy};
+use crate::reason::ReasonCode;
 use crate::settings::{AddressCheck, Settings};
 use crate::tree::Node;
-use crate::verdict::{Action, Decision, Evaluation, ReasonCode, RuleRef, Verdict};
+use crate::verdict::{Action, Decision, Evaluation, RuleRef, Verdict};
 
 /// The policies of one gateway, in order, compiled. Immutable.
 #[derive(Debug)]

@@ -14,8 +14,9 @@ pub use walk::{Considered, Step};
 use crate::classes::{AddressClass, Addresses};
 use crate::facts::{Caller, Fact, Facts};
 use crate::model::{Policy, Workloads};
+use crate::reason::ReasonCode;
 use crate::settings::Settings;
-use crate::verdict::{Action, Decision, Evaluation, ReasonCode, RuleRef, Verdict};
+use crate::verdict::{Action, Decision, Evaluation, RuleRef, Verdict};
 
 use conditions::Ground;
 use walk::{PolicyOutcome, View, walk};

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::NAME;
 use crate::install::Install;
-use crate::object::Rendered;
+use crate::rendered::Rendered;
 
 pub use existing::read;
 

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use egress_policy::contract;
 use serde_json::{Value, json};
 
-use crate::gateway::CLASS_OBJECT;
 use crate::install::Install;
+use crate::object::CLASS_OBJECT;
 use crate::object::{Object, Stage};
 
 const ABOUT: &str = "\

@@ -5,8 +5,8 @@ use egress_policy::tree::Json;
 use serde_json::Value;
 
 use crate::error::RenderError;
+use crate::error::problems;
 use crate::install::Install;
-use crate::module::problems;
 use crate::object::canonical;
 use crate::{in_order, read};
 

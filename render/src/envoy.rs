@@ -9,6 +9,7 @@ pub(crate) mod inspection;
 mod listener;
 pub(crate) mod log;
 mod refusals;
+mod route;
 mod routes;
 
 use egress_policy::contract::{

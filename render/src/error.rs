@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use egress_policy::defect::Defect;
 use egress_policy::ports::PortDefect;
 
 /// Where and why something cannot be rendered.
@@ -44,4 +45,11 @@ impl From<PortDefect> for RenderError {
     fn from(defect: PortDefect) -> Self {
         Self::new(defect.at, defect.message)
     }
+}
+
+/// Defects of a document as what keeps it from being rendered.
+pub(crate) fn problems(defects: &[Defect]) -> Vec<RenderError> {
+    let problem =
+        |defect: &Defect| RenderError::new(defect.path.to_string(), defect.message.clone());
+    defects.iter().map(problem).collect()
 }

@@ -11,7 +11,7 @@ use crate::envoy;
 use crate::envoy::classes::{Class, Classes};
 use crate::install::{GatewayApi, Install};
 use crate::module::{Module, PluginSite};
-use crate::object::{Object, Stage, set};
+use crate::object::{CLASS_OBJECT, Object, Stage, set};
 use crate::tunnel;
 use egress_policy::ports::MeshPorts;
 
@@ -105,9 +105,6 @@ fn way_out(install: &Install, traffic: &MeshPorts, class: &Class) -> Object {
         ),
     )
 }
-
-/// What the object of an address class is called, before the class's name.
-pub(crate) const CLASS_OBJECT: &str = "egress-warden-class-";
 pub(crate) const ABOUT_CLASS: &str = "\
 The ways out of one address class: clusters whose DNS cache leaves out every address that the class
 refuses, and routes that only a verdict of this class opens. It is there before a policy names it, and

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::RenderError;
-use crate::proxies::OLDEST;
 
 pub use cluster::{AdminApi, AdminPolicies, Cluster, Dns, Family};
 pub use gateway::{Deployment, Gateway, GatewayApi, GatewayPorts, PortProtocols};
@@ -28,10 +27,14 @@ pub use egress_policy::contract::API_VERSION;
 /// The `kind` of install settings.
 pub use egress_policy::contract::INSTALL_KIND as KIND;
 
+/// The first minor version of Istio whose Envoy (1.39) leaves forbidden addresses out of what a name
+/// resolves to (`docs/reference/compatibility.md`). An older one ignores the field that says so, and connects.
+pub(crate) const OLDEST: u32 = 31;
+
 /// The install settings of one egress gateway: what the policies do not say.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schemars(title = "EgressGateway")]
+#[schemars(title = KIND)]
 pub struct Install {
     /// The version of the format.
     #[schemars(extend("const" = API_VERSION))]

@@ -30,6 +30,7 @@ pub mod names;
 mod network;
 mod object;
 mod proxies;
+mod rendered;
 mod tunnel;
 mod workloads;
 
@@ -44,7 +45,8 @@ pub use envoy::log::ACCESS_LOG_FIELDS;
 pub use error::RenderError;
 pub use guardrails::admission::refusals;
 pub use install::Install;
-pub use object::{Object, Rendered};
+pub use object::Object;
+pub use rendered::Rendered;
 
 use envoy::classes::Classes;
 use module::Module;

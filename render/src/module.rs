@@ -4,7 +4,6 @@ use egress_policy::config::PluginConfig;
 use egress_policy::contract::{
     CLUSTER_TCP, CLUSTER_TLS, CLUSTER_TLS_INNER, http_cluster, inspect_cluster,
 };
-use egress_policy::defect::Defect;
 use egress_policy::embedded::Embedded;
 use egress_policy::model::{Policy, REVOKED_TIER};
 use egress_policy::tree::Json;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::embedded::EmbeddedPolicies;
 use crate::envoy::classes::Classes;
-use crate::error::RenderError;
+use crate::error::{RenderError, problems};
 use crate::install::{Install, PolicyPlace};
 use crate::object::{canonical, set};
 use egress_policy::ports::MeshPorts;
@@ -207,12 +206,6 @@ fn expect_small(carried: &EmbeddedPolicies) -> Result<(), Vec<RenderError>> {
         crate::object::LARGEST / 1024,
     );
     Err(vec![RenderError::new("spec.module.policy", message)])
-}
-
-pub(crate) fn problems(defects: &[Defect]) -> Vec<RenderError> {
-    let problem =
-        |defect: &Defect| RenderError::new(defect.path.to_string(), defect.message.clone());
-    defects.iter().map(problem).collect()
 }
 
 /// The clusters that verdicts may lead to.

@@ -2,10 +2,6 @@
 
 use crate::install::Install;
 
-/// The first minor version of Istio whose Envoy (1.39) leaves forbidden addresses out of what a name
-/// resolves to (`docs/reference/compatibility.md`). An older one ignores the field that says so, and connects.
-pub(crate) const OLDEST: u32 = 31;
-
 /// A regular expression for the stated version and every later minor one.
 pub(crate) fn supported(install: &Install) -> String {
     let minor = install.minor().unwrap_or(NEWEST);

@@ -7,6 +7,7 @@ mod envoy;
 mod kinds;
 mod run;
 mod sbom;
+mod structure;
 mod suites;
 mod test;
 
@@ -90,6 +91,9 @@ enum Command {
         #[arg(long)]
         short: bool,
     },
+    /// Fail on a circle between files, on a public type named by a retired word, and on a string of
+    /// `policy::contract` that is written out elsewhere.
+    Structure,
     /// Write the list of crates that the module is linked from, for its bill of materials.
     Sbom,
     /// Write the lists of kinds and fields that the admission policies have verdicts about, off the
@@ -121,6 +125,7 @@ fn main() -> Result<ExitCode> {
             let flags: &[&str] = if short { &["--short"] } else { &[] };
             program("noisy-neighbour", flags)
         }
+        Command::Structure => structure::check().map(|()| ExitCode::SUCCESS),
         Command::Sbom => sbom::write().map(|()| ExitCode::SUCCESS),
         Command::Kinds => kinds::write().map(|()| ExitCode::SUCCESS),
         Command::Envoy => {

@@ -13,7 +13,14 @@ use crate::run::root;
 
 /// The crates whose structure is looked at, by their folders.
 const CRATES: [&str; 8] = [
-    "policy", "analysis", "filter", "render", "package", "cli", "cni", "integration",
+    "policy",
+    "analysis",
+    "filter",
+    "render",
+    "package",
+    "cli",
+    "cni",
+    "integration",
 ];
 
 /// Words that say too little for the name of a public type; the glossary has better ones.
@@ -35,13 +42,24 @@ pub(crate) fn check() -> Result<()> {
     for folder in CRATES {
         let modules = Modules::read(&root().join(folder).join("src"))?;
         files += modules.texts.len();
-        wrong.extend(modules.circles().map(|circle| format!("{folder}: a circle: {circle}")));
+        wrong.extend(
+            modules
+                .circles()
+                .map(|circle| format!("{folder}: a circle: {circle}")),
+        );
         for (path, text) in &modules.texts {
             let name = format!("{folder}/src/{}", path.display());
-            wrong.extend(retired(text).map(|word| format!("{name}: a public type is named `{word}`")));
-            if name != "policy/src/contract.rs" {
-                let written = contract.iter().filter(|one| text.contains(&format!("\"{one}\"")));
-                wrong.extend(written.map(|one| format!("{name}: \"{one}\" is written out: it is in policy::contract")));
+            wrong.extend(
+                retired(text).map(|word| format!("{name}: a public type is named `{word}`")),
+            );
+            // The test bench writes what an attacker would, and what Envoy's files say.
+            if name != "policy/src/contract.rs" && folder != "integration" {
+                let written = contract
+                    .iter()
+                    .filter(|one| text.contains(&format!("\"{one}\"")));
+                wrong.extend(written.map(|one| {
+                    format!("{name}: \"{one}\" is written out: it is in policy::contract")
+                }));
             }
         }
     }
@@ -57,9 +75,14 @@ fn contract() -> Result<Vec<String>> {
     let text = text.split("#[cfg(test)]").next().unwrap_or_default();
     let constants = text.lines().filter(|line| line.starts_with("pub const"));
     let strings = constants.filter_map(|line| line.split('"').nth(1));
-    let strings = strings.filter(|one| !EVERYDAY.contains(one)).map(str::to_owned);
+    let strings = strings
+        .filter(|one| !EVERYDAY.contains(one))
+        .map(str::to_owned);
     let strings: Vec<_> = strings.collect();
-    ensure!(strings.len() > 20, "the contract's constants were not found");
+    ensure!(
+        strings.len() > 20,
+        "the contract's constants were not found"
+    );
     Ok(strings)
 }
 
@@ -87,10 +110,13 @@ impl Modules {
         let mut texts = BTreeMap::new();
         let mut folders = vec![source.to_owned()];
         while let Some(folder) = folders.pop() {
-            let entries = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+            let entries =
+                std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
             for entry in entries {
                 let path = entry?.path();
-                let tests = path.file_stem().is_some_and(|stem| stem == "tests" || stem == "bin");
+                let tests = path
+                    .file_stem()
+                    .is_some_and(|stem| stem == "tests" || stem == "bin");
                 if path.is_dir() {
                     folders.extend((!tests).then_some(path));
                 } else if !tests && path.extension().is_some_and(|end| end == "rs") {
@@ -99,7 +125,22 @@ impl Modules {
                 }
             }
         }
-        let names = texts.keys().map(|path| (module(path), path.clone())).collect();
+        // Modules that only tests have.
+        let tests: BTreeSet<Vec<String>> = texts
+            .iter()
+            .flat_map(|(path, text)| {
+                let declared = text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
+                    let line = rest.lines().next()?.trim_start_matches("pub(crate) ");
+                    line.strip_prefix("mod ")?.strip_suffix(';')
+                });
+                declared.map(|one| [module(path), vec![one.to_owned()]].concat())
+            })
+            .collect();
+        texts.retain(|path, _| !tests.iter().any(|test| module(path).starts_with(test)));
+        let names = texts
+            .keys()
+            .map(|path| (module(path), path.clone()))
+            .collect();
         Ok(Self { texts, names })
     }
 
@@ -147,7 +188,10 @@ impl Modules {
                     while steps.next_if_eq(&"super").is_some() {
                         up += 1;
                     }
-                    name.iter().take(name.len().saturating_sub(up)).cloned().collect()
+                    name.iter()
+                        .take(name.len().saturating_sub(up))
+                        .cloned()
+                        .collect()
                 }
                 _ => continue,
             };
@@ -179,7 +223,10 @@ fn module(path: &Path) -> Vec<String> {
         .iter()
         .map(|part| part.to_string_lossy().into_owned())
         .collect();
-    if matches!(name.last().map(String::as_str), Some("lib" | "main" | "mod")) {
+    if matches!(
+        name.last().map(String::as_str),
+        Some("lib" | "main" | "mod")
+    ) {
         name.pop();
     }
     name
@@ -255,7 +302,12 @@ mod tests {
         let text = "use crate::a::{b, c::{D, e::F}};\nlet x = super::g(1);\n// crate::no\n";
         let found = paths(text);
         let texts: Vec<_> = found.iter().map(|path| path.join("::")).collect();
-        let wanted = ["crate::a::b", "crate::a::c::D", "crate::a::c::e::F", "super::g"];
+        let wanted = [
+            "crate::a::b",
+            "crate::a::c::D",
+            "crate::a::c::e::F",
+            "super::g",
+        ];
         assert_eq!(texts, wanted);
     }
 
@@ -272,7 +324,10 @@ mod tests {
             .iter()
             .map(|(name, text)| (PathBuf::from(name), (*text).to_owned()))
             .collect();
-        let names = texts.keys().map(|path| (module(path), path.clone())).collect();
+        let names = texts
+            .keys()
+            .map(|path| (module(path), path.clone()))
+            .collect();
         let modules = Modules { texts, names };
         let found: Vec<_> = modules.circles().collect();
         assert_eq!(found, ["a -> b -> c -> a"]);

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::run::{cargo, check, progress, root, say, target};
+use crate::structure;
 use crate::suites::{self, Suite};
 use crate::{build, dependencies, envoy};
 
@@ -132,6 +133,14 @@ pub(crate) fn run(only: Option<Part>, long: bool) -> ExitCode {
                 "--document-private-items",
             ]);
             check(document.env("RUSTDOCFLAGS", "-D warnings"))
+        });
+    }
+    if only.is_none() {
+        stage("structure", &mut broken, structure::check);
+        stage("analysis on wasm32", &mut broken, || {
+            build::standard_library("wasm32-unknown-unknown")?;
+            let arguments = ["check", "--quiet", "--package=egress-analysis"];
+            check(cargo(&arguments).arg("--target=wasm32-unknown-unknown"))
         });
     }
     stage("build of tests", &mut broken, || {

@@ -3,11 +3,21 @@
 use std::sync::LazyLock;
 
 use egress_policy::facts::Protocol;
-use egress_policy::model::{From, Hosts, LabelExpression, LabelOperator, RuleAction, Source, To};
+use egress_policy::model::{
+    From, Hosts, LabelExpression, LabelOperator, Rule, RuleAction, Source, To,
+};
 use egress_policy::port::PortSet;
 use egress_policy::relation::{hosts_cover, ports_cover};
 
-use super::reach::Alternative;
+/// One element of a rule's `from` with one of its `to`.
+#[derive(Clone, Copy)]
+pub(super) struct Alternative<'p> {
+    pub(super) rule: &'p Rule,
+    pub(super) source: Option<&'p Source>,
+    pub(super) to: Option<&'p To>,
+    pub(super) tier: usize,
+    pub(super) index: usize,
+}
 
 /// What an earlier alternative leaves of a later one that it covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 
 use egress_policy::defect::FieldPath;
-use egress_policy::model::{Hosts, Mode, Policy, Rule, RuleAction, Source, Tier, TierDefault, To};
+use egress_policy::model::{Hosts, Mode, Policy, Rule, RuleAction, Tier, TierDefault, To};
 use egress_policy::relation::rules_meet;
 use ipnet::IpNet;
 
-use super::covers::{Rest, covers};
+use super::covers::{Alternative, Rest, covers};
 use super::{Findings, Lint, rule_path, tier_path};
 use egress_policy::relation::{destinations, sources};
 
@@ -28,16 +28,6 @@ enum Key {
     Anywhere,
     Name(String),
     Network(IpNet),
-}
-
-/// One element of a rule's `from` with one of its `to`.
-#[derive(Clone, Copy)]
-pub(super) struct Alternative<'p> {
-    pub(super) rule: &'p Rule,
-    pub(super) source: Option<&'p Source>,
-    pub(super) to: Option<&'p To>,
-    tier: usize,
-    index: usize,
 }
 
 /// An earlier alternative that covers a later one, and what it leaves of it.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use egress_policy::address::metadata;
 
-use super::planner::{Plan, Planned};
+use super::plan::{Plan, Planned};
 use super::{Attempt, Captured, Group, Probe, ProbeExpectation};
 
 /// What is known about the pod that matters here.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use egress_policy::facts::Protocol;
 use egress_policy::name::{Name, NamePattern};
 
-use super::planner::{Plan, Planned, ProbeTarget};
+use super::plan::{Plan, Planned, ProbeTarget};
 use super::{Attempt, Group, Probe};
 
 /// Ports that have nothing to do with the one that is named, whose servers speak first.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use egress_policy::facts::Fact;
 
-use super::planner::Planned;
+use super::plan::Planned;
 use super::*;
 use crate::Console;
 use crate::sources::{Inputs, load};

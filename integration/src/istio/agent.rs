@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::GATEWAY;
 use super::control_plane::{ADDRESS, XDS};
-use super::testbed::GATEWAY;
 use super::tools::Program;
 use crate::envoy::eventually;
 use crate::{command, sandbox};

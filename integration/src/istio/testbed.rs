@@ -22,8 +22,8 @@ use crate::mesh::{self, APP1, APP2, DNS, HOSTS, Workload, world};
 use crate::outside::Outside;
 use crate::{http2, sandbox, template, workspace};
 
-/// The gateway's address.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+pub use super::GATEWAY;
+
 const GATEWAY_IDENTITY: &str = "spiffe://cluster.local/ns/istio-egress/sa/egress-gateway";
 
 /// What to start.

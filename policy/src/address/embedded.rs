@@ -5,8 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use smallvec::SmallVec;
 
-use super::special::{Special, row};
-
 /// The well-known NAT64 prefix, `64:ff9b::/96` (RFC 6052 section 2.1).
 pub const NAT64_WELL_KNOWN: Ipv6Net =
     Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
@@ -86,13 +84,6 @@ impl Nat64Prefixes {
         holding
             .map(|prefix| taken_out(v6, prefix.prefix_len()))
             .collect()
-    }
-
-    /// As [`super::special()`], through these prefixes too.
-    #[must_use]
-    pub fn special(&self, address: IpAddr) -> Option<Special> {
-        let v4 = || self.behind(address).into_iter();
-        row(address).or_else(|| v4().find_map(|v4| row(IpAddr::V4(v4))))
     }
 }
 

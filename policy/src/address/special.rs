@@ -220,6 +220,15 @@ pub fn special(address: IpAddr) -> Option<Special> {
     Nat64Prefixes::NONE.special(address)
 }
 
+impl Nat64Prefixes {
+    /// As [`special()`], through these prefixes too.
+    #[must_use]
+    pub fn special(&self, address: IpAddr) -> Option<Special> {
+        let v4 = || self.behind(address).into_iter();
+        row(address).or_else(|| v4().find_map(|v4| row(IpAddr::V4(v4))))
+    }
+}
+
 /// The single addresses at which clouds serve a machine's credentials and settings, as far as the
 /// table has them one by one.
 pub fn metadata() -> impl Iterator<Item = IpAddr> {
@@ -231,7 +240,7 @@ pub fn metadata() -> impl Iterator<Item = IpAddr> {
 }
 
 /// The row with the longest prefix that holds the address as it is written.
-pub(super) fn row(address: IpAddr) -> Option<Special> {
+fn row(address: IpAddr) -> Option<Special> {
     let rows = SPECIAL.iter().filter(|row| row.network.contains(&address));
     rows.max_by_key(|row| row.network.prefix_len())
         .map(|row| row.kind)

@@ -10,9 +10,9 @@ use crate::facts::{Fact, Protocol, SpiffeId};
 use crate::model::{Policy, Tier};
 use crate::name::canonical;
 use crate::read::{read_policy, timestamp};
+use crate::reason::ReasonCode;
 use crate::settings::AddressCheck;
 use crate::tree::{Node, Shape};
-use crate::verdict::ReasonCode;
 
 use super::{
     Asker, Case, CaseFile, CaseInput, DEFAULT_TRUST_DOMAIN, ExpectedAnswer, ExpectedDecision,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::destination::{RouteHost, from_request};
 use crate::facts::Protocol;
-use crate::verdict::ReasonCode;
+use crate::reason::ReasonCode;
 
 /// Reads a configuration whose fields but `policies` are given.
 fn read(fields: &str) -> Result<PluginConfig, Vec<String>> {

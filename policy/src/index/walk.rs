@@ -9,8 +9,9 @@ use super::truth::Truth;
 use super::{Index, Tables};
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{DefaultAction, Head, TierDefault, Workloads};
+use crate::reason::ReasonCode;
 use crate::settings::{AddressCheck, Settings};
-use crate::verdict::{ReasonCode, RuleRef};
+use crate::verdict::RuleRef;
 
 /// Which policy is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

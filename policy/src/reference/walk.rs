@@ -10,8 +10,9 @@ use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{
     DefaultAction, Hosts, Mode, Networks, Policy, Rule, RuleAction, Tier, TierDefault,
 };
+use crate::reason::ReasonCode;
 use crate::settings::{AddressCheck, Settings};
-use crate::verdict::{Action, Decision, ReasonCode, RuleRef};
+use crate::verdict::{Action, Decision, RuleRef};
 
 /// Which policy is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

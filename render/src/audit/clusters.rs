@@ -10,7 +10,7 @@ use super::wanted::Wanted;
 use super::{missing, name};
 use crate::envoy::classes;
 use crate::error::RenderError;
-use crate::gateway::CLASS_OBJECT;
+use crate::object::CLASS_OBJECT;
 
 pub(super) fn check(
     dump: &Dump<'_>,

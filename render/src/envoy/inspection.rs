@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::classes::Class;
 use super::clusters::{http_outside, http1_outside, inward};
-use super::routes::{choose_by, http_route, tunnel_route};
+use super::route::{choose_by, http_route, tunnel_route};
 use super::{LOCK, TCP_PROXY, admits, log, longest_stream, named, state};
 use crate::install::{Device, Install};
 use crate::object::set;

@@ -4,14 +4,12 @@
 //! TLS to and what a port carries. In front of it stands the same route for each address class,
 //! which takes only what carries that class's word. A class without one is a closed one.
 
-use egress_policy::contract::{
-    CLUSTER_TCP, FORWARD, MESH_HEADERS, VERDICT_STATE, accept_word, class_cluster, entry_prefix,
-    http_cluster,
-};
+use egress_policy::contract::{CLUSTER_TCP, FORWARD, accept_word, class_cluster, http_cluster};
 use serde_json::{Value, json};
 
 use super::classes::Class;
-use super::{INNER_CLUSTER, edge, inspection, locked_for, longest_stream, patch};
+use super::route::{choose_by, http_route, tunnel_route};
+use super::{INNER_CLUSTER, inspection, locked_for, patch};
 use crate::install::{GatewayApi, Install};
 use crate::object::set;
 use egress_policy::ports::{MeshPorts, Origination};
@@ -47,16 +45,6 @@ impl Base {
         }
         Some(route)
     }
-}
-
-/// Has a route take only what carries this word, and its lock open for nothing else.
-pub(super) fn choose_by(route: &mut Value, word: &str) {
-    let prefix = entry_prefix(word);
-    let chosen = json!([{"key": VERDICT_STATE, "string_match": {"prefix": prefix}}]);
-    if let Some(found) = route.get_mut("match") {
-        set(found, "filter_state", chosen);
-    }
-    set(route, "typed_per_filter_config", locked_for(word));
 }
 
 /// The routes that the module judges by, the least specific first: each goes before those inserted
@@ -147,63 +135,6 @@ fn first(install: &Install, port: u16, route: Value) -> Value {
 
 fn authority_port(port: u16) -> Value {
     json!({"name": ":authority", "string_match": {"suffix": format!(":{port}")}})
-}
-
-/// A stream keeps the policy under which it began, so every stream ends in the end.
-fn longest(install: &Install) -> Value {
-    json!({"max_stream_duration": longest_stream(install)})
-}
-
-pub(super) fn http_route(install: &Install, name: &str, cluster: &str, headers: &[Value]) -> Value {
-    json!({
-        "name": name,
-        "match": {"prefix": "/", "headers": headers},
-        "metadata": {"filter_metadata": {"warden": {"role": "http"}}},
-        "route": {
-            "cluster": cluster,
-            "timeout": "0s",
-            "max_stream_duration": longest(install),
-            "retry_policy": edge::retry_policy(),
-        },
-        "request_headers_to_remove": inward_headers(),
-    })
-}
-
-/// What Envoy itself adds.
-const ENVOYS_HEADERS: [&str; 5] = [
-    "x-forwarded-for",
-    "x-envoy-external-address",
-    "x-envoy-internal",
-    "x-envoy-attempt-count",
-    "x-envoy-decorator-operation",
-];
-
-/// The mesh's own words, which do not leave the mesh.
-fn inward_headers() -> Value {
-    MESH_HEADERS
-        .iter()
-        .chain(&ENVOYS_HEADERS)
-        .copied()
-        .collect()
-}
-
-pub(super) fn tunnel_route(
-    install: &Install,
-    name: &str,
-    cluster: &str,
-    headers: &[Value],
-) -> Value {
-    json!({
-        "name": name,
-        "match": {"connect_matcher": {}, "headers": headers},
-        "metadata": {"filter_metadata": {"warden": {"role": name}}},
-        "route": {
-            "cluster": cluster,
-            "timeout": "0s",
-            "max_stream_duration": longest(install),
-            "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
-        },
-    })
 }
 
 /// A regular expression (RE2, the whole text) for the authorities of these names. It may be

@@ -12,7 +12,7 @@ use cel::{Context, Env, Program, extensions};
 use serde_json::Value;
 
 use crate::error::RenderError;
-use crate::object::Rendered;
+use crate::rendered::Rendered;
 
 /// What the rendered admission policies would say to somebody who makes this object, where their
 /// bindings hold for it. Nothing is asked of an API server.
