@@ -109,7 +109,7 @@ const MISTAKES: &[(&str, &str, &str, (usize, usize))] = &[
     ("ports: [443]", "port: [443]", "unknown_field", (9, 98)),
     (
         "name: r,",
-        "name: r, expires: 2026-11-01,",
+        "name: r, expires: \"2026-11-01T00:00:00Z\",",
         "expired",
         (8, 28),
     ),

@@ -114,19 +114,19 @@ impl Modules {
                 std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
             for entry in entries {
                 let path = entry?.path();
-                let tests = path
+                let of_tests = path
                     .file_stem()
                     .is_some_and(|stem| stem == "tests" || stem == "bin");
                 if path.is_dir() {
-                    folders.extend((!tests).then_some(path));
-                } else if !tests && path.extension().is_some_and(|end| end == "rs") {
+                    folders.extend((!of_tests).then_some(path));
+                } else if !of_tests && path.extension().is_some_and(|end| end == "rs") {
                     let text = std::fs::read_to_string(&path)?;
                     texts.insert(path.strip_prefix(source)?.to_owned(), text);
                 }
             }
         }
         // Modules that only tests have.
-        let tests: BTreeSet<Vec<String>> = texts
+        let only_tests: BTreeSet<Vec<String>> = texts
             .iter()
             .flat_map(|(path, text)| {
                 let declared = text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
@@ -136,7 +136,7 @@ impl Modules {
                 declared.map(|one| [module(path), vec![one.to_owned()]].concat())
             })
             .collect();
-        texts.retain(|path, _| !tests.iter().any(|test| module(path).starts_with(test)));
+        texts.retain(|path, _| !only_tests.iter().any(|one| module(path).starts_with(one)));
         let names = texts
             .keys()
             .map(|path| (module(path), path.clone()))
