@@ -111,7 +111,7 @@ const MISTAKES: &[(&str, &str, &str, (usize, usize))] = &[
         "name: r,",
         "name: r, expires: \"2026-11-01T00:00:00Z\",",
         "expired",
-        (8, 28),
+        (9, 26),
     ),
 ];
 

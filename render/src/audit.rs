@@ -19,10 +19,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::Enforced;
 use crate::earlier::Earlier;
 use crate::error::RenderError;
 use crate::install::Install;
+use crate::prepared::Enforced;
 
 use dump::Dump;
 use istio::Istio;

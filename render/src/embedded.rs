@@ -8,7 +8,7 @@ use crate::error::RenderError;
 use crate::error::problems;
 use crate::install::Install;
 use crate::object::canonical;
-use crate::{in_order, read};
+use crate::prepared::{in_order, read};
 
 /// The policies in their order as canonical JSON, and its hash: the same hash that a gateway
 /// reports for policies in its configuration.

@@ -121,10 +121,13 @@ impl Module {
         let embedded = Embedded::new(Some(carried.bytes()));
         let mut first = None;
         for place in PluginSite::ALL {
-            let config = PluginConfig::read_beside(&module.text(place), &embedded)
+            // The policies by their hash: they are the same bytes, and are decoded once for all.
+            let mut config = module.config(place);
+            set(&mut config, "policies", json!({"embedded": carried.hash()}));
+            let config = PluginConfig::read_beside(&canonical(&config).to_string(), &embedded)
                 .map_err(|defects| problems(&defects))?;
             module.policy_hash.clone_from(&config.policy_hash);
-            // Carried policies are compiled once while one of their places is there.
+            // They are compiled once while one of their places is there.
             first.get_or_insert(config);
         }
         Ok(module)

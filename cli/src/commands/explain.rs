@@ -1,8 +1,10 @@
 //! `warden explain`: one question, the verdict, and why.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
 use egress_policy::facts::{Fact, Facts, Protocol};
+use egress_policy::ports::MeshPorts;
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Evaluation, ReasonCode};
 
@@ -208,6 +210,9 @@ impl Explain {
             assumptions.push(format!("the client asks for `{to}`, the name in A-labels"));
         }
         let mut situation = parse_to(&to, self.sni.as_deref())?;
+        if !layers.rendered {
+            as_the_mesh_carries_it(&mut situation, layers, &mut assumptions);
+        }
         let first = layers.policies.first();
         let trust_domain = first
             .and_then(|policy| policy.head.trust_domains.first())
@@ -426,6 +431,45 @@ const fn exit_of(evaluation: &Evaluation<'_>) -> Exit {
             Action::Deny => Exit::Denied,
         },
         Evaluation::Undecided => Exit::Undecided,
+    }
+}
+
+/// What a request becomes at a port that carries something else in this mesh, whatever the client
+/// speaks there.
+fn as_the_mesh_carries_it(
+    facts: &mut OwnedFacts,
+    bundle: &PolicyBundle,
+    assumptions: &mut Vec<String>,
+) {
+    let Fact::Known(port) = facts.port else {
+        return;
+    };
+    // What cannot be rendered is refused elsewhere.
+    let ports = MeshPorts::of(&bundle.policies, &bundle.protocols, &mut Vec::new());
+    match (facts.protocol, ports.protocol(port)) {
+        (Protocol::Http | Protocol::Tls, Protocol::Tcp) => {
+            assumptions.push(format!(
+                "port {port} carries opaque TCP in this mesh, so sidecars send it by address; for {} \
+                 a rule of the first policy says `protocols: [{0}]` there, or the install settings do",
+                facts.protocol.as_str()
+            ));
+            let address = match &facts.name {
+                Fact::Known(Some(_)) => ordinary_address(&bundle.policies),
+                _ => facts.address.known(),
+            };
+            let asked = address.map(|address| format!("tcp://{}", SocketAddr::new(address, port)));
+            if let Some(Ok(by_address)) = asked.map(|asked| parse_to(&asked, None)) {
+                *facts = by_address;
+            }
+        }
+        (Protocol::Http, Protocol::Tls) => {
+            assumptions.push(format!(
+                "port {port} carries TLS in this mesh, and the client speaks plain HTTP there"
+            ));
+            facts.protocol = Protocol::Tls;
+            facts.refused = Some(ReasonCode::HelloMalformed);
+        }
+        _ => {}
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use egress_analysis::bundle::{PolicyBundle, parse};
 use egress_analysis::document::{self, Documents, Node};
 use egress_analysis::{Diagnostic, Location, Severity};
+use egress_policy::model::Policy;
 use egress_render::doctor::Needs;
 use egress_render::{Install, RenderError};
 use serde_json::Value;
@@ -85,6 +86,11 @@ impl Settings {
 }
 
 impl Read {
+    /// The policies as the engine has read them.
+    pub(crate) fn decoded(&self) -> &[Policy] {
+        &self.bundle.policies
+    }
+
     /// Says what keeps something from being rendered, where it stands.
     pub(crate) fn refuse(
         &self,

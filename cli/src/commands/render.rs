@@ -79,7 +79,7 @@ impl Render {
             keep_addresses(&mut read, &console.directory.join(folder))?;
         }
         clock.report(console, "policies read");
-        let warnings = egress_render::warnings(&read.install, &read.policies);
+        let warnings = egress_render::warnings_of(&read.install, read.decoded());
         for warning in &warnings {
             writeln!(console.stderr, "{}\n", read.warning(warning))?;
         }
@@ -163,7 +163,7 @@ fn rendered(
     read: &Read,
     history: Option<&History>,
 ) -> Result<Result<Rendered, Vec<RenderError>>, Failure> {
-    let prepared = match Prepared::new(&read.install, &read.policies) {
+    let prepared = match Prepared::decoded(&read.install, &read.policies, read.decoded()) {
         Ok(prepared) => prepared,
         Err(problems) => return Ok(Err(problems)),
     };

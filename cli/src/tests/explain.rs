@@ -7,6 +7,7 @@ const VERDICTS: &str = "
 app1                     | https://api.github.com                       | 0 Accept rule seed/apps/app1-github
 app1                     | http://api.github.com/repos                  | 0 Accept rule seed/apps/app1-github
 app1                     | http://API.GitHub.com.:8080/                 | 2 Deny default seed
+app1                     | http://api.github.com:443/                   | 2 Deny hello_malformed -
 app1                     | https://github.com                           | 2 Deny default seed
 app1                     | https://evilgithub.com                       | 2 Deny default seed
 app1                     | https://api.github.com.evil.example          | 2 Deny default seed
@@ -82,6 +83,37 @@ spec:
     - {name: vault, to: [{domainNames: [vault.example], allowPrivate: true}], action: Accept}
     - {name: dialled, to: [{networks: [203.0.113.0/24], ports: [22]}], action: Accept}
 ";
+
+/// `protocols` of the only rule, what is asked for, and the exit code: a port carries what one rule of
+/// the first policy says, and nothing that two protocols are named for.
+#[test]
+fn a_port_carries_what_the_mesh_is_told() {
+    for (protocols, to, exit) in [
+        ("[HTTP]", "http://api.example.com:9080/", 0),
+        ("[HTTP]", "https://api.example.com:9080/", 2),
+        ("[TLS]", "https://api.example.com:9080/", 0),
+        ("[TLS]", "http://api.example.com:9080/", 2),
+        ("[HTTP, TLS]", "http://api.example.com:9080/", 2),
+        ("[HTTP, TLS]", "https://api.example.com:9080/", 2),
+    ] {
+        let policy = format!(
+            "apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
+metadata: {{name: p}}
+spec:
+  identity: {{trustDomains: [cluster.local]}}
+  tiers: [{{name: t, rules: [{{name: r, from: [{{namespaces: [a]}}], to: [{{domainNames: [api.example.com], ports: [9080], protocols: {protocols}}}], action: Accept}}]}}]
+"
+        );
+        let folder = Folder::with(&[("policy.yaml", &policy)]);
+        let ran = folder.warden(&format!("explain policy.yaml --from a/b --to {to}"));
+        assert_eq!(ran.exit, exit, "{protocols} {to}: {ran:?}");
+        let opaque = ran
+            .stdout
+            .contains("port 9080 carries opaque TCP in this mesh");
+        assert_eq!(opaque, protocols.contains(','), "{protocols} {to}: {ran:?}");
+    }
+}
 
 #[test]
 fn where_a_name_may_lead_is_its_class() {

@@ -7,12 +7,12 @@ use serde_json::Value;
 use super::compare::with_rendered;
 use super::dump::snake_case;
 use super::{items, name};
-use crate::Enforced;
 use crate::earlier::Earlier;
 use crate::error::RenderError;
 use crate::gateway;
 use crate::install::Install;
 use crate::object::Object;
+use crate::prepared::Enforced;
 
 /// Everything that patches make of a gateway, in snake case.
 pub(super) struct Wanted {

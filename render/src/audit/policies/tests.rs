@@ -4,7 +4,7 @@ use super::{PluginSite, resource};
 use crate::audit::dump::{Dump, snake_case};
 use crate::envoy::GATE;
 use crate::install::Install;
-use crate::{EmbeddedPolicies, Enforced, RenderError};
+use crate::{EmbeddedPolicies, RenderError, prepared::Enforced};
 
 const INSTALL: &str = include_str!("../../../../istio/reference/install.yaml");
 const POLICY: &str = include_str!("../../../../cases/policies/reference.yaml");
