@@ -243,6 +243,10 @@ fn words_of_tls(class: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use egress_policy::contract::{ENVOY_HEADERS, InspectionFact, MESH_HEADERS};
+
     use super::*;
 
     #[test]
@@ -253,6 +257,47 @@ mod tests {
         );
         assert!(fill("${Y}", &[("X", "1")]).is_err());
         assert!(fill("${X", &[("X", "1")]).is_err());
+    }
+
+    const GATEWAY: &str = include_str!("../../envoy-config/gateway.yaml");
+    const SIDECAR: &str = include_str!("../../envoy-config/sidecar.yaml");
+
+    #[test]
+    fn the_bootstrap_removes_the_headers_that_stay_in_the_mesh() {
+        let (_, list) = GATEWAY
+            .split_once("request_headers_to_remove: &inward\n")
+            .unwrap();
+        let listed: BTreeSet<_> = list
+            .lines()
+            .map_while(|line| line.trim_start().strip_prefix("- "))
+            .filter(|item| !item.contains(':'))
+            .collect();
+        let wanted: BTreeSet<_> = MESH_HEADERS.into_iter().chain(ENVOY_HEADERS).collect();
+        assert_eq!(listed, wanted);
+    }
+
+    /// Filter state, properties and headers that the bootstraps share with the module.
+    #[test]
+    fn the_bootstraps_have_the_contracts_words() {
+        let contract = include_str!("../../policy/src/contract.rs");
+        let facts = InspectionFact::ALL.map(InspectionFact::property_state);
+        // A class's own, and what only the bootstrap has.
+        let others = ["wasm.warden_resolve_", "warden.peer"];
+        let mut seen = BTreeSet::new();
+        for text in [GATEWAY, SIDECAR] {
+            for word in text.split(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c)) {
+                let ours = ["wasm.warden_", "warden.", "x-egress-warden-"];
+                if ours.iter().any(|ours| word.starts_with(ours)) {
+                    let known = contract.contains(&format!("\"{word}\""))
+                        || facts.iter().any(|fact| fact == word)
+                        || others.contains(&word)
+                        || word == format!("wasm.{HOST}");
+                    assert!(known, "{word}");
+                    seen.insert(word);
+                }
+            }
+        }
+        assert!(seen.len() >= 15, "{seen:?}");
     }
 
     #[test]

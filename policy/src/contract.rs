@@ -212,6 +212,15 @@ pub const MESH_HEADERS: [&str; 9] = [
     ADDRESS_HEADER,
 ];
 
+/// Headers that Envoy itself adds to requests, and that stay in the mesh too.
+pub const ENVOY_HEADERS: [&str; 5] = [
+    "x-forwarded-for",
+    "x-envoy-external-address",
+    "x-envoy-internal",
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
+];
+
 /// Whether a text can name a class: `[a-z0-9-]{1,32}`, and not [`LITERAL`].
 #[must_use]
 pub fn is_class_name(text: &str) -> bool {

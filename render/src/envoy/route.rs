@@ -1,6 +1,6 @@
 //! One route: for requests, for tunnels, and what makes it take only what carries a verdict token.
 
-use egress_policy::contract::{MESH_HEADERS, VERDICT_STATE, entry_prefix};
+use egress_policy::contract::{ENVOY_HEADERS, MESH_HEADERS, VERDICT_STATE, entry_prefix};
 use serde_json::{Value, json};
 
 use super::{edge, locked_for, longest_stream};
@@ -37,22 +37,9 @@ pub(super) fn http_route(install: &Install, name: &str, cluster: &str, headers: 
     })
 }
 
-/// What Envoy itself adds.
-const ENVOYS_HEADERS: [&str; 5] = [
-    "x-forwarded-for",
-    "x-envoy-external-address",
-    "x-envoy-internal",
-    "x-envoy-attempt-count",
-    "x-envoy-decorator-operation",
-];
-
 /// The mesh's own words, which do not leave the mesh.
 fn inward_headers() -> Value {
-    MESH_HEADERS
-        .iter()
-        .chain(&ENVOYS_HEADERS)
-        .copied()
-        .collect()
+    MESH_HEADERS.iter().chain(&ENVOY_HEADERS).copied().collect()
 }
 
 pub(super) fn tunnel_route(
