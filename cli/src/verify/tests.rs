@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use egress_policy::facts::Fact;
+use socket2::{Domain, Socket, Type};
 
 use super::plan::Planned;
 use super::*;
@@ -366,10 +367,12 @@ fn what_is_seen_is_what_the_other_side_did() {
     };
     let tcp = |to| Attempt::Tcp { to };
     let direct = |to| Attempt::Direct { to };
-    let nobody = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
+    // Bound, so that no other server gets the port, and never listening.
+    let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    silent
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let nobody = silent.local_addr().unwrap().as_socket().unwrap();
     let reached = |text: &str| ProbeResult::Reached(text.to_owned());
     let refused = |text: &str| ProbeResult::Refused(text.to_owned());
     let table = [
