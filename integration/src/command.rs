@@ -1,5 +1,7 @@
-//! Programs that run to their end and have to succeed.
+//! Programs that run to their end and have to succeed, and the log files of those that go on.
 
+use std::fs::{File, OpenOptions};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +12,17 @@ use anyhow::{Context, Result, ensure};
 /// That it does not start, or that it fails, with everything that it says.
 pub fn run(command: &mut Command) -> Result<()> {
     output(command).map(drop)
+}
+
+/// An empty file for what a program writes to standard output and standard error. It is opened for
+/// appending: Envoy opens `/dev/stdout` once more for its access log, and what another handle wrote at
+/// an offset of its own would go over those lines.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn log_file(path: &Path) -> Result<File> {
+    File::create(path)?;
+    Ok(OpenOptions::new().append(true).open(path)?)
 }
 
 /// Runs a program and gives what it writes to standard output.

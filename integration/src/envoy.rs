@@ -1,6 +1,5 @@
 //! Real Envoy processes.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -101,7 +100,7 @@ impl Envoy {
     /// # Errors
     /// As [`Envoy::start`].
     pub fn start_with(config: &Path, admin: Ipv4Addr, log: PathBuf, workers: u8) -> Result<Self> {
-        let output = File::create(&log)?;
+        let output = command::log_file(&log)?;
         let process = Command::new(binary()?)
             .args([
                 "--use-dynamic-base-id",

@@ -1,7 +1,6 @@
 //! Istio's agent beside a gateway: it stands between the control plane and Envoy, fetches modules
 //! from registries, checks their digests, and hands Envoy a local file.
 
-use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -66,7 +65,7 @@ impl Agent {
         let folder = folder.to_owned();
         std::fs::create_dir_all(folder.join("etc/istio/proxy"))?;
         own_data()?;
-        let log = File::create(folder.join("agent.log"))?;
+        let log = command::log_file(&folder.join("agent.log"))?;
         let process = Program::PilotAgent
             .command()?
             .args(["proxy", proxy.role, "--log_output_level=default:info,wasm:debug"])

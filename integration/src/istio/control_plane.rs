@@ -1,6 +1,5 @@
 //! Istio's configuration generator, and the certificates that it serves beside.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -102,7 +101,7 @@ impl ControlPlane {
         log: &Path,
         address: SocketAddrV4,
     ) -> Result<Self> {
-        let output = File::create(log)?;
+        let output = crate::command::log_file(log)?;
         let process = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
