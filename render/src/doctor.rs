@@ -29,8 +29,8 @@ impl Needs {
     /// Everything that keeps the policies from being rendered.
     pub fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<RenderError>> {
         let mut problems = install.check();
-        let documents = crate::prepared::in_order(install, documents, &mut problems);
-        let policies = crate::prepared::read(&documents, &mut problems);
+        let documents = crate::documents::in_order(install, documents, &mut problems);
+        let policies = crate::documents::read(&documents, &mut problems);
         let settings = install.spec.gateway.protocols.stated();
         let mut defects = Vec::new();
         let traffic = MeshPorts::of(&policies, &settings, &mut defects);

@@ -4,11 +4,11 @@ use egress_policy::canonical;
 use egress_policy::tree::Json;
 use serde_json::Value;
 
+use crate::documents::{in_order, read};
 use crate::error::RenderError;
 use crate::error::problems;
 use crate::install::Install;
 use crate::object::canonical;
-use crate::prepared::{in_order, read};
 
 /// The policies in their order as canonical JSON, and its hash: the same hash that a gateway
 /// reports for policies in its configuration.

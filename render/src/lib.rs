@@ -18,6 +18,7 @@ pub mod audit;
 pub mod chart;
 mod deployment;
 pub mod doctor;
+mod documents;
 mod earlier;
 mod embedded;
 mod envoy;

@@ -5,8 +5,7 @@ use egress_policy::contract::{
     CLUSTER_TCP, CLUSTER_TLS, CLUSTER_TLS_INNER, http_cluster, inspect_cluster,
 };
 use egress_policy::embedded::Embedded;
-use egress_policy::model::{Policy, REVOKED_TIER};
-use egress_policy::tree::Json;
+use egress_policy::model::REVOKED_TIER;
 use serde_json::{Value, json};
 
 use crate::embedded::EmbeddedPolicies;
@@ -174,13 +173,6 @@ fn rechecks(install: &Install, documents: &[Value]) -> bool {
     };
     let stated = install.spec.gateway.recheck_on_update;
     stated.unwrap_or_else(|| documents.iter().any(revokes))
-}
-
-/// Reads a policy document.
-pub(crate) fn policy(document: &Value) -> Result<Policy, Vec<RenderError>> {
-    let text = canonical(document).to_string();
-    let tree = Json::parse(&text).map_err(|message| vec![RenderError::new("policy", message)])?;
-    Policy::read(&tree).map_err(|defects| problems(&defects))
 }
 
 fn expect_carried(carried: &EmbeddedPolicies, named: &str) -> Result<(), Vec<RenderError>> {

@@ -4,6 +4,7 @@ use egress_policy::model::Policy;
 use egress_policy::ports::{self, MeshPorts};
 use serde_json::Value;
 
+use crate::documents::{in_order, name, order, read};
 use crate::earlier::Earlier;
 use crate::embedded::EmbeddedPolicies;
 use crate::envoy::classes::Classes;
@@ -11,7 +12,7 @@ use crate::error::RenderError;
 use crate::install::{Install, Networks};
 use crate::module::Module;
 use crate::rendered::Rendered;
-use crate::{deployment, envoy, gateway, guardrails, module, names, network, workloads};
+use crate::{deployment, envoy, gateway, guardrails, names, network, workloads};
 
 /// Renders policies, in their order of precedence, for one gateway.
 ///
@@ -251,79 +252,4 @@ impl Enforced {
             classes,
         })
     }
-}
-
-/// The documents as the install settings order them; without an order a single one stands as it
-/// is.
-pub(crate) fn in_order(
-    install: &Install,
-    documents: &[Value],
-    problems: &mut Vec<RenderError>,
-) -> Vec<Value> {
-    let order = order(install, documents.iter().map(name), problems);
-    order
-        .into_iter()
-        .filter_map(|i| documents.get(i).cloned())
-        .collect()
-}
-
-fn name(document: &Value) -> String {
-    let name = document.pointer("/metadata/name").and_then(Value::as_str);
-    name.unwrap_or_default().to_owned()
-}
-
-/// Which of these policies come in which order.
-fn order(
-    install: &Install,
-    names: impl Iterator<Item = String>,
-    problems: &mut Vec<RenderError>,
-) -> Vec<usize> {
-    let names: Vec<String> = names.collect();
-    let order = &install.spec.policies;
-    if order.is_empty() {
-        if names.len() > 1 {
-            problems.push(RenderError::new(
-                "spec.policies",
-                "several policies need an order: the install settings must list their names, the \
-                 security team's first",
-            ));
-        }
-        return (0..names.len()).collect();
-    }
-    for name in &names {
-        if !order.iter().any(|entry| entry.name == *name) {
-            problems.push(RenderError::new(
-                "spec.policies",
-                format!("policy `{name}` is not in the install settings' order"),
-            ));
-        }
-    }
-    let mut sorted = Vec::new();
-    for entry in order {
-        let found = names.iter().enumerate();
-        let mut found = found.filter(|(_, name)| **name == entry.name);
-        match (found.next(), found.next()) {
-            (Some((at, _)), None) => sorted.push(at),
-            (None, _) => problems.push(RenderError::new(
-                "spec.policies",
-                format!("policy `{}` was not given", entry.name),
-            )),
-            (Some(_), Some(_)) => problems.push(RenderError::new(
-                "spec.policies",
-                format!("policy `{}` was given twice", entry.name),
-            )),
-        }
-    }
-    sorted
-}
-
-pub(crate) fn read(documents: &[Value], problems: &mut Vec<RenderError>) -> Vec<Policy> {
-    let mut policies = Vec::new();
-    for document in documents {
-        match module::policy(document) {
-            Ok(policy) => policies.push(policy),
-            Err(found) => problems.extend(found),
-        }
-    }
-    policies
 }

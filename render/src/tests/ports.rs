@@ -52,7 +52,7 @@ fn names_over_opaque_tcp_are_warned_of_and_no_others() {
             rules.push(json!({"name": "s", "to": [to], "action": "Accept"}));
         }
         let policy = sample::policy("p", &json!({"name": "t", "rules": rules}));
-        let read = crate::module::policy(&policy);
+        let read = crate::documents::policy(&policy);
         assert!(read.is_ok(), "{read:?}");
         let warnings = warnings(&sample::install(""), &[policy]);
         let found: Vec<_> = warnings.iter().map(ToString::to_string).collect();
@@ -79,7 +79,7 @@ spec:
 "
         );
         let policy = serde_saphyr::from_str(&policy).unwrap();
-        let policy = crate::module::policy(&policy).unwrap();
+        let policy = crate::documents::policy(&policy).unwrap();
         let none = crate::install::PortProtocols::default();
         let traffic =
             egress_policy::ports::MeshPorts::of(&[policy], &none.stated(), &mut Vec::new());
@@ -176,7 +176,7 @@ fn what_is_inspected_in_front_of_tls_is_warned_of() {
         ];
         let found = both.map(|policies| {
             for policy in &policies {
-                crate::module::policy(policy).unwrap();
+                crate::documents::policy(policy).unwrap();
             }
             let warnings = warnings(&install, &policies);
             let mut warnings = warnings.iter().map(ToString::to_string);
@@ -268,7 +268,7 @@ fn later_policies_change_no_port() {
             });
             let mut later = sample::policy("later", &json!({"name": "t", "rules": [rule]}));
             later["spec"]["appliesTo"] = json!({"namespaces": ["app1-ns"]});
-            let both = [&first, &later].map(|policy| crate::module::policy(policy).unwrap());
+            let both = [&first, &later].map(|policy| crate::documents::policy(policy).unwrap());
             let found = egress_policy::ports::port_conflicts(&both, &settings.stated());
             let words: Vec<_> = found
                 .iter()

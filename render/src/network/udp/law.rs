@@ -211,7 +211,7 @@ fn network_policies_let_nothing_out_that_the_engine_denies() {
         rendered += 1;
         let policies: Vec<_> = documents
             .iter()
-            .map(|document| crate::module::policy(document).unwrap())
+            .map(|document| crate::documents::policy(document).unwrap())
             .collect();
         let objects: Vec<_> = objects
             .objects()
