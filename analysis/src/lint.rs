@@ -37,7 +37,7 @@ pub struct LintContext {
 pub fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic> {
     let mut found = Findings::default();
     // What a port carries the policies say together.
-    let opaque = ports::opaque_names(&layers.policies, &layers.protocols);
+    let opaque = layers.ports().opaque_names(&layers.policies);
     let in_tls = ports::inspected_in_tls(&layers.policies);
     let udp = udp_inexpressible(&layers.policies);
     let mut surroundings = surroundings.clone();
@@ -80,8 +80,10 @@ pub fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic
 /// Rules of later policies that would change what a port carries for everybody.
 #[must_use]
 pub fn port_conflicts(layers: &PolicyBundle) -> Vec<Diagnostic> {
-    let conflicts = ports::port_conflicts(&layers.policies, &layers.protocols);
-    let conflicts = conflicts.into_iter().filter(|_| !layers.rendered);
+    if layers.rendered {
+        return Vec::new();
+    }
+    let conflicts = layers.ports().conflicts(&layers.policies).into_iter();
     let conflicts = conflicts.filter_map(|conflict| {
         let unit = layers.sources.get(conflict.policy)?;
         let root = At::root();

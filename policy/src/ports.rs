@@ -15,9 +15,9 @@ use std::collections::BTreeSet;
 use crate::facts::Protocol;
 use crate::model::{From, Policy, Rule, RuleAction, To};
 
-pub use conflicts::{PORTS_HINT, PortConflict, port_conflicts};
+pub use conflicts::{PORTS_HINT, PortConflict};
 pub use in_tls::{IN_TLS_HINT, InTls, inspected_in_tls};
-pub use opaque::{HINT, Named, OpaqueNames, named_tcp, opaque_names};
+pub use opaque::{HINT, Named, OpaqueNames};
 pub use origination::{Origination, originations};
 
 /// Most ports that one rule may single out for HTTP or TLS: each needs a route of its own.
@@ -91,7 +91,7 @@ impl MeshPorts {
         for placed in policies.iter().flat_map(Policy::rules) {
             traffic.take_labels(placed.rule.1);
         }
-        for conflict in conflicts::conflicts(&traffic, policies) {
+        for conflict in traffic.conflicts(policies) {
             let message = format!("{}; {PORTS_HINT}", conflict.message());
             problems.push(PortDefect::new(conflict.id, message));
         }

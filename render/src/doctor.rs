@@ -7,9 +7,10 @@ pub mod networks;
 use serde_json::Value;
 
 use crate::audit::addresses;
+use crate::documents::{in_order, mesh_ports, read};
 use crate::error::RenderError;
 use crate::install::{Install, Names};
-use egress_policy::ports::{MeshPorts, named_tcp};
+use egress_policy::ports::MeshPorts;
 
 /// What the mesh has to be set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +30,9 @@ impl Needs {
     /// Everything that keeps the policies from being rendered.
     pub fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<RenderError>> {
         let mut problems = install.check();
-        let documents = crate::documents::in_order(install, documents, &mut problems);
-        let policies = crate::documents::read(&documents, &mut problems);
-        let settings = install.spec.gateway.protocols.stated();
-        let mut defects = Vec::new();
-        let traffic = MeshPorts::of(&policies, &settings, &mut defects);
-        problems.extend(defects.into_iter().map(RenderError::from));
+        let documents = in_order(install, documents, &mut problems);
+        let policies = read(&documents, &mut problems);
+        let traffic = mesh_ports(install, &policies, &mut problems);
         let mut trust_domains: Vec<_> = policies
             .iter()
             .flat_map(|policy| policy.head.trust_domains.clone())
@@ -46,11 +44,12 @@ impl Needs {
             trust_domains = vec![install.spec.cluster.trust_domain.clone()];
         }
         if problems.is_empty() {
+            let dns_capture = install.spec.tunnel.names == Some(Names::DnsCapture)
+                && !traffic.named_tcp(&policies).is_empty();
             Ok(Self {
                 traffic,
                 trust_domains,
-                dns_capture: install.spec.tunnel.names == Some(Names::DnsCapture)
-                    && !named_tcp(&policies, &settings).is_empty(),
+                dns_capture,
             })
         } else {
             Err(problems)

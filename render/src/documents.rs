@@ -1,6 +1,7 @@
 //! Policy documents: decoded, and in the order of the install settings.
 
 use egress_policy::model::Policy;
+use egress_policy::ports::MeshPorts;
 use egress_policy::tree::Json;
 use serde_json::Value;
 
@@ -22,11 +23,29 @@ pub(crate) fn in_order(
     documents: &[Value],
     problems: &mut Vec<RenderError>,
 ) -> Vec<Value> {
-    let order = order(install, documents.iter().map(name), problems);
-    order
-        .into_iter()
-        .filter_map(|i| documents.get(i).cloned())
-        .collect()
+    arranged(
+        documents,
+        &order(install, documents.iter().map(name), problems),
+    )
+}
+
+/// Items in the order that their places say.
+pub(crate) fn arranged<T: Clone>(items: &[T], order: &[usize]) -> Vec<T> {
+    let places = order.iter();
+    places.filter_map(|at| items.get(*at).cloned()).collect()
+}
+
+/// What ports carry, by policies in their order and by the settings.
+pub(crate) fn mesh_ports(
+    install: &Install,
+    policies: &[Policy],
+    problems: &mut Vec<RenderError>,
+) -> MeshPorts {
+    let settings = install.spec.gateway.protocols.stated();
+    let mut defects = Vec::new();
+    let ports = MeshPorts::of(policies, &settings, &mut defects);
+    problems.extend(defects.into_iter().map(RenderError::from));
+    ports
 }
 
 pub(crate) fn name(document: &Value) -> String {

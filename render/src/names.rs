@@ -21,7 +21,7 @@ use crate::object::{Object, Stage};
 use crate::proxies;
 use crate::tunnel;
 use crate::workloads;
-use egress_policy::ports::{MeshPorts, Named, named_tcp};
+use egress_policy::ports::{MeshPorts, Named};
 
 /// What the names of rendered entries begin with.
 const ENTRY: &str = "egress-warden-tcp-";
@@ -41,6 +41,7 @@ pub(crate) struct Assigned {
 /// address. None if the settings do not say how applications are told.
 pub(crate) fn assigned(
     install: &Install,
+    traffic: &MeshPorts,
     policies: &[Policy],
     problems: &mut Vec<RenderError>,
 ) -> Vec<Assigned> {
@@ -56,7 +57,8 @@ pub(crate) fn assigned(
         };
         enforced.iter().filter(may).cloned().collect()
     };
-    let mut found: Vec<_> = named_tcp(policies, &install.spec.gateway.protocols.stated())
+    let mut found: Vec<_> = traffic
+        .named_tcp(policies)
         .into_iter()
         .map(|named| (used(&named), named))
         .collect();

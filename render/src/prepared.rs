@@ -4,7 +4,7 @@ use egress_policy::model::Policy;
 use egress_policy::ports::{self, MeshPorts};
 use serde_json::Value;
 
-use crate::documents::{in_order, name, order, read};
+use crate::documents::{arranged, in_order, mesh_ports, name, order, read};
 use crate::earlier::Earlier;
 use crate::embedded::EmbeddedPolicies;
 use crate::envoy::classes::Classes;
@@ -51,7 +51,7 @@ impl<'a> Prepared<'a> {
         documents: &'a [Value],
         policies: &[Policy],
     ) -> Result<Self, Vec<RenderError>> {
-        let enforced = Enforced::decoded(install, documents, policies, install.check())?;
+        let enforced = Enforced::decoded(install, documents, policies)?;
         Ok(Self {
             install,
             documents,
@@ -94,7 +94,7 @@ impl<'a> Prepared<'a> {
             objects.extend(deployment::objects(install, &traffic, load, &mut problems));
         }
         objects.extend(workloads::objects(install, &traffic));
-        let named = names::assigned(install, &policies, &mut problems);
+        let named = names::assigned(install, &traffic, &policies, &mut problems);
         objects.extend(names::objects(install, &traffic, &named));
         objects.extend(network::objects(install, &policies, &mut problems));
         objects.extend(guardrails::objects(install, &traffic));
@@ -150,9 +150,11 @@ pub fn node_networks(install: &Install) -> Result<Value, Vec<RenderError>> {
 /// # Errors
 /// Everything that keeps the policies from being enforced as they are written.
 pub fn coredns_zone(install: &Install, documents: &[Value]) -> Result<String, Vec<RenderError>> {
-    let Enforced { policies, .. } = Enforced::of(install, documents)?;
+    let Enforced {
+        policies, traffic, ..
+    } = Enforced::of(install, documents)?;
     let mut problems = Vec::new();
-    let named = names::assigned(install, &policies, &mut problems);
+    let named = names::assigned(install, &traffic, &policies, &mut problems);
     if problems.is_empty() {
         Ok(names::zone(&named))
     } else {
@@ -171,15 +173,12 @@ pub fn warnings(install: &Install, documents: &[Value]) -> Vec<RenderError> {
 pub fn warnings_of(install: &Install, policies: &[Policy]) -> Vec<RenderError> {
     let name = |policy: &Policy| policy.head.name.clone();
     let order = order(install, policies.iter().map(name), &mut Vec::new());
-    let policies: Vec<_> = order
-        .into_iter()
-        .filter_map(|i| policies.get(i).cloned())
-        .collect();
+    let policies = arranged(policies, &order);
     let networks = install.spec.cluster.networks.iter();
     let of_networks = networks.flat_map(|own| [own.warnings(), own.unseen(&policies)].concat());
     let of_networks: Vec<_> = of_networks.collect();
-    let settings = install.spec.gateway.protocols.stated();
-    let opaque = ports::opaque_names(&policies, &settings).into_iter();
+    let traffic = mesh_ports(install, &policies, &mut Vec::new());
+    let opaque = traffic.opaque_names(&policies).into_iter();
     let opaque = opaque.filter(|found| !found.can_be_named || install.spec.tunnel.names.is_none());
     let opaque = opaque.map(|found| (found.message(), found.id, ports::HINT));
     let in_tls = ports::inspected_in_tls(&policies).into_iter();
@@ -201,22 +200,9 @@ pub(crate) struct Enforced {
 impl Enforced {
     pub(crate) fn of(install: &Install, documents: &[Value]) -> Result<Self, Vec<RenderError>> {
         let mut problems = install.check();
-        let policies = read(documents, &mut problems);
-        if policies.len() == documents.len() {
-            return Self::decoded(install, documents, &policies, problems);
-        }
-        // What is wrong with the order and with the other policies is said too.
         let documents = in_order(install, documents, &mut problems);
-        let policies = read(&documents, &mut Vec::new());
-        install.check_grants(&policies, &mut problems);
-        let mut defects = Vec::new();
-        let _ = MeshPorts::of(
-            &policies,
-            &install.spec.gateway.protocols.stated(),
-            &mut defects,
-        );
-        problems.extend(defects.into_iter().map(RenderError::from));
-        Err(problems)
+        let policies = read(&documents, &mut problems);
+        Self::checked(install, &documents, policies, problems)
     }
 
     /// Of policies that have been decoded, each beside its document.
@@ -224,27 +210,27 @@ impl Enforced {
         install: &Install,
         documents: &[Value],
         policies: &[Policy],
+    ) -> Result<Self, Vec<RenderError>> {
+        let mut problems = install.check();
+        let order = order(install, documents.iter().map(name), &mut problems);
+        let (documents, policies) = (arranged(documents, &order), arranged(policies, &order));
+        Self::checked(install, &documents, policies, problems)
+    }
+
+    /// Of documents in their order, and of the policies in them, unless there is a problem already.
+    fn checked(
+        install: &Install,
+        documents: &[Value],
+        policies: Vec<Policy>,
         mut problems: Vec<RenderError>,
     ) -> Result<Self, Vec<RenderError>> {
-        let order = order(install, documents.iter().map(name), &mut problems);
-        let policies: Vec<Policy> = order
-            .iter()
-            .filter_map(|i| policies.get(*i).cloned())
-            .collect();
-        let documents: Vec<Value> = order
-            .iter()
-            .filter_map(|i| documents.get(*i).cloned())
-            .collect();
         install.check_grants(&policies, &mut problems);
-        let settings = install.spec.gateway.protocols.stated();
-        let mut defects = Vec::new();
-        let traffic = MeshPorts::of(&policies, &settings, &mut defects);
-        problems.extend(defects.into_iter().map(RenderError::from));
+        let traffic = mesh_ports(install, &policies, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
         let classes = Classes::of(install, &policies).map_err(|problem| vec![problem])?;
-        let module = Module::new(install, &traffic, &classes, &documents)?;
+        let module = Module::new(install, &traffic, &classes, documents)?;
         Ok(Self {
             policies,
             traffic,

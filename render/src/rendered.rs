@@ -120,11 +120,7 @@ impl Rendered {
                 RenderError::new(name, message)
             })
             .collect();
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems)
-        }
+        none(problems)
     }
 
     /// What the API server would refuse.
@@ -141,10 +137,14 @@ impl Rendered {
                 RenderError::new(name, message)
             })
             .collect();
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems)
-        }
+        none(problems)
+    }
+}
+
+fn none(problems: Vec<RenderError>) -> Result<(), Vec<RenderError>> {
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
     }
 }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use egress_policy::facts::{Fact, Facts, Protocol};
-use egress_policy::ports::MeshPorts;
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Evaluation, ReasonCode};
 
@@ -444,9 +443,7 @@ fn as_the_mesh_carries_it(
     let Fact::Known(port) = facts.port else {
         return;
     };
-    // What cannot be rendered is refused elsewhere.
-    let ports = MeshPorts::of(&bundle.policies, &bundle.protocols, &mut Vec::new());
-    match (facts.protocol, ports.protocol(port)) {
+    match (facts.protocol, bundle.ports().protocol(port)) {
         (Protocol::Http | Protocol::Tls, Protocol::Tcp) => {
             assumptions.push(format!(
                 "port {port} carries opaque TCP in this mesh, so sidecars send it by address; for {} \
@@ -479,7 +476,7 @@ fn asked_by(situation: &OwnedFacts, layers: &PolicyBundle) -> &'static str {
         Fact::Known(Some(name)) => name.as_str(),
         _ => "",
     };
-    let known = egress_policy::ports::named_tcp(&layers.policies, &layers.protocols);
+    let known = layers.ports().named_tcp(&layers.policies);
     let stands = known.iter().any(|named| {
         named.name == name
             && matches!(situation.port, Fact::Known(port) if named.ports.contains(&port))

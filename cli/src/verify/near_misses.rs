@@ -65,7 +65,7 @@ pub(super) fn beside_addresses(plan: &Plan<'_>, reached: &[Probe], planned: &mut
         };
         let mut push = |to: SocketAddr, what: &str| {
             // A neighbour is dialled by its number, as raw TCP is.
-            if plan.carried(to.port()) == Protocol::Tcp {
+            if plan.traffic.protocol(to.port()) == Protocol::Tcp {
                 let why = format!("{what} of {}", probe.attempt);
                 let attempt = Attempt::Tcp { to };
                 planned.push_miss(plan.probe(Group::NearMisses, why, attempt, false));

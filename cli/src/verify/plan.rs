@@ -10,8 +10,7 @@ use egress_policy::model::{Hosts, Networks, Policy, To};
 use egress_policy::name::{Name, NamePattern};
 use egress_policy::path::PathPattern;
 use egress_policy::port::PortSet;
-use egress_policy::ports::MeshPorts;
-use egress_policy::ports::{Named, named_tcp};
+use egress_policy::ports::{MeshPorts, Named};
 use egress_policy::verdict::{Action, Evaluation};
 use ipnet::IpNet;
 
@@ -112,14 +111,14 @@ impl<'p> Plan<'p> {
         given: Vec<Name>,
     ) -> Self {
         // What cannot be rendered can still be tried.
-        let traffic = MeshPorts::of(&layers.policies, &layers.protocols, &mut Vec::new());
+        let traffic = layers.ports();
         let elsewhere =
             ordinary_address(&layers.policies).unwrap_or(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
         Self {
             layers,
             set,
+            named: traffic.named_tcp(&layers.policies),
             traffic,
-            named: named_tcp(&layers.policies, &layers.protocols),
             workload,
             given,
             resolved: BTreeMap::new(),
@@ -220,21 +219,10 @@ impl<'p> Plan<'p> {
         spots
     }
 
-    /// What a port carries at the gateway.
-    pub(super) fn carried(&self, port: u16) -> Protocol {
-        if self.traffic.http.contains(&port) {
-            Protocol::Http
-        } else if self.traffic.tls.contains(&port) {
-            Protocol::Tls
-        } else {
-            Protocol::Tcp
-        }
-    }
-
     /// How an application would go there.
     pub(super) fn attempt(&self, spot: &ProbeTarget, method: &'static str, path: &str) -> Attempt {
         let ProbeTarget { name, to, .. } = spot;
-        match self.carried(to.port()) {
+        match self.traffic.protocol(to.port()) {
             Protocol::Http => {
                 let host = name.as_ref().map_or_else(
                     || match to.ip() {

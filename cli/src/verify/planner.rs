@@ -92,7 +92,7 @@ impl Plan<'_> {
                     to: SocketAddr::new(address.copied().unwrap_or(self.elsewhere), port),
                     known_live: own.is_some(),
                 };
-                if self.carried(port) != Protocol::Tcp {
+                if self.traffic.protocol(port) != Protocol::Tcp {
                     let attempt = self.attempt(&spot, "GET", "/");
                     let why = format!("beside {pattern}");
                     planned.push_miss(self.probe(Group::NearMisses, why, attempt, spot.known_live));

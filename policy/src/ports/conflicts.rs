@@ -3,7 +3,7 @@
 use crate::facts::Protocol;
 use crate::model::Policy;
 
-use super::{Carries, MeshPorts, StatedPorts};
+use super::{Carries, MeshPorts};
 
 /// What to do about it.
 pub const PORTS_HINT: &str = "say it in the first policy, or in gateway.protocols of the install \
@@ -43,45 +43,42 @@ impl PortConflict {
     }
 }
 
-/// Every rule of a later policy that would change what a port carries: whatever its action and its
-/// mode, since routes know neither.
-#[must_use]
-pub fn port_conflicts(policies: &[Policy], settings: &StatedPorts) -> Vec<PortConflict> {
-    let traffic = MeshPorts::of(policies, settings, &mut Vec::new());
-    conflicts(&traffic, policies)
-}
-
-pub(super) fn conflicts(traffic: &MeshPorts, policies: &[Policy]) -> Vec<PortConflict> {
-    let mut found = Vec::new();
-    for (p, policy) in policies.iter().enumerate().skip(1) {
-        for placed in policy.rules() {
-            let (r, rule) = placed.rule;
-            for (t, to) in rule.to.iter().enumerate() {
-                let (wanted, port) = match Carries::of(to, &rule.action) {
-                    // What carries something else is never opaque, which is no route.
-                    Carries::Ports(Protocol::Tcp, _) | Carries::Nothing => continue,
-                    Carries::Ports(wanted, ports) => {
-                        let mut ports = ports.into_iter();
-                        (wanted, ports.find(|port| traffic.protocol(*port) != wanted))
-                    }
-                    Carries::TooMany(_, wanted) => {
-                        let mut ports = to.ports.ranges().flatten();
-                        (wanted, ports.find(|port| traffic.protocol(*port) != wanted))
-                    }
-                };
-                let Some(port) = port else { continue };
-                found.push(PortConflict {
-                    policy: p,
-                    tier: placed.tier.0,
-                    rule: r,
-                    to: t,
-                    id: placed.basis().to_string(),
-                    port,
-                    wanted,
-                    carried: traffic.protocol(port),
-                });
+impl MeshPorts {
+    /// Every rule of a later policy that would change what a port carries: whatever its action and
+    /// its mode, since routes know neither. The policies are those that the ports are read off.
+    #[must_use]
+    pub fn conflicts(&self, policies: &[Policy]) -> Vec<PortConflict> {
+        let mut found = Vec::new();
+        for (p, policy) in policies.iter().enumerate().skip(1) {
+            for placed in policy.rules() {
+                let (r, rule) = placed.rule;
+                for (t, to) in rule.to.iter().enumerate() {
+                    let (wanted, port) = match Carries::of(to, &rule.action) {
+                        // What carries something else is never opaque, which is no route.
+                        Carries::Ports(Protocol::Tcp, _) | Carries::Nothing => continue,
+                        Carries::Ports(wanted, ports) => {
+                            let mut ports = ports.into_iter();
+                            (wanted, ports.find(|port| self.protocol(*port) != wanted))
+                        }
+                        Carries::TooMany(_, wanted) => {
+                            let mut ports = to.ports.ranges().flatten();
+                            (wanted, ports.find(|port| self.protocol(*port) != wanted))
+                        }
+                    };
+                    let Some(port) = port else { continue };
+                    found.push(PortConflict {
+                        policy: p,
+                        tier: placed.tier.0,
+                        rule: r,
+                        to: t,
+                        id: placed.basis().to_string(),
+                        port,
+                        wanted,
+                        carried: self.protocol(port),
+                    });
+                }
             }
         }
+        found
     }
-    found
 }

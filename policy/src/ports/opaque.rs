@@ -13,7 +13,7 @@ use crate::model::{From, Hosts, Policy, Rule, RuleAction, Source, To};
 use crate::name::NamePattern;
 use crate::port::PortSet;
 
-use super::{MOST_PORTS, MeshPorts, StatedPorts};
+use super::{MOST_PORTS, MeshPorts};
 
 /// What to write instead.
 pub const HINT: &str = "name `networks` instead, or say `protocols: [TLS]` or `[HTTP]` where the \
@@ -73,38 +73,6 @@ impl OpaqueNames {
     }
 }
 
-/// Every such element of these policies, which are all of one gateway.
-#[must_use]
-pub fn opaque_names(policies: &[Policy], settings: &StatedPorts) -> Vec<OpaqueNames> {
-    let traffic = MeshPorts::of(policies, settings, &mut Vec::new());
-    let mut found = Vec::new();
-    for (p, policy) in policies.iter().enumerate() {
-        for placed in policy.rules().filter(|placed| opens(placed.rule.1)) {
-            let (r, rule) = placed.rule;
-            for (names, ports) in rule.to.iter().filter_map(|to| traffic.over_opaque(to)) {
-                let some = is_accept(rule) && !traffic.nameable(&ports).is_empty();
-                let (whole, others): (Vec<_>, Vec<_>) = names
-                    .iter()
-                    .partition(|name| some && matches!(name, NamePattern::Exact(_)));
-                for (names, can_be_named) in [(others, false), (whole, true)] {
-                    let Some(first) = names.first() else { continue };
-                    found.push(OpaqueNames {
-                        policy: p,
-                        tier: placed.tier.0,
-                        rule: r,
-                        id: placed.basis().to_string(),
-                        name: (*first).clone(),
-                        others: names.len().saturating_sub(1),
-                        ports: ports.clone(),
-                        can_be_named,
-                    });
-                }
-            }
-        }
-    }
-    found
-}
-
 /// A whole name that rules let through over opaque TCP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
@@ -114,40 +82,6 @@ pub struct Named {
     pub ports: BTreeSet<u16>,
     /// The namespaces whose workloads some rule may let there; every one if `None`.
     pub namespaces: Option<BTreeSet<String>>,
-}
-
-/// All of them, by name.
-#[must_use]
-pub fn named_tcp(policies: &[Policy], settings: &StatedPorts) -> Vec<Named> {
-    let traffic = MeshPorts::of(policies, settings, &mut Vec::new());
-    let mut found = BTreeMap::<String, Named>::new();
-    let rules = policies.iter().flat_map(Policy::rules);
-    let rules = rules.map(|placed| placed.rule.1);
-    for rule in rules.filter(|rule| is_accept(rule)) {
-        for (names, ports) in rule.to.iter().filter_map(|to| traffic.over_opaque(to)) {
-            let ports = traffic.nameable(&ports);
-            for name in names {
-                let NamePattern::Exact(name) = name else {
-                    continue;
-                };
-                if ports.is_empty() {
-                    continue;
-                }
-                let name = name.as_str().to_owned();
-                let named = found.entry(name.clone()).or_insert_with(|| Named {
-                    name,
-                    ports: BTreeSet::new(),
-                    namespaces: Some(BTreeSet::new()),
-                });
-                named.ports.extend(&ports);
-                match (namespaces(&rule.from), &mut named.namespaces) {
-                    (Some(more), Some(known)) => known.extend(more),
-                    _ => named.namespaces = None,
-                }
-            }
-        }
-    }
-    found.into_values().collect()
 }
 
 /// To a device nobody sends opaque TCP by name: it would resolve the name again, unseen.
@@ -175,6 +109,72 @@ fn namespaces(from: &From) -> Option<BTreeSet<String>> {
 }
 
 impl MeshPorts {
+    /// Every element that lets names through over opaque TCP. The policies are those that the ports
+    /// are read off.
+    #[must_use]
+    pub fn opaque_names(&self, policies: &[Policy]) -> Vec<OpaqueNames> {
+        let mut found = Vec::new();
+        for (p, policy) in policies.iter().enumerate() {
+            for placed in policy.rules().filter(|placed| opens(placed.rule.1)) {
+                let (r, rule) = placed.rule;
+                for (names, ports) in rule.to.iter().filter_map(|to| self.over_opaque(to)) {
+                    let some = is_accept(rule) && !self.nameable(&ports).is_empty();
+                    let (whole, others): (Vec<_>, Vec<_>) = names
+                        .iter()
+                        .partition(|name| some && matches!(name, NamePattern::Exact(_)));
+                    for (names, can_be_named) in [(others, false), (whole, true)] {
+                        let Some(first) = names.first() else { continue };
+                        found.push(OpaqueNames {
+                            policy: p,
+                            tier: placed.tier.0,
+                            rule: r,
+                            id: placed.basis().to_string(),
+                            name: (*first).clone(),
+                            others: names.len().saturating_sub(1),
+                            ports: ports.clone(),
+                            can_be_named,
+                        });
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// The whole names that rules let through over opaque TCP, by name. The policies are those that the
+    /// ports are read off.
+    #[must_use]
+    pub fn named_tcp(&self, policies: &[Policy]) -> Vec<Named> {
+        let mut found = BTreeMap::<String, Named>::new();
+        let rules = policies.iter().flat_map(Policy::rules);
+        let rules = rules.map(|placed| placed.rule.1);
+        for rule in rules.filter(|rule| is_accept(rule)) {
+            for (names, ports) in rule.to.iter().filter_map(|to| self.over_opaque(to)) {
+                let ports = self.nameable(&ports);
+                for name in names {
+                    let NamePattern::Exact(name) = name else {
+                        continue;
+                    };
+                    if ports.is_empty() {
+                        continue;
+                    }
+                    let name = name.as_str().to_owned();
+                    let named = found.entry(name.clone()).or_insert_with(|| Named {
+                        name,
+                        ports: BTreeSet::new(),
+                        namespaces: Some(BTreeSet::new()),
+                    });
+                    named.ports.extend(&ports);
+                    match (namespaces(&rule.from), &mut named.namespaces) {
+                        (Some(more), Some(known)) => known.extend(more),
+                        _ => named.namespaces = None,
+                    }
+                }
+            }
+        }
+        found.into_values().collect()
+    }
+
     /// The names of an element and those of its ports where nothing but opaque TCP could carry
     /// them, if there are any.
     fn over_opaque<'t>(&self, to: &'t To) -> Option<(&'t [NamePattern], PortSet)> {

@@ -1,5 +1,7 @@
 use serde_json::json;
 
+use egress_policy::ports::MeshPorts;
+
 use crate::{sample, warnings};
 
 /// `to` of the first rule, the protocol of a second rule at port 8443, the ports that are warned of.
@@ -81,8 +83,7 @@ spec:
         let policy = serde_saphyr::from_str(&policy).unwrap();
         let policy = crate::documents::policy(&policy).unwrap();
         let none = crate::install::PortProtocols::default();
-        let traffic =
-            egress_policy::ports::MeshPorts::of(&[policy], &none.stated(), &mut Vec::new());
+        let traffic = MeshPorts::of(&[policy], &none.stated(), &mut Vec::new());
         assert!(traffic.http.contains(&8080), "{condition}");
     }
 }
@@ -269,7 +270,7 @@ fn later_policies_change_no_port() {
             let mut later = sample::policy("later", &json!({"name": "t", "rules": [rule]}));
             later["spec"]["appliesTo"] = json!({"namespaces": ["app1-ns"]});
             let both = [&first, &later].map(|policy| crate::documents::policy(policy).unwrap());
-            let found = egress_policy::ports::port_conflicts(&both, &settings.stated());
+            let found = MeshPorts::of(&both, &settings.stated(), &mut Vec::new()).conflicts(&both);
             let words: Vec<_> = found
                 .iter()
                 .map(|one| {
