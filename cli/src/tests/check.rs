@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use super::support::{Folder, REFERENCE};
+use super::support::{Folder, INSTALL, REFERENCE};
 
 /// The reference policy with one text replaced.
 fn check(from: &str, to: &str) -> String {
@@ -417,19 +417,6 @@ spec:
   identity: {trustDomains: [cluster.local]}
   appliesTo: {namespaces: [app1-ns, other]}
   tiers: [{name: t, default: Deny}]
-";
-
-const INSTALL: &str = "apiVersion: egress-warden.io/v1alpha1
-kind: EgressGateway
-spec:
-  istio: {version: \"1.32\"}
-  gateway: {namespace: egress, service: egress, serviceAccount: egress, selector: {app: egress}}
-  module: {url: \"oci://registry.example/egress-warden:1\", sha256: \"0000000000000000000000000000000000000000000000000000000000000000\"}
-  workloads: {namespaces: [app1-ns]}
-  cluster: {networks: {pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: []}}
-  policies:
-  - {name: seed}
-  - {name: team, namespaces: [app1-ns]}
 ";
 
 #[test]

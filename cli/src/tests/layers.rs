@@ -1,6 +1,6 @@
 //! Several policies under install settings, in `test` and `diff`.
 
-use super::support::{Folder, REFERENCE};
+use super::support::{Folder, INSTALL, REFERENCE};
 
 const TEAM: &str = "apiVersion: egress-warden.io/v1alpha1
 kind: EgressPolicy
@@ -13,19 +13,6 @@ spec:
     rules:
     - {name: github-api, to: [{domainNames: [api.github.com], ports: [80]}], action: Accept}
   default: Deny
-";
-
-const INSTALL: &str = "apiVersion: egress-warden.io/v1alpha1
-kind: EgressGateway
-spec:
-  istio: {version: \"1.32\"}
-  gateway: {namespace: egress, service: egress, serviceAccount: egress, selector: {app: egress}}
-  module: {url: \"oci://registry.example/egress-warden:1\", sha256: \"0000000000000000000000000000000000000000000000000000000000000000\"}
-  workloads: {namespaces: [app1-ns]}
-  cluster: {networks: {pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: []}}
-  policies:
-  - {name: seed}
-  - {name: team, namespaces: [app1-ns]}
 ";
 
 const CASES: &str = "

@@ -167,5 +167,19 @@ impl Ran {
 /// The reference policy.
 pub(super) const REFERENCE: &str = include_str!("../../../cases/policies/reference.yaml");
 
+/// Install settings of two policies, the team's for one namespace.
+pub(super) const INSTALL: &str = "apiVersion: egress-warden.io/v1alpha1
+kind: EgressGateway
+spec:
+  istio: {version: \"1.32\"}
+  gateway: {namespace: egress, service: egress, serviceAccount: egress, selector: {app: egress}}
+  module: {url: \"oci://registry.example/egress-warden:1\", sha256: \"0000000000000000000000000000000000000000000000000000000000000000\"}
+  workloads: {namespaces: [app1-ns]}
+  cluster: {networks: {pods: [10.244.0.0/16], services: [10.96.0.0/12], nodes: []}}
+  policies:
+  - {name: seed}
+  - {name: team, namespaces: [app1-ns]}
+";
+
 /// A module as small as one gets: memory, the exported place, a data segment.
 pub(super) const MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x02\x06\x07\x01\x7f\0A\x80\x08\x0b\x07\x1c\x01\x18warden_embedded_policies\x03\0\x0b\x07\x01\0A\x10\x0b\x01x";

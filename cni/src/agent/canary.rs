@@ -291,9 +291,8 @@ mod tests {
     use crate::nft::Nft;
     use crate::store::Store;
 
-    /// What is asked of a plugin says the list's name and version, and only what the list has.
-    #[test]
-    fn a_chain_is_read_as_the_runtime_reads_it() {
+    /// A node without rules, whose configurations and plugins lie in one folder.
+    fn node() -> (tempfile::TempDir, Guard, NodePaths) {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(&root.path().join("state")).unwrap();
         let guard = Guard::new(store, Nft::new("nft".into()));
@@ -303,6 +302,13 @@ mod tests {
             plugin_source: root.path().join("none"),
             entry: json!({}),
         };
+        (root, guard, paths)
+    }
+
+    /// What is asked of a plugin says the list's name and version, and only what the list has.
+    #[test]
+    fn a_chain_is_read_as_the_runtime_reads_it() {
+        let (root, guard, paths) = node();
         let read = |list: Value| {
             fs::write(root.path().join("10-pods.conflist"), list.to_string()).unwrap();
             Canary::new(&paths, &guard).map(|canary| (canary.main, canary.own))
@@ -323,15 +329,7 @@ mod tests {
     #[test]
     fn an_answer_that_does_not_decode_is_a_failure() {
         use std::os::unix::fs::PermissionsExt as _;
-        let root = tempfile::tempdir().unwrap();
-        let store = Store::open(&root.path().join("state")).unwrap();
-        let guard = Guard::new(store, Nft::new("nft".into()));
-        let paths = NodePaths {
-            net_dir: root.path().to_path_buf(),
-            bin_dir: root.path().to_path_buf(),
-            plugin_source: root.path().join("none"),
-            entry: json!({}),
-        };
+        let (root, guard, paths) = node();
         let plugins = json!([{"type": "main"}, {"type": PLUGIN}]);
         let list = json!({"name": "pods", "plugins": plugins}).to_string();
         fs::write(root.path().join("10-pods.conflist"), list).unwrap();

@@ -82,20 +82,12 @@ impl Plan {
     #[must_use]
     pub fn of(rendered: &Rendered) -> Self {
         Self {
-            manifests: rendered.yaml(),
-            metadata_exchange: false,
             sound: true,
-            whole: true,
-            others: String::new(),
-            agent: false,
-            gateway_version: VERSION,
-            capture: Capture::Outside,
-            families: Families::V4,
-            dns_capture: false,
             gateway_name: rendered
                 .objects()
                 .iter()
                 .any(|object| is_gateway_api(&object.yaml())),
+            ..Self::changed(rendered.yaml())
         }
     }
 
