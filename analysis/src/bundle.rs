@@ -14,9 +14,9 @@ use crate::settings::{ClusterNetworks, InstallSettings, is_install};
 use egress_policy::PolicySet;
 use egress_policy::config::PluginConfig;
 use egress_policy::contract::DOMAIN;
-use egress_policy::defect::{At, Defect, FieldPath, Segment};
+use egress_policy::defect::{Defect, Segment};
 use egress_policy::model::{Policy, RuleAction};
-use egress_policy::ports::StatedPorts;
+use egress_policy::ports::{MeshPorts, StatedPorts};
 use egress_policy::read::KINDS;
 use egress_policy::settings::{AddressCheck, Settings};
 
@@ -111,6 +111,12 @@ impl PolicyBundle {
         })
     }
 
+    /// What ports carry in the mesh. What cannot be rendered is not in it.
+    #[must_use]
+    pub fn ports(&self) -> MeshPorts {
+        MeshPorts::of(&self.policies, &self.protocols, &mut Vec::new())
+    }
+
     /// The lists that the policies take destinations from.
     pub fn lists(&self) -> impl Iterator<Item = &List> {
         self.sources.iter().flat_map(PolicySource::lists)
@@ -147,23 +153,11 @@ impl PolicyBundle {
         };
         let unit = self.sources.get(*index)?;
         let local = Defect {
-            path: path_of(rest),
+            path: rest.iter().cloned().collect(),
             ..defect.clone()
         };
         Some(Diagnostic::of_defect(&local, unit.root()))
     }
-}
-
-/// A path with these steps.
-fn path_of(segments: &[Segment]) -> FieldPath {
-    fn go(at: &At<'_>, segments: &[Segment]) -> FieldPath {
-        match segments.split_first() {
-            None => at.path(),
-            Some((Segment::Field(name), rest)) => go(&at.field(name), rest),
-            Some((Segment::Index(index), rest)) => go(&at.index(*index), rest),
-        }
-    }
-    go(&At::root(), segments)
 }
 
 /// What reading came to.

@@ -351,13 +351,18 @@ struct Builder {
 impl Builder {
     /// Adds a node. `None` when there are more than an [`Id`] can count.
     fn add(&mut self, value: Value, span: Range<usize>) -> Option<Id> {
-        let id = Id::try_from(self.entries.len()).ok()?;
-        self.entries.push(Entry {
-            value,
-            span: narrow(span),
-        });
-        Some(id)
+        push(&mut self.entries, value, span)
     }
+}
+
+/// Adds a node. `None` when there are more than an [`Id`] can count.
+fn push(entries: &mut Vec<Entry>, value: Value, span: Range<usize>) -> Option<Id> {
+    let id = Id::try_from(entries.len()).ok()?;
+    entries.push(Entry {
+        value,
+        span: narrow(span),
+    });
+    Some(id)
 }
 
 /// The document below a node as JSON: keys in their order, duplicates kept, numbers as written.

@@ -77,7 +77,7 @@ impl<'s> Checker<'s> {
 
     /// The one that fits, or what is wrong by the only one that could.
     fn alternatives(&self, node: Node<'_>, list: &'s [Value], at: &At<'_>, defects: &mut Defects) {
-        let mut only = None;
+        let mut said = None;
         let mut known = Vec::new();
         for one in list {
             let mut found = Defects::default();
@@ -88,14 +88,13 @@ impl<'s> Checker<'s> {
             let one = self.resolved(one);
             known.extend(one.get("const").and_then(Value::as_str));
             if types(one) != ["null"] {
-                only = Some(one);
+                said = Some(found);
             }
         }
-        match (node.text(), only) {
+        match node.text() {
             // An enumeration whose values have a description each.
-            (Some(text), _) if !known.is_empty() => unknown_word(text, &known, at, defects),
-            (_, Some(only)) => self.node(node, only, at, defects),
-            (_, None) => {}
+            Some(text) if !known.is_empty() => unknown_word(text, &known, at, defects),
+            _ => said.into_iter().for_each(|said| defects.append(said)),
         }
     }
 

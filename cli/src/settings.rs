@@ -1,9 +1,12 @@
 //! Install settings, read as the renderer reads them.
 
-use egress_analysis::Diagnostic;
-use egress_analysis::document::Node;
+use std::sync::Arc;
+
+use egress_analysis::document::{Node, Target};
 use egress_analysis::schema;
 use egress_analysis::settings::{ClusterNetworks, Grant, InstallSettings, old_spellings};
+use egress_analysis::{Diagnostic, Location};
+use egress_policy::defect::FieldPath;
 use egress_render::{Install, RenderError};
 
 /// What a bundle takes from the settings.
@@ -20,18 +23,16 @@ pub(crate) fn read(document: Node<'_>) -> Result<InstallSettings, Vec<Diagnostic
             .collect());
     }
     let spec = &install.spec;
-    let entries = at(document, "spec.policies");
-    let mut entries = entries.into_iter().flat_map(Node::items);
-    let grants = spec.policies.iter().map(|grant| Grant {
+    let grants = spec.policies.iter().enumerate().map(|(i, grant)| Grant {
         name: grant.name.clone(),
         namespaces: grant.namespaces.clone(),
-        location: entries.next().unwrap_or(document).into(),
+        location: location(document, &format!("spec.policies[{i}]")),
     });
     let policies = grants.collect();
-    let stated = at(document, "spec.cluster.networks").zip(spec.cluster.networks.as_ref());
-    let cluster = stated.map(|(node, networks)| ClusterNetworks {
+    let networks = spec.cluster.networks.as_ref();
+    let cluster = networks.map(|networks| ClusterNetworks {
         networks: networks.all(),
-        location: node.into(),
+        location: location(document, "spec.cluster.networks"),
         too_wide: networks
             .warnings()
             .iter()
@@ -72,35 +73,16 @@ fn diagnostic(document: Node<'_>, error: &RenderError) -> Diagnostic {
 }
 
 fn located(document: Node<'_>, path: &str, message: String) -> Diagnostic {
-    let mut diagnostic = Diagnostic::error("install", nearest(document, path), message, None);
+    let mut diagnostic = Diagnostic::error("install", location(document, path), message, None);
     path.clone_into(&mut diagnostic.path);
     diagnostic
 }
 
-/// The node at `a.b[2].c`.
-fn at<'d>(document: Node<'d>, path: &str) -> Option<Node<'d>> {
-    steps(path).try_fold(document, step)
-}
-
-/// The node at a path, or the last one on the way there.
-pub(crate) fn nearest<'d>(document: Node<'d>, path: &str) -> Node<'d> {
-    let mut node = document;
-    for one in steps(path) {
-        match step(node, one) {
-            Some(next) => node = next,
-            None => break,
-        }
-    }
-    node
-}
-
-fn steps(path: &str) -> impl Iterator<Item = &str> {
-    path.split(['.', '[', ']']).filter(|one| !one.is_empty())
-}
-
-fn step<'d>(node: Node<'d>, one: &str) -> Option<Node<'d>> {
-    match one.parse() {
-        Ok(index) => node.items().nth(index),
-        Err(_) => node.field(one),
+/// Where a setting stands, or as much of the way to it as is there.
+pub(crate) fn location(document: Node<'_>, path: &str) -> Location {
+    let (source, span) = document.resolve(&FieldPath::read(path), Target::Value);
+    Location {
+        source: Arc::clone(source),
+        span,
     }
 }

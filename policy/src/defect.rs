@@ -25,6 +25,25 @@ impl FieldPath {
     pub fn segments(&self) -> &[Segment] {
         &self.0
     }
+
+    /// Reads what [`fmt::Display`] writes. A field whose name is a number or has a dot in it is read as
+    /// something else, which is a place that no document has.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let steps = text.split(['.', '[', ']']).filter(|step| !step.is_empty());
+        steps
+            .map(|step| match step.parse() {
+                Ok(index) => Segment::Index(index),
+                Err(_) => Segment::Field(step.to_owned()),
+            })
+            .collect()
+    }
+}
+
+impl FromIterator<Segment> for FieldPath {
+    fn from_iter<I: IntoIterator<Item = Segment>>(segments: I) -> Self {
+        Self(segments.into_iter().collect())
+    }
 }
 
 impl fmt::Display for FieldPath {
@@ -230,6 +249,11 @@ impl Defects {
                 }
             })
             .collect()
+    }
+
+    /// Adds what another look found.
+    pub fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
     }
 
     /// True if nothing is wrong.

@@ -266,6 +266,22 @@ pub struct To {
 }
 
 impl To {
+    /// Any destination: what a rule without `to` is about.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        Self {
+            destination: None,
+            hosts: Hosts::Anywhere,
+            ports: PortSet::any(),
+            protocols: Vec::new(),
+            methods: Vec::new(),
+            paths: Vec::new(),
+            upgrades: Vec::new(),
+            allow_private: false,
+            tls: None,
+        }
+    }
+
     /// The protocols that it is about. Methods, paths and upgrades exist in HTTP alone.
     #[must_use]
     pub fn protocols(&self) -> &[Protocol] {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Documents, Entry, Id, Source, Value, narrow};
+use super::{Documents, Id, Source, Value, push};
 
 impl Documents {
     /// Parts that are added from now on stand in this source.
@@ -49,11 +49,6 @@ impl Documents {
 
     /// `None` when there are more than an [`Id`] can count.
     fn add(&mut self, value: Value, span: Range<usize>) -> Option<Id> {
-        let id = Id::try_from(self.entries.len()).ok()?;
-        self.entries.push(Entry {
-            value,
-            span: narrow(span),
-        });
-        Some(id)
+        push(&mut self.entries, value, span)
     }
 }

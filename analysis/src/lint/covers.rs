@@ -3,10 +3,7 @@
 use std::sync::LazyLock;
 
 use egress_policy::facts::Protocol;
-use egress_policy::model::{
-    From, Hosts, LabelExpression, LabelOperator, Rule, RuleAction, Source, To,
-};
-use egress_policy::port::PortSet;
+use egress_policy::model::{From, LabelExpression, LabelOperator, Rule, RuleAction, Source, To};
 use egress_policy::relation::{hosts_cover, ports_cover};
 
 /// One element of a rule's `from` with one of its `to`.
@@ -60,17 +57,7 @@ impl Rest {
 }
 
 /// What a rule without `to` matches.
-static ANYWHERE: LazyLock<To> = LazyLock::new(|| To {
-    destination: None,
-    hosts: Hosts::Anywhere,
-    ports: PortSet::any(),
-    protocols: Vec::new(),
-    methods: Vec::new(),
-    paths: Vec::new(),
-    upgrades: Vec::new(),
-    allow_private: false,
-    tls: None,
-});
+static ANYWHERE: LazyLock<To> = LazyLock::new(To::anywhere);
 
 /// What is left of `later` once `earlier` has been tried. `None` if it is not covered.
 /// `allowPrivate` and `tls` say what becomes of a match, not what matches.

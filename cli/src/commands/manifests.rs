@@ -119,7 +119,7 @@ impl Read {
         let path = error.path();
         let location = if path.starts_with("spec") || path == "apiVersion" {
             let root = self.documents.roots().next();
-            root.map(|root| settings::nearest(root, path).into())
+            root.map(|root| settings::location(root, path))
         } else {
             self.rule(path).map(Location::from)
         };

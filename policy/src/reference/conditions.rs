@@ -255,17 +255,7 @@ fn on_source(source: &Source, facts: &Facts<'_>) -> Vec<Checked> {
 pub(super) fn to(rule: &Rule, facts: &Facts<'_>, ground: Ground) -> Vec<(Vec<Checked>, Paths)> {
     let deny = rule.action == RuleAction::Deny;
     if rule.to.is_empty() {
-        let anywhere = To {
-            destination: None,
-            hosts: Hosts::Anywhere,
-            ports: crate::port::PortSet::any(),
-            protocols: Vec::new(),
-            methods: Vec::new(),
-            paths: Vec::new(),
-            upgrades: Vec::new(),
-            allow_private: false,
-            tls: None,
-        };
+        let anywhere = To::anywhere();
         return vec![(
             on_to(&anywhere, facts, deny, ground),
             Paths::of(&anywhere, facts),
