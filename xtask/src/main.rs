@@ -4,6 +4,7 @@ mod build;
 mod dependencies;
 mod dist;
 mod envoy;
+mod jobs;
 mod kinds;
 mod run;
 mod sbom;

@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::run::{cargo, output, root};
 
+/// The test programs that run for a minute or more. Most of it is waiting.
+const LONGEST: [&str; 5] = ["istio", "whole_way", "kernel", "addresses", "limits"];
+
 /// A test program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Suite {
@@ -35,7 +38,14 @@ impl Suite {
         command
     }
 
-    /// What is said as it begins.
+    /// Its place in the order of running: the longest first, so that none begins when the others
+    /// have ended.
+    pub(crate) fn rank(&self) -> usize {
+        let known = LONGEST.iter().position(|name| *name == self.name);
+        known.unwrap_or(LONGEST.len())
+    }
+
+    /// What it is called in output.
     pub(crate) fn title(&self) -> String {
         let folder = self.folder.strip_prefix(root()).unwrap_or(&self.folder);
         format!("{} ({} {})", folder.display(), self.kind, self.name)

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check and test, with a count at the end.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
+use crate::jobs::{self, Job};
 use crate::run::{cargo, check, progress, root, say, target};
 use crate::structure;
 use crate::suites::{self, Suite};
@@ -77,6 +78,10 @@ const FULL: [Part; 7] = [
 /// What a long run sets: policies that the laws are tried on, and seconds of the soak with random
 /// answers of DNS.
 const LONG: [(&str, &str); 2] = [("LAWS_POLICIES", "15000"), ("WARDEN_SOAK_SECONDS", "120")];
+
+/// Test programs that run at a time: more than the two cores of an ordinary machine, since the live
+/// ones wait for most of their time.
+const LANES: usize = 3;
 
 #[derive(Default)]
 struct Count {
@@ -147,9 +152,19 @@ pub(crate) fn run(only: Option<Part>, long: bool) -> ExitCode {
         count.suites = suites::build(only.map(Part::folders))?;
         Ok(())
     });
-    for part in only.map_or(FULL.to_vec(), |part| vec![part]) {
-        stage(&format!("{part:?}"), &mut broken, || {
-            tests(part, &mut count)
+    let parts = only.map_or(FULL.to_vec(), |part| vec![part]);
+    let mut jobs = Vec::new();
+    for part in &parts {
+        stage(&format!("{part:?}: preparation"), &mut broken, || {
+            let variables = prepare(*part, &mut count)?;
+            jobs.extend(jobs_of(*part, &count, &variables)?);
+            Ok(())
+        });
+    }
+    stage("test programs", &mut broken, || run_all(jobs, &mut count));
+    for part in parts {
+        stage(&format!("{part:?}: what runs alone"), &mut broken, || {
+            alone(part, &mut count)
         });
     }
     if long && only.is_none() {
@@ -203,19 +218,11 @@ fn stage(name: &str, broken: &mut Vec<String>, work: impl FnOnce() -> Result<()>
     progress(&format!("{name}: {} s", start.elapsed().as_secs()));
 }
 
-fn tests(part: Part, count: &mut Count) -> Result<()> {
+/// Builds what a part's test programs need beside themselves, and returns the variables by which
+/// they find it.
+fn prepare(part: Part, count: &mut Count) -> Result<Vec<(&'static str, OsString)>> {
     match part {
-        Part::Engine => {
-            suites(part, count, &[])?;
-            build::bench(&["--samples=31".to_owned()])
-        }
-        Part::Filter => {
-            build::size()?;
-            suites(part, count, &[])
-        }
-        Part::Wasm => wasm_cases(count),
-        Part::Dependencies => dependencies(count),
-        Part::Cli => suites(part, count, &[]),
+        Part::Filter => build::size()?,
         Part::Cni => {
             let plugin = build::static_file("egress-cni", "egress-cni", "dev")?;
             let installed = target().join("tools/bin/cnitool");
@@ -226,13 +233,24 @@ fn tests(part: Part, count: &mut Count) -> Result<()> {
                 let why = format!("the chain by libcni needs cnitool: {CNITOOL}");
                 count.skip_unless(is_set(GO_REQUIRED), &why)?;
             }
-            suites(part, count, &[("EGRESS_CNI_STATIC", plugin.as_os_str())])
+            return Ok(vec![("EGRESS_CNI_STATIC", plugin.into_os_string())]);
         }
         Part::Istio | Part::Envoy => {
             envoy::install()?;
             build::wasm()?;
-            suites(part, count, &[])
         }
+        Part::Engine | Part::Cli | Part::Wasm | Part::Dependencies => {}
+    }
+    Ok(Vec::new())
+}
+
+/// What of a part cannot run beside anything else: measurements, and what compiles.
+fn alone(part: Part, count: &mut Count) -> Result<()> {
+    match part {
+        Part::Engine => build::bench(&["--samples=31".to_owned()]),
+        Part::Wasm => wasm_cases(count),
+        Part::Dependencies => dependencies(count),
+        Part::Filter | Part::Cni | Part::Istio | Part::Envoy | Part::Cli => Ok(()),
     }
 }
 
@@ -300,33 +318,51 @@ fn wasm_bindgen_version() -> Result<String> {
     Ok(version.to_owned())
 }
 
-/// Runs the test programs of a part with these variables, whatever comes of each.
-fn suites(part: Part, count: &mut Count, variables: &[(&str, &OsStr)]) -> Result<()> {
-    let wanted: Vec<_> = count
+/// The test programs of a part, with these variables.
+fn jobs_of(part: Part, count: &Count, variables: &[(&str, OsString)]) -> Result<Vec<Job>> {
+    let jobs: Vec<Job> = count
         .suites
         .iter()
         .filter(|suite| part.has(suite))
-        .cloned()
+        .map(|suite| {
+            let mut command = suite.command();
+            command.envs(variables.iter().map(|(name, value)| (name, value)));
+            if count.long {
+                command.envs(LONG);
+            }
+            Job {
+                title: suite.title(),
+                rank: suite.rank(),
+                command,
+            }
+        })
         .collect();
-    ensure!(!wanted.is_empty(), "no test program is there");
+    ensure!(
+        !jobs.is_empty() || part.folders().is_empty(),
+        "no test program is there"
+    );
+    Ok(jobs)
+}
+
+/// Runs test programs, several at a time, and says what came of each as it ends.
+fn run_all(jobs: Vec<Job>, count: &mut Count) -> Result<()> {
     let mut failed = Vec::new();
-    for suite in wanted {
-        progress(&suite.title());
-        let mut command = suite.command();
-        command.envs(variables.iter().copied());
-        if counted(&mut command, count).is_err() {
-            failed.push(suite.title());
+    jobs::run(jobs, LANES, |done| {
+        progress(&format!("{}: {} s", done.title, done.seconds));
+        for line in done.output.lines() {
+            count.add(line);
+            say(line);
         }
-    }
+        if !done.passed {
+            failed.push(done.title);
+        }
+    });
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
 
 /// Runs a test program, passes its output on and adds up what it says.
 fn counted(command: &mut std::process::Command, count: &mut Count) -> Result<()> {
-    if count.long {
-        command.envs(LONG);
-    }
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().context("no output")?;
     for line in BufReader::new(output).lines() {
