@@ -158,7 +158,7 @@ impl<C: Cluster> Agent<C> {
                 Ok(config) => {
                     // The node stays guarded as before; that the new file was refused shows
                     // in the metric and on the agent's standard error.
-                    eprintln!("egress-cni-agent: {error}; the configuration in force stays");
+                    eprintln!("egress-warden-cni-agent: {error}; the configuration in force stays");
                     Ok(config)
                 }
                 Err(_) => Err(error.into()),

@@ -149,7 +149,7 @@ fn add(
             // A lost warning must not fail what was asked only to warn.
             let _ = writeln!(
                 warnings,
-                "egress-cni: NOT GUARDED: {}/{}: {error}",
+                "egress-warden-cni: NOT GUARDED: {}/{}: {error}",
                 environment.namespace, environment.pod
             );
         }

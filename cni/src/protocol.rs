@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use egress_policy::contract::NODE_PLUGIN;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -228,7 +229,10 @@ impl Environment {
                     &format!("`{}` is not a command", other.escape_debug()),
                 ));
             }
-            None => return Err(invalid("CNI_COMMAND", "is not set")),
+            None => {
+                let why = format!("is not set: {NODE_PLUGIN} is called by a container runtime");
+                return Err(invalid("CNI_COMMAND", &why));
+            }
         };
         let mut environment = Self {
             verb,
@@ -401,7 +405,7 @@ pub struct NetworkConfig {
     /// The network's name.
     #[serde(default)]
     pub name: String,
-    /// The plugin type, `egress-cni`.
+    /// The plugin type, `egress-warden-cni`.
     #[serde(default, rename = "type")]
     _type: String,
     /// The node configuration.
@@ -425,11 +429,11 @@ pub struct NetworkConfig {
 }
 
 fn default_config_file() -> PathBuf {
-    PathBuf::from("/etc/egress-cni/config.json")
+    PathBuf::from("/etc/egress-warden-cni/config.json")
 }
 
 fn default_state_dir() -> PathBuf {
-    PathBuf::from("/run/egress-cni")
+    PathBuf::from("/run/egress-warden-cni")
 }
 
 fn default_nft() -> PathBuf {

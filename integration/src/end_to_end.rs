@@ -188,7 +188,7 @@ impl Node {
                 ("CNI_ARGS", &arguments),
             ];
             let config = json!({
-                "cniVersion": "1.0.0", "name": "pods", "type": "egress-cni",
+                "cniVersion": "1.0.0", "name": "pods", "type": "egress-warden-cni",
                 "configFile": self.files.path().join("config.json"), "stateDir": self.files.path().join("state"),
                 "prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": netns}],
                     "ips": [{"address": format!("{address}/32"), "interface": 0}]}

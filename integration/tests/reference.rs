@@ -487,3 +487,49 @@ fn words(text: &Value) -> String {
     let text = text.as_str().unwrap_or_default();
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+/// What `kubectl apply -k cni/deploy` installs is for the settings of the installation page.
+#[test]
+fn the_node_guard_is_deployed_for_the_gateway_of_the_installation_page() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let page = read("docs/how-to/install.md");
+    let settings = page
+        .split("```yaml\n")
+        .filter_map(|block| block.split("```").next())
+        .find(|block| block.contains("kind: EgressGateway"))
+        .unwrap();
+    let settings = settings.replace("DIGEST", &"0".repeat(64));
+    let install = egress_render::Install::read(&settings).unwrap();
+    let object: Value = serde_saphyr::from_str(&read("cni/deploy/config.yaml")).unwrap();
+    let text = object["data"]["config.json"].as_str().unwrap();
+    NodeConfig::parse("config.yaml", text).unwrap();
+    let config: Value = serde_json::from_str(text).unwrap();
+
+    let networks = egress_render::node_networks(&install).unwrap();
+    for (field, wanted) in networks.as_object().unwrap() {
+        assert_eq!(&config[field], wanted, "{field}");
+    }
+    let gateway = &install.spec.gateway;
+    let service = format!("{}/{}", gateway.namespace, gateway.service);
+    let wanted = serde_json::json!({
+        "namespace": gateway.namespace,
+        "serviceAccount": gateway.service_account,
+        "services": [service],
+        "ports": [gateway.ports.http, gateway.ports.tunnel],
+    });
+    for (field, wanted) in wanted.as_object().unwrap() {
+        assert_eq!(&config["gateway"][field], wanted, "{field}");
+    }
+    let exempt = config["exemptNamespaces"].as_array().unwrap();
+    let admission = read("cni/deploy/admission.yaml");
+    let listed = format!(
+        "operator: NotIn, values: [{}]",
+        exempt
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    assert_eq!(admission.matches("operator: NotIn").count(), 2);
+    assert_eq!(admission.matches(&listed).count(), 2, "{listed}");
+}

@@ -15,6 +15,8 @@ pub const REVOKED: &str = "egress-warden.io/revoked";
 pub const POLICY_HASH_POINTER: &str = "/metadata/annotations/egress-warden.io~1policy-hash";
 /// Who reports the node agent's events.
 pub const NODE_AGENT: &str = "egress-warden.io/cni-agent";
+/// What the CNI plugin calls itself. Its executable is recognised by it.
+pub const NODE_PLUGIN: &str = "egress-warden.io/cni-plugin";
 /// A label that no pod has.
 pub const NO_POD: &str = "egress-warden.io/none";
 /// The taint of a node whose guard does not stand.
@@ -243,6 +245,7 @@ mod tests {
             POLICY_HASH,
             REVOKED,
             NODE_AGENT,
+            NODE_PLUGIN,
             NO_POD,
             UNGUARDED,
         ] {

@@ -144,6 +144,9 @@ fn deployment(
                 "containers": [{
                     "name": "istio-proxy",
                     "image": "auto",
+                    // `auto` has no tag, for which the API server would set `Always`: then no
+                    // gateway pod starts while the registry is away.
+                    "imagePullPolicy": "IfNotPresent",
                     "securityContext": {
                         "allowPrivilegeEscalation": false,
                         "capabilities": {"drop": ["ALL"]},
@@ -189,7 +192,9 @@ fn deployment(
 /// What Istio's agent is told, as JSON. Numbers may be places for values.
 ///
 /// The agent forgets a module a day after it was last asked for, and a registry that is away then
-/// closes the gateway at the next push; so it keeps modules for a year.
+/// closes the gateway at the next push; so it keeps modules for a year. A pod that ends waits for
+/// its connections and no longer; the grace period bounds that, and stands for the drain time where
+/// the agent is too old to count connections.
 pub(crate) fn proxy_config(
     workers: impl Display,
     drain_seconds: impl Display,
@@ -197,6 +202,7 @@ pub(crate) fn proxy_config(
 ) -> String {
     format!(
         "{{\"concurrency\":{workers},\"proxyMetadata\":{{\
+         \"EXIT_ON_ZERO_ACTIVE_CONNECTIONS\":\"true\",\
          \"ISTIO_META_GLOBAL_DOWNSTREAM_MAX_CONNECTIONS\":\"{connections}\",\
          \"WASM_MODULE_EXPIRY\":\"8760h\"}},\
          \"terminationDrainDuration\":\"{drain_seconds}s\"}}"

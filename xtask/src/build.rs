@@ -75,8 +75,8 @@ pub(crate) fn wasm() -> Result<()> {
 pub(crate) fn static_files() -> Result<()> {
     for (package, program) in [
         ("warden", "warden"),
-        ("egress-cni", "egress-cni"),
-        ("egress-cni", "egress-cni-agent"),
+        ("egress-cni", "egress-warden-cni"),
+        ("egress-cni", "egress-warden-cni-agent"),
     ] {
         let path = static_file(package, program, "static")?;
         let size = std::fs::metadata(&path)

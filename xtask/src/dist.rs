@@ -14,8 +14,8 @@ const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 /// The programs of a release: their packages and names.
 const PROGRAMS: [(&str, &str); 3] = [
     ("warden", "warden"),
-    ("egress-cni", "egress-cni"),
-    ("egress-cni", "egress-cni-agent"),
+    ("egress-cni", "egress-warden-cni"),
+    ("egress-cni", "egress-warden-cni-agent"),
 ];
 
 /// The Debian packages in the node agent's image.

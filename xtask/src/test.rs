@@ -224,7 +224,7 @@ fn prepare(part: Part, count: &mut Count) -> Result<Vec<(&'static str, OsString)
     match part {
         Part::Filter => build::size()?,
         Part::Cni => {
-            let plugin = build::static_file("egress-cni", "egress-cni", "dev")?;
+            let plugin = build::static_file("egress-cni", "egress-warden-cni", "dev")?;
             let installed = target().join("tools/bin/cnitool");
             if ![installed.as_path(), Path::new("cnitool")]
                 .iter()

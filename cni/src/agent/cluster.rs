@@ -11,7 +11,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -45,6 +45,10 @@ const INSTANCE_LENGTH: usize = 128;
 
 /// For one request and its whole answer.
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long a node that was seen without the taint is taken to be without it. Until then a taint that
+/// somebody else put there keeps pods off, which does no harm.
+const UNTAINTED_LIFE: Duration = Duration::from_mins(5);
 
 /// Why the API server did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -168,6 +172,8 @@ struct Shared {
     /// The authorities that the client trusts, and the client.
     client: Mutex<(Vec<u8>, Client)>,
     pods: OnceLock<Watched<Pod>>,
+    /// When the node was last seen without the taint.
+    untainted: Mutex<Option<Instant>>,
     services: Mutex<BTreeMap<ServiceName, Arc<Watched<EndpointSlice>>>>,
 }
 
@@ -196,6 +202,7 @@ impl ApiServer {
                 bell,
                 client: Mutex::new(client),
                 pods: OnceLock::new(),
+                untainted: Mutex::default(),
                 services: Mutex::default(),
             }),
         })
@@ -244,6 +251,35 @@ impl ApiServer {
     }
 }
 
+impl ApiServer {
+    /// Makes the node's taint what it should be, if it is not.
+    fn write_taint(&self, tainted: bool) -> Result<(), ClusterError> {
+        let name = &self.shared.node;
+        let request = format!("node {name}");
+        let nodes: Api<Node> = Api::all(self.client());
+        let node = self.answer(&request, nodes.get(name))?;
+        let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+        if taints.iter().any(|taint| taint.key == TAINT) == tainted {
+            return Ok(());
+        }
+        let mut taints: Vec<_> = taints
+            .into_iter()
+            .filter(|taint| taint.key != TAINT)
+            .map(|taint| json!(taint))
+            .collect();
+        if tainted {
+            taints.push(json!({"key": TAINT, "effect": "NoSchedule"}));
+        }
+        // The resource version makes the write fail if anybody else changed the taints.
+        let version = node.metadata.resource_version;
+        let change = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
+        let change = Patch::Merge(change);
+        let parameters = PatchParams::default();
+        let patched = nodes.patch(name, &parameters, &change);
+        self.answer(&request, patched).map(drop)
+    }
+}
+
 impl Cluster for ApiServer {
     fn pods(&self) -> Result<Vec<PodView>, ClusterError> {
         let Shared {
@@ -286,29 +322,18 @@ impl Cluster for ApiServer {
     }
 
     fn set_tainted(&self, tainted: bool) -> Result<(), ClusterError> {
-        let name = &self.shared.node;
-        let request = format!("node {name}");
-        let nodes: Api<Node> = Api::all(self.client());
-        let node = self.answer(&request, nodes.get(name))?;
-        let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
-        if taints.iter().any(|taint| taint.key == TAINT) == tainted {
+        // A node that has to be kept free of pods is looked at each time.
+        let mut untainted = self.shared.untainted.lock();
+        let untainted = untainted.as_deref_mut().map_err(|_| {
+            ClusterError::Decode("a request about the node ended in a panic".to_owned())
+        })?;
+        if !tainted && untainted.is_some_and(|seen| seen.elapsed() < UNTAINTED_LIFE) {
             return Ok(());
         }
-        let mut taints: Vec<_> = taints
-            .into_iter()
-            .filter(|taint| taint.key != TAINT)
-            .map(|taint| json!(taint))
-            .collect();
-        if tainted {
-            taints.push(json!({"key": TAINT, "effect": "NoSchedule"}));
-        }
-        // The resource version makes the write fail if anybody else changed the taints.
-        let version = node.metadata.resource_version;
-        let change = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
-        let change = Patch::Merge(change);
-        let parameters = PatchParams::default();
-        let patched = nodes.patch(name, &parameters, &change);
-        self.answer(&request, patched).map(drop)
+        *untainted = None;
+        self.write_taint(tainted)?;
+        *untainted = (!tainted).then(Instant::now);
+        Ok(())
     }
 
     fn report(&self, attempt: &AttemptEvent) -> Result<(), ClusterError> {

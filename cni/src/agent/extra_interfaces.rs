@@ -116,7 +116,7 @@ impl<C: Cluster> Agent<C> {
         }
         self.told.insert(name.clone(), Instant::now());
         let PodName { namespace, pod } = name;
-        eprintln!("egress-cni-agent: {namespace}/{pod}: {message}");
+        eprintln!("egress-warden-cni-agent: {namespace}/{pod}: {message}");
         if namespace.is_empty() {
             return;
         }
@@ -127,7 +127,7 @@ impl<C: Cluster> Agent<C> {
             message,
         };
         if let Err(error) = self.cluster.report(&event) {
-            eprintln!("egress-cni-agent: event: {error}");
+            eprintln!("egress-warden-cni-agent: event: {error}");
         }
     }
 }

@@ -9,10 +9,15 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use egress_policy::contract::NODE_PLUGIN;
 use serde_json::{Value, json};
 
-/// The plugin's type and its executable's name.
-pub const PLUGIN: &str = "egress-cni";
+/// The plugin's type and its executable's name. It is not a short one: nodes may have chained plugins
+/// for egress of other products, such as the Amazon VPC CNI's `egress-cni`.
+pub const PLUGIN: &str = "egress-warden-cni";
+
+/// The key of an entry that only this plugin's have.
+const CONFIG_FILE: &str = "configFile";
 
 /// Why the plugin could not be put in its place.
 #[derive(Debug, thiserror::Error)]
@@ -124,8 +129,18 @@ impl NodePaths {
         let executable = |path: &Path| {
             fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o777 == 0o755)
         };
-        if fs::read(&target).is_ok_and(|present| present == wanted) && executable(&target) {
-            return Ok(false);
+        match fs::read(&target) {
+            Ok(present) if present == wanted && executable(&target) => return Ok(false),
+            Ok(present) if !is_own_program(&present) => {
+                return Err(InstallError::Unsuitable {
+                    path: target.display().to_string(),
+                    problem: "is another program of this name: remove it, then the plugin is \
+                              installed"
+                        .to_owned(),
+                });
+            }
+            Err(source) if source.kind() != ErrorKind::NotFound => return Err(io(&target)(source)),
+            Ok(_) | Err(_) => {}
         }
         replace(&target, &wanted, 0o755)?;
         Ok(true)
@@ -145,7 +160,14 @@ impl NodePaths {
             .and_then(Value::as_array_mut)
             .ok_or_else(|| unsuitable("has no `plugins`".to_owned()))?;
         let before = plugins.clone();
-        plugins.retain(|plugin| type_of(plugin) != Some(PLUGIN));
+        plugins.retain(|plugin| !is_own_entry(plugin));
+        if plugins.iter().any(|plugin| type_of(plugin) == Some(PLUGIN)) {
+            let problem = format!(
+                "has an entry of type `{PLUGIN}` that is not this program's (no `{CONFIG_FILE}`): \
+                 remove it"
+            );
+            return Err(unsuitable(problem));
+        }
         let main = plugins
             .first()
             .ok_or_else(|| unsuitable("has no main plugin".to_owned()))?;
@@ -166,7 +188,8 @@ impl NodePaths {
         Ok(true)
     }
 
-    /// Takes the entry out of every list, and the executable away.
+    /// Takes the entry out of every list, and the executable away. Entries and programs of others
+    /// stay, whatever they are called.
     ///
     /// # Errors
     /// [`InstallError`]; what is gone already is no error.
@@ -188,12 +211,17 @@ impl NodePaths {
                 continue;
             };
             let before = plugins.len();
-            plugins.retain(|plugin| type_of(plugin) != Some(PLUGIN));
+            plugins.retain(|plugin| !is_own_entry(plugin));
             if plugins.len() != before {
                 replace(&path, &pretty(&list), 0o600)?;
             }
         }
-        remove_file(&self.bin_dir.join(PLUGIN))
+        let program = self.bin_dir.join(PLUGIN);
+        match fs::read(&program) {
+            Ok(present) if is_own_program(&present) => remove_file(&program),
+            Err(source) if source.kind() != ErrorKind::NotFound => Err(io(&program)(source)),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 }
 
@@ -203,6 +231,17 @@ pub(super) fn remove_file(path: &Path) -> Result<(), InstallError> {
         Err(source) if source.kind() != ErrorKind::NotFound => Err(io(path)(source)),
         _ => Ok(()),
     }
+}
+
+/// An entry that this program wrote: each one says where its configuration is.
+fn is_own_entry(plugin: &Value) -> bool {
+    type_of(plugin) == Some(PLUGIN) && plugin.get(CONFIG_FILE).is_some_and(Value::is_string)
+}
+
+/// A version of the plugin: each one has its name among its texts.
+fn is_own_program(program: &[u8]) -> bool {
+    let name = NODE_PLUGIN.as_bytes();
+    program.windows(name.len()).any(|text| text == name)
 }
 
 fn type_of(plugin: &Value) -> Option<&str> {

@@ -139,8 +139,9 @@ fn every_version_has_exactly_its_verbs() {
         ("", vec![]),
         ("1.1", vec![]),
     ] {
-        let text =
-            format!(r#"{{"cniVersion": "{version}", "name": "pods", "type": "egress-cni"}}"#);
+        let text = format!(
+            r#"{{"cniVersion": "{version}", "name": "pods", "type": "egress-warden-cni"}}"#
+        );
         for verb in [Verb::Add, Verb::Del, Verb::Check, Verb::Gc, Verb::Status] {
             let expected = if verbs.contains(&verb) { None } else { Some(1) };
             assert_eq!(parse(&text, verb).err(), expected, "{version} {verb:?}");

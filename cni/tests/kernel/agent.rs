@@ -155,7 +155,7 @@ fn installs_proves_adopts_repairs_and_goes() {
         // First pass: executable, chain, canary, running pods, taint.
         assert_eq!(node.pass(), "");
         assert_eq!(
-            std::fs::read("/run/world/bin/egress-cni").unwrap(),
+            std::fs::read("/run/world/bin/egress-warden-cni").unwrap(),
             std::fs::read(plugin()).unwrap()
         );
         assert!(!bench.reaches(&running, Location::Outside, "203.0.113.1", TcpSyn(443)));
@@ -284,7 +284,7 @@ fn installs_proves_adopts_repairs_and_goes() {
         assert!(
             std::fs::read_to_string(conflist)
                 .unwrap()
-                .contains("egress-cni")
+                .contains("egress-warden-cni")
         );
 
         // A pod that went without a DEL is forgotten with its interface.
@@ -303,9 +303,11 @@ fn installs_proves_adopts_repairs_and_goes() {
         assert!(
             !std::fs::read_to_string(conflist)
                 .unwrap()
-                .contains("egress-cni")
+                .contains("egress-warden-cni")
         );
-        assert!(!Path::new("/run/world/bin/egress-cni").exists() && !world.state_dir.exists());
+        assert!(
+            !Path::new("/run/world/bin/egress-warden-cni").exists() && !world.state_dir.exists()
+        );
         assert!(bench.reaches(&running, Location::Outside, "203.0.113.1", TcpSyn(443)));
     });
 }

@@ -511,8 +511,6 @@ fn only_the_clusters_own_certificate_authority_is_trusted() {
 
 #[test]
 fn the_taint_comes_and_goes_without_touching_others() {
-    let bed = bed();
-    let (stub, client) = (&bed.stub, &bed.client);
     let other = json!({"key": "dedicated", "value": "x", "effect": "NoExecute"});
     let ours = json!({"key": TAINT, "effect": "NoSchedule"});
     for (present, wanted, patched) in [
@@ -524,6 +522,8 @@ fn the_taint_comes_and_goes_without_touching_others() {
         (json!([other]), false, None),
         (json!([ours]), true, None),
     ] {
+        let bed = bed();
+        let (stub, client) = (&bed.stub, &bed.client);
         stub.set_taints(&present, "41");
         stub.requests();
         client.set_tainted(wanted).unwrap();
@@ -548,6 +548,37 @@ fn the_taint_comes_and_goes_without_touching_others() {
             }
         }
     }
+}
+
+/// A guarded node asks for nothing again and again; one that is not guarded is looked at each time.
+#[test]
+fn a_node_that_was_seen_without_the_taint_is_not_asked_about_at_once() {
+    let bed = bed();
+    let (stub, client) = (&bed.stub, &bed.client);
+    stub.set_taints(&json!([]), "41");
+    stub.requests();
+    let asked = |tainted: bool| {
+        client.set_tainted(tainted).unwrap();
+        stub.requests().len()
+    };
+    for (tainted, requests) in [
+        (false, 1),
+        (false, 0),
+        (true, 2),
+        (true, 1),
+        (false, 2),
+        (false, 0),
+    ] {
+        assert_eq!(asked(tainted), requests, "{tainted}");
+    }
+    // A failure is no answer.
+    client.set_tainted(true).unwrap();
+    stub.fail(NODE, Fault::Status(500));
+    assert!(client.set_tainted(false).is_err());
+    stub.heal();
+    stub.requests();
+    client.set_tainted(false).unwrap();
+    assert!(!stub.requests().is_empty());
 }
 
 #[test]

@@ -67,9 +67,9 @@ fn every_verb_through_libcni() {
         let netns = netns_path("pod");
         let bridge = json!({"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": {
             "type": "host-local", "dataDir": "/run/world/ipam", "ranges": [[{"subnet": "10.244.0.0/24"}]]}});
-        let ours = json!({"type": "egress-cni", "configFile": world.config_file,
+        let ours = json!({"type": "egress-warden-cni", "configFile": world.config_file,
             "stateDir": world.state_dir, "nft": "/usr/sbin/nft"});
-        let broken = json!({"type": "egress-cni", "configFile": "/run/world/none.json",
+        let broken = json!({"type": "egress-warden-cni", "configFile": "/run/world/none.json",
             "stateDir": world.state_dir, "nft": "/usr/sbin/nft"});
         let records = || world.guard().store().all().unwrap().len();
 

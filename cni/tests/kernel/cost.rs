@@ -111,7 +111,7 @@ impl Node {
     /// measured.
     fn add(&self, round: usize) -> f64 {
         let config = json!({
-            "cniVersion": "1.0.0", "name": "pods", "type": "egress-cni", "nft": "/usr/sbin/nft",
+            "cniVersion": "1.0.0", "name": "pods", "type": "egress-warden-cni", "nft": "/usr/sbin/nft",
             "configFile": format!("/run/{}/config.json", self.name), "stateDir": format!("/run/{}/state", self.name),
             "prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "x"}],
                 "ips": [{"address": "10.244.250.9/32", "interface": 0}]}

@@ -22,10 +22,11 @@ fn the_static_file_needs_nothing_of_the_node_and_guards_as_well() {
             let mut world = World::new(Main::Ptp);
             // A root folder with this one file: a program that wants a loader does not start.
             sh(&format!(
-                "mkdir /run/world/root && cp {} /run/world/root/egress-cni",
+                "mkdir /run/world/root && cp {} /run/world/root/egress-warden-cni",
                 file.display()
             ));
-            let version = sh("CNI_COMMAND=VERSION chroot /run/world/root /egress-cni < /dev/null");
+            let version =
+                sh("CNI_COMMAND=VERSION chroot /run/world/root /egress-warden-cni < /dev/null");
             let version: Value = serde_json::from_str(&version).unwrap();
             assert_eq!(version["supportedVersions"][4], json!("1.1.0"));
 

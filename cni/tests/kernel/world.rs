@@ -69,7 +69,7 @@ pub(crate) struct World {
 
 /// The plugin under test.
 pub(crate) fn plugin() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_egress-cni"))
+    PathBuf::from(env!("CARGO_BIN_EXE_egress-warden-cni"))
 }
 
 /// The path of a reference plugin.
@@ -199,7 +199,7 @@ impl World {
     /// The plugin's part of the conflist.
     pub(crate) fn chained(&self, previous: Option<&Value>) -> Value {
         let mut config = json!({
-            "cniVersion": "1.0.0", "name": "pods", "type": "egress-cni",
+            "cniVersion": "1.0.0", "name": "pods", "type": "egress-warden-cni",
             "configFile": self.config_file, "stateDir": self.state_dir, "nft": "/usr/sbin/nft"
         });
         if let Some(previous) = previous {

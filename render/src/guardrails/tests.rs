@@ -40,6 +40,9 @@ struct Row {
     before: Value,
     #[serde(default)]
     user: String,
+    /// The node that the user's token is bound to.
+    #[serde(default)]
+    node: Option<String>,
     /// Whether the user may change the admission policies themselves.
     #[serde(default)]
     admin: bool,
@@ -53,7 +56,12 @@ impl Row {
     fn request(&self) -> Value {
         let right = "admissionregistration.k8s.io/validatingadmissionpolicies/update";
         let may: Vec<_> = self.admin.then_some(right).into_iter().collect();
-        json!({"userInfo": {"username": self.user}, "may": may})
+        let mut request = json!({"userInfo": {"username": self.user}, "may": may});
+        if let Some(node) = &self.node {
+            let extra = json!({"authentication.kubernetes.io/node-name": [node]});
+            request["userInfo"]["extra"] = extra;
+        }
+        request
     }
 }
 

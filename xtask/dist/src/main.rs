@@ -40,12 +40,12 @@ struct Arguments {
     /// The proxy-wasm module.
     #[arg(long)]
     module: PathBuf,
-    /// Static programs for an architecture: a folder with `warden`, `egress-cni` and
-    /// `egress-cni-agent`.
+    /// Static programs for an architecture: a folder with `warden`, `egress-warden-cni` and
+    /// `egress-warden-cni-agent`.
     #[arg(long, value_name = "ARCHITECTURE=FOLDER", value_parser = programs, required = true)]
     programs: Vec<Programs>,
     /// Lists of crates as Cargo resolves them: a folder with `PACKAGE-ARCHITECTURE.json` for
-    /// `warden` and `egress-cni`.
+    /// `warden` and `egress-warden-cni`.
     #[arg(long)]
     crates: PathBuf,
     /// The Debian packages that the node agent's image needs, as `SHA256 FILE` lines.
@@ -185,8 +185,8 @@ impl Release {
         folder: &Path,
     ) -> Result<()> {
         let architecture = go_name(&programs.architecture).context("architecture")?;
-        let plugin = self.program("egress-cni", programs)?;
-        let agent = self.program("egress-cni-agent", programs)?;
+        let plugin = self.program("egress-warden-cni", programs)?;
+        let agent = self.program("egress-warden-cni-agent", programs)?;
         let mut files = BTreeMap::new();
         let mut packages = Vec::new();
         let own = |locked: &&debian::Locked| {
@@ -213,24 +213,27 @@ impl Release {
                 Entry::Link("xtables-nft-multi".to_owned()),
             );
         }
-        let bill = bill("egress-cni-agent", &agent, crates, packages);
-        files.insert("usr/local/bin/egress-cni".to_owned(), run(plugin));
-        files.insert("usr/local/bin/egress-cni-agent".to_owned(), run(agent));
+        let bill = bill("egress-warden-cni-agent", &agent, crates, packages);
+        files.insert("usr/local/bin/egress-warden-cni".to_owned(), run(plugin));
+        files.insert(
+            "usr/local/bin/egress-warden-cni-agent".to_owned(),
+            run(agent),
+        );
         let image = image::program(&Program {
-            title: "egress-cni-agent",
+            title: "egress-warden-cni-agent",
             description: "Egress control for workloads in an Istio mesh: the CNI plugin and the node agent",
             architecture,
-            entrypoint: "/usr/local/bin/egress-cni-agent",
+            entrypoint: "/usr/local/bin/egress-warden-cni-agent",
             user: ROOT,
             files: &files,
         })?;
         self.image(
-            &format!("egress-cni-linux-{}", programs.architecture),
+            &format!("egress-warden-cni-linux-{}", programs.architecture),
             &image,
             &bill,
         )?;
         let name = format!(
-            "egress-cni-{VERSION}-linux-{}.cdx.json",
+            "egress-warden-cni-{VERSION}-linux-{}.cdx.json",
             programs.architecture
         );
         self.add(&name, bill.json()?, false);

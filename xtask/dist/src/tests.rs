@@ -52,7 +52,7 @@ fn inputs(folder: &Path) -> Arguments {
     for architecture in ["x86_64", "aarch64"] {
         let programs = folder.join(architecture);
         std::fs::create_dir_all(&programs).unwrap();
-        for program in ["warden", "egress-cni", "egress-cni-agent"] {
+        for program in ["warden", "egress-warden-cni", "egress-warden-cni-agent"] {
             std::fs::write(
                 programs.join(program),
                 [elf(1), program.into(), architecture.into()].concat(),
@@ -132,14 +132,14 @@ fn a_release_holds_everything_and_is_the_same_twice() {
         "_warden",
         "warden.bash",
         "warden.fish",
-        "egress-cni-V-linux-aarch64",
-        "egress-cni-V-linux-aarch64.cdx.json",
-        "egress-cni-V-linux-x86_64",
-        "egress-cni-V-linux-x86_64.cdx.json",
-        "egress-cni-agent-V-linux-aarch64",
-        "egress-cni-agent-V-linux-x86_64",
-        "egress-cni-linux-aarch64-V.oci.tar",
-        "egress-cni-linux-x86_64-V.oci.tar",
+        "egress-warden-cni-V-linux-aarch64",
+        "egress-warden-cni-V-linux-aarch64.cdx.json",
+        "egress-warden-cni-V-linux-x86_64",
+        "egress-warden-cni-V-linux-x86_64.cdx.json",
+        "egress-warden-cni-agent-V-linux-aarch64",
+        "egress-warden-cni-agent-V-linux-x86_64",
+        "egress-warden-cni-linux-aarch64-V.oci.tar",
+        "egress-warden-cni-linux-x86_64-V.oci.tar",
         "egress-filter-V.cdx.json",
         "egress-filter-V.oci.tar",
         "egress-filter-V.wasm",
@@ -194,11 +194,11 @@ fn images_are_what_the_specification_says() {
             vec!["usr/local/bin/warden"],
         ),
         (
-            "egress-cni-linux-aarch64",
+            "egress-warden-cni-linux-aarch64",
             "arm64",
             vec![
-                "usr/local/bin/egress-cni",
-                "usr/local/bin/egress-cni-agent",
+                "usr/local/bin/egress-warden-cni",
+                "usr/local/bin/egress-warden-cni-agent",
                 "usr/sbin/ip6tables",
                 "usr/sbin/ip6tables-restore",
                 "usr/sbin/ip6tables-save",
@@ -236,7 +236,7 @@ fn images_are_what_the_specification_says() {
     }
     let bill: serde_json::Value = serde_json::from_slice(bytes(
         &release,
-        &format!("egress-cni-{VERSION}-linux-x86_64.cdx.json"),
+        &format!("egress-warden-cni-{VERSION}-linux-x86_64.cdx.json"),
     ))
     .unwrap();
     assert_eq!(bill["components"][0]["purl"], "pkg:cargo/a@1.0.0");

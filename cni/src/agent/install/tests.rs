@@ -8,13 +8,18 @@ struct Fixture {
     paths: NodePaths,
 }
 
+/// A version of the plugin.
+fn program(version: &str) -> String {
+    format!("ELF {version} {NODE_PLUGIN} ...")
+}
+
 fn fixture(lists: &[(&str, Value)]) -> Fixture {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name);
     for folder in ["net.d", "bin"] {
         fs::create_dir(path(folder)).unwrap();
     }
-    fs::write(path("image-plugin"), "v2").unwrap();
+    fs::write(path("image-plugin"), program("v2")).unwrap();
     for (name, list) in lists {
         fs::write(path("net.d").join(name), list.to_string()).unwrap();
     }
@@ -22,7 +27,7 @@ fn fixture(lists: &[(&str, Value)]) -> Fixture {
         net_dir: path("net.d"),
         bin_dir: path("bin"),
         plugin_source: path("image-plugin"),
-        entry: json!({"configFile": "/etc/egress-cni/config.json"}),
+        entry: json!({"configFile": "/etc/egress-warden-cni/config.json"}),
     };
     Fixture { root, paths }
 }
@@ -49,7 +54,10 @@ impl Fixture {
 fn list(types: &[&str]) -> Value {
     let plugins: Vec<Value> = types
         .iter()
-        .map(|name| json!({"type": name, "own": [1]}))
+        .map(|name| match *name {
+            PLUGIN => json!({"type": name, "configFile": "/etc/old.json"}),
+            _ => json!({"type": name, "own": [1]}),
+        })
         .collect();
     json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins})
 }
@@ -66,7 +74,7 @@ fn the_entry_goes_behind_the_main_plugin_and_everything_else_stays() {
     assert!(fixture.paths.ensure().unwrap());
     assert_eq!(
         fixture.types("10-pods.conflist"),
-        ["bridge", "egress-cni", "portmap", "istio-cni"]
+        ["bridge", "egress-warden-cni", "portmap", "istio-cni"]
     );
     assert_eq!(
         fixture.types("99-other.conflist"),
@@ -98,19 +106,22 @@ fn whatever_others_do_to_chain_and_executable_is_repaired() {
         });
         assert!(fixture.paths.ensure().unwrap(), "{name}");
         let types = fixture.types("10-pods.conflist");
-        assert_eq!(types[..2], ["bridge", "egress-cni"], "{name}");
+        assert_eq!(types[..2], ["bridge", "egress-warden-cni"], "{name}");
         assert_eq!(
-            types.iter().filter(|one| *one == "egress-cni").count(),
+            types
+                .iter()
+                .filter(|one| *one == "egress-warden-cni")
+                .count(),
             1,
             "{name}"
         );
     }
-    let binary = fixture.root.path().join("bin/egress-cni");
-    fs::write(&binary, "v1").unwrap();
+    let binary = fixture.root.path().join("bin/egress-warden-cni");
+    fs::write(&binary, program("v1")).unwrap();
     assert!(fixture.paths.ensure().unwrap());
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(fixture.paths.ensure().unwrap());
-    assert_eq!(fs::read(&binary).unwrap(), b"v2");
+    assert_eq!(fs::read_to_string(&binary).unwrap(), program("v2"));
 }
 
 #[test]
@@ -151,7 +162,7 @@ fn removal_leaves_the_chain_as_it_was_and_may_come_twice() {
     fixture.paths.ensure().unwrap();
     fixture.paths.remove().unwrap();
     assert_eq!(fixture.types("10-pods.conflist"), ["bridge", "portmap"]);
-    assert!(!fixture.root.path().join("bin/egress-cni").exists());
+    assert!(!fixture.root.path().join("bin/egress-warden-cni").exists());
     fixture.paths.remove().unwrap();
     assert_eq!(
         fs::read_dir(fixture.root.path().join("net.d"))
@@ -168,9 +179,9 @@ fn a_chain_whose_main_plugin_is_not_known_is_refused_and_left_alone() {
     let nameless = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"own": 1}, {"type": "portmap"}]});
     for (list, wanted) in [
         (nameless, "its first plugin has no `type`"),
-        (list(&["egress-cni"]), "has no main plugin"),
+        (list(&["egress-warden-cni"]), "has no main plugin"),
         (
-            list(&["egress-cni", "cilium-cni"]),
+            list(&["egress-warden-cni", "cilium-cni"]),
             "`cilium-cni` cannot be guarded",
         ),
     ] {
@@ -180,4 +191,43 @@ fn a_chain_whose_main_plugin_is_not_known_is_refused_and_left_alone() {
         let text = fs::read(fixture.root.path().join("net.d/10-pods.conflist")).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), list);
     }
+}
+
+/// What has our name and is not ours: never replaced, never removed.
+#[test]
+fn entries_and_programs_of_others_stay_whatever_they_are_called() {
+    // The Amazon VPC CNI has a chained plugin `egress-cni` of its own.
+    let vpc = json!({"cniVersion": "1.0.0", "name": "aws-cni", "plugins": [
+        {"type": "aws-cni"}, {"type": "egress-cni", "enabled": "true", "nodeIP": "192.0.2.1"},
+        {"type": "portmap"},
+    ]});
+    let fixture_of_vpc = fixture(&[("10-aws.conflist", vpc.clone())]);
+    let foreign = fixture_of_vpc.root.path().join("bin/egress-cni");
+    fs::write(&foreign, "the VPC CNI's").unwrap();
+    assert!(fixture_of_vpc.paths.ensure().unwrap());
+    assert_eq!(
+        fixture_of_vpc.types("10-aws.conflist"),
+        ["aws-cni", PLUGIN, "egress-cni", "portmap"]
+    );
+    fixture_of_vpc.paths.remove().unwrap();
+    let text = fs::read(fixture_of_vpc.root.path().join("net.d/10-aws.conflist")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), vpc);
+    assert_eq!(fs::read_to_string(&foreign).unwrap(), "the VPC CNI's");
+
+    let entry = json!({"name": "x", "plugins": [{"type": "bridge"}, {"type": PLUGIN, "own": 1}]});
+    let fixture_of_entry = fixture(&[("10-x.conflist", entry.clone())]);
+    let error = fixture_of_entry.paths.ensure().unwrap_err().to_string();
+    assert!(error.contains("is not this program's"), "{error}");
+    fixture_of_entry.paths.remove().unwrap();
+    let text = fs::read(fixture_of_entry.root.path().join("net.d/10-x.conflist")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), entry);
+
+    let fixture_of_program = fixture(&[("10-x.conflist", list(&["bridge"]))]);
+    let foreign = fixture_of_program.root.path().join("bin").join(PLUGIN);
+    fs::write(&foreign, "another's").unwrap();
+    let error = fixture_of_program.paths.ensure().unwrap_err().to_string();
+    assert!(error.contains("is another program of this name"), "{error}");
+    assert_eq!(fixture_of_program.types("10-x.conflist"), ["bridge"]);
+    fixture_of_program.paths.remove().unwrap();
+    assert_eq!(fs::read_to_string(&foreign).unwrap(), "another's");
 }

@@ -51,10 +51,10 @@ struct Node {
     #[arg(long, default_value = "/etc/egress-warden/config.json")]
     config_source: PathBuf,
     /// Where the plugin reads it on the node.
-    #[arg(long, default_value = "/etc/egress-cni/config.json")]
+    #[arg(long, default_value = "/etc/egress-warden-cni/config.json")]
     config_file: PathBuf,
     /// Records of pod interfaces; the same path for plugin and agent.
-    #[arg(long, default_value = "/run/egress-cni")]
+    #[arg(long, default_value = "/run/egress-warden-cni")]
     state_dir: PathBuf,
     /// The runtime's network configuration folder.
     #[arg(long, default_value = "/etc/cni/net.d")]
@@ -66,7 +66,7 @@ struct Node {
     #[arg(long, default_value = "/var/lib/cni/results")]
     results_dir: PathBuf,
     /// The plugin's executable in this image.
-    #[arg(long, default_value = "/usr/local/bin/egress-cni")]
+    #[arg(long, default_value = "/usr/local/bin/egress-warden-cni")]
     plugin: PathBuf,
     /// `nft` for the agent.
     #[arg(long, default_value = "/usr/sbin/nft")]
@@ -98,7 +98,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("egress-cni-agent: {error}");
+            eprintln!("egress-warden-cni-agent: {error}");
             ExitCode::FAILURE
         }
     }
@@ -165,7 +165,7 @@ fn run(node: &Node) -> Result<(), String> {
             errors.join("; ")
         };
         if state != last {
-            eprintln!("egress-cni-agent: {state}");
+            eprintln!("egress-warden-cni-agent: {state}");
             last = state;
         }
         std::thread::sleep(BREATH);
@@ -192,7 +192,7 @@ fn listen_to_links(bell: Sender<()>) {
             }
         });
         if let Err(error) = heard {
-            eprintln!("egress-cni-agent: news of interfaces: {error}");
+            eprintln!("egress-warden-cni-agent: news of interfaces: {error}");
         }
     });
 }
@@ -214,11 +214,11 @@ fn listen(node: &Node, server: ApiServer, metrics: Arc<Metrics>) -> Result<(), S
                 Ok(refusals) => {
                     for refusal in refusals {
                         if let Err(error) = reporter.tell(&refusal) {
-                            eprintln!("egress-cni-agent: event: {error}");
+                            eprintln!("egress-warden-cni-agent: event: {error}");
                         }
                     }
                 }
-                Err(error) => eprintln!("egress-cni-agent: nflog: {error}"),
+                Err(error) => eprintln!("egress-warden-cni-agent: nflog: {error}"),
             }
         }
     });
@@ -265,7 +265,10 @@ impl RefusalReporter {
             flow.destination,
             refusal.reason
         );
-        eprintln!("egress-cni-agent: {}/{}: {message}", pod.namespace, pod.pod);
+        eprintln!(
+            "egress-warden-cni-agent: {}/{}: {message}",
+            pod.namespace, pod.pod
+        );
         self.told.retain(|_, at| at.elapsed() < EVENT_INTERVAL);
         if pod.namespace.is_empty() || self.told.contains_key(&pod) {
             return Ok(());
