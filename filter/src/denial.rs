@@ -1,9 +1,6 @@
 //! What a denied client is told: who asked for what, which rule said no, and how to ask.
 
-use std::net::IpAddr;
-
 use egress_policy::destination::Destination;
-use egress_policy::name::Host;
 use egress_policy::verdict::{Decision, ReasonCode, RuleRef};
 use serde::Serialize;
 
@@ -109,11 +106,7 @@ fn how_to_ask(decision: &Decision<'_>) -> String {
 /// A destination as host and port.
 #[must_use]
 pub fn written(destination: &Destination) -> String {
-    let port = destination.port;
-    match &destination.host {
-        Host::Address(IpAddr::V6(v6)) => format!("[{v6}]:{port}"),
-        host => format!("{host}:{port}"),
-    }
+    format!("{}:{}", destination.host.in_authority(), destination.port)
 }
 
 /// Bytes of a client as printable text, cut at a length that fits a log line.

@@ -1,7 +1,5 @@
 //! Facts as an adapter holds them: owned, and able to travel inward with a tunnel.
 
-use std::net::IpAddr;
-
 use egress_policy::destination::Destination;
 use egress_policy::facts::{DestinationFacts, Fact, Facts, Protocol, Request};
 use egress_policy::name::{Authority, Host as Target};
@@ -216,11 +214,7 @@ impl OwnedFacts {
                 cluster: claims.cluster.clone(),
                 labels: claims.labels.clone(),
             }),
-            host: match &destination.host {
-                Target::Name(name) => name.to_string(),
-                Target::Address(IpAddr::V6(v6)) => format!("[{v6}]"),
-                Target::Address(v4) => v4.to_string(),
-            },
+            host: destination.host.in_authority(),
             port: destination.port,
         };
         serde_json::to_vec(&wire).ok()

@@ -89,6 +89,17 @@ pub enum Host {
     Address(IpAddr),
 }
 
+impl Host {
+    /// As an authority holds it: an IPv6 address in brackets (RFC 3986 §3.2.2).
+    #[must_use]
+    pub fn in_authority(&self) -> String {
+        match self {
+            Self::Address(IpAddr::V6(address)) => format!("[{address}]"),
+            host => host.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -112,7 +112,12 @@ fn authorities() {
         ("user:80@example.com", Err(ReasonCode::NameMalformed)),
     ];
     for (text, expected) in table {
-        let parsed = Authority::parse(text.as_bytes()).map(|a| (a.host.to_string(), a.port));
+        let parsed = Authority::parse(text.as_bytes());
+        if let Ok(Authority { host, .. }) = &parsed {
+            let again = Authority::parse(host.in_authority().as_bytes());
+            assert_eq!(again.map(|again| again.host).as_ref(), Ok(host), "{text}");
+        }
+        let parsed = parsed.map(|a| (a.host.to_string(), a.port));
         let expected = expected.map(|(host, port)| (host.to_owned(), port));
         assert_eq!(parsed, expected, "{text}");
     }
