@@ -4,12 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use egress_policy::defect::{Defect, DefectKind, Segment};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::document::{self, Source, Target};
 
 /// How serious a diagnostic is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum Severity {
     /// Nothing to do, good to know.
     Note,
@@ -31,8 +34,9 @@ impl Severity {
     }
 }
 
-/// A place in a source.
-#[derive(Clone, Debug)]
+/// A part of a source.
+#[derive(Clone, Debug, Serialize)]
+#[serde(into = "Written")]
 pub struct Location {
     /// The text.
     pub source: Arc<Source>,
@@ -64,23 +68,69 @@ impl From<document::Node<'_>> for Location {
     }
 }
 
+/// A part of a file. Lines and columns count from 1, columns in characters.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "place")]
+struct Written {
+    /// The file as it was named, or `<stdin>`.
+    file: String,
+    /// First line.
+    line: usize,
+    /// First column.
+    column: usize,
+    /// Last line.
+    end_line: usize,
+    /// The column behind the last.
+    end_column: usize,
+}
+
+impl From<Location> for Written {
+    fn from(location: Location) -> Self {
+        let (line, column) = location.line_column();
+        let (end_line, end_column) = location.end_line_column();
+        Self {
+            file: location.source.name().to_owned(),
+            line,
+            column,
+            end_line,
+            end_column,
+        }
+    }
+}
+
 /// One thing to tell about the files that were read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "diagnostic")]
 pub struct Diagnostic {
-    /// How serious.
+    /// How serious it is.
     pub severity: Severity,
-    /// A stable word: a defect's kind or a lint's code.
+    /// A stable word: a defect's kind or a lint's code. `warden check --explain CODE` says more.
     pub code: &'static str,
     /// What: lower case, no full stop.
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
-    /// Where, if anywhere.
-    pub location: Option<Location>,
-    /// The path in the document, such as `spec.tiers[0]`.
+    /// The path in the document, such as `spec.tiers[0]`; empty if there is none.
     pub path: String,
-    /// Another place that belongs to it, with what it is.
-    pub related: Vec<(Location, String)>,
+    /// Where, if anywhere.
+    #[serde(rename = "place")]
+    #[schemars(with = "Option<Written>")]
+    pub location: Option<Location>,
+    /// Other places that belong to it.
+    pub related: Vec<Related>,
+}
+
+/// A place that belongs to a diagnostic, and what it is.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Related {
+    /// Where.
+    #[serde(rename = "place")]
+    #[schemars(with = "Written")]
+    pub location: Location,
+    /// What it is.
+    pub label: String,
 }
 
 impl Diagnostic {

@@ -1,22 +1,28 @@
 //! Why a verdict is what it is: the rules that were considered, what each of them wanted, and
 //! what facts that are still unknown would change.
 
+mod answer;
 mod change;
 mod mismatch;
 
 use egress_policy::PolicySet;
 use egress_policy::classes::{AddressClass, Addresses};
 use egress_policy::facts::Fact;
-use egress_policy::model::{Policy, Rule};
+use egress_policy::model::{Policy, Rule, RuleAction};
 use egress_policy::reference::{Considered, PolicyTrace, Step, Truth, trace};
-use egress_policy::verdict::{Action, Decision, Evaluation, ReasonCode, RuleRef};
-use serde_json::{Value, json};
+use egress_policy::verdict::{Decision, Evaluation, RuleRef};
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::bundle::PolicyBundle;
+use crate::decision::{Matches, WrittenDecision};
 use crate::document::Node;
 use crate::lists::List;
 use crate::owned_facts::OwnedFacts;
 
+pub use crate::decision::rule_id;
+pub use answer::Answer;
 pub use change::Change;
 
 /// The answer to `warden explain`.
@@ -37,20 +43,27 @@ pub struct Explanation<'p> {
     pub changes: Vec<Change>,
 }
 
-/// One rule or default on the way to the verdict.
+/// A rule or default on the way to the verdict.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 pub struct Entry<'p> {
     /// Which.
-    pub basis: RuleRef<'p>,
+    #[serde(serialize_with = "written_rule")]
+    #[schemars(with = "Option<String>")]
+    pub rule: RuleRef<'p>,
     /// Its action.
+    #[schemars(extend("enum" = RuleAction::WORDS))]
     pub action: &'static str,
     /// It is in shadow, so it is only reported.
     pub shadow: bool,
-    /// Whether it matched.
-    pub truth: Truth,
+    /// Whether it matches; `pending` can still change, `missing` cannot.
+    pub matches: Matches,
     /// It denies networks, and where the name leads is still to come: a gateway leaves them out of
     /// the name's addresses, or cannot count them where the rule is in shadow.
     pub left_out: bool,
     /// What it wanted and did not find, of its closest alternatives.
+    #[serde(rename = "because")]
     pub mismatches: Vec<String>,
 }
 
@@ -173,137 +186,24 @@ fn entry<'p>(
         _ => Vec::new(),
     };
     Entry {
-        basis: considered.basis,
+        rule: considered.basis,
         action: considered.action,
         shadow: considered.shadow,
-        truth: considered.truth,
+        matches: considered.truth.into(),
         left_out,
         mismatches,
     }
 }
 
-/// `true`, `false`, `pending` (a fact may still come) or `missing` (it cannot).
+/// A decision as JSON.
 #[must_use]
-pub const fn truth_word(truth: Truth) -> &'static str {
-    match truth {
-        Truth::True => "true",
-        Truth::False => "false",
-        Truth::Unknown { pending: true } => "pending",
-        Truth::Unknown { pending: false } => "missing",
-    }
+pub fn ruling_json(decision: &Decision<'_>) -> Value {
+    serde_json::to_value(WrittenDecision::from(decision)).unwrap_or_default()
 }
 
-/// The word for an evaluation.
-#[must_use]
-pub const fn verdict_word(evaluation: &Evaluation<'_>) -> &'static str {
-    match evaluation {
-        Evaluation::Final(verdict) => verdict.enforced.action.as_str(),
-        Evaluation::Undecided => "Undecided",
-    }
-}
-
-/// A ruling as JSON.
-#[must_use]
-pub fn ruling_json(ruling: &Decision<'_>) -> Value {
-    let inspection = match ruling.action {
-        Action::Inspect(device) => Some(device),
-        Action::Accept | Action::Deny => None,
-    };
-    json!({
-        "verdict": ruling.action.as_str(),
-        "code": ruling.reason.as_str(),
-        "reason": ruling.reason.explanation(),
-        "rule": rule_id(ruling.rule),
-        "inspection": inspection,
-    })
-}
-
-/// What a ruling rests on: `policy/tier/rule`, shorter for defaults, nothing for refusals.
-#[must_use]
-pub fn rule_id(basis: RuleRef<'_>) -> Option<String> {
-    match basis {
-        RuleRef::None => None,
-        RuleRef::Policy { .. } | RuleRef::Tier { .. } | RuleRef::Rule { .. } => {
-            Some(basis.to_string())
-        }
-    }
-}
-
-/// What a final evaluation rests on, and the policy that it is of.
-#[must_use]
-pub fn rule_of(evaluation: &Evaluation<'_>) -> Option<(String, String)> {
-    let Evaluation::Final(verdict) = evaluation else {
-        return None;
-    };
-    let basis = verdict.enforced.rule;
-    match basis {
-        RuleRef::None => None,
-        RuleRef::Policy { policy }
-        | RuleRef::Tier { policy, .. }
-        | RuleRef::Rule { policy, .. } => Some((basis.to_string(), policy.to_owned())),
-    }
-}
-
-impl Explanation<'_> {
-    /// The documented JSON form.
-    pub fn to_json(&self) -> Value {
-        let mut result = match &self.evaluation {
-            Evaluation::Final(verdict) => {
-                let mut result = ruling_json(&verdict.enforced);
-                if let Some(object) = result.as_object_mut() {
-                    let would_be = verdict.shadow.as_ref().map(ruling_json);
-                    object.insert("wouldBe".to_owned(), json!(would_be));
-                }
-                result
-            }
-            Evaluation::Undecided => json!({
-                "verdict": "Undecided",
-                "code": null,
-                "reason": "the given facts decide nothing yet",
-                "rule": null,
-                "inspection": null,
-                "wouldBe": null,
-            }),
-        };
-        let considered: Vec<Value> = self.considered.iter().map(Entry::to_json).collect();
-        let changes: Vec<Value> = self.changes.iter().map(Change::to_json).collect();
-        if let Some(object) = result.as_object_mut() {
-            let class = self.class.as_ref().map(|class| {
-                let refused: Vec<String> = class.refused.iter().map(ToString::to_string).collect();
-                json!({"allowPrivate": class.allow_private, "refused": refused})
-            });
-            object.insert("addressClass".to_owned(), json!(class));
-            object.insert("facts".to_owned(), self.situation.to_json());
-            object.insert("assumed".to_owned(), json!(self.assumptions));
-            object.insert("considered".to_owned(), json!(considered));
-            let lists: Vec<Value> = self.lists.iter().map(|list| list.to_json()).collect();
-            object.insert("lists".to_owned(), json!(lists));
-            object.insert("ifKnown".to_owned(), json!(changes));
-        }
-        result
-    }
-}
-
-impl Entry<'_> {
-    fn to_json(&self) -> Value {
-        json!({
-            "rule": rule_id(self.basis),
-            "action": self.action,
-            "shadow": self.shadow,
-            "matches": truth_word(self.truth),
-            "leftOut": self.left_out,
-            "because": self.mismatches,
-        })
-    }
-}
-
-/// The code of a final evaluation.
-#[must_use]
-pub fn code_of(evaluation: &Evaluation<'_>) -> Option<ReasonCode> {
-    match evaluation {
-        Evaluation::Final(verdict) => Some(verdict.enforced.reason),
-        Evaluation::Undecided => None,
-    }
+/// What a decision rests on, or null.
+fn written_rule<S: Serializer>(rule: &RuleRef<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+    rule_id(*rule).serialize(serializer)
 }
 
 /// The value of a fact for people.

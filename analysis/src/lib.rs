@@ -9,6 +9,7 @@
 //! [`files::Files`]. So it also runs in a web page.
 
 pub mod bundle;
+pub mod decision;
 pub mod diagnostic;
 pub mod diff;
 pub mod document;
@@ -22,7 +23,7 @@ pub mod schema;
 pub mod settings;
 pub mod witness;
 
-pub use diagnostic::{Diagnostic, Location, Severity};
+pub use diagnostic::{Diagnostic, Location, Related, Severity};
 pub use failure::Failure;
 
 #[cfg(test)]

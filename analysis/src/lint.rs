@@ -16,7 +16,7 @@ use egress_policy::udp::{Inexpressible, Pods, openings};
 use egress_policy::verdict::RuleRef;
 
 use crate::bundle::{PolicyBundle, PolicySource};
-use crate::diagnostic::{Diagnostic, Location, Severity};
+use crate::diagnostic::{Diagnostic, Location, Related, Severity};
 use crate::document::{self, Target};
 
 pub use codes::{CodeText, ERRORS, Lint, error_codes, lint_codes};
@@ -208,7 +208,10 @@ impl Findings {
         };
         let related = related.iter();
         let related = related
-            .map(|(path, label)| (place(path), (*label).to_owned()))
+            .map(|(path, label)| Related {
+                location: place(path),
+                label: (*label).to_owned(),
+            })
             .collect();
         self.place(lint, place(path), path.to_string(), message, related);
     }
@@ -230,7 +233,10 @@ impl Findings {
         let Some((entry, to)) = written else {
             return self.add(lint, &path, message);
         };
-        let related = to.map(|to| (to.into(), "for this rule".to_owned()));
+        let related = to.map(|to| Related {
+            location: to.into(),
+            label: "for this rule".to_owned(),
+        });
         let related = related.into_iter().collect();
         self.place(lint, entry.into(), path.to_string(), message, related);
     }
@@ -242,7 +248,7 @@ impl Findings {
         place: Location,
         path: String,
         message: String,
-        related: Vec<(Location, String)>,
+        related: Vec<Related>,
     ) {
         self.diagnostics.push(Diagnostic {
             severity: lint.severity(),

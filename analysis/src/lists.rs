@@ -12,7 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use egress_policy::defect::DefectKind;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{Diagnostic, Location};
@@ -60,22 +61,25 @@ impl<'f> Folder<'f> {
     }
 }
 
-/// A list that a policy takes a destination from.
-#[derive(Clone, Debug)]
+/// A list in a file, which a policy takes a destination from.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "list")]
 pub struct List {
-    /// The destination.
+    /// The destination that takes it.
     pub destination: String,
     /// The file.
     pub file: String,
-    /// Its SHA-256.
-    pub sha256: String,
-    /// When it was taken, as the policy says: a day.
+    /// The day on which it was taken, as the policy says.
     pub date: String,
-    /// The first second of that day.
-    pub taken: i64,
-    /// How many names and networks.
+    /// The digest of its bytes.
+    pub sha256: String,
+    /// Names and networks in it.
     pub entries: usize,
+    /// The first second of the day on which it was taken.
+    #[serde(skip)]
+    pub taken: i64,
     /// Where the policy says the date.
+    #[serde(skip)]
     pub place: Location,
 }
 
@@ -96,20 +100,6 @@ impl fmt::Display for List {
             f,
             "list {file} of {date}: {entries} {noun}, destination {destination}, sha256 {short}..."
         )
-    }
-}
-
-impl List {
-    /// The documented JSON form.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        json!({
-            "destination": self.destination,
-            "file": self.file,
-            "date": self.date,
-            "sha256": self.sha256,
-            "entries": self.entries,
-        })
     }
 }
 

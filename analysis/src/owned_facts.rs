@@ -1,6 +1,7 @@
 //! Facts that own what they say: what the command line, cases and witnesses are made of.
 
 mod parse;
+mod written;
 
 use std::net::IpAddr;
 
@@ -10,9 +11,11 @@ use egress_policy::facts::{
 use egress_policy::name::Name;
 use egress_policy::path::RequestPath;
 use egress_policy::verdict::ReasonCode;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 pub use parse::{parse_address, parse_caller, parse_time, parse_to, time_text};
+pub use written::WrittenFacts;
 
 /// A path that no server should be asked for.
 pub const MALFORMED_PATH: &str = "/..;/";
@@ -49,7 +52,8 @@ pub struct Metadata {
 }
 
 /// Everything that a verdict rests on, owned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "WrittenFacts")]
 pub struct OwnedFacts {
     /// What the port carries.
     pub protocol: Protocol,
@@ -185,59 +189,8 @@ impl OwnedFacts {
     /// The facts as JSON, in the words of the documentation.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let mut facts = Map::new();
-        let mut put = |name: &str, value: Value| facts.insert(name.to_owned(), value);
-        put("protocol", json!(self.protocol.as_str()));
-        put(
-            "caller",
-            fact(self.caller.as_ref().map(|who| json!(who.to_string()))),
-        );
-        put(
-            "claims",
-            fact(self.claims.as_ref().map(|metadata| {
-                let labels: Map<String, Value> = metadata
-                    .labels
-                    .iter()
-                    .map(|(key, value)| (key.clone(), json!(value)))
-                    .collect();
-                json!({"namespace": metadata.namespace, "cluster": metadata.cluster, "labels": labels})
-            })),
-        );
-        let name = self.name.as_ref();
-        put(
-            "name",
-            fact(name.map(|name| json!(name.as_ref().map(Name::as_str)))),
-        );
-        put(
-            "address",
-            fact(self.address.map(|address| json!(address.to_string()))),
-        );
-        put("port", fact(self.port.map(|port| json!(port))));
-        if self.protocol == Protocol::Http {
-            put(
-                "method",
-                fact(self.method.as_ref().map(|method| json!(method))),
-            );
-            put("path", fact(self.path.as_ref().map(|path| json!(path))));
-            put(
-                "upgrade",
-                fact(self.upgrade.as_ref().map(|upgrade| json!(upgrade))),
-            );
-        }
-        put("time", fact(self.now.map(|now| json!(time_text(now)))));
-        if let Some(code) = self.refused {
-            put("refused", json!(code.as_str()));
-        }
-        Value::Object(facts)
-    }
-}
-
-/// `{"unknown": "pending"}` and `{"unknown": "missing"}` cannot be mistaken for values.
-fn fact(value: Fact<Value>) -> Value {
-    match value {
-        Fact::Known(value) => value,
-        Fact::Pending => json!({"unknown": "pending"}),
-        Fact::Missing => json!({"unknown": "missing"}),
+        // Texts, numbers and mappings of texts: nothing that JSON cannot hold.
+        serde_json::to_value(self).unwrap_or_default()
     }
 }
 

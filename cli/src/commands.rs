@@ -13,7 +13,7 @@ mod package;
 mod render;
 mod revoke;
 mod rollback;
-mod schema;
+pub(crate) mod schema;
 mod test;
 mod verify;
 

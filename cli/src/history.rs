@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use egress_policy::contract;
 use egress_render::{Earlier, Install, Prepared, Rendered, adopt};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::exit::Failure;
@@ -33,10 +35,33 @@ pub(crate) struct Entry {
 pub(crate) struct Kept {
     /// All objects as one YAML stream.
     pub(crate) yaml: String,
-    /// Kind, namespace and name of each, in the order in which they are applied.
-    pub(crate) objects: Vec<(String, String, String)>,
+    /// What each is called, in the order in which they are applied.
+    pub(crate) objects: Vec<ObjectName>,
     /// The objects themselves.
     pub(crate) manifests: Vec<Value>,
+}
+
+/// What an object is called.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct ObjectName {
+    /// Its kind.
+    kind: String,
+    /// Its namespace; empty where it has none.
+    namespace: String,
+    /// Its name.
+    name: String,
+}
+
+/// `KIND NAMESPACE NAME`, `-` for no namespace.
+impl std::fmt::Display for ObjectName {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let namespace = match self.namespace.as_str() {
+            "" => "-",
+            namespace => namespace,
+        };
+        write!(formatter, "{} {namespace} {}", self.kind, self.name)
+    }
 }
 
 impl History {
@@ -182,11 +207,11 @@ impl Entry {
             if text(contract::POLICY_HASH_POINTER) != self.hash {
                 return Err(self.broken("an object is of another policy than the file's name says"));
             }
-            objects.push((
-                text("/kind"),
-                text("/metadata/namespace"),
-                text("/metadata/name"),
-            ));
+            objects.push(ObjectName {
+                kind: text("/kind"),
+                namespace: text("/metadata/namespace"),
+                name: text("/metadata/name"),
+            });
         }
         Ok(Kept {
             yaml,

@@ -8,11 +8,13 @@ mod cases;
 mod commands;
 mod exit;
 mod history;
+mod output;
 mod progress;
 mod report;
 pub mod schema;
 mod settings;
 mod sources;
+mod table;
 mod verify;
 
 use std::ffi::OsString;
@@ -23,7 +25,7 @@ use clap::Parser;
 
 pub use egress_analysis::lint::{CodeText, error_codes, lint_codes};
 pub use exit::{Exit, Failure};
-pub use report::Output;
+pub use table::table;
 
 /// What a run may touch.
 pub struct Console<'a> {

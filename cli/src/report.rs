@@ -1,25 +1,12 @@
-//! Diagnostics drawn: for people in the manner of rustc, as JSON, and as GitHub annotations.
+//! Diagnostics drawn: for people in the manner of rustc, and as GitHub annotations.
 
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use serde_json::{Value, json};
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use egress_analysis::diagnostic::{Diagnostic, Location, Severity};
-
-/// How results are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Human,
-    /// One JSON object.
-    Json,
-    /// GitHub workflow commands, which become annotations on a pull request.
-    Github,
-}
 
 /// Widest part of a line that is drawn: a minified file is one line of megabytes.
 const MAX_LINE: usize = 400;
@@ -39,8 +26,9 @@ pub(crate) fn human(diagnostic: &Diagnostic, color: bool) -> String {
     if let Some(place) = &diagnostic.location {
         group = group.element(snippet(place, AnnotationKind::Primary, None));
     }
-    for (place, label) in &diagnostic.related {
-        group = group.element(snippet(place, AnnotationKind::Context, Some(label)));
+    for related in &diagnostic.related {
+        let (place, label) = (&related.location, Some(&related.label));
+        group = group.element(snippet(place, AnnotationKind::Context, label));
     }
     if let Some(hint) = &diagnostic.hint {
         group = group.element(Level::HELP.message(hint.as_str()));
@@ -103,36 +91,6 @@ fn window(text: &str, span: &Range<usize>) -> Range<usize> {
         }
     }
     start..end.max(start)
-}
-
-/// One diagnostic as JSON.
-#[must_use]
-pub(crate) fn to_json(diagnostic: &Diagnostic) -> Value {
-    let place = |place: &Location| {
-        let (line, column) = place.line_column();
-        let (end_line, end_column) = place.end_line_column();
-        json!({
-            "file": place.source.name(),
-            "line": line,
-            "column": column,
-            "endLine": end_line,
-            "endColumn": end_column,
-        })
-    };
-    let related: Vec<Value> = diagnostic
-        .related
-        .iter()
-        .map(|(related, label)| json!({"place": place(related), "label": label}))
-        .collect();
-    json!({
-        "severity": diagnostic.severity,
-        "code": diagnostic.code,
-        "message": diagnostic.message,
-        "hint": diagnostic.hint,
-        "path": diagnostic.path,
-        "place": diagnostic.location.as_ref().map(place),
-        "related": related,
-    })
 }
 
 /// One diagnostic as a GitHub workflow command.

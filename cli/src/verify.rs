@@ -18,13 +18,19 @@ mod tests;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use egress_analysis::decision::ReasonWord;
+use schemars::JsonSchema;
+use serde::Serialize;
+
 pub(crate) use bypass::Direct;
 pub(crate) use plan::{Plan, Workload};
 pub(crate) use probe::{Captured, may_ping, redirected, resolve_all, try_all};
-pub(crate) use report::{ProbeOutcome, count, human, to_json};
+pub(crate) use report::PodReport;
 
 /// What an attempt is there to show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
 pub(crate) enum Group {
     /// What the policy names, for whichever workload.
     Destinations,
@@ -142,17 +148,24 @@ impl fmt::Display for Attempt {
 }
 
 /// What the engine says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub(crate) struct ProbeExpectation {
+    /// In one word.
     pub(crate) verdict: Expectation,
-    /// The engine's code; none where the engine is not asked because no rule could open the way.
-    pub(crate) code: Option<&'static str>,
+    /// Its code; null where it is not asked because no rule could open the way.
+    pub(crate) code: Option<ReasonWord>,
+    /// Its rule.
     pub(crate) rule: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub(crate) enum Expectation {
+    /// The policies let it through.
     Reached,
+    /// They do not.
     Refused,
     /// The given facts about the workload decide nothing.
     Undecided,
@@ -182,7 +195,8 @@ pub(crate) struct Probe {
 }
 
 /// What came of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "report::WrittenResult")]
 pub(crate) enum ProbeResult {
     /// The destination answered.
     Reached(String),
@@ -199,21 +213,16 @@ pub(crate) enum ProbeResult {
 }
 
 /// How an attempt compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub(crate) enum Comparison {
+    /// What was seen is what was expected.
     AsExpected,
+    /// It is not.
     Differs,
+    /// What was seen shows nothing.
     Unclear,
-}
-
-impl Comparison {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::AsExpected => "as_expected",
-            Self::Differs => "differs",
-            Self::Unclear => "unclear",
-        }
-    }
 }
 
 /// Compares what was seen with what was expected.

@@ -59,6 +59,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 4] = [Self::Http, Self::Tls, Self::Tcp, Self::Udp];
+
     /// The word that the policy file uses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -73,9 +76,7 @@ impl Protocol {
     /// The protocol of a word that the policy file uses.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Http, Self::Tls, Self::Tcp, Self::Udp]
-            .into_iter()
-            .find(|p| p.as_str() == text)
+        Self::ALL.into_iter().find(|p| p.as_str() == text)
     }
 }
 

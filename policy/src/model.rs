@@ -170,6 +170,9 @@ pub enum RuleAction {
 }
 
 impl RuleAction {
+    /// The words that the policy file uses.
+    pub const WORDS: [&'static str; 4] = ["Accept", "Deny", "Pass", "Inspect"];
+
     /// The word that the policy file uses.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {

@@ -6,6 +6,8 @@
 mod existing;
 mod rules;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::NAME;
@@ -15,7 +17,8 @@ use crate::rendered::Rendered;
 pub use existing::read;
 
 /// One object of the mesh and what it collides with.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Collision {
     /// `KIND NAMESPACE/NAME` of the object that is there.
     pub object: String,
@@ -28,7 +31,9 @@ pub struct Collision {
 }
 
 /// Kinds of collisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(into = "&'static str")]
+#[schemars(inline, with = "String", extend("enum" = Self::ALL.map(Self::word)))]
 pub enum CollisionCode {
     /// The same kind, namespace and name as a rendered object: it would be overwritten.
     SameName,
@@ -82,6 +87,12 @@ impl CollisionCode {
             Self::Sidecar => "sidecar",
             Self::NetworkPolicy => "network_policy",
         }
+    }
+}
+
+impl From<CollisionCode> for &'static str {
+    fn from(code: CollisionCode) -> Self {
+        code.word()
     }
 }
 

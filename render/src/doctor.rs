@@ -4,6 +4,8 @@
 pub mod cluster;
 pub mod networks;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::audit::addresses;
@@ -57,23 +59,26 @@ impl Needs {
     }
 }
 
-/// One setting, and whether it is right.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A setting, and whether it is right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Finding {
     /// The setting's name.
     pub setting: &'static str,
     /// What it has to be.
     pub wanted: String,
-    /// What it is; `None` if it is not set.
+    /// What it is; null if it is not set.
     pub found: Option<String>,
-    /// What goes wrong otherwise.
-    pub why: &'static str,
     /// How it stands.
     pub health: Health,
+    /// What goes wrong otherwise.
+    pub why: &'static str,
 }
 
 /// How a setting stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(into = "&'static str")]
+#[schemars(inline, with = "String", extend("enum" = Self::ALL.map(Self::word)))]
 pub enum Health {
     /// As it has to be.
     Good,
@@ -83,6 +88,28 @@ pub enum Health {
     Bad,
     /// Nobody has asked: nothing was given to look at.
     NotAsked,
+}
+
+impl Health {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Good, Self::Advice, Self::Bad, Self::NotAsked];
+
+    /// The word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Advice => "advice",
+            Self::Bad => "bad",
+            Self::NotAsked => "not asked",
+        }
+    }
+}
+
+impl From<Health> for &'static str {
+    fn from(health: Health) -> Self {
+        health.word()
+    }
 }
 
 /// Fields of a mesh configuration (Istio's `MeshConfig`) of which any real one has some: Istio's

@@ -4,11 +4,17 @@ use std::fmt;
 
 use egress_policy::defect::Defect;
 use egress_policy::ports::PortDefect;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-/// Where and why something cannot be rendered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where and why something cannot be rendered, or is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub struct RenderError {
+    /// The rule or field.
+    #[serde(rename = "place")]
     path: String,
+    /// What is wrong, and what would be right.
     message: String,
 }
 

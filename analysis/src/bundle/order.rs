@@ -3,7 +3,7 @@
 use egress_policy::model::Workloads;
 
 use super::PolicyBundle;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Related};
 use crate::document;
 use crate::settings::{Grant, InstallSettings, error};
 
@@ -77,8 +77,10 @@ fn check_grant(
             format!("`{namespace}` is not granted to `{}`", grant.name),
             Some("a policy speaks only for namespaces that the install settings grant to it"),
         );
-        let label = "what is granted".to_owned();
-        diagnostic.related.push((grant.location.clone(), label));
+        diagnostic.related.push(Related {
+            location: grant.location.clone(),
+            label: "what is granted".to_owned(),
+        });
         diagnostics.push(diagnostic);
     }
 }

@@ -1,5 +1,6 @@
 //! What a fact that is not known yet, or only assumed, would change.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use egress_policy::PolicySet;
@@ -7,11 +8,13 @@ use egress_policy::facts::Fact;
 use egress_policy::model::Rule;
 use egress_policy::reference::{Truth, trace};
 use egress_policy::settings::AddressCheck;
-use egress_policy::verdict::{Evaluation, ReasonCode};
-use serde_json::{Value, json};
+use egress_policy::verdict::Evaluation;
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
-use super::{code_of, rule_id, verdict_word};
 use crate::bundle::PolicyBundle;
+use crate::decision::{ReasonWord, VerdictWord, code_of, rule_id, verdict_word};
 use crate::owned_facts::{Metadata, OwnedFacts};
 use crate::witness::{complete, ordinary_address};
 use egress_policy::relation::{destinations, sources};
@@ -19,32 +22,28 @@ use egress_policy::relation::{destinations, sources};
 /// Most changes that are worked out.
 const MAX_CHANGES: usize = 12;
 
-/// One way in which the unknown could turn out, and the verdict then.
+/// One way in which unknown or assumed facts could turn out, and the verdict then.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Change {
-    /// The facts that would be known.
+    /// The facts that would be known, and their values in words.
+    #[serde(rename = "facts", serialize_with = "as_mapping")]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub known: Vec<(&'static str, String)>,
-    /// The verdict's word.
-    pub verdict: &'static str,
+    /// The verdict in one word.
+    pub verdict: VerdictWord,
     /// Its code.
-    pub code: Option<&'static str>,
+    pub code: Option<ReasonWord>,
     /// Its rule.
     pub rule: Option<String>,
 }
 
-impl Change {
-    pub(super) fn to_json(&self) -> Value {
-        let known: serde_json::Map<String, Value> = self
-            .known
-            .iter()
-            .map(|(fact, value)| ((*fact).to_owned(), json!(value)))
-            .collect();
-        json!({
-            "facts": known,
-            "verdict": self.verdict,
-            "code": self.code,
-            "rule": self.rule,
-        })
-    }
+/// Facts and their values as a mapping, in their order.
+fn as_mapping<S: Serializer>(
+    known: &[(&'static str, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(known.iter().map(|(fact, value)| (fact, value)))
 }
 
 /// Ways in which unknown facts, and the address behind a name, could turn out. One for each
@@ -165,7 +164,7 @@ fn describe(before: &OwnedFacts, after: &OwnedFacts, set: &PolicySet) -> Change 
     Change {
         known,
         verdict: verdict_word(&evaluation),
-        code: code_of(&evaluation).map(ReasonCode::as_str),
+        code: code_of(&evaluation),
         rule: match &evaluation {
             Evaluation::Final(verdict) => rule_id(verdict.enforced.rule),
             Evaluation::Undecided => None,

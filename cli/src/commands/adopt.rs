@@ -2,12 +2,13 @@
 
 use egress_render::adopt::{self, Collision};
 use egress_render::{Install, Rendered};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::manifests::read_text;
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::report::Output;
+use crate::output::{Output, Report};
 
 /// Says every collision; [`Exit::Defects`] if there is one.
 pub(super) fn run(
@@ -24,33 +25,37 @@ pub(super) fn run(
             .map_err(|problem| Failure::new(format!("{file}: {}", problem.message())))?;
         existing.extend(objects);
     }
-    let found = adopt::collisions(install, rendered, &existing);
-    if output == Output::Json {
-        let collisions: Vec<_> = found.iter().map(as_json).collect();
-        let report = json!({"objects": existing.len(), "collisions": collisions});
-        writeln!(console.stdout, "{report:#}")?;
-    } else {
-        for collision in &found {
-            let code = collision.code.word();
-            writeln!(console.stdout, "{} ({code})", collision.object)?;
-            writeln!(console.stdout, "  {}", collision.message)?;
-            writeln!(console.stdout, "  help: {}", collision.remedy)?;
-        }
-        let (all, count) = (existing.len(), found.len());
-        writeln!(console.stdout, "{all} objects read, {count} collisions")?;
-    }
-    Ok(if found.is_empty() {
+    let report = AdoptReport {
+        objects: existing.len(),
+        collisions: adopt::collisions(install, rendered, &existing),
+    };
+    output.write(&report, console)?;
+    Ok(if report.collisions.is_empty() {
         Exit::Ok
     } else {
         Exit::Defects
     })
 }
 
-fn as_json(collision: &Collision) -> serde_json::Value {
-    json!({
-        "object": collision.object,
-        "code": collision.code.word(),
-        "message": collision.message,
-        "remedy": collision.remedy,
-    })
+/// What of a mesh's own objects collides with the rendering (`--adopt`).
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct AdoptReport {
+    /// Objects read.
+    objects: usize,
+    /// Each collision, sorted.
+    collisions: Vec<Collision>,
+}
+
+impl Report for AdoptReport {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let out = &mut *console.stdout;
+        for collision in &self.collisions {
+            let code = collision.code.word();
+            writeln!(out, "{} ({code})", collision.object)?;
+            writeln!(out, "  {}", collision.message)?;
+            writeln!(out, "  help: {}", collision.remedy)?;
+        }
+        let (all, count) = (self.objects, self.collisions.len());
+        Ok(writeln!(out, "{all} objects read, {count} collisions")?)
+    }
 }

@@ -1,16 +1,19 @@
 //! `warden check`: everything that is wrong, at once.
 
 use egress_policy::classes::{Classes, TooManyClasses};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
+use crate::output::{ANNOTATED, Output, Report};
 use crate::progress::Progress;
-use crate::report::{self, Output};
+use crate::report;
 use crate::sources::{Inputs, load};
 use egress_analysis::bundle::{LoadResult, PolicyBundle};
 use egress_analysis::diagnostic::{Diagnostic, Location, Severity};
 use egress_analysis::lint::{ERRORS, Lint, LintContext, lint, port_conflicts};
+use egress_analysis::lists::List;
 
 /// Most diagnostics that are drawn for people.
 const MAX_SHOWN: usize = 200;
@@ -41,7 +44,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "CIDR")]
     cluster_network: Vec<ipnet::IpNet>,
     /// How to write the result.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = Output::among(&ANNOTATED), default_value = "human")]
     output: Output,
 }
 
@@ -95,72 +98,86 @@ impl Check {
             }
         }
         loaded.sort();
-        let policies: Vec<_> = loaded
-            .bundles
-            .iter()
-            .flat_map(|layers| &layers.policies)
-            .collect();
-        let rules: usize = policies
-            .iter()
-            .flat_map(|policy| &policy.tiers)
-            .map(|tier| tier.rules.len())
-            .sum();
-        let lists: Vec<_> = loaded
-            .bundles
-            .iter()
-            .flat_map(PolicyBundle::lists)
-            .collect();
+        let report = CheckReport::of(&loaded);
+        self.output.write(&report, console)?;
+        clock.finish(console);
+        let fine = report.errors == 0 && (report.warnings == 0 || !self.strict);
+        Ok(if fine { Exit::Ok } else { Exit::Defects })
+    }
+}
+
+/// Everything that is wrong or doubtful.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct CheckReport<'l> {
+    /// Files read.
+    files: usize,
+    /// Policies in them.
+    policies: usize,
+    /// Rules in these.
+    rules: usize,
+    /// Diagnostics that refuse a policy.
+    errors: usize,
+    /// Diagnostics that do not.
+    warnings: usize,
+    /// The lists in files that policies take destinations from.
+    lists: Vec<&'l List>,
+    /// In the order of files and lines.
+    diagnostics: &'l [Diagnostic],
+}
+
+impl<'l> CheckReport<'l> {
+    fn of(loaded: &'l LoadResult) -> Self {
+        let bundles = || loaded.bundles.iter();
+        let policies = || bundles().flat_map(|bundle| &bundle.policies);
+        let tiers = policies().flat_map(|policy| &policy.tiers);
         let count = |severity| {
             let of = |d: &&Diagnostic| d.severity == severity;
             loaded.diagnostics.iter().filter(of).count()
         };
-        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        let summary = format!(
-            "{}, {}, {}: {}, {}",
-            plural(loaded.files, "file"),
-            plural(policies.len(), "policy"),
-            plural(rules, "rule"),
-            plural(errors, "error"),
-            plural(warnings, "warning")
-        );
-        match self.output {
-            Output::Human => {
-                for diagnostic in loaded.diagnostics.iter().take(MAX_SHOWN) {
-                    let drawn = report::human(diagnostic, console.color);
-                    writeln!(console.stdout, "{drawn}\n")?;
-                }
-                let hidden = loaded.diagnostics.len().saturating_sub(MAX_SHOWN);
-                if hidden > 0 {
-                    writeln!(console.stdout, "... and {hidden} more\n")?;
-                }
-                for list in &lists {
-                    writeln!(console.stdout, "{list}")?;
-                }
-                writeln!(console.stdout, "{summary}")?;
-            }
-            Output::Json => {
-                let diagnostics: Vec<_> = loaded.diagnostics.iter().map(report::to_json).collect();
-                let result = json!({
-                    "files": loaded.files,
-                    "policies": policies.len(),
-                    "rules": rules,
-                    "errors": errors,
-                    "warnings": warnings,
-                    "lists": lists.iter().map(|list| list.to_json()).collect::<Vec<_>>(),
-                    "diagnostics": diagnostics,
-                });
-                writeln!(console.stdout, "{result:#}")?;
-            }
-            Output::Github => {
-                for diagnostic in &loaded.diagnostics {
-                    writeln!(console.stdout, "{}", report::github(diagnostic))?;
-                }
-                writeln!(console.stdout, "{summary}")?;
-            }
+        Self {
+            files: loaded.files,
+            policies: policies().count(),
+            rules: tiers.map(|tier| tier.rules.len()).sum(),
+            errors: count(Severity::Error),
+            warnings: count(Severity::Warning),
+            lists: bundles().flat_map(PolicyBundle::lists).collect(),
+            diagnostics: &loaded.diagnostics,
         }
-        clock.finish(console);
-        let fine = errors == 0 && (warnings == 0 || !self.strict);
-        Ok(if fine { Exit::Ok } else { Exit::Defects })
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "{}, {}, {}: {}, {}",
+            plural(self.files, "file"),
+            plural(self.policies, "policy"),
+            plural(self.rules, "rule"),
+            plural(self.errors, "error"),
+            plural(self.warnings, "warning")
+        )
+    }
+}
+
+impl Report for CheckReport<'_> {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        for diagnostic in self.diagnostics.iter().take(MAX_SHOWN) {
+            let drawn = report::human(diagnostic, console.color);
+            writeln!(console.stdout, "{drawn}\n")?;
+        }
+        let hidden = self.diagnostics.len().saturating_sub(MAX_SHOWN);
+        if hidden > 0 {
+            writeln!(console.stdout, "... and {hidden} more\n")?;
+        }
+        for list in &self.lists {
+            writeln!(console.stdout, "{list}")?;
+        }
+        Ok(writeln!(console.stdout, "{}", self.summary())?)
+    }
+
+    fn github(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        for diagnostic in self.diagnostics {
+            writeln!(console.stdout, "{}", report::github(diagnostic))?;
+        }
+        Ok(writeln!(console.stdout, "{}", self.summary())?)
     }
 }
 

@@ -3,12 +3,14 @@
 use egress_policy::model::{
     DefaultAction, From, Hosts, LabelOperator, Mode, Policy, Rule, Source, TierDefault, To,
 };
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
+use crate::output::{Output, PLAIN, Report};
 use crate::progress::Progress;
-use crate::report::{self, Output};
+use crate::report;
 use crate::sources::{Inputs, load};
 use egress_analysis::bundle::PolicyBundle;
 use egress_analysis::lists::List;
@@ -27,7 +29,7 @@ pub(crate) struct Docs {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// `json` writes what is on the page instead of the page.
-    #[arg(long, value_enum, default_value_t, conflicts_with = "format")]
+    #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human", conflicts_with = "format")]
     output: Output,
 }
 
@@ -52,39 +54,47 @@ impl Docs {
         let policies = loaded.bundles.iter().flat_map(|layers| &layers.policies);
         let mut sections: Vec<Section> = policies.flat_map(sections).collect();
         sections.extend(lists(loaded.bundles.iter().flat_map(PolicyBundle::lists)));
-        let page = match (self.output, self.format) {
-            (Output::Json, _) => json(&sections),
-            (_, Format::Markdown) => markdown(&sections),
-            (_, Format::Html) => html(&sections),
+        let page = Page {
+            sections,
+            format: self.format,
         };
-        console.stdout.write_all(page.as_bytes())?;
+        self.output.write(&page, console)?;
         clock.finish(console);
         Ok(Exit::Ok)
     }
 }
 
-/// One tier of one policy, or the lists.
-struct Section {
-    title: String,
-    note: String,
-    header: [&'static str; 5],
-    rows: Vec<[String; 5]>,
+/// Who may reach what, in words.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Page {
+    /// In the order of the policies.
+    sections: Vec<Section>,
+    #[serde(skip)]
+    format: Format,
 }
 
-/// What is on the page, cell by cell under the header's words.
-fn json(sections: &[Section]) -> String {
-    let sections: Vec<Value> = sections
-        .iter()
-        .map(|section| {
-            json!({
-                "title": section.title,
-                "note": section.note,
-                "header": section.header,
-                "rows": section.rows,
-            })
-        })
-        .collect();
-    format!("{:#}\n", json!({"sections": sections}))
+impl Report for Page {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let page = match self.format {
+            Format::Markdown => markdown(&self.sections),
+            Format::Html => html(&self.sections),
+        };
+        Ok(console.stdout.write_all(page.as_bytes())?)
+    }
+}
+
+/// A tier of a policy, its default, or the lists in files.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Section {
+    /// `policy/tier`, or what it is.
+    title: String,
+    /// What holds beside the rows.
+    note: String,
+    /// What each cell of a row is.
+    header: [&'static str; 5],
+    /// One a rule, in order; its cells in words.
+    rows: Vec<[String; 5]>,
 }
 
 const HEADER: [&str; 5] = ["rule", "who", "may reach", "action", "notes"];

@@ -1,15 +1,17 @@
 //! `warden doctor`: whether the mesh's own settings let the manifests hold, and what of the cluster
 //! would lose its way out by them.
 
-use egress_render::doctor::cluster::{self, ClusterFinding, Looked};
+use egress_render::doctor::cluster::{self, ClusterFinding, Looked, WrittenFinding};
 use egress_render::doctor::{self, Finding, Health, networks};
 use egress_render::{Install, RenderError};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::manifests::{Settings, read_json, read_text};
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::report::Output;
+use crate::output::{Output, PLAIN, Report};
 
 /// Check the settings of istiod and of the mesh that the manifests rest on, and the namespaces and
 /// pods that they are about.
@@ -58,7 +60,7 @@ pub(crate) struct Doctor {
     #[arg(long, value_name = "FILE")]
     networks: Vec<String>,
     /// How to write the result.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
     output: Output,
 }
 
@@ -96,15 +98,16 @@ impl Doctor {
         if !checked {
             findings.extend(judged(None, doctor::istiod("", &needs)));
             findings.extend(judged(None, doctor::mesh(&Value::Null, &needs)));
-            for (_, finding) in &mut findings {
-                finding.health = Health::NotAsked;
+            for judged in &mut findings {
+                judged.finding.health = Health::NotAsked;
             }
         }
-        report(&findings, &looked, self.output, console)?;
-        let mut health = findings.iter().map(|(_, finding)| finding.health);
-        let bad = health.any(|health| health == Health::Bad)
-            || looked.troubles().any(|trouble| !trouble.code.is_advice());
-        Ok(if bad { Exit::Defects } else { Exit::Ok })
+        let report = DoctorReport::of(findings, looked);
+        self.output.write(&report, console)?;
+        let findings = report.findings.iter().map(|one| one.finding.health);
+        let troubles = report.troubles.iter().map(|one| one.code.health());
+        let is_bad = findings.chain(troubles).any(|one| one == Health::Bad);
+        Ok(if is_bad { Exit::Defects } else { Exit::Ok })
     }
 }
 
@@ -139,11 +142,6 @@ impl Cluster {
     fn any(&self) -> bool {
         self.namespaces.is_some() || self.pods.is_some()
     }
-
-    fn troubles(&self) -> impl Iterator<Item = &ClusterFinding> {
-        let both = self.namespaces.iter().chain(&self.pods);
-        both.flat_map(|looked| &looked.troubles)
-    }
 }
 
 /// The objects of a file. One without any of the kind that is asked about was not what was meant,
@@ -169,11 +167,19 @@ fn read_objects(
     Ok(objects)
 }
 
-/// A finding, and the revision of the control plane that it is about.
-type Judged<'f> = (Option<&'f str>, Finding);
+/// A setting, and the control plane that it is of.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Judged<'f> {
+    /// The control plane's revision, where the file was given with one.
+    revision: Option<&'f str>,
+    #[serde(flatten)]
+    finding: Finding,
+}
 
 fn judged(revision: Option<&str>, findings: Vec<Finding>) -> impl Iterator<Item = Judged<'_>> {
-    findings.into_iter().map(move |finding| (revision, finding))
+    let findings = findings.into_iter();
+    findings.map(move |finding| Judged { revision, finding })
 }
 
 /// A revision is a Kubernetes name, so what stands before `=` is one if it holds no path.
@@ -195,97 +201,69 @@ fn foreign(file: &str, problem: &RenderError) -> Failure {
         .with_hint("`warden doctor --help` shows the commands that print each file")
 }
 
-fn report(
-    findings: &[Judged<'_>],
-    looked: &Cluster,
-    output: Output,
-    console: &mut Console<'_>,
-) -> Result<(), Failure> {
-    if output == Output::Json {
-        let findings: Vec<_> = findings
-            .iter()
-            .map(|(revision, finding)| {
-                json!({
-                    "revision": revision,
-                    "setting": finding.setting,
-                    "wanted": finding.wanted,
-                    "found": finding.found,
-                    "health": word(finding.health),
-                    "why": finding.why,
-                })
-            })
-            .collect();
+/// The mesh's settings, and the cluster's namespaces and pods.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct DoctorReport<'f> {
+    /// Each setting.
+    findings: Vec<Judged<'f>>,
+    /// Enforced namespaces that were looked at; null without `--namespaces`.
+    namespaces: Option<usize>,
+    /// Their pods that were looked at; null without `--pods`.
+    pods: Option<usize>,
+    /// What is wrong with them, sorted by object.
+    #[schemars(with = "Vec<WrittenFinding>")]
+    troubles: Vec<ClusterFinding>,
+}
+
+impl<'f> DoctorReport<'f> {
+    fn of(findings: Vec<Judged<'f>>, cluster: Cluster) -> Self {
         let count = |looked: &Option<Looked>| looked.as_ref().map(|looked| looked.count);
-        let troubles: Vec<_> = looked.troubles().map(as_json).collect();
-        let report = json!({
-            "findings": findings,
-            "namespaces": count(&looked.namespaces),
-            "pods": count(&looked.pods),
-            "troubles": troubles,
-        });
-        writeln!(console.stdout, "{report:#}")?;
-        return Ok(());
-    }
-    for (revision, finding) in findings {
-        let revision = revision.map(|name| format!("{name}: ")).unwrap_or_default();
-        let (setting, wanted) = (finding.setting, &finding.wanted);
-        let health = word(finding.health);
-        if finding.health == Health::NotAsked {
-            writeln!(console.stdout, "{health}  {setting} = {wanted}")?;
-        } else {
-            let found = finding.found.as_deref().unwrap_or("not set");
-            writeln!(
-                console.stdout,
-                "{health:<7} {revision}{setting} = {wanted} (found: {found})"
-            )?;
+        let (namespaces, pods) = (count(&cluster.namespaces), count(&cluster.pods));
+        let both = [cluster.namespaces, cluster.pods].into_iter().flatten();
+        Self {
+            findings,
+            namespaces,
+            pods,
+            troubles: both.flat_map(|looked| looked.troubles).collect(),
         }
-        if finding.health != Health::Good {
-            writeln!(console.stdout, "        {}", finding.why)?;
-        }
-    }
-    for trouble in looked.troubles() {
-        let (object, code) = (trouble.object(), trouble.code.word());
-        let health = word(health(trouble));
-        writeln!(console.stdout, "{health:<7} {object} ({code})")?;
-        writeln!(console.stdout, "        {}", trouble.message)?;
-        writeln!(console.stdout, "        help: {}", trouble.remedy)?;
-    }
-    for (what, looked) in [
-        ("enforced namespaces", &looked.namespaces),
-        ("pods of enforced namespaces", &looked.pods),
-    ] {
-        if let Some(looked) = looked {
-            writeln!(console.stdout, "{} {what} looked at", looked.count)?;
-        }
-    }
-    Ok(())
-}
-
-const fn health(trouble: &ClusterFinding) -> Health {
-    if trouble.code.is_advice() {
-        Health::Advice
-    } else {
-        Health::Bad
     }
 }
 
-fn as_json(trouble: &ClusterFinding) -> Value {
-    json!({
-        "kind": trouble.kind,
-        "namespace": trouble.namespace,
-        "name": trouble.name,
-        "code": trouble.code.word(),
-        "health": word(health(trouble)),
-        "message": trouble.message,
-        "remedy": trouble.remedy,
-    })
-}
-
-const fn word(health: Health) -> &'static str {
-    match health {
-        Health::Good => "ok",
-        Health::Advice => "advice",
-        Health::Bad => "bad",
-        Health::NotAsked => "not asked",
+impl Report for DoctorReport<'_> {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let out = &mut *console.stdout;
+        for Judged { revision, finding } in &self.findings {
+            let revision = revision.map(|name| format!("{name}: ")).unwrap_or_default();
+            let (setting, wanted) = (finding.setting, &finding.wanted);
+            let health = finding.health.word();
+            if finding.health == Health::NotAsked {
+                writeln!(out, "{health}  {setting} = {wanted}")?;
+            } else {
+                let found = finding.found.as_deref().unwrap_or("not set");
+                writeln!(
+                    out,
+                    "{health:<7} {revision}{setting} = {wanted} (found: {found})"
+                )?;
+            }
+            if finding.health != Health::Good {
+                writeln!(out, "        {}", finding.why)?;
+            }
+        }
+        for trouble in &self.troubles {
+            let (object, code) = (trouble.object(), trouble.code.word());
+            let health = trouble.code.health().word();
+            writeln!(out, "{health:<7} {object} ({code})")?;
+            writeln!(out, "        {}", trouble.message)?;
+            writeln!(out, "        help: {}", trouble.remedy)?;
+        }
+        for (what, looked) in [
+            ("enforced namespaces", self.namespaces),
+            ("pods of enforced namespaces", self.pods),
+        ] {
+            if let Some(count) = looked {
+                writeln!(out, "{count} {what} looked at")?;
+            }
+        }
+        Ok(())
     }
 }

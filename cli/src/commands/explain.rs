@@ -1,5 +1,7 @@
 //! `warden explain`: one question, the verdict, and why.
 
+mod report;
+
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
@@ -10,18 +12,18 @@ use egress_policy::verdict::{Action, Evaluation, ReasonCode};
 use crate::Console;
 use crate::cases::read_cases;
 use crate::exit::{Exit, Failure};
+use crate::output::{Output, PLAIN};
 use crate::progress::Progress;
-use crate::report;
+use crate::report::refuse;
 use crate::sources::{Inputs, load, read_one};
 use egress_analysis::bundle::{PolicyBundle, single_bundle};
 use egress_analysis::document::to_a_labels;
-use egress_analysis::explain::{Entry, Explanation, explain, rule_id, truth_word};
+use egress_analysis::explain::{Explanation, explain};
 use egress_analysis::lint::port_conflicts;
 use egress_analysis::owned_facts::{OwnedFacts, parse_address, parse_caller, parse_time, parse_to};
 use egress_analysis::witness::ordinary_address;
 
-/// Most rules that are listed for people.
-const MAX_LISTED: usize = 20;
+use report::ExplainReport;
 
 /// Explain a verdict: which rule decides, why the ones before it do not, and what facts that are
 /// not given would change. Exits 0 for Accept and Inspect, 2 for Deny, 5 for Undecided.
@@ -86,21 +88,11 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "WHERE")]
     address_check: Option<AddressCheckWord>,
     /// How to write the result.
-    #[arg(long, value_enum, default_value_t)]
-    output: Form,
+    #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
+    output: Output,
     /// List every rule on the way, not only the closest.
     #[arg(long)]
     all: bool,
-}
-
-/// `--output` without annotations: there is no file to annotate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
-    /// For people.
-    #[default]
-    Human,
-    /// One JSON object.
-    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -141,7 +133,7 @@ impl Explain {
             }
         }
         let Some((layers, set)) = compiled else {
-            return report::refuse(&loaded.diagnostics, console);
+            return refuse(&loaded.diagnostics, console);
         };
         clock.report(console, "policies compiled");
         let (situation, assumptions) = self.situation(&layers, console.now)?;
@@ -155,10 +147,12 @@ impl Explain {
         explanation: &Explanation<'_>,
         console: &mut Console<'_>,
     ) -> Result<Exit, Failure> {
-        match self.output {
-            Form::Json => writeln!(console.stdout, "{:#}", explanation.to_json())?,
-            Form::Human => self.write_human(explanation, console)?,
-        }
+        let report = ExplainReport {
+            answer: explanation.answer(),
+            explanation,
+            all: self.all,
+        };
+        self.output.write(&report, console)?;
         Ok(exit_of(&explanation.evaluation))
     }
 
@@ -168,7 +162,7 @@ impl Explain {
         let ready = match read_cases(source, self.install.as_deref(), console)? {
             Ok(Some(ready)) => ready,
             Ok(None) => return Err(Failure::new(format!("`{shown}` is no case file"))),
-            Err(found) => return report::refuse(&found, console),
+            Err(found) => return refuse(&found, console),
         };
         let case = ready.find(self.case_name.as_deref())?;
         let step = self
@@ -283,120 +277,6 @@ impl Explain {
         }
         Ok(())
     }
-
-    fn write_human(
-        &self,
-        explanation: &Explanation<'_>,
-        console: &mut Console<'_>,
-    ) -> Result<(), Failure> {
-        let out = &mut *console.stdout;
-        match &explanation.evaluation {
-            Evaluation::Final(verdict) => {
-                let ruling = &verdict.enforced;
-                let by = rule_id(ruling.rule)
-                    .map(|rule| format!(" by {rule}"))
-                    .unwrap_or_default();
-                let device = match ruling.action {
-                    Action::Inspect(device) => format!(" through {device}"),
-                    Action::Accept | Action::Deny => String::new(),
-                };
-                writeln!(
-                    out,
-                    "{}{device}{by} ({}): {}",
-                    ruling.action.as_str(),
-                    ruling.reason,
-                    ruling.reason.explanation()
-                )?;
-                if let Some(would_be) = &verdict.shadow {
-                    let by = rule_id(would_be.rule).unwrap_or_default();
-                    writeln!(
-                        out,
-                        "without shadow it would be {} by {by} ({})",
-                        would_be.action.as_str(),
-                        would_be.reason
-                    )?;
-                }
-            }
-            Evaluation::Undecided => {
-                writeln!(out, "Undecided: the given facts decide nothing yet")?;
-            }
-        }
-        if let Some(class) = &explanation.class {
-            writeln!(out, "where the name may lead: {class}")?;
-        }
-        for list in &explanation.lists {
-            writeln!(out, "by the {list}")?;
-        }
-        for assumption in &explanation.assumptions {
-            writeln!(out, "assumed: {assumption}")?;
-        }
-        self.write_considered(&explanation.considered, console)?;
-        let out = &mut *console.stdout;
-        if !explanation.changes.is_empty() {
-            writeln!(out, "\nit would change if:")?;
-        }
-        for change in &explanation.changes {
-            let known: Vec<String> = change
-                .known
-                .iter()
-                .map(|(fact, value)| format!("{fact} = {value}"))
-                .collect();
-            let by = change.rule.as_deref().unwrap_or("no rule");
-            let code = change.code.unwrap_or("-");
-            writeln!(
-                out,
-                "  {}: {} by {by} ({code})",
-                known.join(", "),
-                change.verdict
-            )?;
-        }
-        Ok(())
-    }
-
-    fn write_considered(
-        &self,
-        considered: &[Entry<'_>],
-        console: &mut Console<'_>,
-    ) -> Result<(), Failure> {
-        let shown = if self.all || considered.len() <= MAX_LISTED {
-            considered.iter().collect()
-        } else {
-            nearest(considered)
-        };
-        if !shown.is_empty() {
-            writeln!(console.stdout, "\nrules on the way:")?;
-        }
-        for entry in &shown {
-            let shadow = if entry.shadow { ", shadow" } else { "" };
-            let matches = match truth_word(entry.truth) {
-                "true" => "matches",
-                "false" => "does not match",
-                _ => "cannot be told yet",
-            };
-            let matches = match (entry.left_out, entry.shadow) {
-                (false, _) => matches,
-                (true, false) => "its networks are left out of the name's addresses",
-                (true, true) => "its networks cannot be counted where a name leads",
-            };
-            let id = rule_id(entry.basis).unwrap_or_default();
-            writeln!(
-                console.stdout,
-                "  {id} ({}{shadow}): {matches}",
-                entry.action
-            )?;
-            for mismatch in &entry.mismatches {
-                writeln!(console.stdout, "      {mismatch}")?;
-            }
-        }
-        let hidden = considered.len() - shown.len();
-        if hidden > 0 {
-            writeln!(
-                console.stdout,
-                "  ... and {hidden} that differ in more (--all lists them)"
-            )?;
-        }
-        Ok(())
-    }
 }
 
 /// The destination with a Unicode host as every client sends it. The gateway itself never maps, so
@@ -411,15 +291,6 @@ fn ascii_host(to: &str) -> Cow<'_, str> {
         Some(host) => Cow::Owned(format!("{scheme}://{host}{after}")),
         None => Cow::Borrowed(to),
     }
-}
-
-/// The rules that came closest, in their order.
-fn nearest<'e, 'p>(considered: &'e [Entry<'p>]) -> Vec<&'e Entry<'p>> {
-    let mut ranked: Vec<(usize, &Entry<'_>)> = considered.iter().enumerate().collect();
-    ranked.sort_by_key(|(_, entry)| entry.mismatches.len());
-    ranked.truncate(MAX_LISTED);
-    ranked.sort_by_key(|(index, _)| *index);
-    ranked.into_iter().map(|(_, entry)| entry).collect()
 }
 
 /// The exit code of a verdict.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use egress_policy::model::Policy;
 use egress_policy::name::NamePattern;
 use egress_policy::read::KINDS;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
@@ -13,8 +14,8 @@ use egress_analysis::bundle::{self, parse_strictly};
 use egress_analysis::document::{Documents, Node, Source, to_a_labels};
 use egress_analysis::lists::Folder;
 
+use crate::output::{Output, PLAIN, Report};
 use crate::progress::Progress;
-use crate::report::Output;
 use crate::sources::{self, Disk};
 
 /// Format policy files in place: host names in their normal form (lower case, A-labels for Unicode
@@ -34,14 +35,35 @@ pub(crate) struct Fmt {
     #[arg(long)]
     check: bool,
     /// How to write which files changed. With `json` the text of `-` is not written.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
     output: Output,
 }
 
 impl Fmt {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let clock = Progress::start("formatting");
-        let (mut exit, mut seen) = (Exit::Ok, Vec::new());
+        let mut report = FmtReport::default();
+        let done = self.format(&mut report, &clock, console);
+        clock.finish(console);
+        // Files that were changed before another one failed are told, too.
+        if done.is_ok() || !report.files.is_empty() {
+            self.output.write(&report, console)?;
+        }
+        done?;
+        let changed = report.files.iter().any(|file| file.changed);
+        Ok(if self.check && changed {
+            Exit::Defects
+        } else {
+            Exit::Ok
+        })
+    }
+
+    fn format(
+        &self,
+        report: &mut FmtReport,
+        clock: &Progress,
+        console: &mut Console<'_>,
+    ) -> Result<(), Failure> {
         for argument in &self.files {
             let folder = argument != "-" && console.directory.join(argument).is_dir();
             for source in sources::read_sources(argument, console)? {
@@ -49,48 +71,72 @@ impl Fmt {
                 if folder && !holds_policy(&source)? {
                     continue;
                 }
-                let name = source.name().to_owned();
-                let changed = self.one(argument == "-", source, console)?;
-                if changed && self.check {
-                    exit = Exit::Defects;
-                }
-                clock.report(console, &name);
-                seen.push(json!({"file": name, "changed": changed}));
+                let file = self.one(argument == "-", source, console)?;
+                clock.report(console, &file.file);
+                report.files.push(file);
             }
         }
-        clock.finish(console);
-        if self.output == Output::Json {
-            let files = Value::from(seen);
-            writeln!(console.stdout, "{:#}", json!({"files": files}))?;
-        }
-        Ok(exit)
+        Ok(())
     }
 
-    /// Formats one text. Whether it is another one now.
-    fn one(&self, stdin: bool, source: Source, console: &mut Console<'_>) -> Result<bool, Failure> {
+    /// Formats one text.
+    fn one(
+        &self,
+        stdin: bool,
+        source: Source,
+        console: &Console<'_>,
+    ) -> Result<Formatted, Failure> {
         let disk = Disk(console.directory);
         let folder = Folder::of(source.name(), &disk);
         let (before, name) = (source.text().to_owned(), source.name().to_owned());
         let formatted = format(source, &folder)?;
         let changed = formatted != before;
-        let human = self.output != Output::Json;
-        if stdin && !self.check {
-            if human {
-                console.stdout.write_all(formatted.as_bytes())?;
-            }
+        let said = if stdin && !self.check {
+            formatted
         } else if changed && self.check {
-            if human {
-                writeln!(console.stdout, "{name} is not formatted")?;
-            }
+            format!("{name} is not formatted\n")
         } else if changed {
             let path = console.directory.join(&name);
             std::fs::write(path, formatted)
                 .map_err(|error| Failure::new(format!("`{name}`: {error}")))?;
-            if human {
-                writeln!(console.stdout, "{name} formatted")?;
-            }
+            format!("{name} formatted\n")
+        } else {
+            String::new()
+        };
+        Ok(Formatted {
+            file: name,
+            changed,
+            said,
+        })
+    }
+}
+
+/// The files that were formatted.
+#[derive(Default, Serialize, JsonSchema)]
+pub(crate) struct FmtReport {
+    /// Each file, in order.
+    files: Vec<Formatted>,
+}
+
+/// A file.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Formatted {
+    /// As it was named, or `<stdin>`.
+    file: String,
+    /// It is, or with `--check` would be, another text.
+    changed: bool,
+    /// What is written for people.
+    #[serde(skip)]
+    said: String,
+}
+
+impl Report for FmtReport {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        for file in &self.files {
+            console.stdout.write_all(file.said.as_bytes())?;
         }
-        Ok(changed)
+        Ok(())
     }
 }
 

@@ -9,13 +9,14 @@ use egress_package::registry::{Access, PushError, Registry};
 use egress_package::sbom::Sbom;
 use egress_package::{layout, module, sha256};
 use egress_render::{EmbeddedPolicies, Install};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::manifests::Settings;
 use crate::Console;
 use crate::exit::{Exit, Failure};
+use crate::output::{Output, PLAIN, Report};
 use crate::progress::Progress;
-use crate::report::Output;
 use crate::sources::Inputs;
 
 /// Make the OCI image of the proxy-wasm module, as Istio fetches it, and push it.
@@ -63,7 +64,7 @@ pub(crate) struct Package {
     #[arg(long, value_name = "FILE", requires = "push")]
     registry_config: Option<PathBuf>,
     /// How to write the result.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
     output: Output,
 }
 
@@ -124,7 +125,7 @@ impl Package {
             });
             pushed.map_err(|error| self.unpushed(&error))?;
         }
-        self.report(&made, console)?;
+        self.output.write(&self.report(&made), console)?;
         if let Some((file, install)) = stated {
             compare(&made, file, &install, console)?;
         }
@@ -210,30 +211,50 @@ impl Package {
         Ok(None)
     }
 
-    fn report(&self, made: &Made, console: &mut Console<'_>) -> Result<(), Failure> {
-        let url = self.push.as_ref().map(|to| format!("oci://{to}"));
-        let hash = made.policies.as_ref().map(EmbeddedPolicies::hash);
-        if self.output == Output::Json {
-            let blobs = made.image.blobs.iter();
-            let report = json!({
-                "url": url,
-                "sha256": made.image.sha256(),
-                "policy": hash,
-                "module": made.built,
-                "billOfMaterials": made.bill.manifest.digest(),
-                "bytes": blobs.map(|blob| blob.bytes().len()).sum::<usize>(),
-                "layout": self.layout,
-            });
-            writeln!(console.stdout, "{report:#}")?;
-            return Ok(());
+    fn report<'m>(&'m self, made: &'m Made) -> PackageReport<'m> {
+        let blobs = made.image.blobs.iter();
+        PackageReport {
+            url: self.push.as_ref().map(|to| format!("oci://{to}")),
+            sha256: made.image.sha256(),
+            policy: made.policies.as_ref().map(EmbeddedPolicies::hash),
+            module: &made.built,
+            bill_of_materials: made.bill.manifest.digest(),
+            bytes: blobs.map(|blob| blob.bytes().len()).sum(),
+            layout: self.layout.as_deref(),
         }
-        writeln!(console.stdout, "module:")?;
-        if let Some(url) = url {
-            writeln!(console.stdout, "  url: {url}")?;
+    }
+}
+
+/// The image that was made.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PackageReport<'m> {
+    /// `oci://` and where it was pushed; null if it was not.
+    url: Option<String>,
+    /// The manifest's digest, as `spec.module.sha256` states it.
+    sha256: &'m str,
+    /// The hash of the policies in it, as `spec.module.policy` states it; null without policies.
+    policy: Option<&'m str>,
+    /// SHA-256 of the module as it was given.
+    module: &'m str,
+    /// The digest of the manifest that refers to the image.
+    bill_of_materials: &'m str,
+    /// Configuration and layers together.
+    bytes: usize,
+    /// Where an OCI layout was written.
+    layout: Option<&'m Path>,
+}
+
+impl Report for PackageReport<'_> {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let out = &mut *console.stdout;
+        writeln!(out, "module:")?;
+        if let Some(url) = &self.url {
+            writeln!(out, "  url: {url}")?;
         }
-        writeln!(console.stdout, "  sha256: \"{}\"", made.image.sha256())?;
-        if let Some(hash) = hash {
-            writeln!(console.stdout, "  policy: \"{hash}\"")?;
+        writeln!(out, "  sha256: \"{}\"", self.sha256)?;
+        if let Some(hash) = self.policy {
+            writeln!(out, "  policy: \"{hash}\"")?;
         }
         Ok(())
     }

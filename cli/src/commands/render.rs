@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use egress_render::{Prepared, RenderError, Rendered};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::adopt;
 use super::manifests::{Read, Settings, write_folder};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::history::History;
+use crate::output::{Output, PLAIN, Report};
 use crate::progress::Progress;
-use crate::report::Output;
 
 /// Above this size client-side `kubectl apply` refuses an object, because it copies it into an
 /// annotation.
@@ -65,7 +67,7 @@ pub(crate) struct Render {
     adopt: Vec<String>,
     /// How to write it: `json` has the objects' names and sizes and the text, or with `--adopt` the
     /// collisions.
-    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["prune_list", "chart"])]
+    #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human", conflicts_with_all = ["prune_list", "chart"])]
     output: Output,
 }
 
@@ -118,14 +120,9 @@ impl Render {
         if let Some(folder) = &self.output_dir {
             write_files(&rendered, &console.directory.join(folder))?;
         }
-        let inline = self.output_dir.is_none().then(|| rendered.yaml());
-        if self.output == Output::Json {
-            let report = as_json(&rendered, &warnings, inline.as_deref());
-            writeln!(console.stdout, "{report:#}")?;
-            return Ok(Exit::Ok);
-        }
-        write!(console.stdout, "{}", inline.unwrap_or_default())?;
-        summary(&rendered, console)?;
+        let yaml = self.output_dir.is_none().then(|| rendered.yaml());
+        let report = RenderReport::of(&rendered, &warnings, yaml);
+        self.output.write(&report, console)?;
         clock.finish(console);
         Ok(Exit::Ok)
     }
@@ -208,27 +205,72 @@ fn write_files(rendered: &Rendered, folder: &Path) -> Result<(), Failure> {
     write_folder(folder, &files)
 }
 
-fn as_json(rendered: &Rendered, warnings: &[RenderError], yaml: Option<&str>) -> Value {
-    let objects = rendered.objects().iter().map(|object| {
-        json!({
-            "kind": object.kind(),
-            "namespace": object.namespace(),
-            "name": object.name(),
-            "file": object.file_name(),
-            "bytes": object.size(),
-        })
-    });
-    let warnings = warnings
-        .iter()
-        .map(|warning| json!({"place": warning.path(), "message": warning.message()}));
-    json!({
-        "policy": rendered.policy_hash(),
-        "inImage": rendered.is_carried(),
-        "pushBytes": rendered.push(),
-        "objects": objects.collect::<Vec<_>>(),
-        "warnings": warnings.collect::<Vec<_>>(),
-        "yaml": yaml,
-    })
+/// What was rendered.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RenderReport<'r> {
+    /// The hash of the policies.
+    policy: &'r str,
+    /// Whether the module's image has to carry the policies.
+    in_image: bool,
+    /// Bytes of the module's configuration in a push to each gateway pod.
+    push_bytes: usize,
+    /// The objects, in the order in which they are applied.
+    objects: Vec<RenderedObject<'r>>,
+    /// What is carried out as it is written and probably not meant.
+    warnings: &'r [RenderError],
+    /// The objects; null where they are in a folder.
+    yaml: Option<String>,
+    #[serde(skip)]
+    rendered: &'r Rendered,
+}
+
+/// An object.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct RenderedObject<'r> {
+    /// Its kind.
+    kind: &'r str,
+    /// Its namespace; empty where it has none.
+    namespace: &'r str,
+    /// Its name.
+    name: &'r str,
+    /// Its file in `--output-dir`.
+    file: String,
+    /// Its size as JSON.
+    bytes: usize,
+}
+
+impl<'r> RenderReport<'r> {
+    fn of(rendered: &'r Rendered, warnings: &'r [RenderError], yaml: Option<String>) -> Self {
+        let objects = rendered.objects().iter().map(|object| RenderedObject {
+            kind: object.kind(),
+            namespace: object.namespace(),
+            name: object.name(),
+            file: object.file_name(),
+            bytes: object.size(),
+        });
+        Self {
+            policy: rendered.policy_hash(),
+            in_image: rendered.is_carried(),
+            push_bytes: rendered.push(),
+            objects: objects.collect(),
+            warnings,
+            yaml,
+            rendered,
+        }
+    }
+}
+
+impl Report for RenderReport<'_> {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        write!(
+            console.stdout,
+            "{}",
+            self.yaml.as_deref().unwrap_or_default()
+        )?;
+        summary(self.rendered, console)
+    }
 }
 
 fn summary(rendered: &Rendered, console: &mut Console<'_>) -> Result<(), Failure> {

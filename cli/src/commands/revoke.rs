@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use egress_policy::model::{Policy, REVOKED_TIER};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
@@ -12,7 +13,7 @@ use egress_analysis::bundle::{self, parse_strictly};
 use egress_analysis::document::{Documents, Node, Source};
 use egress_analysis::lists::Folder;
 
-use crate::report::Output;
+use crate::output::{Output, PLAIN, Report};
 use crate::sources::{self, Disk};
 
 /// Deny everything to one workload, in front of all other rules of a policy.
@@ -44,7 +45,7 @@ pub(crate) struct Revoke {
     #[arg(long)]
     write: bool,
     /// How to write it: `json` has the rule beside the changed text.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
     output: Output,
     /// The policy that stands first; `-` is standard input.
     #[arg(value_name = "FILE")]
@@ -66,17 +67,13 @@ impl Revoke {
             let path = console.directory.join(&self.file);
             std::fs::write(path, &text)
                 .map_err(|error| Failure::new(format!("`{}`: {error}", self.file)))?;
-        } else if self.output != Output::Json {
-            write!(console.stdout, "{text}")?;
         }
-        if self.output == Output::Json {
-            let report = json!({
-                "workload": self.workload,
-                "rule": format!("{REVOKED_TIER}/{}", self.rule_name()),
-                "text": (!write).then_some(text),
-            });
-            writeln!(console.stdout, "{report:#}")?;
-        }
+        let report = RevokeReport {
+            workload: self.workload.clone(),
+            rule: format!("{REVOKED_TIER}/{}", self.rule_name()),
+            text: (!write).then_some(text),
+        };
+        self.output.write(&report, console)?;
         writeln!(
             console.stderr,
             "{} is denied everything once this policy is rendered and applied; its running streams \
@@ -178,6 +175,24 @@ impl Revoke {
         letters
             .map(|letter| if fits(letter) { letter } else { '-' })
             .collect()
+    }
+}
+
+/// Everything denied to a workload.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct RevokeReport {
+    /// Namespace and service account.
+    workload: String,
+    /// Tier and name of the new rule.
+    rule: String,
+    /// The changed policy; null where the file was changed.
+    text: Option<String>,
+}
+
+impl Report for RevokeReport {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let text = self.text.as_deref().unwrap_or_default();
+        Ok(write!(console.stdout, "{text}")?)
     }
 }
 

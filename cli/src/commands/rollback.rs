@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::manifests::write_folder;
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::history::History;
-use crate::report::Output;
+use crate::history::{History, ObjectName};
+use crate::output::{Output, PLAIN, Report};
 
 /// Put out an earlier render that `warden render --history` kept.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ pub(crate) struct Rollback {
     #[arg(long, conflicts_with = "output_dir")]
     prune_list: bool,
     /// How to write it: `json` has the objects' names, what to remove, and the text.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
     output: Output,
 }
 
@@ -47,57 +48,80 @@ fn put_out(folder: &Path, yaml: &str, prune: &str) -> Result<(), Failure> {
     )
 }
 
-fn named((kind, namespace, name): &(String, String, String)) -> Value {
-    json!({"kind": kind, "namespace": namespace, "name": name})
-}
-
 impl Rollback {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let history = History::open(&console.directory.join(&self.history))?;
         let entry = history.find(&self.hash)?;
         let kept = entry.read()?;
         let newest = history.newest().unwrap_or(entry);
-        let mut removed = newest.read()?.objects;
-        removed.retain(|object| !kept.objects.contains(object));
-        removed.reverse();
+        let mut remove = newest.read()?.objects;
+        remove.retain(|object| !kept.objects.contains(object));
+        remove.reverse();
         let mut prune = String::new();
-        for (kind, namespace, name) in &removed {
-            let namespace = if namespace.is_empty() { "-" } else { namespace };
+        for object in &remove {
             // Writing to a String does not fail.
-            let _ = writeln!(prune, "{kind} {namespace} {name}");
-        }
-        if self.output == Output::Json {
-            let inline = self.output_dir.is_none() && !self.prune_list;
-            if let Some(folder) = &self.output_dir {
-                put_out(&console.directory.join(folder), &kept.yaml, &prune)?;
-            }
-            let report = json!({
-                "policy": entry.hash,
-                "objects": kept.objects.iter().map(named).collect::<Vec<_>>(),
-                "remove": removed.iter().map(named).collect::<Vec<_>>(),
-                "yaml": inline.then_some(&kept.yaml),
-            });
-            writeln!(console.stdout, "{report:#}")?;
-            return Ok(Exit::Ok);
-        }
-        if self.prune_list {
-            write!(console.stdout, "{prune}")?;
-            return Ok(Exit::Ok);
+            let _ = writeln!(prune, "{object}");
         }
         if let Some(folder) = &self.output_dir {
             put_out(&console.directory.join(folder), &kept.yaml, &prune)?;
-        } else {
-            write!(console.stdout, "{}", kept.yaml)?;
         }
+        let is_inline = self.output_dir.is_none() && !self.prune_list;
+        let report = RollbackReport {
+            policy: entry.hash.clone(),
+            objects: kept.objects,
+            remove,
+            yaml: is_inline.then_some(kept.yaml),
+            prune,
+            prune_list: self.prune_list,
+            newest: newest.to_string(),
+        };
+        self.output.write(&report, console)?;
+        Ok(Exit::Ok)
+    }
+}
+
+/// The render that is put out again.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct RollbackReport {
+    /// The hash of its policies.
+    policy: String,
+    /// What it holds, in the order in which it is applied.
+    objects: Vec<ObjectName>,
+    /// What the newest render has and it has not, what closes last.
+    remove: Vec<ObjectName>,
+    /// Its objects as they were rendered; null where they are in a folder or only the list was
+    /// asked for.
+    yaml: Option<String>,
+    /// What to remove, as lines.
+    #[serde(skip)]
+    prune: String,
+    #[serde(skip)]
+    prune_list: bool,
+    /// The render that it is put out instead of.
+    #[serde(skip)]
+    newest: String,
+}
+
+impl Report for RollbackReport {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        if self.prune_list {
+            return Ok(write!(console.stdout, "{}", self.prune)?);
+        }
+        write!(
+            console.stdout,
+            "{}",
+            self.yaml.as_deref().unwrap_or_default()
+        )?;
         writeln!(
             console.stderr,
-            "{} objects, policy {}, instead of {newest}",
-            kept.objects.len(),
-            entry.hash
+            "{} objects, policy {}, instead of {}",
+            self.objects.len(),
+            self.policy,
+            self.newest
         )?;
-        for line in prune.lines() {
+        for line in self.prune.lines() {
             writeln!(console.stderr, "remove after applying: {line}")?;
         }
-        Ok(Exit::Ok)
+        Ok(())
     }
 }

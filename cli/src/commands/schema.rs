@@ -1,8 +1,12 @@
 //! `warden schema`: for editors, and for whoever reads the outputs.
 
+mod outputs;
+
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use crate::schema::{self, output_schema, output_schemas, policy_schema, settings_schema};
+use crate::schema::{policy_schema, settings_schema};
+
+pub(crate) use outputs::{Command, output_schema, output_schemas};
 
 /// Write the policy file's JSON Schema, or that of the install settings or of a command's output.
 #[derive(Debug, clap::Args)]
@@ -19,7 +23,7 @@ pub(crate) struct Schema {
     settings: bool,
     /// The schema of what this command's `--output json` writes.
     #[arg(long, value_name = "COMMAND", value_enum)]
-    output_of: Option<schema::Command>,
+    output_of: Option<Command>,
     /// The schemas of all outputs, as definitions in one.
     #[arg(long, conflicts_with = "output_of")]
     outputs: bool,

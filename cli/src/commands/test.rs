@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 
 use egress_policy::case::{Case, Subject};
-use egress_policy::verdict::{Evaluation, ReasonCode, RuleRef};
-use serde_json::{Value, json};
+use egress_policy::verdict::{Evaluation, RuleRef};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::Console;
 use crate::cases::{Ready, read_cases};
 use crate::exit::{Exit, Failure};
+use crate::output::{ANNOTATED, Output, Report};
 use crate::progress::Progress;
-use crate::report::{self, Output};
+use crate::report;
 use crate::sources;
+use egress_analysis::decision::{ReasonWord, VerdictWord, code_of, rule_of, verdict_word};
 use egress_analysis::diagnostic::Diagnostic;
-use egress_analysis::explain::{code_of, rule_of, verdict_word};
 
 /// Run decision cases: policy unit tests that a reviewer can read. Exits 4 if one fails.
 #[derive(Debug, clap::Args)]
@@ -45,20 +47,20 @@ pub(crate) struct Test {
     #[arg(long)]
     verbose: bool,
     /// How to write the result.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = Output::among(&ANNOTATED), default_value = "human")]
     output: Output,
 }
 
 impl Test {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let clock = Progress::start("testing");
-        let mut report = Report::default();
+        let mut tally = Tally::default();
         for argument in &self.files {
             let folder = console.directory.join(argument).is_dir();
             for source in sources::read_sources(argument, console)? {
                 let name = source.name().to_owned();
                 match read_cases(source, self.install.as_deref(), console)? {
-                    Ok(Some(ready)) => report.add(&ready),
+                    Ok(Some(ready)) => tally.add(&ready),
                     // A folder of cases may hold their policies too.
                     Ok(None) if folder => {}
                     Ok(None) => {
@@ -70,13 +72,10 @@ impl Test {
                 clock.report(console, &name);
             }
         }
-        match self.output {
-            Output::Json => writeln!(console.stdout, "{:#}", report.to_json())?,
-            Output::Human => report.write(console, self.verbose, self.coverage)?,
-            Output::Github => report.annotate(console)?,
-        }
+        let report = tally.report(self.verbose, self.coverage);
+        self.output.write(&report, console)?;
         clock.finish(console);
-        Ok(if report.failed().next().is_none() {
+        Ok(if report.failed == 0 {
             Exit::Ok
         } else {
             Exit::CasesFailed
@@ -85,27 +84,76 @@ impl Test {
 }
 
 /// What a case came to.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
 struct Ran {
+    /// The case file.
     file: String,
+    /// The case's name.
     case: String,
-    mismatches: Vec<String>,
-    verdict: &'static str,
-    code: Option<&'static str>,
+    /// It came out as it says.
+    passed: bool,
+    /// The verdict of the last step.
+    verdict: VerdictWord,
+    /// Its code.
+    code: Option<ReasonWord>,
+    /// Its rule.
     rule: Option<String>,
+    /// The policy that decided it.
     policy: Option<String>,
+    #[serde(skip)]
+    mismatches: Vec<String>,
     /// The failure as a diagnostic at its case.
+    #[serde(skip)]
     diagnostic: Diagnostic,
 }
 
+/// A case that did not come out as it says.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct FailedCase<'r> {
+    /// The case file.
+    file: &'r str,
+    /// The case's name.
+    case: &'r str,
+    /// What was expected and what came.
+    mismatches: &'r [String],
+}
+
+/// What the cases came to.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TestReport<'r> {
+    /// Cases that came out as they say.
+    passed: usize,
+    /// Cases that did not.
+    failed: usize,
+    /// Cases that only a running gateway can answer.
+    live_only: usize,
+    /// The cases that failed.
+    failures: Vec<FailedCase<'r>>,
+    /// Every case.
+    cases: &'r [Ran],
+    /// Rules of the policies.
+    rules: usize,
+    /// Rules that decide no case.
+    untouched: Vec<&'r String>,
+    #[serde(skip)]
+    verbose: bool,
+    #[serde(skip)]
+    coverage: bool,
+}
+
+/// What is counted while the cases run.
 #[derive(Default)]
-struct Report {
+struct Tally {
     ran: Vec<Ran>,
     other_subject: usize,
     rules: BTreeSet<String>,
     touched: BTreeSet<String>,
 }
 
-impl Report {
+impl Tally {
     fn add(&mut self, ready: &Ready) {
         for policy in &ready.layers.policies {
             for tier in &policy.tiers {
@@ -143,92 +191,81 @@ impl Report {
             file,
             case: case.name.clone(),
             diagnostic: Diagnostic::error("case", ready.place(index), message, None),
+            passed: mismatches.is_empty(),
             mismatches,
             verdict: verdict_word(&last),
-            code: code_of(&last).map(ReasonCode::as_str),
+            code: code_of(&last),
             rule,
             policy,
         });
     }
 
-    fn failed(&self) -> impl Iterator<Item = &Ran> {
-        self.ran.iter().filter(|ran| !ran.mismatches.is_empty())
+    fn report(&self, verbose: bool, coverage: bool) -> TestReport<'_> {
+        let failed = self.ran.iter().filter(|ran| !ran.passed);
+        let failures: Vec<_> = failed
+            .map(|ran| FailedCase {
+                file: &ran.file,
+                case: &ran.case,
+                mismatches: &ran.mismatches,
+            })
+            .collect();
+        TestReport {
+            passed: self.ran.len() - failures.len(),
+            failed: failures.len(),
+            live_only: self.other_subject,
+            failures,
+            cases: &self.ran,
+            rules: self.rules.len(),
+            untouched: self.rules.difference(&self.touched).collect(),
+            verbose,
+            coverage,
+        }
     }
+}
 
-    fn untouched(&self) -> Vec<&String> {
-        self.rules.difference(&self.touched).collect()
-    }
-
+impl TestReport<'_> {
     fn summary(&self) -> String {
-        let failed = self.failed().count();
-        let live = if self.other_subject > 0 {
-            format!(", {} for a live gateway only", self.other_subject)
+        let live = if self.live_only > 0 {
+            format!(", {} for a live gateway only", self.live_only)
         } else {
             String::new()
         };
-        let passed = self.ran.len() - failed;
-        format!("{passed} passed, {failed} failed{live}")
+        format!("{} passed, {} failed{live}", self.passed, self.failed)
     }
+}
 
-    fn write(
-        &self,
-        console: &mut Console<'_>,
-        verbose: bool,
-        coverage: bool,
-    ) -> Result<(), Failure> {
+impl Report for TestReport<'_> {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
         let out = &mut *console.stdout;
-        for ran in &self.ran {
-            if !ran.mismatches.is_empty() {
+        for ran in self.cases {
+            if !ran.passed {
                 writeln!(out, "FAILED {}: {}", ran.file, ran.case)?;
-            } else if verbose {
+            } else if self.verbose {
                 writeln!(out, "passed {}: {}", ran.file, ran.case)?;
             }
             for line in &ran.mismatches {
                 writeln!(out, "    {line}")?;
             }
-            if verbose {
+            if self.verbose {
                 writeln!(out, "    {}", ran.decision())?;
             }
         }
         writeln!(out, "{}", self.summary())?;
-        if coverage {
-            let untouched = self.untouched();
-            writeln!(
-                out,
-                "{} of {} rules decide a case",
-                self.rules.len() - untouched.len(),
-                self.rules.len()
-            )?;
-            for rule in untouched {
+        if self.coverage {
+            let touched = self.rules - self.untouched.len();
+            writeln!(out, "{touched} of {} rules decide a case", self.rules)?;
+            for rule in &self.untouched {
                 writeln!(out, "    no case: {rule}")?;
             }
         }
         Ok(())
     }
 
-    fn annotate(&self, console: &mut Console<'_>) -> Result<(), Failure> {
-        for ran in self.failed() {
+    fn github(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        for ran in self.cases.iter().filter(|ran| !ran.passed) {
             writeln!(console.stdout, "{}", report::github(&ran.diagnostic))?;
         }
-        writeln!(console.stdout, "{}", self.summary())?;
-        Ok(())
-    }
-
-    fn to_json(&self) -> Value {
-        let failures: Vec<Value> = self
-            .failed()
-            .map(|ran| json!({"file": ran.file, "case": ran.case, "mismatches": ran.mismatches}))
-            .collect();
-        let cases: Vec<Value> = self.ran.iter().map(Ran::to_json).collect();
-        json!({
-            "passed": self.ran.len() - failures.len(),
-            "failed": failures.len(),
-            "liveOnly": self.other_subject,
-            "failures": failures,
-            "cases": cases,
-            "rules": self.rules.len(),
-            "untouched": self.untouched(),
-        })
+        Ok(writeln!(console.stdout, "{}", self.summary())?)
     }
 }
 
@@ -241,18 +278,6 @@ impl Ran {
         let policy = policy.map(|policy| format!(", policy {policy} decides"));
         let parts = [by, code, policy].map(Option::unwrap_or_default);
         format!("{}{}", self.verdict, parts.concat())
-    }
-
-    fn to_json(&self) -> Value {
-        json!({
-            "file": self.file,
-            "case": self.case,
-            "passed": self.mismatches.is_empty(),
-            "verdict": self.verdict,
-            "code": self.code,
-            "rule": self.rule,
-            "policy": self.policy,
-        })
     }
 }
 

@@ -8,18 +8,19 @@ use egress_policy::facts::Fact;
 use egress_policy::name::Name;
 use egress_render::audit::{self, Live};
 use egress_render::{Earlier, Prepared, RenderError};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::manifests::{Read, Settings, read_json, read_text};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::history::History;
+use crate::output::{Output, PLAIN, Report};
 use crate::progress::Progress;
-use crate::report::{self, Output};
+use crate::report;
 use crate::sources::{Inputs, load};
 use crate::verify::{
-    Comparison, Direct, Group, Plan, ProbeOutcome, Workload, count, human, may_ping, redirected,
-    resolve_all, to_json, try_all,
+    Direct, Group, Plan, PodReport, Workload, may_ping, redirected, resolve_all, try_all,
 };
 use egress_analysis::bundle::{PolicyBundle, single_bundle};
 use egress_analysis::owned_facts::parse_caller;
@@ -86,7 +87,7 @@ pub(crate) struct Verify {
     #[arg(long)]
     all: bool,
     /// How to write the result.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
     output: Output,
 }
 
@@ -127,23 +128,12 @@ impl Verify {
             server_info: server_info.as_ref(),
             earlier: earlier.as_ref(),
         };
-        let found = match audit::gateway(live, &read.install, &read.policies) {
-            Ok(found) => found,
+        let report = match audit::gateway(live, &read.install, &read.policies) {
+            Ok(findings) => GatewayReport { findings },
             Err(problems) => return read.refuse(&problems, console),
         };
-        if self.output == Output::Json {
-            let findings: Vec<_> = found
-                .iter()
-                .map(|problem| json!({"place": problem.path(), "message": problem.message()}))
-                .collect();
-            writeln!(console.stdout, "{:#}", json!({"findings": findings}))?;
-        } else {
-            for problem in &found {
-                writeln!(console.stdout, "{problem}")?;
-            }
-            writeln!(console.stdout, "{} findings", found.len())?;
-        }
-        Ok(if found.is_empty() {
+        self.output.write(&report, console)?;
+        Ok(if report.findings.is_empty() {
             Exit::Ok
         } else {
             Exit::Defects
@@ -177,10 +167,7 @@ impl Verify {
             }
         }
         let Some((layers, set)) = compiled else {
-            for diagnostic in &loaded.diagnostics {
-                writeln!(console.stderr, "{}\n", report::human(diagnostic, false))?;
-            }
-            return Ok(Exit::Defects);
+            return report::refuse(&loaded.diagnostics, console);
         };
         let workload = workload(from, &layers, console.now)?;
         let mut plan = Plan::new(&layers, &set, workload, self.names()?);
@@ -219,24 +206,10 @@ impl Verify {
                 progress.report(console, &format!("{done} of {total}"));
             }
         });
-        let outcomes: Vec<ProbeOutcome> = planned.probes.into_iter().zip(seen).collect();
-        if self.output == Output::Json {
-            let result = to_json(from, captured, &outcomes, &planned.not_tried);
-            writeln!(console.stdout, "{result:#}")?;
-        } else {
-            write!(console.stdout, "{}", human(&outcomes, self.all))?;
-            for what in &planned.not_tried {
-                writeln!(console.stdout, "not tried: {what}")?;
-            }
-            writeln!(
-                console.stdout,
-                "{} as expected, {} differ, {} could not be told",
-                count(&outcomes, Comparison::AsExpected),
-                count(&outcomes, Comparison::Differs),
-                count(&outcomes, Comparison::Unclear),
-            )?;
-        }
-        Ok(exit_of(&outcomes))
+        let outcomes = planned.probes.into_iter().zip(seen);
+        let report = PodReport::new(from, captured, outcomes, planned.not_tried, self.all);
+        self.output.write(&report, console)?;
+        Ok(report.exit())
     }
 
     fn names(&self) -> Result<Vec<Name>, Failure> {
@@ -245,6 +218,26 @@ impl Verify {
                 .map_err(|_| Failure::new(format!("`{text}` is no host name")))
         };
         self.name.iter().map(parse).collect()
+    }
+}
+
+/// A gateway's live configuration (`--gateway`).
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct GatewayReport {
+    /// What is neither as rendered nor Istio's own.
+    findings: Vec<RenderError>,
+}
+
+impl Report for GatewayReport {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        for finding in &self.findings {
+            writeln!(console.stdout, "{finding}")?;
+        }
+        Ok(writeln!(
+            console.stdout,
+            "{} findings",
+            self.findings.len()
+        )?)
     }
 }
 
@@ -277,14 +270,4 @@ fn resolvers() -> Vec<IpAddr> {
         .filter_map(|line| line.trim().strip_prefix("nameserver"))
         .filter_map(|address| address.trim().parse().ok())
         .collect()
-}
-
-fn exit_of(outcomes: &[ProbeOutcome]) -> Exit {
-    if count(outcomes, Comparison::Differs) > 0 {
-        Exit::Defects
-    } else if count(outcomes, Comparison::Unclear) > 0 {
-        Exit::Undecided
-    } else {
-        Exit::Ok
-    }
 }

@@ -4,7 +4,8 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::support::{Folder, MODULE, REFERENCE};
-use crate::schema::{Command, output_schema, output_schemas, settings_schema};
+use crate::commands::schema::{Command, output_schema, output_schemas};
+use crate::schema::settings_schema;
 
 #[test]
 fn the_committed_schemas_are_these() {
@@ -221,7 +222,7 @@ fn wrong(schema: &Value, root: &Value, value: &Value, at: &str) -> Vec<String> {
             "required" => {
                 let names = says.as_array().unwrap().iter();
                 let names = names.map(|name| name.as_str().unwrap());
-                let missing = names.filter(|name| value.get(name).is_none());
+                let missing = names.filter(|name| value.is_object() && value.get(name).is_none());
                 found.extend(missing.map(|name| format!("{at}: {name} is missing")));
             }
             "properties" => {
@@ -241,6 +242,18 @@ fn wrong(schema: &Value, root: &Value, value: &Value, at: &str) -> Vec<String> {
                         Value::Bool(true) => {}
                         says => found.extend(wrong(says, root, more, &format!("{at}/{name}"))),
                     }
+                }
+            }
+            "minItems" | "maxItems" => {
+                let count = value.as_array().map_or(0, Vec::len);
+                let bound = usize::try_from(says.as_u64().unwrap()).unwrap();
+                let is_fine = if keyword == "minItems" {
+                    count >= bound
+                } else {
+                    count <= bound
+                };
+                if !is_fine {
+                    found.push(format!("{at}: {count} items"));
                 }
             }
             "const" | "enum" | "minimum" | "maximum" => {}

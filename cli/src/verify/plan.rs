@@ -7,7 +7,7 @@ use egress_policy::PolicySet;
 use egress_policy::destination::{Route, RouteHost, from_request};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::model::{Hosts, Networks, Policy, To};
-use egress_policy::name::{Name, NamePattern};
+use egress_policy::name::{Host, Name, NamePattern};
 use egress_policy::path::PathPattern;
 use egress_policy::port::PortSet;
 use egress_policy::ports::{MeshPorts, Named};
@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 use super::{Attempt, Expectation, Group, Message, Probe, ProbeExpectation};
 use egress_analysis::bundle::PolicyBundle;
-use egress_analysis::explain::rule_id;
+use egress_analysis::decision::{ReasonWord, rule_id};
 use egress_analysis::owned_facts::{Metadata, OwnedFacts, Who, parse_to};
 use egress_analysis::witness::{name_under, ordinary_address};
 
@@ -224,13 +224,8 @@ impl<'p> Plan<'p> {
         let ProbeTarget { name, to, .. } = spot;
         match self.traffic.protocol(to.port()) {
             Protocol::Http => {
-                let host = name.as_ref().map_or_else(
-                    || match to.ip() {
-                        IpAddr::V4(address) => address.to_string(),
-                        IpAddr::V6(address) => format!("[{address}]"),
-                    },
-                    Name::to_string,
-                );
+                let named = name.clone().map(Host::Name);
+                let host = named.unwrap_or(Host::Address(to.ip())).in_authority();
                 let authority = match to.port() {
                     80 => host,
                     port => format!("{host}:{port}"),
@@ -305,7 +300,7 @@ impl<'p> Plan<'p> {
                 Action::Accept | Action::Inspect(_) => Expectation::Reached,
                 Action::Deny => Expectation::Refused,
             },
-            code: Some(ruling.reason.as_str()),
+            code: Some(ReasonWord(ruling.reason)),
             rule: rule_id(ruling.rule),
         }
     }
@@ -390,10 +385,7 @@ fn facts_of(attempt: &Attempt) -> Option<OwnedFacts> {
                 Ok(agreed) => agreed,
                 Err(code) => return Some(refused(Protocol::Http, code)),
             };
-            let host = match agreed.host {
-                egress_policy::name::Host::Address(IpAddr::V6(v6)) => format!("[{v6}]"),
-                host => host.to_string(),
-            };
+            let host = agreed.host.in_authority();
             let mut situation =
                 parse_to(&format!("http://{host}:{}{path}", agreed.port), None).ok()?;
             situation.method = Fact::Known((*method).to_owned());

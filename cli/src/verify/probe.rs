@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use schemars::JsonSchema;
+use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Attempt, Message, ProbeResult};
@@ -33,9 +35,14 @@ const NOWHERE: [SocketAddr; 2] = [
 ];
 
 /// Which families of TCP a proxy in the pod takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub(crate) struct Captured {
+    /// Over IPv4.
+    #[serde(rename = "ipv4")]
     pub(crate) v4: bool,
+    /// Over IPv6.
+    #[serde(rename = "ipv6")]
     pub(crate) v6: bool,
 }
 

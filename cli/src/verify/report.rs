@@ -1,149 +1,213 @@
 //! Expected against seen, for people and for machines.
 
-use std::fmt::Write;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use serde_json::{Value, json};
+use super::{
+    Captured, Comparison, Expectation, Group, Probe, ProbeExpectation, ProbeResult, judge,
+};
+use crate::Console;
+use crate::exit::{Exit, Failure};
+use crate::output::Report;
+use crate::table::table;
 
-use super::{Captured, Comparison, Expectation, Probe, ProbeExpectation, ProbeResult, judge};
+/// Attempts from inside a pod (`--from`).
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PodReport<'w> {
+    /// Who tries, as it was given.
+    workload: &'w str,
+    /// Whether a proxy in the pod takes this user's TCP.
+    captured: Captured,
+    /// Attempts that came out as expected.
+    as_expected: usize,
+    /// Attempts that did not.
+    differs: usize,
+    /// Attempts that show nothing.
+    unclear: usize,
+    /// What was left out, and why.
+    not_tried: Vec<String>,
+    /// Every attempt.
+    probes: Vec<ProbeOutcome>,
+    /// Whether people see what is as expected too.
+    #[serde(skip)]
+    all: bool,
+}
 
-/// A probe and what came of it.
-pub(crate) type ProbeOutcome = (Probe, ProbeResult);
+/// An attempt and what came of it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+struct ProbeOutcome {
+    /// What it is there to show.
+    group: Group,
+    /// What was tried.
+    attempt: String,
+    /// Why.
+    why: String,
+    /// What the engine says.
+    expected: ProbeExpectation,
+    /// What came of it.
+    #[schemars(with = "WrittenResult")]
+    seen: ProbeResult,
+    /// How the two compare.
+    result: Comparison,
+}
+
+impl From<(Probe, ProbeResult)> for ProbeOutcome {
+    fn from((probe, seen): (Probe, ProbeResult)) -> Self {
+        Self {
+            result: judge(&probe, &seen),
+            group: probe.group,
+            attempt: probe.attempt.to_string(),
+            why: probe.why,
+            expected: probe.expected,
+            seen,
+        }
+    }
+}
+
+/// What came of an attempt.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(super) struct WrittenResult {
+    /// In one word.
+    kind: ResultKind,
+    /// The code in the gateway's denial.
+    code: Option<String>,
+    /// The rule in it.
+    rule: Option<String>,
+    /// In words.
+    detail: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum ResultKind {
+    Reached,
+    Open,
+    Denied,
+    Refused,
+    Dropped,
+    Unclear,
+}
+
+impl From<ProbeResult> for WrittenResult {
+    fn from(seen: ProbeResult) -> Self {
+        let (kind, detail) = match seen {
+            ProbeResult::Denied { code, rule } => {
+                return Self {
+                    kind: ResultKind::Denied,
+                    code: Some(code),
+                    rule: Some(rule),
+                    detail: None,
+                };
+            }
+            ProbeResult::Reached(detail) => (ResultKind::Reached, Some(detail)),
+            ProbeResult::Open => (ResultKind::Open, None),
+            ProbeResult::Refused(detail) => (ResultKind::Refused, Some(detail)),
+            ProbeResult::Dropped => (ResultKind::Dropped, None),
+            ProbeResult::Unclear(detail) => (ResultKind::Unclear, Some(detail)),
+        };
+        Self {
+            kind,
+            code: None,
+            rule: None,
+            detail,
+        }
+    }
+}
 
 impl ProbeExpectation {
     fn words(&self) -> String {
-        let verdict = match self.verdict {
-            Expectation::Reached => "reached",
-            Expectation::Refused => "refused",
-            Expectation::Undecided => "undecided",
-        };
         match (self.verdict, self.code) {
-            (Expectation::Refused, Some(code)) => format!("{verdict} ({code})"),
-            _ => verdict.to_owned(),
+            (Expectation::Reached, _) => "reached".to_owned(),
+            (Expectation::Refused, Some(code)) => format!("refused ({code})"),
+            (Expectation::Refused, None) => "refused".to_owned(),
+            (Expectation::Undecided, _) => "undecided".to_owned(),
         }
     }
 }
 
 impl ProbeResult {
-    const fn kind(&self) -> &'static str {
-        match self {
-            Self::Reached(_) => "reached",
-            Self::Open => "open",
-            Self::Denied { .. } => "denied",
-            Self::Refused(_) => "refused",
-            Self::Dropped => "dropped",
-            Self::Unclear(_) => "unclear",
-        }
-    }
-
     fn words(&self) -> String {
         match self {
             Self::Denied { code, .. } => format!("denied by the gateway ({code})"),
-            Self::Reached(detail) | Self::Refused(detail) | Self::Unclear(detail) => {
-                format!("{} ({detail})", self.kind())
-            }
+            Self::Reached(detail) => format!("reached ({detail})"),
+            Self::Refused(detail) => format!("refused ({detail})"),
+            Self::Unclear(detail) => format!("unclear ({detail})"),
             Self::Open => "open, nothing was said".to_owned(),
             Self::Dropped => "no answer".to_owned(),
         }
     }
 }
 
-const fn mark(judgement: Comparison) -> &'static str {
-    match judgement {
-        Comparison::AsExpected => "ok",
-        Comparison::Differs => "DIFFERS",
-        Comparison::Unclear => "?",
+impl<'w> PodReport<'w> {
+    /// What came of each probe. Of many, people see those that are not as expected, unless `all`.
+    pub(crate) fn new(
+        workload: &'w str,
+        captured: Captured,
+        outcomes: impl Iterator<Item = (Probe, ProbeResult)>,
+        not_tried: Vec<String>,
+        all: bool,
+    ) -> Self {
+        let probes: Vec<_> = outcomes.map(ProbeOutcome::from).collect();
+        let count = |wanted| probes.iter().filter(|one| one.result == wanted).count();
+        Self {
+            workload,
+            captured,
+            as_expected: count(Comparison::AsExpected),
+            differs: count(Comparison::Differs),
+            unclear: count(Comparison::Unclear),
+            not_tried,
+            probes,
+            all,
+        }
     }
-}
 
-/// The rows as a table. Of many, those that are as expected are left out unless `all`.
-pub(crate) fn human(outcomes: &[ProbeOutcome], all: bool) -> String {
-    let head = ["", "what", "expected", "seen", "why it is tried"].map(str::to_owned);
-    let rows = outcomes.iter().filter_map(|(probe, seen)| {
-        let judgement = judge(probe, seen);
-        (all || judgement != Comparison::AsExpected).then(|| {
+    /// The exit code that it means.
+    pub(crate) fn exit(&self) -> Exit {
+        match (self.differs, self.unclear) {
+            (0, 0) => Exit::Ok,
+            (0, _) => Exit::Undecided,
+            _ => Exit::Defects,
+        }
+    }
+
+    /// The rows that people see.
+    fn rows(&self) -> Vec<[String; 5]> {
+        let shown = |one: &&ProbeOutcome| self.all || one.result != Comparison::AsExpected;
+        let rows = self.probes.iter().filter(shown).map(|one| {
+            let mark = match one.result {
+                Comparison::AsExpected => "ok",
+                Comparison::Differs => "DIFFERS",
+                Comparison::Unclear => "?",
+            };
             [
-                mark(judgement).to_owned(),
-                probe.attempt.to_string(),
-                probe.expected.words(),
-                seen.words(),
-                probe.why.clone(),
+                mark.to_owned(),
+                one.attempt.clone(),
+                one.expected.words(),
+                one.seen.words(),
+                one.why.clone(),
             ]
-        })
-    });
-    let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();
-    if lines.len() == 1 {
-        return String::new();
+        });
+        rows.collect()
     }
-    let mut widths = [0; 5];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for line in &lines {
-        for (width, cell) in widths.iter().zip(line) {
-            // Writing to a String does not fail.
-            let _ = write!(text, "{cell:width$}  ");
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-    }
-    text
 }
 
-/// How many outcomes there are of a kind.
-pub(crate) fn count(outcomes: &[ProbeOutcome], wanted: Comparison) -> usize {
-    let of_kind = |(probe, seen): &&ProbeOutcome| judge(probe, seen) == wanted;
-    outcomes.iter().filter(of_kind).count()
-}
-
-/// The documented JSON form.
-pub(crate) fn to_json(
-    workload: &str,
-    captured: Captured,
-    outcomes: &[ProbeOutcome],
-    not_tried: &[String],
-) -> Value {
-    let probes: Vec<Value> = outcomes
-        .iter()
-        .map(|(probe, seen)| {
-            let (code, rule) = match seen {
-                ProbeResult::Denied { code, rule } => (Some(code), Some(rule)),
-                _ => (None, None),
-            };
-            let detail = match seen {
-                ProbeResult::Reached(detail)
-                | ProbeResult::Refused(detail)
-                | ProbeResult::Unclear(detail) => Some(detail),
-                ProbeResult::Open | ProbeResult::Denied { .. } | ProbeResult::Dropped => None,
-            };
-            let expected = &probe.expected;
-            json!({
-                "group": probe.group.as_str(),
-                "attempt": probe.attempt.to_string(),
-                "why": probe.why,
-                "expected": {
-                    "verdict": match expected.verdict {
-                        Expectation::Reached => "reached",
-                        Expectation::Refused => "refused",
-                        Expectation::Undecided => "undecided",
-                    },
-                    "code": expected.code,
-                    "rule": expected.rule,
-                },
-                "seen": {"kind": seen.kind(), "code": code, "rule": rule, "detail": detail},
-                "result": judge(probe, seen).as_str(),
-            })
-        })
-        .collect();
-    json!({
-        "workload": workload,
-        "captured": {"ipv4": captured.v4, "ipv6": captured.v6},
-        "asExpected": count(outcomes, Comparison::AsExpected),
-        "differs": count(outcomes, Comparison::Differs),
-        "unclear": count(outcomes, Comparison::Unclear),
-        "notTried": not_tried,
-        "probes": probes,
-    })
+impl Report for PodReport<'_> {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let out = &mut *console.stdout;
+        let head = ["", "what", "expected", "seen", "why it is tried"];
+        write!(out, "{}", table(head, &self.rows()))?;
+        for what in &self.not_tried {
+            writeln!(out, "not tried: {what}")?;
+        }
+        writeln!(
+            out,
+            "{} as expected, {} differ, {} could not be told",
+            self.as_expected, self.differs, self.unclear
+        )?;
+        Ok(())
+    }
 }

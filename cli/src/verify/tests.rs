@@ -10,6 +10,7 @@ use socket2::{Domain, Socket, Type};
 use super::plan::Planned;
 use super::*;
 use crate::Console;
+use crate::output::Output;
 use crate::sources::{Inputs, load};
 use egress_analysis::bundle::PolicyBundle;
 use egress_analysis::owned_facts::parse_caller;
@@ -105,7 +106,7 @@ fn words(planned: &Planned) -> Vec<String> {
     let row = |probe: &Probe| {
         let expected = &probe.expected;
         let rule = expected.rule.as_deref().unwrap_or("-");
-        let code = expected.code.unwrap_or("-");
+        let code = expected.code.map_or("-", Into::into);
         format!("{}: {:?} {code} {rule}", probe.attempt, expected.verdict)
     };
     planned.probes.iter().map(row).collect()
@@ -443,16 +444,25 @@ fn the_report_is_as_documented() {
         ProbeResult::Dropped,
         ProbeResult::Unclear("503".to_owned()),
     ];
-    let outcomes: Vec<ProbeOutcome> = planned.probes.into_iter().zip(seen).collect();
-    assert_eq!(outcomes.len(), 6);
-    let report = to_json(
-        "app1-ns/app1",
-        Captured::default(),
-        &outcomes,
-        &planned.not_tried,
-    );
-    crate::tests::outputs::is_as_documented("verify", &report);
-    let kinds: Vec<_> = report["probes"].as_array().unwrap().iter().collect();
-    assert_eq!(kinds[2]["seen"]["code"], "default");
-    assert!(human(&outcomes, false).contains("denied by the gateway (default)"));
+    let outcomes = planned.probes.into_iter().zip(seen);
+    let captured = Captured::default();
+    let report = PodReport::new("a/b", captured, outcomes, planned.not_tried, false);
+    let written = |output: Output| {
+        let mut stdout = Vec::new();
+        let mut console = Console {
+            stdin: &mut std::io::empty(),
+            stdout: &mut stdout,
+            stderr: &mut std::io::sink(),
+            now: None,
+            directory: std::path::Path::new("."),
+            color: false,
+        };
+        output.write(&report, &mut console).unwrap();
+        String::from_utf8(stdout).unwrap()
+    };
+    let json = serde_json::from_str(&written(Output::Json)).unwrap();
+    crate::tests::outputs::is_as_documented("verify", &json);
+    assert_eq!(json["probes"].as_array().unwrap().len(), 6);
+    assert_eq!(json["probes"][2]["seen"]["code"], "default");
+    assert!(written(Output::Human).contains("denied by the gateway (default)"));
 }

@@ -1,7 +1,5 @@
 //! Printing outcomes.
 
-use std::fmt::Write;
-
 use anyhow::Result;
 
 use super::DemoOutcome;
@@ -25,8 +23,7 @@ pub fn table(outcomes: &[DemoOutcome]) -> String {
         "seen",
         "rule",
         "code",
-    ]
-    .map(str::to_owned);
+    ];
     let rows = outcomes.iter().map(|outcome| {
         [
             if outcome.as_expected { "ok" } else { "DIFFERS" }.to_owned(),
@@ -38,20 +35,5 @@ pub fn table(outcomes: &[DemoOutcome]) -> String {
             outcome.code.clone(),
         ]
     });
-    let lines: Vec<_> = std::iter::once(head).chain(rows).collect();
-    let mut widths = [0; 7];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for line in &lines {
-        for (width, cell) in widths.iter().zip(line) {
-            let _ = write!(text, "{cell:width$}  ");
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-    }
-    text
+    warden::table(head, &rows.collect::<Vec<_>>())
 }

@@ -5,8 +5,11 @@
 mod namespace;
 mod pod;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 
+use super::Health;
 use crate::error::RenderError;
 use crate::guardrails::{self, admission::Admission};
 use crate::install::Install;
@@ -14,10 +17,11 @@ use crate::install::Install;
 pub use crate::adopt::read;
 
 /// Something about a namespace or a pod by which it loses its way out, or goes past the gateway.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "WrittenFinding")]
 pub struct ClusterFinding {
-    /// `Namespace` or `Pod`.
-    pub kind: &'static str,
+    /// Its kind.
+    pub kind: ObjectKind,
     /// A pod's namespace; empty for a namespace.
     pub namespace: String,
     /// Its name.
@@ -30,20 +34,76 @@ pub struct ClusterFinding {
     pub remedy: &'static str,
 }
 
+/// A kind of object that a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ObjectKind {
+    /// A namespace.
+    Namespace,
+    /// A pod.
+    Pod,
+}
+
+impl ObjectKind {
+    /// The word in a manifest.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::Pod => "Pod",
+        }
+    }
+}
+
+/// Something that loses its way out, or goes past the gateway.
+#[derive(Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct WrittenFinding {
+    /// Its kind.
+    kind: ObjectKind,
+    /// A pod's namespace; empty for a namespace.
+    namespace: String,
+    /// Its name.
+    name: String,
+    /// A stable word.
+    code: ClusterFindingCode,
+    /// Whether it is a reason to stop.
+    health: Health,
+    /// What would happen.
+    message: String,
+    /// What to do about it.
+    remedy: &'static str,
+}
+
+impl From<ClusterFinding> for WrittenFinding {
+    fn from(finding: ClusterFinding) -> Self {
+        Self {
+            health: finding.code.health(),
+            kind: finding.kind,
+            namespace: finding.namespace,
+            name: finding.name,
+            code: finding.code,
+            message: finding.message,
+            remedy: finding.remedy,
+        }
+    }
+}
+
 impl ClusterFinding {
     /// `KIND NAMESPACE/NAME`.
     #[must_use]
     pub fn object(&self) -> String {
         if self.namespace.is_empty() {
-            format!("{} {}", self.kind, self.name)
+            format!("{} {}", self.kind.word(), self.name)
         } else {
-            format!("{} {}/{}", self.kind, self.namespace, self.name)
+            format!("{} {}/{}", self.kind.word(), self.namespace, self.name)
         }
     }
 }
 
 /// Kinds of trouble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(into = "&'static str")]
+#[schemars(inline, with = "String", extend("enum" = Self::ALL.map(Self::word)))]
 pub enum ClusterFindingCode {
     /// In ambient mode, where nothing rendered holds but the guards.
     Ambient,
@@ -85,10 +145,13 @@ impl ClusterFindingCode {
         Self::OldProxy,
     ];
 
-    /// Whether it may be meant: worth knowing, and no reason to stop.
+    /// How it stands: what may be meant is worth knowing, and no reason to stop.
     #[must_use]
-    pub const fn is_advice(self) -> bool {
-        matches!(self, Self::LeftOut)
+    pub const fn health(self) -> Health {
+        match self {
+            Self::LeftOut => Health::Advice,
+            _ => Health::Bad,
+        }
     }
 
     /// The word.
@@ -107,6 +170,12 @@ impl ClusterFindingCode {
             Self::LikeADomain => "like_a_domain",
             Self::OldProxy => "old_proxy",
         }
+    }
+}
+
+impl From<ClusterFindingCode> for &'static str {
+    fn from(code: ClusterFindingCode) -> Self {
+        code.word()
     }
 }
 

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{AMBIENT, ClusterFinding, ClusterFindingCode, Looked, NO_AMBIENT, entry, text};
+use super::{
+    AMBIENT, ClusterFinding, ClusterFindingCode, Looked, NO_AMBIENT, ObjectKind, entry, text,
+};
 use crate::guardrails::namespaces::is_like_a_domain;
 use crate::install::Install;
 
@@ -21,7 +23,7 @@ pub(super) fn look(install: &Install, objects: &[Value]) -> Looked {
         });
         let trouble =
             |(code, message, remedy): (ClusterFindingCode, String, &'static str)| ClusterFinding {
-                kind: "Namespace",
+                kind: ObjectKind::Namespace,
                 namespace: String::new(),
                 name: enforced.clone(),
                 code,
@@ -56,7 +58,7 @@ fn others(install: &Install, namespace: &Value) -> Vec<ClusterFinding> {
     let spec = &install.spec;
     let name = text(namespace, "/metadata/name");
     let trouble = |code, message: String, remedy| ClusterFinding {
-        kind: "Namespace",
+        kind: ObjectKind::Namespace,
         namespace: String::new(),
         name: name.to_owned(),
         code,

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::{AMBIENT, ClusterFinding, ClusterFindingCode, Looked, NO_AMBIENT, entry, text};
+use super::{
+    AMBIENT, ClusterFinding, ClusterFindingCode, Looked, NO_AMBIENT, ObjectKind, entry, text,
+};
 use crate::guardrails::{self, admission::Admission};
 use crate::install::Install;
 
@@ -20,7 +22,7 @@ pub(super) fn look(install: &Install, admission: &Admission, objects: &[Value]) 
         looked
             .troubles
             .extend(troubles.map(|(code, message, remedy)| ClusterFinding {
-                kind: "Pod",
+                kind: ObjectKind::Pod,
                 namespace: namespace.to_owned(),
                 name: text(pod, "/metadata/name").to_owned(),
                 code,
@@ -50,7 +52,7 @@ fn gateways(install: &Install, objects: &[Value]) -> impl Iterator<Item = Cluste
         let (version, minor) = proxy_version(pod)?;
         let oldest = oldest.filter(|oldest| minor < *oldest)?;
         Some(ClusterFinding {
-            kind: "Pod",
+            kind: ObjectKind::Pod,
             namespace: text(pod, "/metadata/namespace").to_owned(),
             name: text(pod, "/metadata/name").to_owned(),
             code: ClusterFindingCode::OldProxy,
