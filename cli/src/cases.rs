@@ -18,14 +18,14 @@ use crate::sources::{Disk, read_into};
 pub(crate) struct Ready {
     pub(crate) source: Arc<Source>,
     pub(crate) file: CaseFile,
-    pub(crate) layers: PolicyBundle,
+    pub(crate) bundle: PolicyBundle,
     pub(crate) set: PolicySet,
     documents: Arc<Documents>,
 }
 
 impl Ready {
     /// Where a case stands, by its number.
-    pub(crate) fn place(&self, case: usize) -> Location {
+    pub(crate) fn location(&self, case: usize) -> Location {
         let root = self.documents.roots().next();
         let cases = root.and_then(|root| root.field("cases"));
         let case = cases.and_then(|cases| cases.items().nth(case));
@@ -115,20 +115,20 @@ pub(crate) fn read_cases(
         return Ok(Err(loaded.diagnostics));
     }
     let together = PolicyBundle::new(source.name());
-    let mut layers = loaded
+    let mut bundle = loaded
         .bundles
         .into_iter()
         .fold(together, PolicyBundle::joined);
-    layers.settings = file.gateway.settings;
-    if layers.inspection.is_none() || !file.gateway.inspection.is_empty() {
+    bundle.settings = file.gateway.settings;
+    if bundle.inspection.is_none() || !file.gateway.inspection.is_empty() {
         let names = file.gateway.inspection.iter().map(|(name, _)| name.clone());
-        layers.inspection = Some(names.collect());
+        bundle.inspection = Some(names.collect());
     }
-    Ok(match layers.compile() {
+    Ok(match bundle.compile() {
         Ok(set) => Ok(Some(Ready {
             source,
             file,
-            layers,
+            bundle,
             set,
             documents,
         })),

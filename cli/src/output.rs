@@ -1,4 +1,4 @@
-//! `--output`: the forms of a command's result, and the one place that writes it.
+//! `--output`: the forms of a command's result, and what writes them.
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};

@@ -23,12 +23,12 @@ pub(crate) fn human(diagnostic: &Diagnostic, color: bool) -> String {
         .primary_title(diagnostic.message.as_str())
         .id(diagnostic.code);
     let mut group = annotate_snippets::Group::with_title(title);
-    if let Some(place) = &diagnostic.location {
-        group = group.element(snippet(place, AnnotationKind::Primary, None));
+    if let Some(location) = &diagnostic.location {
+        group = group.element(snippet(location, AnnotationKind::Primary, None));
     }
     for related in &diagnostic.related {
-        let (place, label) = (&related.location, Some(&related.label));
-        group = group.element(snippet(place, AnnotationKind::Context, label));
+        let (location, label) = (&related.location, Some(&related.label));
+        group = group.element(snippet(location, AnnotationKind::Context, label));
     }
     if let Some(hint) = &diagnostic.hint {
         group = group.element(Level::HELP.message(hint.as_str()));
@@ -52,24 +52,28 @@ pub(crate) fn refuse(
     Ok(Exit::Defects)
 }
 
-/// The lines of a place, cut to a window if they are very long.
+/// The lines of a location, cut to a window if they are very long.
 fn snippet<'a>(
-    place: &'a Location,
+    location: &'a Location,
     kind: AnnotationKind,
     label: Option<&'a String>,
 ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-    let text = place.source.text();
-    let window = window(text, &place.span);
-    let (line, _) = place.source.line_column(window.start);
-    let inside = place.span.start.saturating_sub(window.start)
-        ..place.span.end.min(window.end).saturating_sub(window.start);
+    let text = location.source.text();
+    let window = window(text, &location.span);
+    let (line, _) = location.source.line_column(window.start);
+    let inside = location.span.start.saturating_sub(window.start)
+        ..location
+            .span
+            .end
+            .min(window.end)
+            .saturating_sub(window.start);
     let mut annotation = kind.span(inside);
     if let Some(label) = label {
         annotation = annotation.label(label.as_str());
     }
     Snippet::source(text.get(window).unwrap_or_default())
         .line_start(line)
-        .path(place.source.name())
+        .path(location.source.name())
         .annotation(annotation)
 }
 
@@ -102,10 +106,10 @@ pub(crate) fn github(diagnostic: &Diagnostic) -> String {
         Severity::Note => "notice",
     };
     let mut properties = String::new();
-    if let Some(place) = &diagnostic.location {
-        let (line, column) = place.line_column();
-        let (end_line, end_column) = place.end_line_column();
-        let file = escape(place.source.name(), true);
+    if let Some(location) = &diagnostic.location {
+        let (line, column) = location.line_column();
+        let (end_line, end_column) = location.end_line_column();
+        let file = escape(location.source.name(), true);
         properties = format!("file={file},line={line},endLine={end_line},");
         // GitHub takes columns only for annotations of a single line.
         if line == end_line {

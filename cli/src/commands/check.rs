@@ -80,20 +80,20 @@ impl Check {
                 cluster_networks: self.cluster_network.clone(),
                 are_all: false,
             };
-            for layers in &loaded.bundles {
+            for bundle in &loaded.bundles {
                 if !self.each
-                    && let Err(found) = layers.compile()
+                    && let Err(found) = bundle.compile()
                 {
                     loaded.diagnostics.extend(found);
                 }
                 if !self.each {
-                    loaded.diagnostics.extend(port_conflicts(layers));
-                    if let Err(error) = Classes::of(&layers.policies) {
-                        loaded.diagnostics.extend(too_many(&error, layers));
+                    loaded.diagnostics.extend(port_conflicts(bundle));
+                    if let Err(error) = Classes::of(&bundle.policies) {
+                        loaded.diagnostics.extend(too_many(&error, bundle));
                     }
                 }
                 clock.report(console, "policies compiled");
-                loaded.diagnostics.extend(lint(layers, &surroundings));
+                loaded.diagnostics.extend(lint(bundle, &surroundings));
                 clock.report(console, "rules compared");
             }
         }
@@ -182,8 +182,8 @@ impl Report for CheckReport<'_> {
 }
 
 /// More classes of addresses than one gateway can have, at the first policy.
-fn too_many(error: &TooManyClasses, layers: &PolicyBundle) -> Option<Diagnostic> {
-    let unit = layers.sources.first()?;
+fn too_many(error: &TooManyClasses, bundle: &PolicyBundle) -> Option<Diagnostic> {
+    let unit = bundle.sources.first()?;
     let root = unit.root();
     Some(Diagnostic {
         severity: Severity::Error,

@@ -51,7 +51,7 @@ impl Docs {
         if loaded.has_errors() {
             return report::refuse(&loaded.diagnostics, console);
         }
-        let policies = loaded.bundles.iter().flat_map(|layers| &layers.policies);
+        let policies = loaded.bundles.iter().flat_map(|bundle| &bundle.policies);
         let mut sections: Vec<Section> = policies.flat_map(sections).collect();
         sections.extend(lists(loaded.bundles.iter().flat_map(PolicyBundle::lists)));
         let page = Page {
@@ -156,7 +156,7 @@ fn row(rule: &Rule) -> [String; 5] {
         From::AnyWorkload => "every workload with an identity".to_owned(),
         From::Sources(sources) => join(sources.iter().map(source), " or "),
     };
-    let place = if rule.to.is_empty() {
+    let to = if rule.to.is_empty() {
         "anywhere".to_owned()
     } else {
         join(rule.to.iter().map(destination), " or ")
@@ -170,7 +170,7 @@ fn row(rule: &Rule) -> [String; 5] {
     notes.extend(rule.reason.clone());
     notes.extend(rule.ticket.clone());
     let action = rule.action.as_str().to_owned();
-    [rule.name.clone(), who, place, action, notes.join("; ")]
+    [rule.name.clone(), who, to, action, notes.join("; ")]
 }
 
 fn join(parts: impl Iterator<Item = String>, by: &str) -> String {

@@ -116,28 +116,28 @@ impl Explain {
         clock.report(console, "files read");
         let mut compiled = None;
         if !loaded.has_errors() {
-            let mut layers = single_bundle(std::mem::take(&mut loaded.bundles))?;
+            let mut bundle = single_bundle(std::mem::take(&mut loaded.bundles))?;
             if let Some(word) = self.address_check {
-                layers.settings.address_check = match word {
+                bundle.settings.address_check = match word {
                     AddressCheckWord::Classes => AddressCheck::Classes,
                     AddressCheckWord::None => AddressCheck::None,
                     AddressCheckWord::Unstated => AddressCheck::Unstated,
                 };
             }
             // What is not rendered is not answered: the mesh will not do it.
-            let conflicts = port_conflicts(&layers);
-            match layers.compile() {
-                Ok(set) if conflicts.is_empty() => compiled = Some((layers, set)),
+            let conflicts = port_conflicts(&bundle);
+            match bundle.compile() {
+                Ok(set) if conflicts.is_empty() => compiled = Some((bundle, set)),
                 Ok(_) => loaded.diagnostics.extend(conflicts),
                 Err(found) => loaded.diagnostics.extend(found),
             }
         }
-        let Some((layers, set)) = compiled else {
+        let Some((bundle, set)) = compiled else {
             return refuse(&loaded.diagnostics, console);
         };
         clock.report(console, "policies compiled");
-        let (situation, assumptions) = self.situation(&layers, console.now)?;
-        let answer = self.answer(&explain(&layers, &set, situation, assumptions), console);
+        let (facts, assumptions) = self.facts(&bundle, console.now)?;
+        let answer = self.answer(&explain(&bundle, &set, facts, assumptions), console);
         clock.finish(console);
         answer
     }
@@ -172,8 +172,8 @@ impl Explain {
         let step =
             step.ok_or_else(|| Failure::new(format!("the case has {} steps", case.steps.len())))?;
         let gateway = &ready.file.gateway;
-        let situation = step.input.with_facts(gateway, OwnedFacts::from_facts);
-        let mut explanation = explain(&ready.layers, &ready.set, situation, Vec::new());
+        let facts = step.input.with_facts(gateway, OwnedFacts::from_facts);
+        let mut explanation = explain(&ready.bundle, &ready.set, facts, Vec::new());
         if step.limit {
             explanation.evaluation = Evaluation::Final(explanation.evaluation.at_limit());
         }
@@ -192,9 +192,9 @@ impl Explain {
     }
 
     /// The facts that the arguments state, and what was assumed beside them.
-    fn situation(
+    fn facts(
         &self,
-        layers: &PolicyBundle,
+        bundle: &PolicyBundle,
         now: Option<i64>,
     ) -> Result<(OwnedFacts, Vec<String>), Failure> {
         let mut assumptions = Vec::new();
@@ -202,31 +202,31 @@ impl Explain {
         if let Cow::Owned(to) = &to {
             assumptions.push(format!("the client asks for `{to}`, the name in A-labels"));
         }
-        let mut situation = parse_to(&to, self.sni.as_deref())?;
-        if !layers.rendered {
-            as_the_mesh_carries_it(&mut situation, layers, &mut assumptions);
+        let mut facts = parse_to(&to, self.sni.as_deref())?;
+        if !bundle.rendered {
+            as_the_mesh_carries_it(&mut facts, bundle, &mut assumptions);
         }
-        let first = layers.policies.first();
+        let first = bundle.policies.first();
         let trust_domain = first
             .and_then(|policy| policy.head.trust_domains.first())
             .map_or("cluster.local", String::as_str);
-        (situation.caller, situation.claims) = parse_caller(&self.from, trust_domain)?;
-        self.set_request(&mut situation, &mut assumptions);
-        self.set_address(&mut situation, layers, &mut assumptions)?;
-        situation.now = match &self.time {
+        (facts.caller, facts.claims) = parse_caller(&self.from, trust_domain)?;
+        self.set_request(&mut facts, &mut assumptions);
+        self.set_address(&mut facts, bundle, &mut assumptions)?;
+        facts.now = match &self.time {
             Some(text) => parse_time(text)?,
             None => now.map_or(Fact::Missing, Fact::Known),
         };
-        Ok((situation, assumptions))
+        Ok((facts, assumptions))
     }
 
-    fn set_request(&self, situation: &mut OwnedFacts, assumptions: &mut Vec<String>) {
+    fn set_request(&self, facts: &mut OwnedFacts, assumptions: &mut Vec<String>) {
         let after_host = self.to.split_once("://").map_or("", |(_, rest)| rest);
         let has_path = after_host
             .split_once('/')
             .is_some_and(|(_, path)| !path.is_empty());
-        if situation.protocol != Protocol::Http {
-            if situation.protocol == Protocol::Tls && (has_path || self.method.is_some()) {
+        if facts.protocol != Protocol::Http {
+            if facts.protocol == Protocol::Tls && (has_path || self.method.is_some()) {
                 assumptions.push(
                     "the application speaks TLS to the outside, and the gateway sees neither method nor path; where the gateway originates TLS, ask for http://"
                         .to_owned(),
@@ -236,36 +236,36 @@ impl Explain {
         }
         match self.method.as_deref() {
             None => assumptions.push("the method is GET".to_owned()),
-            Some("unknown") => situation.method = Fact::Pending,
-            Some("missing") => situation.method = Fact::Missing,
-            Some(method) => situation.method = Fact::Known(method.to_owned()),
+            Some("unknown") => facts.method = Fact::Pending,
+            Some("missing") => facts.method = Fact::Missing,
+            Some(method) => facts.method = Fact::Known(method.to_owned()),
         }
         if self.method.as_deref() == Some("CONNECT") {
-            situation.path = Fact::Known(None);
+            facts.path = Fact::Known(None);
         }
     }
 
     fn set_address(
         &self,
-        situation: &mut OwnedFacts,
-        layers: &PolicyBundle,
+        facts: &mut OwnedFacts,
+        bundle: &PolicyBundle,
         assumptions: &mut Vec<String>,
     ) -> Result<(), Failure> {
-        let named = matches!(situation.name, Fact::Known(Some(_)));
-        if named && situation.protocol == Protocol::Tcp {
-            assumptions.push(asked_by(situation, layers).to_owned());
+        let named = matches!(facts.name, Fact::Known(Some(_)));
+        if named && facts.protocol == Protocol::Tcp {
+            assumptions.push(asked_by(facts, bundle).to_owned());
         }
         match self.address.as_deref() {
             // Where the name leads is no question of the verdict; its class says where it may.
-            None if named && layers.settings.address_check == AddressCheck::Classes => {
-                situation.address = Fact::Pending;
+            None if named && bundle.settings.address_check == AddressCheck::Classes => {
+                facts.address = Fact::Pending;
             }
             Some("public") | None => {
                 if named
-                    && !matches!(situation.address, Fact::Known(_))
-                    && let Some(address) = ordinary_address(&layers.policies)
+                    && !matches!(facts.address, Fact::Known(_))
+                    && let Some(address) = ordinary_address(&bundle.policies)
                 {
-                    situation.address = Fact::Known(address);
+                    facts.address = Fact::Known(address);
                     if self.address.is_none() {
                         assumptions.push(format!(
                             "the name leads to a public address that no rule names, such as {address}"
@@ -273,7 +273,7 @@ impl Explain {
                     }
                 }
             }
-            Some(text) => situation.address = parse_address(text)?,
+            Some(text) => facts.address = parse_address(text)?,
         }
         Ok(())
     }
@@ -342,15 +342,14 @@ fn as_the_mesh_carries_it(
 }
 
 /// Who asks the gateway for a name over opaque TCP.
-fn asked_by(situation: &OwnedFacts, layers: &PolicyBundle) -> &'static str {
-    let name = match &situation.name {
+fn asked_by(facts: &OwnedFacts, bundle: &PolicyBundle) -> &'static str {
+    let name = match &facts.name {
         Fact::Known(Some(name)) => name.as_str(),
         _ => "",
     };
-    let known = layers.ports().named_tcp(&layers.policies);
+    let known = bundle.ports().named_tcp(&bundle.policies);
     let stands = known.iter().any(|named| {
-        named.name == name
-            && matches!(situation.port, Fact::Known(port) if named.ports.contains(&port))
+        named.name == name && matches!(facts.port, Fact::Known(port) if named.ports.contains(&port))
     });
     if stands {
         "the install settings give the name an address (`tunnel.names`), and the sidecar asks for the name; without it sidecars send opaque TCP by address: ask for tcp://ADDRESS"

@@ -183,11 +183,11 @@ fn format(source: Source, folder: &Folder<'_>) -> Result<String, Failure> {
 }
 
 /// Replaces names by their normal form, quotes kept.
-fn collect(place: Node<'_>, edits: &mut Vec<(std::ops::Range<usize>, String)>) {
-    for item in place.items() {
+fn collect(node: Node<'_>, edits: &mut Vec<(std::ops::Range<usize>, String)>) {
+    for item in node.items() {
         collect(item, edits);
     }
-    for (key, value) in place.fields() {
+    for (key, value) in node.fields() {
         if key.text() == Some("domainNames") {
             edits.extend(value.items().filter_map(normal_form));
         } else {

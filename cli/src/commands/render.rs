@@ -276,12 +276,12 @@ impl Report for RenderReport<'_> {
 fn summary(rendered: &Rendered, console: &mut Console<'_>) -> Result<(), Failure> {
     let count = rendered.objects().len();
     let hash = rendered.policy_hash();
-    let place = if rendered.is_carried() {
+    let carried = if rendered.is_carried() {
         ", in the module's image"
     } else {
         ""
     };
-    writeln!(console.stderr, "{count} objects, policy {hash}{place}")?;
+    writeln!(console.stderr, "{count} objects, policy {hash}{carried}")?;
     let sizes = rendered.sizes();
     for (name, size) in &sizes {
         writeln!(console.stderr, "{:>8.1} KiB  {name}", kibibytes(*size))?;

@@ -155,7 +155,7 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, ready: &Ready) {
-        for policy in &ready.layers.policies {
+        for policy in &ready.bundle.policies {
             for tier in &policy.tiers {
                 let id = |rule: &str| format!("{}/{}/{rule}", policy.head.name, tier.name);
                 self.rules
@@ -190,7 +190,7 @@ impl Tally {
         self.ran.push(Ran {
             file,
             case: case.name.clone(),
-            diagnostic: Diagnostic::error("case", ready.place(index), message, None),
+            diagnostic: Diagnostic::error("case", ready.location(index), message, None),
             passed: mismatches.is_empty(),
             mismatches,
             verdict: verdict_word(&last),

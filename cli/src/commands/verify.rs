@@ -160,17 +160,17 @@ impl Verify {
         let mut loaded = load(&self.inputs, console)?;
         let mut compiled = None;
         if !loaded.has_errors() {
-            let layers = single_bundle(std::mem::take(&mut loaded.bundles))?;
-            match layers.compile() {
-                Ok(set) => compiled = Some((layers, set)),
+            let bundle = single_bundle(std::mem::take(&mut loaded.bundles))?;
+            match bundle.compile() {
+                Ok(set) => compiled = Some((bundle, set)),
                 Err(found) => loaded.diagnostics.extend(found),
             }
         }
-        let Some((layers, set)) = compiled else {
+        let Some((bundle, set)) = compiled else {
             return report::refuse(&loaded.diagnostics, console);
         };
-        let workload = workload(from, &layers, console.now)?;
-        let mut plan = Plan::new(&layers, &set, workload, self.names()?);
+        let workload = workload(from, &bundle, console.now)?;
+        let mut plan = Plan::new(&bundle, &set, workload, self.names()?);
         self.attempt(from, &mut plan, console)
     }
 
@@ -242,8 +242,8 @@ impl Report for GatewayReport {
 }
 
 /// The workload; what is not said about its labels is that it has none, because it is known here.
-fn workload(from: &str, layers: &PolicyBundle, now: Option<i64>) -> Result<Workload, Failure> {
-    let first = layers.policies.first();
+fn workload(from: &str, bundle: &PolicyBundle, now: Option<i64>) -> Result<Workload, Failure> {
+    let first = bundle.policies.first();
     let trust_domain = first
         .and_then(|policy| policy.head.trust_domains.first())
         .map_or("cluster.local", String::as_str);

@@ -106,7 +106,7 @@ fn neighbours(address: IpAddr) -> Vec<IpAddr> {
     }
 }
 
-/// Odd authorities and server names at places that are allowed.
+/// Odd authorities and server names at destinations that are allowed.
 pub(super) fn odd_words(plan: &Plan<'_>, reached: &[Probe], planned: &mut Planned) {
     let first = |wanted: Protocol| {
         reached.iter().find_map(|probe| match &probe.attempt {

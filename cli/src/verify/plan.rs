@@ -35,7 +35,7 @@ pub(crate) struct Workload {
 
 /// Everything that the attempts are made from.
 pub(crate) struct Plan<'p> {
-    pub(super) layers: &'p PolicyBundle,
+    pub(super) bundle: &'p PolicyBundle,
     pub(super) set: &'p PolicySet,
     pub(super) traffic: MeshPorts,
     /// Whole names that rules let through over opaque TCP.
@@ -49,7 +49,7 @@ pub(crate) struct Plan<'p> {
     pub(super) elsewhere: IpAddr,
 }
 
-/// A place that a rule names.
+/// A destination that a rule names.
 #[derive(Clone, Debug)]
 pub(super) struct ProbeTarget {
     pub(super) name: Option<Name>,
@@ -105,19 +105,19 @@ impl Planned {
 
 impl<'p> Plan<'p> {
     pub(crate) fn new(
-        layers: &'p PolicyBundle,
+        bundle: &'p PolicyBundle,
         set: &'p PolicySet,
         workload: Workload,
         given: Vec<Name>,
     ) -> Self {
         // What cannot be rendered can still be tried.
-        let traffic = layers.ports();
+        let traffic = bundle.ports();
         let elsewhere =
-            ordinary_address(&layers.policies).unwrap_or(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+            ordinary_address(&bundle.policies).unwrap_or(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
         Self {
-            layers,
+            bundle,
             set,
-            named: traffic.named_tcp(&layers.policies),
+            named: traffic.named_tcp(&bundle.policies),
             traffic,
             workload,
             given,
@@ -132,13 +132,13 @@ impl<'p> Plan<'p> {
     }
 
     pub(super) fn elements(&self) -> impl Iterator<Item = &'p To> {
-        let rules = self.layers.policies.iter().flat_map(Policy::rules);
+        let rules = self.bundle.policies.iter().flat_map(Policy::rules);
         rules.flat_map(|placed| &placed.rule.1.to)
     }
 
     /// What the rules name, whomever they are about.
     pub(super) fn named(&self, planned: &mut Planned) {
-        for policy in &self.layers.policies {
+        for policy in &self.bundle.policies {
             for (rule, to) in rules_of(policy) {
                 for spot in self.spots(to) {
                     self.at(to, &spot, &rule, planned);
@@ -147,7 +147,7 @@ impl<'p> Plan<'p> {
         }
     }
 
-    /// One attempt at a place that a rule names.
+    /// One attempt at a destination that a rule names.
     pub(super) fn at(&self, to: &To, spot: &ProbeTarget, rule: &str, planned: &mut Planned) {
         let why = format!("named by {rule}");
         if to.protocols == [Protocol::Udp] {
@@ -179,7 +179,7 @@ impl<'p> Plan<'p> {
         planned.push(self.probe(Group::Destinations, why, attempt, spot.known_live));
     }
 
-    /// The places that an element of `to` names.
+    /// The destinations that an element of `to` names.
     pub(super) fn spots(&self, to: &To) -> Vec<ProbeTarget> {
         let mut spots = Vec::new();
         match &to.hosts {
@@ -277,16 +277,16 @@ impl<'p> Plan<'p> {
             Some(name) => parse_to(&format!("tcp://{name}"), None).ok(),
             None => facts_of(attempt),
         };
-        let Some(mut situation) = facts else {
+        let Some(mut facts) = facts else {
             return ProbeExpectation::closed();
         };
-        situation.caller = self.workload.caller.clone();
-        situation.claims = self.workload.claims.clone();
-        situation.now = self.workload.now;
-        if let Fact::Known(Some(name)) = &situation.name {
-            situation.address = Fact::Known(self.leads_to(name));
+        facts.caller = self.workload.caller.clone();
+        facts.claims = self.workload.claims.clone();
+        facts.now = self.workload.now;
+        if let Fact::Known(Some(name)) = &facts.name {
+            facts.address = Fact::Known(self.leads_to(name));
         }
-        let evaluation = situation.with_facts(|facts| self.set.evaluate(facts));
+        let evaluation = facts.with_facts(|facts| self.set.evaluate(facts));
         let Evaluation::Final(verdict) = evaluation else {
             return ProbeExpectation {
                 verdict: Expectation::Undecided,
@@ -363,9 +363,9 @@ fn made_up(address: &IpAddr) -> bool {
 /// asked at all.
 fn facts_of(attempt: &Attempt) -> Option<OwnedFacts> {
     let refused = |protocol, code| {
-        let mut situation = OwnedFacts::pending(protocol);
-        situation.refused = Some(code);
-        situation
+        let mut facts = OwnedFacts::pending(protocol);
+        facts.refused = Some(code);
+        facts
     };
     match attempt {
         Attempt::Http {
@@ -386,10 +386,9 @@ fn facts_of(attempt: &Attempt) -> Option<OwnedFacts> {
                 Err(code) => return Some(refused(Protocol::Http, code)),
             };
             let host = agreed.host.in_authority();
-            let mut situation =
-                parse_to(&format!("http://{host}:{}{path}", agreed.port), None).ok()?;
-            situation.method = Fact::Known((*method).to_owned());
-            Some(situation)
+            let mut facts = parse_to(&format!("http://{host}:{}{path}", agreed.port), None).ok()?;
+            facts.method = Fact::Known((*method).to_owned());
+            Some(facts)
         }
         Attempt::Tls { to, name } => parse_to(
             &format!("tls://{to}"),

@@ -50,7 +50,7 @@ spec:
       action: Accept
 "#;
 
-fn layers(policy: &str) -> PolicyBundle {
+fn bundle(policy: &str) -> PolicyBundle {
     let mut loaded = load(
         &Inputs {
             files: vec!["-".to_owned()],
@@ -81,15 +81,15 @@ fn planned_for(
     groups: &[Group],
     direct: &Direct,
 ) -> Planned {
-    let layers = layers(policy);
-    let set = layers.compile().unwrap();
+    let bundle = bundle(policy);
+    let set = bundle.compile().unwrap();
     let (caller, claims) = parse_caller("app1-ns/app1,claims=none", "cluster.local").unwrap();
     let workload = Workload {
         caller,
         claims,
         now: Fact::Known(0),
     };
-    let mut plan = Plan::new(&layers, &set, workload, Vec::new());
+    let mut plan = Plan::new(&bundle, &set, workload, Vec::new());
     let asked = plan.names(100);
     let known = names.iter().map(|(name, octets)| {
         assert!(
