@@ -3,10 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use egress_policy::contract::INSTALL_KIND;
 use egress_policy::defect::{Defect, DefectKind, Segment};
+use egress_policy::name::PatternError;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::coming_from;
 use crate::document::{self, Source, Target};
 
 /// How serious a diagnostic is.
@@ -165,11 +168,14 @@ impl Diagnostic {
         let (source, span) = root.resolve(&defect.path, target);
         let source = Arc::clone(source);
         let written = source.text().get(span.clone()).unwrap_or_default();
-        let hint = if defect.kind == DefectKind::BadValue && !written.is_ascii() {
-            Some("this Unicode name has no A-label form (UTS 46)".to_owned())
-        } else {
-            defect.hint.clone()
-        };
+        // Where the words are others.
+        let kind = root.field("kind").and_then(document::Node::text);
+        let of_settings = kind == Some(INSTALL_KIND);
+        let hint = unicode_hint(defect, written)
+            .or_else(|| coming_from::hint(defect, written).filter(|_| !of_settings))
+            .or_else(|| defect.hint.clone())
+            .or_else(|| coming_from::missing(defect))
+            .or_else(|| coming_from::as_list(defect, written));
         Self {
             severity: Severity::Error,
             code: defect.kind.as_str(),
@@ -202,6 +208,21 @@ impl Diagnostic {
             related: Vec::new(),
         }
     }
+}
+
+/// What the engine, which knows ASCII alone, cannot say of a text.
+fn unicode_hint(defect: &Defect, written: &str) -> Option<String> {
+    if defect.kind != DefectKind::BadValue || written.is_ascii() {
+        return None;
+    }
+    if let Some((sign, what)) = document::pasted_sign(written) {
+        let code = u32::from(sign);
+        return Some(format!("U+{code:04X} in it is {what}: type it anew"));
+    }
+    let is_name = defect
+        .message
+        .ends_with(&PatternError::NotAscii.to_string());
+    is_name.then(|| "this Unicode name has no A-label form (UTS 46)".to_owned())
 }
 
 /// A message starts with the author's own text: here with the key itself.

@@ -9,6 +9,7 @@
 //! [`files::Files`]. So it also runs in a web page.
 
 pub mod bundle;
+pub mod coming_from;
 pub mod decision;
 pub mod diagnostic;
 pub mod diff;

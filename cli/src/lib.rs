@@ -23,6 +23,7 @@ use std::path::Path;
 
 use clap::Parser;
 
+pub use egress_analysis::coming_from;
 pub use egress_analysis::lint::{CodeText, error_codes, lint_codes};
 pub use exit::{Exit, Failure};
 pub use table::table;

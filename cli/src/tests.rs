@@ -11,6 +11,7 @@ mod install_steps;
 mod large;
 mod layers;
 mod lists;
+mod mistakes;
 mod odd;
 mod operate;
 pub(crate) mod outputs;

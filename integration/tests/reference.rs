@@ -28,6 +28,7 @@ use egress_render::adopt::CollisionCode;
 use egress_render::doctor::cluster::ClusterFindingCode;
 use integration::workspace::root;
 use serde_json::Value;
+use warden::coming_from::{ROWS, WordKind};
 use warden::{CodeText, Exit, error_codes, lint_codes};
 
 /// Compares a file with what it should be, or writes it.
@@ -146,6 +147,27 @@ fn object_table(object: &Object) -> String {
         "" => format!("{}\n\n{rows}", object.about),
         path => format!("### `{path}`\n\n{}\n\n{rows}", object.about),
     }
+}
+
+#[test]
+fn coming_from() {
+    let rows = ROWS.iter().map(|row| {
+        let written: Vec<String> = row.written.iter().copied().map(code).collect();
+        let kind = match row.kind {
+            WordKind::Field => "field",
+            WordKind::Value => "value",
+            WordKind::Meaning => "pattern",
+        };
+        let here = sentence(row.here);
+        [
+            written.join(", "),
+            row.tools.to_owned(),
+            kind.to_owned(),
+            here,
+        ]
+    });
+    let rows = table(["There", "Tool", "Where", "Here"], rows);
+    page("coming-from.md", &[("words", rows)]);
 }
 
 #[test]

@@ -95,7 +95,27 @@ fn read(text: &str) -> Result<Builder, SyntaxError> {
         sizes: HashMap::new(),
         written_out: 0,
     };
-    reader.run(Parser::new_from_str(text))
+    reader.run(Parser::new_from_str(text), text)
+}
+
+/// The last line before this place that holds more than a comment, if it holds no colon: where a key
+/// was left unfinished, which the scanner notices at the next one.
+fn line_before(text: &str, at: usize) -> Option<Range<usize>> {
+    let mut end = text.get(..at)?.rfind('\n')?;
+    loop {
+        let start = text
+            .get(..end)?
+            .rfind('\n')
+            .map_or(0, |newline| newline + 1);
+        let line = text.get(start..end)?;
+        let content = line.trim();
+        if !content.is_empty() && !content.starts_with('#') {
+            let from = start + (line.len() - line.trim_start().len());
+            return (!content.contains(": ") && !content.ends_with(':'))
+                .then(|| from..from + content.len());
+        }
+        end = start.checked_sub(1)?;
+    }
 }
 
 /// Turns the parser's character counts into byte offsets.
@@ -159,16 +179,26 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(mut self, mut parser: Parser<'_, StrInput<'_>>) -> Result<Builder, SyntaxError> {
+    fn run(
+        mut self,
+        mut parser: Parser<'_, StrInput<'_>>,
+        text: &str,
+    ) -> Result<Builder, SyntaxError> {
         while let Some(event) = parser.next_event() {
-            let (event, span) = event.map_err(|error| self.scan_error(&error))?;
+            let (event, span) = event.map_err(|error| self.scan_error(&error, text))?;
             self.event(event, self.offsets.span(span))?;
         }
         Ok(self.builder)
     }
 
-    fn scan_error(&self, error: &ScanError) -> SyntaxError {
+    fn scan_error(&self, error: &ScanError, text: &str) -> SyntaxError {
         let at = self.offsets.byte(*error.marker());
+        if error.info().contains("simple key expect")
+            && let Some(line) = line_before(text, at)
+        {
+            let hint = "write `FIELD: VALUE`, with a space behind the colon".to_owned();
+            return fault(line, "a field without a `:`", Some(hint));
+        }
         let hint = SCAN_HINTS
             .iter()
             .find(|(words, _)| error.info().contains(words))

@@ -53,7 +53,7 @@ fn a_unicode_name_is_mapped_and_a_bad_one_is_not() {
     9 |     github: {domainNames: ["ab.example"], ports: [80, 443]}
       |                            ^^^^^^^^^^^^
       |
-      = help: this Unicode name has no A-label form (UTS 46)
+      = help: U+200D in it is invisible: type it anew
     "#);
 }
 
@@ -115,6 +115,8 @@ fn a_missing_field() {
        |
     17 |     - name: app1-github
        |       ^^^^^^^^^^^^^^^^^
+       |
+       = help: add `action: Accept`, `Deny`, `Pass` or `Inspect`
     ");
 }
 
@@ -361,12 +363,16 @@ fn json_has_places_too() {
       |
     2 |  "kind": 3, "metadata": {"name": "x"}, "spec": {"tires": []}}
       |                                                ^^^^^^^^^^^^^
+      |
+      = help: add `identity: {trustDomains: [cluster.local]}`, with the mesh's trust domain
 
     error[missing_field]: `tiers` is missing
      --> <stdin>:2:48
       |
     2 |  "kind": 3, "metadata": {"name": "x"}, "spec": {"tires": []}}
       |                                                ^^^^^^^^^^^^^
+      |
+      = help: add `tiers: [{name: main, rules: [...]}]`
 
     error[unknown_field]: unknown field `tires`
      --> <stdin>:2:49
@@ -393,18 +399,24 @@ fn a_manifest_is_read_in_place() {
       |
     5 | ...], ports: [{port: 80, protocol: HTTP}], policies: [{kind: ClusterEgressPolicy}]}
       |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: add `apiVersion: egress-warden.io/v1alpha1`
 
     error[missing_field]: `metadata` is missing
      --> <stdin>:5:138
       |
     5 | ...], ports: [{port: 80, protocol: HTTP}], policies: [{kind: ClusterEgressPolicy}]}
       |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: add `metadata: {name: NAME}`
 
     error[missing_field]: `spec` is missing
      --> <stdin>:5:138
       |
     5 | ...], ports: [{port: 80, protocol: HTTP}], policies: [{kind: ClusterEgressPolicy}]}
       |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: add `spec:` with `identity` and `tiers`
 
     1 file, 0 policies, 0 rules: 3 errors, 0 warnings
     ");
