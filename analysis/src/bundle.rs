@@ -10,11 +10,11 @@ use crate::document::{self, Documents, Source};
 use crate::failure::Failure;
 use crate::files::Files;
 use crate::lists::{self, Folder, List};
-use crate::settings::{ClusterNetworks, InstallSettings, is_install};
+use crate::settings::{ClusterNetworks, EnforcedNamespaces, InstallSettings, is_install};
 use egress_policy::PolicySet;
 use egress_policy::config::PluginConfig;
 use egress_policy::contract::DOMAIN;
-use egress_policy::defect::{Defect, Segment};
+use egress_policy::defect::{Defect, DefectKind, Segment};
 use egress_policy::model::{Policy, RuleAction};
 use egress_policy::ports::{MeshPorts, StatedPorts};
 use egress_policy::read::KINDS;
@@ -39,6 +39,8 @@ pub struct PolicyBundle {
     pub rendered: bool,
     /// The cluster's own networks, where install settings state them.
     pub cluster: Option<ClusterNetworks>,
+    /// Whose traffic is enforced, where install settings state it.
+    pub enforced: Option<EnforcedNamespaces>,
 }
 
 /// The document that a policy was read from.
@@ -85,6 +87,7 @@ impl PolicyBundle {
             protocols: StatedPorts::default(),
             rendered: false,
             cluster: None,
+            enforced: None,
         }
     }
 
@@ -442,7 +445,11 @@ fn read_source(
 /// Reads one policy into the layers; what is wrong with it is noted.
 fn read_policy(unit: PolicySource, layers: &mut PolicyBundle, diagnostics: &mut Vec<Diagnostic>) {
     let root = unit.root();
+    let undecodable = undecodable_names(root);
+    let is_decodable = undecodable.is_empty();
+    diagnostics.extend(undecodable);
     match Policy::read(&root) {
+        Ok(_) if !is_decodable => {}
         Ok(policy) => {
             layers.policies.push(policy);
             layers.sources.push(unit);
@@ -453,6 +460,18 @@ fn read_policy(unit: PolicySource, layers: &mut PolicyBundle, diagnostics: &mut 
                 .map(|defect| Diagnostic::of_defect(defect, root)),
         ),
     }
+}
+
+/// Names with a label that begins with `xn--` and is no A-label: nothing that a client resolves
+/// looks so, and nobody can say what is meant.
+fn undecodable_names(root: document::Node<'_>) -> Vec<Diagnostic> {
+    let error = |(place, label): (document::Node<'_>, String)| {
+        let message = format!("`{label}` begins with `xn--` and is no A-label");
+        let hint = "write the name in its own letters: it is converted";
+        let kind = DefectKind::BadValue.as_str();
+        Diagnostic::error(kind, place, message, Some(hint))
+    };
+    document::undecodable(root).into_iter().map(error).collect()
 }
 
 /// The module's whole configuration, read as the module reads it.

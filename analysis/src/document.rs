@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use egress_policy::defect::{FieldPath, Segment};
 use egress_policy::tree::{Node as TreeNode, Shape};
 
-pub use names::to_a_labels;
+pub use names::{pasted_sign, to_a_labels, to_unicode, undecodable};
 
 /// Deepest nesting that is read. A policy needs ten levels.
 const MAX_DEPTH: usize = 64;

@@ -2,8 +2,13 @@
 
 mod codes;
 mod covers;
+mod errors;
+mod layers;
 mod reach;
 mod rules;
+mod services;
+mod shared;
+mod spelling;
 
 use std::collections::BTreeSet;
 
@@ -19,7 +24,8 @@ use crate::bundle::{PolicyBundle, PolicySource};
 use crate::diagnostic::{Diagnostic, Location, Related, Severity};
 use crate::document::{self, Target};
 
-pub use codes::{CodeText, ERRORS, Lint, error_codes, lint_codes};
+pub use codes::{CodeText, Lint, lint_codes};
+pub use errors::{ERRORS, error_codes};
 
 /// What a lint needs to know beside the policies.
 #[derive(Clone, Debug, Default)]
@@ -34,14 +40,14 @@ pub struct LintContext {
 
 /// Everything doubtful about these policies.
 #[must_use]
-pub fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic> {
+pub fn lint(bundle: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic> {
     let mut found = Findings::default();
     // What a port carries the policies say together.
-    let opaque = layers.ports().opaque_names(&layers.policies);
-    let in_tls = ports::inspected_in_tls(&layers.policies);
-    let udp = udp_inexpressible(&layers.policies);
+    let opaque = bundle.ports().opaque_names(&bundle.policies);
+    let in_tls = ports::inspected_in_tls(&bundle.policies);
+    let udp = udp_inexpressible(&bundle.policies);
     let mut surroundings = surroundings.clone();
-    if let Some(cluster) = &layers.cluster {
+    if let Some(cluster) = &bundle.cluster {
         surroundings.cluster_networks.extend(&cluster.networks);
         surroundings.are_all = true;
         for (path, message) in &cluster.too_wide {
@@ -49,8 +55,11 @@ pub fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic
             found.place(Lint::WideCluster, at, path, message, Vec::new());
         }
     }
+    if let Some(enforced) = &bundle.enforced {
+        layers::system_namespaces(enforced, &mut found);
+    }
     let surroundings = &surroundings;
-    for (p, (policy, unit)) in layers.policies.iter().zip(&layers.sources).enumerate() {
+    for (p, (policy, unit)) in bundle.policies.iter().zip(&bundle.sources).enumerate() {
         found.unit = Some(unit.clone());
         rules::lint(policy, surroundings, &mut found);
         for names in opaque.iter().filter(|names| names.policy == p) {
@@ -71,19 +80,23 @@ pub fn lint(layers: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic
         }
         shadow_networks(policy, &mut found);
         reach::lint(policy, &mut found);
+        layers::lint(policy, surroundings.now, &mut found);
         duplicate_destinations(unit, &mut found);
         list_dates(unit, surroundings.now, &mut found);
     }
     found.diagnostics
 }
 
-/// Rules of later policies that would change what a port carries for everybody.
+/// Rules that say of a port what it cannot carry.
 #[must_use]
 pub fn port_conflicts(layers: &PolicyBundle) -> Vec<Diagnostic> {
     if layers.rendered {
         return Vec::new();
     }
-    let conflicts = layers.ports().conflicts(&layers.policies).into_iter();
+    let conflicts = layers
+        .ports()
+        .conflicts(&layers.policies, &layers.protocols)
+        .into_iter();
     let conflicts = conflicts.filter_map(|conflict| {
         let unit = layers.sources.get(conflict.policy)?;
         let root = At::root();
@@ -99,7 +112,7 @@ pub fn port_conflicts(layers: &PolicyBundle) -> Vec<Diagnostic> {
             "port_protocol",
             Location { source, span },
             conflict.message(),
-            Some(ports::PORTS_HINT),
+            Some(conflict.hint()),
         );
         diagnostic.path = path.to_string();
         Some(diagnostic)
@@ -372,7 +385,17 @@ impl Lint {
             | Self::InspectedInTls
             | Self::UdpInexpressible
             | Self::ShadowNetworks
-            | Self::ListDate => Severity::Warning,
+            | Self::ListDate
+            | Self::AnyDestination
+            | Self::AnyPort
+            | Self::SharedHosting
+            | Self::ConfusableName
+            | Self::TlsAfterPlaintext
+            | Self::ShadowWorkloads
+            | Self::SystemNamespace
+            | Self::PassToDefault
+            | Self::OutsideAppliesTo
+            | Self::MetadataAddress => Severity::Warning,
         }
     }
 }

@@ -21,6 +21,17 @@ pub struct InstallSettings {
     pub protocols: StatedPorts,
     /// The cluster's own networks.
     pub cluster: Option<ClusterNetworks>,
+    /// Whose traffic is enforced.
+    pub enforced: Option<EnforcedNamespaces>,
+}
+
+/// The namespaces whose workloads reach the outside through the gateway alone.
+#[derive(Clone, Debug)]
+pub struct EnforcedNamespaces {
+    /// Each with its place.
+    pub names: Vec<(String, Location)>,
+    /// The namespaces of the mesh's control plane and of the gateway.
+    pub of_mesh: Vec<String>,
 }
 
 /// The cluster's own networks, which no rule sees.

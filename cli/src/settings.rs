@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use egress_analysis::document::{Node, Target};
 use egress_analysis::schema;
-use egress_analysis::settings::{ClusterNetworks, Grant, InstallSettings, old_spellings};
+use egress_analysis::settings::{
+    ClusterNetworks, EnforcedNamespaces, Grant, InstallSettings, old_spellings,
+};
 use egress_analysis::{Diagnostic, Location};
 use egress_policy::defect::FieldPath;
 use egress_render::{Install, RenderError};
@@ -39,7 +41,20 @@ pub(crate) fn read(document: Node<'_>) -> Result<InstallSettings, Vec<Diagnostic
             .map(|warning| (warning.path().to_owned(), warning.message().to_owned()))
             .collect(),
     });
+    let enforced = spec.workloads.namespaces.iter().enumerate();
+    let enforced = enforced.map(|(i, name)| {
+        let path = format!("spec.workloads.namespaces[{i}]");
+        (name.clone(), location(document, &path))
+    });
+    let enforced = EnforcedNamespaces {
+        names: enforced.collect(),
+        of_mesh: vec![
+            spec.cluster.istio_namespace.clone(),
+            spec.gateway.namespace.clone(),
+        ],
+    };
     Ok(InstallSettings {
+        enforced: Some(enforced),
         origin: document.source().name().to_owned(),
         policies,
         inspection: spec.inspection.iter().map(|one| one.name.clone()).collect(),

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use crate::facts::Protocol;
 use crate::model::{From, Policy, Rule, RuleAction, To};
 
-pub use conflicts::{PORTS_HINT, PortConflict};
+pub use conflicts::{Because, PORTS_HINT, PortConflict, SIDECAR_PORTS};
 pub use in_tls::{IN_TLS_HINT, InTls, inspected_in_tls};
 pub use opaque::{HINT, Named, OpaqueNames};
 pub use origination::{Origination, originations};
@@ -80,8 +80,11 @@ impl MeshPorts {
         // 443 is not among them: there the application's own TLS comes.
         let entries = traffic.originations.iter().map(Origination::entry);
         traffic.http.extend(entries.collect::<BTreeSet<_>>());
+        let conflicts = traffic.conflicts(policies, settings);
+        let told: BTreeSet<u16> = conflicts.iter().map(|conflict| conflict.port).collect();
         let routed = |port: &u16| traffic.http.contains(port) || traffic.tls.contains(port);
-        for port in settings.tcp.iter().filter(|port| routed(port)) {
+        let untold = |port: &&u16| routed(port) && !told.contains(*port);
+        for port in settings.tcp.iter().filter(untold) {
             let message =
                 format!("port {port} is to stay opaque TCP, and the first policy routes it");
             problems.push(PortDefect::new("spec.gateway.protocols.tcp", message));
@@ -91,11 +94,12 @@ impl MeshPorts {
         for placed in policies.iter().flat_map(Policy::rules) {
             traffic.take_labels(placed.rule.1);
         }
-        for conflict in traffic.conflicts(policies) {
-            let message = format!("{}; {PORTS_HINT}", conflict.message());
+        for conflict in conflicts {
+            let message = format!("{}; {}", conflict.message(), conflict.hint());
             problems.push(PortDefect::new(conflict.id, message));
         }
-        for port in traffic.http.intersection(&traffic.tls) {
+        let both = traffic.http.intersection(&traffic.tls);
+        for port in both.filter(|port| !told.contains(*port)) {
             let message = format!(
                 "port {port} is HTTP in one rule and TLS in another: a port carries one protocol"
             );

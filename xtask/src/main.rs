@@ -9,6 +9,7 @@ mod kinds;
 mod run;
 mod sbom;
 mod structure;
+mod suffixes;
 mod suites;
 mod test;
 
@@ -100,6 +101,9 @@ enum Command {
     /// Write the lists of kinds and fields that the admission policies have verdicts about, off the
     /// pinned Istio, Gateway API and Kubernetes (Go's module proxy).
     Kinds,
+    /// Write the list of parents of public suffixes that `warden check` warns of, off the crate that
+    /// carries the Public Suffix List.
+    Suffixes,
     /// Install Envoy under `target/`, unless the variable ENVOY names one, and print its path.
     Envoy,
 }
@@ -129,6 +133,7 @@ fn main() -> Result<ExitCode> {
         Command::Structure => structure::check().map(|()| ExitCode::SUCCESS),
         Command::Sbom => sbom::write().map(|()| ExitCode::SUCCESS),
         Command::Kinds => kinds::write().map(|()| ExitCode::SUCCESS),
+        Command::Suffixes => suffixes::write().map(|()| ExitCode::SUCCESS),
         Command::Envoy => {
             run::say(&envoy::install()?.display().to_string());
             Ok(ExitCode::SUCCESS)

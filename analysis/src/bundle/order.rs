@@ -13,6 +13,7 @@ impl PolicyBundle {
         self.inspection = Some(settings.inspection.clone());
         self.protocols.clone_from(&settings.protocols);
         self.cluster.clone_from(&settings.cluster);
+        self.enforced.clone_from(&settings.enforced);
         if settings.policies.is_empty() {
             return;
         }

@@ -1,74 +1,5 @@
 //! The lints, their codes, and what `--explain` says about them.
 
-/// The codes of errors, and what `--explain` says about them.
-pub const ERRORS: [(&str, &str); 17] = [
-    (
-        "syntax",
-        "The text is neither YAML 1.2 nor JSON, or does what a policy may not: tags, keys that are\nlists, aliases that lead nowhere or multiply, nesting without end.",
-    ),
-    (
-        "wrong_type",
-        "A mapping, a list, a text, a number or a boolean stands where another is expected.",
-    ),
-    (
-        "unknown_field",
-        "The field does not exist. Nothing is ignored: a misspelt condition would otherwise hold\nfor everything.",
-    ),
-    (
-        "duplicate_field",
-        "The field is given twice. One reader would take the first and another the last.",
-    ),
-    ("missing_field", "A field that is required is absent."),
-    (
-        "empty",
-        "A list, mapping or text is empty. One reader would take it for everything and another\nfor nothing; leave the field out, or fill it in.",
-    ),
-    (
-        "duplicate_name",
-        "A name stands twice where names are unique: tiers of a policy, rules of a tier, policies\nof a gateway, entries of a list.",
-    ),
-    (
-        "bad_value",
-        "A text is outside its grammar: a name, a network, a port, a path, a time, a word.",
-    ),
-    (
-        "unknown_reference",
-        "Nothing declares the destination or the inspection cluster that is named here.",
-    ),
-    (
-        "conflict",
-        "Fields stand together that exclude each other, or one stands without another that it\nneeds.",
-    ),
-    (
-        "never_matches",
-        "A condition that no connection can fulfil, so that the rule would be there on paper only.",
-    ),
-    (
-        "install",
-        "The policies are not those that the install settings list, or one speaks for a namespace\nthat is not granted to it.",
-    ),
-    (
-        "port_protocol",
-        "A rule of a later policy says that a port carries HTTP or TLS which carries something else.\nSidecars and gateway tell ports apart for every workload at once, so the rule would change other\nteams' traffic, even as a Deny or in Shadow. The first policy says what ports carry, or\n`gateway.protocols` of the install settings.",
-    ),
-    (
-        "fail_open",
-        "A WasmPlugin or TrafficExtension with the module lets traffic pass, or waits without an end,\nwhere the module is missing or fails: `failStrategy` must be `FAIL_RELOAD` or `FAIL_CLOSE`.",
-    ),
-    (
-        "list_changed",
-        "A list in a file has another digest than the one that was reviewed with the policy.\nReview what changed in it, then write the new digest and date.",
-    ),
-    (
-        "list_unreadable",
-        "The file of a list cannot be read, or is not UTF-8. It lies in the policy's folder or\nbelow it.",
-    ),
-    (
-        "too_many_classes",
-        "The gateway keeps what a name must not lead to out of its DNS caches, with a cache for each\nset of addresses that is refused to somebody. `Deny` rules with `networks` for some callers,\nports, methods or paths, and `allowPrivate`, make more sets than one gateway can have. Deny\nthe networks for everybody, or bring rules that deny them together before those that accept.",
-    ),
-];
-
 /// A code of `warden check`, with its texts.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeText {
@@ -78,18 +9,6 @@ pub struct CodeText {
     pub explanation: &'static str,
     /// What to do about it, where that is the same each time.
     pub hint: Option<&'static str>,
-}
-
-/// The codes of errors.
-#[must_use]
-pub fn error_codes() -> Vec<CodeText> {
-    let codes = ERRORS.iter();
-    let codes = codes.map(|(code, explanation)| CodeText {
-        code,
-        explanation,
-        hint: None,
-    });
-    codes.collect()
 }
 
 /// The codes of lints.
@@ -152,11 +71,31 @@ pub enum Lint {
     ShadowNetworks,
     /// A list of destinations that nobody renewed for long, or that is from the future.
     ListDate,
+    /// An opening rule for every destination.
+    AnyDestination,
+    /// An opening element without ports.
+    AnyPort,
+    /// A pattern of names that anybody can get from a provider.
+    SharedHosting,
+    /// A name whose letters look like others.
+    ConfusableName,
+    /// TLS on a port where it begins in the middle of a stream.
+    TlsAfterPlaintext,
+    /// Workloads for which no denial is enforced.
+    ShadowWorkloads,
+    /// A namespace of the cluster's own among the enforced ones.
+    SystemNamespace,
+    /// A Pass that leads to the policy's default.
+    PassToDefault,
+    /// A rule for a workload that the policy is not for.
+    OutsideAppliesTo,
+    /// A network with a metadata address of a cloud.
+    MetadataAddress,
 }
 
 impl Lint {
     /// Every lint.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 33] = [
         Self::UnreachableRule,
         Self::LabelsAlone,
         Self::WideName,
@@ -180,6 +119,16 @@ impl Lint {
         Self::UdpInexpressible,
         Self::ShadowNetworks,
         Self::ListDate,
+        Self::AnyDestination,
+        Self::AnyPort,
+        Self::SharedHosting,
+        Self::ConfusableName,
+        Self::TlsAfterPlaintext,
+        Self::ShadowWorkloads,
+        Self::SystemNamespace,
+        Self::PassToDefault,
+        Self::OutsideAppliesTo,
+        Self::MetadataAddress,
     ];
 
     /// The stable word.
@@ -209,6 +158,16 @@ impl Lint {
             Self::UdpInexpressible => "udp_inexpressible",
             Self::ShadowNetworks => "shadow_networks",
             Self::ListDate => "list_date",
+            Self::AnyDestination => "any_destination",
+            Self::AnyPort => "any_port",
+            Self::SharedHosting => "shared_hosting",
+            Self::ConfusableName => "confusable_name",
+            Self::TlsAfterPlaintext => "tls_after_plaintext",
+            Self::ShadowWorkloads => "shadow_workloads",
+            Self::SystemNamespace => "system_namespace",
+            Self::PassToDefault => "pass_to_default",
+            Self::OutsideAppliesTo => "outside_applies_to",
+            Self::MetadataAddress => "metadata_address",
         }
     }
 
@@ -258,6 +217,28 @@ impl Lint {
             }
             Self::ListDate => {
                 "take the list anew, review what changed, and write its day and digest"
+            }
+            Self::AnyDestination => "name the destinations that are needed",
+            Self::AnyPort => "state the ports: `ports: [443]`",
+            Self::SharedHosting => {
+                "name your own hosts, such as `my-bucket.s3.eu-central-1.amazonaws.com`"
+            }
+            Self::ConfusableName => {
+                "check who has the name; write it in Latin letters if those are meant"
+            }
+            Self::TlsAfterPlaintext => {
+                "write `protocols: [TCP]` with `networks`, or use the port where TLS comes first"
+            }
+            Self::ShadowWorkloads => "delete the entry when its denials have been looked at",
+            Self::SystemNamespace => "take it out of `workloads.namespaces`",
+            Self::PassToDefault => {
+                "accept it in a later tier of this policy, or write `action: Deny`"
+            }
+            Self::OutsideAppliesTo => {
+                "take it out of the rule, or have the workload added to `appliesTo`"
+            }
+            Self::MetadataAddress => {
+                "leave it out, and except it from wider networks: `except: [169.254.169.254/32]`"
             }
         }
     }
@@ -332,6 +313,36 @@ impl Lint {
             }
             Self::ListDate => {
                 "A list in a file is as good as the day on which it was taken. After 90 days some of\nits names have changed hands or lead nowhere; a day in the future was not the day."
+            }
+            Self::AnyDestination => {
+                "The rule names neither a name nor a network, so it opens every destination that the gateway can\nreach: what is not listed is no longer denied. The metadata addresses of clouds are among them,\nand inside addresses beyond the cluster's own networks."
+            }
+            Self::AnyPort => {
+                "An element without `ports` is about every port. Beside the service that is meant it opens what\nelse listens there: SSH, databases, tunnels."
+            }
+            Self::SharedHosting => {
+                "A provider gives names below this one to each of its customers: buckets, functions, sites, virtual\nmachines. The pattern opens to all of them, so to whoever has an account there, an attacker\nincluded. A storage host that serves every customer's buckets by path opens the same.\nThe parents of public suffixes (https://publicsuffix.org) and a list of object stores and\ncontent networks tell which they are."
+            }
+            Self::ConfusableName => {
+                "The name holds letters of several scripts in one label, or letters that look like Latin ones\n(UTS 39), or signs that no domain name holds. Such names are made to be taken for another, or\ncame into the policy by pasting. It is compared as its A-label (`xn--...`), so it never matches the\nname that it looks like."
+            }
+            Self::TlsAfterPlaintext => {
+                "`protocols: [TLS]` expects a ClientHello as the first bytes. On this port the server speaks first,\nor TLS begins in the middle of a stream after a request in the clear (STARTTLS), so the gateway\nfinds no ClientHello and closes the connection. Mail has ports where TLS comes first: 465, 993\nand 995; LDAP has 636. PostgreSQL from version 17 on can begin with TLS\n(`sslnegotiation=direct`): if every client does, the rule is right."
+            }
+            Self::ShadowWorkloads => {
+                "What the policy denies to these workloads is let through, and only reported, until `expires`. For\nthem the policy restricts nothing."
+            }
+            Self::SystemNamespace => {
+                "What runs there keeps the cluster going: DNS, the control planes of Kubernetes and of the mesh. Many\nof those pods have no sidecar or use the node's network; enforcement cuts them off from what\nthey need, and with them everything else."
+            }
+            Self::PassToDefault => {
+                "`Pass` goes on with the next tier of the same policy. No rule of a later tier accepts any of what\nthis one passes on, so the policy's default denies it. Another policy cannot open it either:\neach policy that applies must accept."
+            }
+            Self::OutsideAppliesTo => {
+                "The policy is only asked about the workloads of its `appliesTo`. The rule selects another one, so\nthat part of it never matches."
+            }
+            Self::MetadataAddress => {
+                "The network holds an address at which a cloud gives a machine its credentials or settings. The\nrequest would come from the gateway, so the answer is about the gateway's own node: its\ncredentials would go to the workload. Workloads get credentials of their own from the cloud's\nworkload identity, without this address."
             }
         }
     }

@@ -1,20 +1,19 @@
 //! Lints that look at one rule.
 
-use egress_policy::address::special;
+use egress_policy::address::{SPECIAL, Special, special};
 use egress_policy::facts::Protocol;
 use egress_policy::model::{
-    DefaultAction, From, Hosts, Mode, Policy, Rule, RuleAction, Source, To,
+    DefaultAction, From, Hosts, Mode, Networks, Policy, Rule, RuleAction, Source, To,
 };
 use egress_policy::name::{Name, NamePattern};
 use ipnet::IpNet;
 
-use super::{Findings, Lint, LintContext, rule_path};
+use super::services::{server_first, tls_after_plaintext};
+use super::{Findings, Lint, LintContext, rule_path, shared, spelling};
 use crate::owned_facts::time_text;
 
-/// Ports on which the server usually speaks first.
-const SERVER_FIRST: [u16; 11] = [21, 22, 25, 110, 119, 143, 587, 3306, 5222, 5900, 6667];
 /// Days ahead in which an expiry is announced.
-const SOON: i64 = 30 * 24 * 60 * 60;
+pub(super) const SOON: i64 = 30 * 24 * 60 * 60;
 /// Top-level labels that are never delegated (RFC 6761, RFC 6762, RFC 9476, ICANN's `internal`).
 const NEVER_PUBLIC: [&str; 8] = [
     "local",
@@ -48,6 +47,9 @@ pub(super) fn lint(policy: &Policy, surroundings: &LintContext, found: &mut Find
             };
             lint_expiry(rule, &here, surroundings, found);
             lint_from(rule, &here, found);
+            if here.opens && policy.head.applies_to.is_none() {
+                lint_anywhere(rule, &here, found);
+            }
             for to in &rule.to {
                 lint_to(rule, to, &here, surroundings, found);
             }
@@ -129,15 +131,22 @@ fn lint_from(rule: &Rule, here: &Here, found: &mut Findings) {
     }
 }
 
-/// A listed port on which the server speaks first, unless the element is HTTP or TLS.
-fn server_first(to: &To) -> Option<u16> {
-    let opaque = to.protocols().contains(&Protocol::Tcp);
-    SERVER_FIRST
-        .into_iter()
-        .find(|port| opaque && !to.ports.is_any() && to.ports.contains(*port))
+/// A rule that opens every destination. What a team opens so, the platform's policy bounds.
+fn lint_anywhere(rule: &Rule, here: &Here, found: &mut Findings) {
+    let anywhere = |to: &&To| matches!(to.hosts, Hosts::Anywhere);
+    let (path, ports) = match rule.to.iter().find(anywhere) {
+        Some(to) => (here.path("to"), format!(" at port {}", to.ports)),
+        None if rule.to.is_empty() => (here.path("name"), String::new()),
+        None => return,
+    };
+    let message = format!("`{}` opens every destination{ports}", rule.name);
+    found.add(Lint::AnyDestination, &path, message);
 }
 
 fn lint_to(rule: &Rule, to: &To, here: &Here, surroundings: &LintContext, found: &mut Findings) {
+    if here.opens {
+        lint_ports(rule, to, here, found);
+    }
     match &to.hosts {
         Hosts::Names(patterns) => {
             if rule.action == RuleAction::Deny {
@@ -151,17 +160,53 @@ fn lint_to(rule: &Rule, to: &To, here: &Here, surroundings: &LintContext, found:
         Hosts::Networks(networks) if here.opens => {
             for network in &networks.networks {
                 lint_network(network, here, surroundings, found);
+                lint_metadata(network, networks, here, found);
             }
         }
         Hosts::Anywhere | Hosts::Networks(_) => {}
     }
 }
 
+fn lint_ports(rule: &Rule, to: &To, here: &Here, found: &mut Findings) {
+    let first = match &to.hosts {
+        Hosts::Names(names) => names.first().map(ToString::to_string),
+        Hosts::Networks(all) => all.networks.first().map(ToString::to_string),
+        Hosts::Anywhere => None,
+    };
+    let entry = |text: &str| match &to.hosts {
+        Hosts::Names(names) => NamePattern::parse(text).ok().as_ref() == names.first(),
+        Hosts::Networks(all) => text.parse().ok().as_ref() == all.networks.first(),
+        Hosts::Anywhere => false,
+    };
+    // Of names at every port over opaque TCP another lint says it already.
+    let names = matches!(to.hosts, Hosts::Names(_)) && to.protocols().contains(&Protocol::Tcp);
+    if let Some(first) = first.filter(|_| to.ports.is_any() && !names) {
+        let message = format!("`{}` opens every port of `{first}`", rule.name);
+        found.add_entry(Lint::AnyPort, here.rule(), &entry, message);
+    }
+    if let Some((port, spoken)) = tls_after_plaintext(to) {
+        let message = format!(
+            "`{}` expects TLS at port {port}, where {spoken} does not begin with it",
+            rule.name
+        );
+        found.add_entry(Lint::TlsAfterPlaintext, here.rule(), &entry, message);
+    }
+}
+
 fn lint_pattern(pattern: &NamePattern, to: &To, here: &Here, found: &mut Findings) {
     let written = |text: &str| NamePattern::parse(text).is_ok_and(|one| one == *pattern);
+    if let Some(oddity) = spelling::oddity(&pattern.to_string()) {
+        let message = format!("`{pattern}` {oddity}");
+        found.add_entry(Lint::ConfusableName, here.rule(), &written, message);
+    }
     let base = match pattern {
         NamePattern::Exact(name) => {
             lint_exact(name, here, &written, found);
+            if here.opens && to.paths.is_empty() && shared::serves_everybody(name.as_str()) {
+                let message =
+                    format!("`{name}` serves what any customer of its provider put there");
+                found.add_entry(Lint::SharedHosting, here.rule(), &written, message);
+            }
             return;
         }
         NamePattern::Suffix(base) | NamePattern::OneBelow(base) => base.as_str().to_owned(),
@@ -172,6 +217,11 @@ fn lint_pattern(pattern: &NamePattern, to: &To, here: &Here, found: &mut Finding
     if here.opens && is_suffix && listed {
         let message = format!("`{pattern}`: `{base}` is a public suffix");
         found.add_entry(Lint::WideName, here.rule(), &written, message);
+    } else if here.opens
+        && let Some(shared) = shared::below(&base)
+    {
+        let message = format!("`{pattern}`: `{base}` {shared}");
+        found.add_entry(Lint::SharedHosting, here.rule(), &written, message);
     }
     if to.allow_private {
         let message = format!("`{pattern}` may lead to private addresses");
@@ -185,6 +235,26 @@ fn lint_exact(name: &Name, here: &Here, written: &dyn Fn(&str) -> bool, found: &
     if !text.contains('.') || NEVER_PUBLIC.contains(&last) {
         let message = format!("no public resolver knows `{text}`");
         found.add_entry(Lint::NeverResolves, here.rule(), written, message);
+    }
+}
+
+/// A metadata address of a cloud in a network, unless it is excepted.
+fn lint_metadata(network: &IpNet, all: &Networks, here: &Here, found: &mut Findings) {
+    let written = |text: &str| text.parse::<IpNet>().is_ok_and(|one| one == *network);
+    let metadata = SPECIAL
+        .iter()
+        .filter(|row| row.kind == Special::CloudMetadata);
+    let excepted = |row: &IpNet| all.except.iter().any(|hole| hole.contains(row));
+    let mut within = metadata.filter(|row| network.contains(&row.network));
+    if let Some(row) = within.find(|row| !excepted(&row.network)) {
+        let (address, source) = (row.network.addr(), row.source);
+        let holds = if network.prefix_len() == network.max_prefix_len() {
+            format!("`{network}` is a metadata address")
+        } else {
+            format!("`{network}` holds the metadata address {address}")
+        };
+        let message = format!("{holds} ({source}), where the gateway's own node would answer");
+        found.add_entry(Lint::MetadataAddress, here.rule(), &written, message);
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use egress_policy::canonical::is_digest;
 use egress_policy::model::Policy;
+use egress_policy::ports::SIDECAR_PORTS;
 
 use super::gateway::LONGEST_STREAM;
 use super::networks;
@@ -83,6 +84,14 @@ impl Install {
                 "spec.gateway.protocols",
                 "expected ports from 1 to 65535, each once: 80 is HTTP and 443 is TLS",
             );
+        }
+        let routed = protocols.http.iter().chain(&protocols.tls);
+        if let Some(port) = routed.into_iter().find(|port| SIDECAR_PORTS.contains(port)) {
+            let message = format!(
+                "port {port} is one that sidecars listen on themselves: with a listener for it they \
+                 could refuse all of theirs"
+            );
+            wrong("spec.gateway.protocols", &message);
         }
         let ports = &spec.cluster.api_server_ports;
         if ports.is_empty() || ports.contains(&0) {

@@ -270,7 +270,8 @@ fn later_policies_change_no_port() {
             let mut later = sample::policy("later", &json!({"name": "t", "rules": [rule]}));
             later["spec"]["appliesTo"] = json!({"namespaces": ["app1-ns"]});
             let both = [&first, &later].map(|policy| crate::documents::policy(policy).unwrap());
-            let found = MeshPorts::of(&both, &settings.stated(), &mut Vec::new()).conflicts(&both);
+            let stated = settings.stated();
+            let found = MeshPorts::of(&both, &stated, &mut Vec::new()).conflicts(&both, &stated);
             let words: Vec<_> = found
                 .iter()
                 .map(|one| {
@@ -290,6 +291,71 @@ fn later_policies_change_no_port() {
                 .iter()
                 .filter(|problem| problem.to_string().starts_with("later/t/r: "));
             assert_eq!(said.count(), wanted.len(), "{element} {action} {mode}");
+        }
+    }
+}
+
+/// An element of the first policy, and what is said of it: it names the rule.
+#[test]
+fn what_the_first_policy_cannot_say_of_a_port() {
+    let mut install = sample::install("");
+    install.spec.gateway.protocols =
+        serde_saphyr::from_str("{http: [8080], tls: [8443], tcp: [5432]}").unwrap();
+    for (element, said) in [
+        (
+            json!({"ports": [443], "methods": ["GET"], "protocols": ["HTTP"]}),
+            "443 carries TLS (always)",
+        ),
+        (
+            json!({"ports": [80], "protocols": ["TLS"]}),
+            "80 carries HTTP (always)",
+        ),
+        (
+            json!({"ports": [8443], "protocols": ["HTTP"]}),
+            "8443 carries TLS (`gateway.protocols`)",
+        ),
+        (
+            json!({"ports": [5432], "protocols": ["TLS"]}),
+            "5432 carries TCP (`gateway.protocols`)",
+        ),
+        (
+            json!({"ports": [9000], "protocols": ["TLS"]}),
+            "9000 carries HTTP (rule `p/t/before`)",
+        ),
+        (
+            json!({"ports": [15000], "protocols": ["HTTP"]}),
+            "15000 is one that sidecars listen on",
+        ),
+        (
+            json!({"ports": [15090], "protocols": ["TLS"]}),
+            "15090 is one that sidecars listen on",
+        ),
+        (json!({"ports": [14999, 15091], "protocols": ["HTTP"]}), ""),
+        (json!({"ports": [15006], "protocols": ["TCP"]}), ""),
+        (json!({"ports": [8080, 9000], "protocols": ["HTTP"]}), ""),
+    ] {
+        let mut to = element.clone();
+        to["domainNames"] = json!(["a.example"]);
+        let before = json!({"domainNames": ["b.example"], "ports": [9000], "protocols": ["HTTP"]});
+        let policy = sample::policy(
+            "p",
+            &json!({"name": "t", "rules": [
+                {"name": "before", "to": [before], "action": "Accept"},
+                {"name": "r", "to": [to], "action": "Accept"},
+            ]}),
+        );
+        let found = crate::render(&install, &[policy]).err().unwrap_or_default();
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        match found.as_slice() {
+            [] => assert_eq!(said, "", "{element}"),
+            [one] => {
+                assert!(!said.is_empty(), "{element}: {one}");
+                assert!(
+                    one.starts_with(&format!("p/t/r: port {said}")),
+                    "{element}: {one}"
+                );
+            }
+            _ => panic!("{element}: {found:?}"),
         }
     }
 }
@@ -314,6 +380,9 @@ fn settings_and_the_first_policy_agree_about_ports() {
         ("{tcp: [80]}", false),
         ("{tcp: [443]}", false),
         ("{tcp: [22, 22]}", false),
+        ("{http: [15021]}", false),
+        ("{tls: [15090]}", false),
+        ("{tcp: [15021]}", true),
     ] {
         let mut install = sample::install("");
         install.spec.gateway.protocols = serde_saphyr::from_str(protocols).unwrap();
