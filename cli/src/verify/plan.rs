@@ -10,7 +10,7 @@ use egress_policy::model::{Hosts, Networks, Policy, To};
 use egress_policy::name::{Name, NamePattern};
 use egress_policy::path::PathPattern;
 use egress_policy::port::PortSet;
-use egress_policy::ports::{MeshPorts, Named};
+use egress_policy::ports::{MeshPorts, Named, Origination};
 use egress_policy::verdict::{Action, Evaluation};
 use ipnet::IpNet;
 
@@ -45,7 +45,7 @@ pub(crate) struct Plan<'p> {
     pub(super) given: Vec<Name>,
     /// Where names lead, as far as the pod's resolver says.
     pub(super) resolved: BTreeMap<String, IpAddr>,
-    /// A public address that no rule names.
+    /// An ordinary public address.
     pub(super) elsewhere: IpAddr,
 }
 
@@ -187,6 +187,10 @@ impl<'p> Plan<'p> {
                 for name in patterns.iter().filter_map(|pattern| self.witness(pattern)) {
                     let address = self.resolved.get(name.as_str()).copied();
                     for port in ports(&to.ports) {
+                        let mut originations = self.traffic.originations.iter();
+                        let own = originations
+                            .find(|one| to.tls.is_some() && one.port == port && one.holds(&name));
+                        let port = own.map_or(port, Origination::entry);
                         spots.push(ProbeTarget {
                             name: Some(name.clone()),
                             to: SocketAddr::new(address.unwrap_or(self.elsewhere), port),
@@ -285,6 +289,7 @@ impl<'p> Plan<'p> {
         let Some(mut situation) = facts else {
             return ProbeExpectation::closed();
         };
+        self.judged_port(&mut situation);
         situation.caller = self.workload.caller.clone();
         situation.claims = self.workload.claims.clone();
         situation.now = self.workload.now;
@@ -307,6 +312,16 @@ impl<'p> Plan<'p> {
             },
             code: Some(ruling.reason.as_str()),
             rule: rule_id(ruling.rule),
+        }
+    }
+
+    /// Where the gateway speaks TLS itself, it judges the port at which the server does.
+    fn judged_port(&self, facts: &mut OwnedFacts) {
+        if let (Protocol::Http, Fact::Known(Some(name)), Fact::Known(port)) =
+            (facts.protocol, &facts.name, facts.port)
+            && let Some(origination) = self.traffic.origination(name, port)
+        {
+            facts.port = Fact::Known(origination.port);
         }
     }
 
