@@ -1,8 +1,8 @@
 //! `warden rollback`: an earlier render, put out again.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
+use egress_render::removal;
 use serde_json::{Value, json};
 
 use super::manifests::write_folder;
@@ -57,15 +57,12 @@ impl Rollback {
         let entry = history.find(&self.hash)?;
         let kept = entry.read()?;
         let newest = history.newest().unwrap_or(entry);
-        let mut removed = newest.read()?.objects;
+        let newest_kept = newest.read()?;
+        let prune = removal::between(newest_kept.manifests.iter(), kept.manifests.iter());
+        let prune: String = prune.iter().map(|line| format!("{line}\n")).collect();
+        let mut removed = newest_kept.objects;
         removed.retain(|object| !kept.objects.contains(object));
         removed.reverse();
-        let mut prune = String::new();
-        for (kind, namespace, name) in &removed {
-            let namespace = if namespace.is_empty() { "-" } else { namespace };
-            // Writing to a String does not fail.
-            let _ = writeln!(prune, "{kind} {namespace} {name}");
-        }
         if self.output == Output::Json {
             let inline = self.output_dir.is_none() && !self.prune_list;
             if let Some(folder) = &self.output_dir {

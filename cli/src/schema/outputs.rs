@@ -472,6 +472,7 @@ fn rendering() -> Value {
             "inImage": flag("Whether the module's image has to carry the policies."),
             "pushBytes": count("Bytes of the module's configuration in a push to each gateway pod."),
             "objects": list_of("The objects, in the order in which they are applied.", &object),
+            "removed": list_of("Files that were removed from the folder.", &text("Its name.")),
             "warnings": list_of("What is carried out as it is written and probably not meant.", &record("A warning.", &json!({
                 "place": text("The rule or field."),
                 "message": text("What would happen, and what to write instead."),
