@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod diagnostic;
 pub mod diff;
 pub mod document;
+pub mod effective;
 pub mod explain;
 mod failure;
 pub mod files;
@@ -21,6 +22,7 @@ pub mod owned_facts;
 pub mod schema;
 pub mod settings;
 pub mod witness;
+pub mod words;
 
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use failure::Failure;

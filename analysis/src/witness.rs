@@ -5,13 +5,15 @@ mod public;
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::model::{Hosts, LabelOperator, Rule, RuleAction, ServiceAccount, Source, To};
 use egress_policy::name::{Name, NamePattern};
+use egress_policy::path::PathPattern;
 
 use crate::owned_facts::{Metadata, OwnedFacts, Who};
 
+pub(crate) use public::address_in;
 pub use public::{ordinary_address, public_addresses};
 
 /// A text that no policy writes.
-const UNNAMED: &str = "zz-any-other";
+pub(crate) const UNNAMED: &str = "zz-any-other";
 
 /// Fills what is unknown so that this alternative of the rule holds, as far as what is known
 /// allows. Facts that the alternative does not ask for stay as they are.
@@ -85,8 +87,7 @@ fn fit_to(situation: &mut OwnedFacts, to: &To, deny: bool) {
                 situation.name = Fact::Known(None);
             }
             if !matches!(situation.address, Fact::Known(_)) {
-                situation.address =
-                    public::address_in(networks).map_or(situation.address, Fact::Known);
+                situation.address = address_in(networks).map_or(situation.address, Fact::Known);
             }
         }
     }
@@ -132,4 +133,16 @@ pub fn name_under(pattern: &NamePattern) -> Option<Name> {
         }
     };
     Name::parse(text.as_bytes()).ok()
+}
+
+/// A path that the pattern matches.
+#[must_use]
+pub fn path_under(pattern: &PathPattern) -> Option<String> {
+    let mut path = pattern.as_str().replace("**", "zz").replace('*', "zz");
+    while let Some((before, rest)) = path.split_once('{') {
+        let (alternatives, after) = rest.split_once('}')?;
+        let first = alternatives.split(',').next().unwrap_or_default();
+        path = format!("{before}{first}{after}");
+    }
+    pattern.matches(&path).then_some(path)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::NAME;
 use crate::install::Install;
-use crate::rendered::Rendered;
+use crate::object::Object;
 
 /// One object as `KIND.GROUP NAMESPACE NAME`, as `kubectl delete` takes them: `-` for no namespace, no
 /// group for the core one.
@@ -34,10 +34,10 @@ pub fn between<'v>(
     gone.filter(|line| !kept.contains(line)).collect()
 }
 
-/// The objects of a cluster that were rendered for this gateway and are not any more, as `kubectl get`
+/// The objects of a cluster that were rendered for this gateway and are not among these any more, as `kubectl get`
 /// prints them: with the product's label, of the same revision, and made by nothing else.
 #[must_use]
-pub fn from_cluster(install: &Install, objects: &[Value], rendered: &Rendered) -> Vec<String> {
+pub fn from_cluster(install: &Install, objects: &[Value], rendered: &[Object]) -> Vec<String> {
     let label = |object: &Value, key: &str| {
         let labels = object.pointer("/metadata/labels")?;
         labels.get(key)?.as_str().map(str::to_owned)
@@ -47,12 +47,11 @@ pub fn from_cluster(install: &Install, objects: &[Value], rendered: &Rendered) -
             && label(object, "istio.io/rev") == install.spec.istio.revision
             && object.pointer("/metadata/ownerReferences").is_none()
     };
-    let all = rendered.objects();
     let place = |object: &Value| {
         let kind = object.get("kind").and_then(Value::as_str);
-        all.iter().rposition(|one| Some(one.kind()) == kind)
+        rendered.iter().rposition(|one| Some(one.kind()) == kind)
     };
-    let kept: BTreeSet<String> = all.iter().map(|one| line(one.manifest())).collect();
+    let kept: BTreeSet<String> = rendered.iter().map(|one| line(one.manifest())).collect();
     let mut objects: Vec<&Value> = objects.iter().filter(own).collect();
     // Against the order of the rendering. Kinds that it has not go first.
     objects.sort_by_key(|object| place(object).map_or((0, Reverse(0)), |at| (1, Reverse(at))));

@@ -167,6 +167,7 @@ const fn mark(set: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use egress_policy::contract;
     use egress_policy::tree::Json;
     use serde_json::json;
 
@@ -220,7 +221,7 @@ mod tests {
                 json!({"name": "n", "to": [{"domainNames": ["a.example"]}], "action": "Deny"});
             let rules: Vec<_> = std::iter::once(first).chain(rules).collect();
             let policy = json!({
-                "apiVersion": "egress-warden.io/v1alpha1",
+                "apiVersion": contract::API_VERSION,
                 "kind": "ClusterEgressPolicy",
                 "metadata": {"name": "p"},
                 "spec": {

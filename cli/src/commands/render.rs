@@ -252,7 +252,7 @@ fn prune(
                 return Err(Failure::new(format!("{file}: nothing is in it"))
                     .with_hint("`kubectl get -o json` prints a list, even an empty one"));
             }
-            removal::from_cluster(&read.install, &objects, rendered)
+            removal::from_cluster(&read.install, &objects, rendered.objects())
         }
         (Some(history), None) => {
             let before = history.objects_before(rendered)?;

@@ -59,7 +59,10 @@ impl Rollback {
         let newest = history.newest().unwrap_or(entry);
         let newest_kept = newest.read()?;
         let prune = removal::between(newest_kept.manifests.iter(), kept.manifests.iter());
-        let prune: String = prune.iter().map(|line| format!("{line}\n")).collect();
+        let mut prune = prune.join("\n");
+        if !prune.is_empty() {
+            prune.push('\n');
+        }
         let mut removed = newest_kept.objects;
         removed.retain(|object| !kept.objects.contains(object));
         removed.reverse();

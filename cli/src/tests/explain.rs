@@ -117,10 +117,11 @@ spec:
 
 /// A policy of one tier with these rules.
 fn policy_of(rules: &[&str]) -> String {
-    let rules: String = rules
+    let rules: Vec<String> = rules
         .iter()
         .map(|rule| format!("    - {{{rule}}}\n"))
         .collect();
+    let rules = rules.concat();
     format!(
         "apiVersion: egress-warden.io/v1alpha1
 kind: ClusterEgressPolicy

@@ -361,6 +361,14 @@ fn a_revoked_workload_reaches_nothing_and_the_rest_of_the_file_stays() {
     assert_eq!(ask("app1", "https://api.github.com"), 0);
     let printed = folder.run(&revoke("app1-ns/app1", &[]));
     assert_eq!(printed.exit, 0, "{printed:?}");
+    // Streams are judged again where a policy revokes: by default nothing waits for their longest end.
+    for words in [
+        "three seconds",
+        "recheckOnUpdate: false",
+        "maxStreamSeconds",
+    ] {
+        assert!(printed.stderr.contains(words), "{words}: {printed:?}");
+    }
     assert_eq!(folder.read("policy.yaml"), REFERENCE);
     let write = revoke("app1-ns/app1", &["--review", "2026-12-24", "--write"]);
     let ran = folder.run(&write);

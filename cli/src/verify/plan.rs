@@ -8,7 +8,6 @@ use egress_policy::destination::{Route, RouteHost, from_request};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::model::{Hosts, Networks, Policy, To};
 use egress_policy::name::{Name, NamePattern};
-use egress_policy::path::PathPattern;
 use egress_policy::port::PortSet;
 use egress_policy::ports::{MeshPorts, Named, Origination};
 use egress_policy::verdict::{Action, Evaluation};
@@ -18,7 +17,7 @@ use super::{Attempt, Expectation, Group, Message, Probe, ProbeExpectation};
 use egress_analysis::bundle::PolicyBundle;
 use egress_analysis::explain::rule_id;
 use egress_analysis::owned_facts::{Metadata, OwnedFacts, Who, parse_to};
-use egress_analysis::witness::{name_under, ordinary_address};
+use egress_analysis::witness::{name_under, ordinary_address, path_under};
 
 /// What is tried at a host where a rule names every port.
 const USUAL_PORTS: [u16; 2] = [80, 443];
@@ -453,15 +452,4 @@ fn inside(networks: &Networks) -> Vec<(IpAddr, bool)> {
         found.map(|address| (address, single))
     };
     networks.networks.iter().filter_map(first).collect()
-}
-
-/// A path that the pattern matches.
-fn path_under(pattern: &PathPattern) -> Option<String> {
-    let mut path = pattern.as_str().replace("**", "zz").replace('*', "zz");
-    while let Some((before, rest)) = path.split_once('{') {
-        let (alternatives, after) = rest.split_once('}')?;
-        let first = alternatives.split(',').next().unwrap_or_default();
-        path = format!("{before}{first}{after}");
-    }
-    pattern.matches(&path).then_some(path)
 }
