@@ -170,6 +170,17 @@ pub fn rule_id(rule: RuleRef<'_>) -> Option<String> {
     }
 }
 
+/// The same for people: what a default decides says so. Empty for refusals.
+#[must_use]
+pub fn basis_words(decision: &Decision<'_>) -> String {
+    match decision.rule {
+        RuleRef::Policy { .. } | RuleRef::Tier { .. } if decision.reason == ReasonCode::Default => {
+            format!("{} (default)", decision.rule)
+        }
+        basis => basis.to_string(),
+    }
+}
+
 /// What a final evaluation rests on, and the policy that it is of.
 #[must_use]
 pub fn rule_of(evaluation: &Evaluation<'_>) -> Option<(String, String)> {

@@ -25,6 +25,15 @@ pub use crate::decision::rule_id;
 pub use answer::Answer;
 pub use change::Change;
 
+/// What is taken for granted of a question.
+#[derive(Clone, Debug, Default)]
+pub struct Assumptions {
+    /// In words.
+    pub said: Vec<String>,
+    /// The address was not asked about: it stands for whichever it turns out to be.
+    pub address: bool,
+}
+
 /// The answer to `warden explain`.
 pub struct Explanation<'p> {
     /// What was asked.
@@ -73,7 +82,7 @@ pub fn explain<'p>(
     layers: &'p PolicyBundle,
     set: &'p PolicySet,
     situation: OwnedFacts,
-    assumptions: Vec<String>,
+    assumptions: Assumptions,
 ) -> Explanation<'p> {
     let evaluation = situation.with_facts(|facts| set.evaluate(facts));
     let traces = situation.with_facts(|facts| trace(&layers.policies, layers.settings, facts));
@@ -87,7 +96,7 @@ pub fn explain<'p>(
             .flat_map(|(trace, policy)| entries(trace, policy, &situation))
             .collect()
     };
-    let changes = change::changes(layers, set, &situation);
+    let changes = change::changes(layers, set, &situation, assumptions.address);
     let lists = match &evaluation {
         Evaluation::Final(verdict) => lists_of(verdict.enforced.rule, layers),
         Evaluation::Undecided => Vec::new(),
@@ -101,7 +110,7 @@ pub fn explain<'p>(
     };
     Explanation {
         situation,
-        assumptions,
+        assumptions: assumptions.said,
         evaluation,
         class,
         considered,

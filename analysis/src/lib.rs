@@ -14,6 +14,7 @@ pub mod decision;
 pub mod diagnostic;
 pub mod diff;
 pub mod document;
+pub mod effective;
 pub mod explain;
 mod failure;
 pub mod files;
@@ -23,6 +24,7 @@ pub mod owned_facts;
 pub mod schema;
 pub mod settings;
 pub mod witness;
+pub mod words;
 
 pub use diagnostic::{Diagnostic, Location, Related, Severity};
 pub use failure::Failure;

@@ -10,7 +10,7 @@ mod services;
 mod shared;
 mod spelling;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use egress_policy::defect::{At, Defect, FieldPath};
 use egress_policy::facts::Protocol;
@@ -85,6 +85,34 @@ pub fn lint(bundle: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic
         list_dates(unit, surroundings.now, &mut found);
     }
     found.diagnostics
+}
+
+/// Rules that earlier ones hide or names that nobody can ask for, by their `POLICY/TIER/RULE`, and why.
+#[must_use]
+pub fn never_decides(layers: &PolicyBundle) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (policy, unit) in layers.policies.iter().zip(&layers.sources) {
+        let mut found = Findings {
+            unit: Some(unit.clone()),
+            ..Findings::default()
+        };
+        reach::lint(policy, &mut found);
+        let mut hidden: HashMap<String, String> = found
+            .diagnostics
+            .into_iter()
+            .map(|one| (one.path, one.message))
+            .collect();
+        for placed in policy.rules() {
+            let path = rule_path(placed.tier.0, placed.rule.0, "name").to_string();
+            let message = hidden.remove(&path);
+            all.extend(message.map(|message| (placed.basis().to_string(), message)));
+        }
+    }
+    let opaque = layers.ports().opaque_names(&layers.policies).into_iter();
+    all.extend(opaque.map(|names| (names.id.clone(), names.message())));
+    let in_tls = ports::inspected_in_tls(&layers.policies).into_iter();
+    all.extend(in_tls.map(|rule| (rule.id.clone(), rule.message())));
+    all
 }
 
 /// Rules that say of a port what it cannot carry.

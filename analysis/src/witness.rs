@@ -1,20 +1,19 @@
 //! Facts made to fit a rule's conditions: what an unknown fact could turn out to be.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod public;
 
-use ipnet::IpNet;
-
-use egress_policy::address::special;
 use egress_policy::facts::{Fact, Protocol};
-use egress_policy::model::{
-    Hosts, LabelOperator, Policy, Rule, RuleAction, ServiceAccount, Source, To,
-};
+use egress_policy::model::{Hosts, LabelOperator, Rule, RuleAction, ServiceAccount, Source, To};
 use egress_policy::name::{Name, NamePattern};
+use egress_policy::path::PathPattern;
 
 use crate::owned_facts::{Metadata, OwnedFacts, Who};
 
+pub(crate) use public::address_in;
+pub use public::{ordinary_address, public_addresses};
+
 /// A text that no policy writes.
-const UNNAMED: &str = "zz-any-other";
+pub(crate) const UNNAMED: &str = "zz-any-other";
 
 /// Fills what is unknown so that this alternative of the rule holds, as far as what is known
 /// allows. Facts that the alternative does not ask for stay as they are.
@@ -88,12 +87,7 @@ fn fit_to(situation: &mut OwnedFacts, to: &To, deny: bool) {
                 situation.name = Fact::Known(None);
             }
             if !matches!(situation.address, Fact::Known(_)) {
-                let inside = networks
-                    .networks
-                    .iter()
-                    .map(IpNet::addr)
-                    .find(|address| networks.contains(*address));
-                situation.address = inside.map_or(situation.address, Fact::Known);
+                situation.address = address_in(networks).map_or(situation.address, Fact::Known);
             }
         }
     }
@@ -141,44 +135,14 @@ pub fn name_under(pattern: &NamePattern) -> Option<Name> {
     Name::parse(text.as_bytes()).ok()
 }
 
-/// A public address that no rule of these policies names.
-pub fn ordinary_address(policies: &[Policy]) -> Option<IpAddr> {
-    let mut named: Vec<(u128, u128)> = Vec::new();
-    let networks = policies
-        .iter()
-        .flat_map(Policy::rules)
-        .flat_map(|placed| &placed.rule.1.to)
-        .filter_map(|to| match &to.hosts {
-            Hosts::Networks(networks) => Some(networks),
-            Hosts::Anywhere | Hosts::Names(_) => None,
-        });
-    for network in networks.flat_map(|networks| &networks.networks) {
-        if let (IpAddr::V4(first), IpAddr::V4(last)) = (network.network(), network.broadcast()) {
-            named.push((u128::from(first.to_bits()), u128::from(last.to_bits())));
-        }
+/// A path that the pattern matches.
+#[must_use]
+pub fn path_under(pattern: &PathPattern) -> Option<String> {
+    let mut path = pattern.as_str().replace("**", "zz").replace('*', "zz");
+    while let Some((before, rest)) = path.split_once('{') {
+        let (alternatives, after) = rest.split_once('}')?;
+        let first = alternatives.split(',').next().unwrap_or_default();
+        path = format!("{before}{first}{after}");
     }
-    named.sort_unstable();
-    // Documentation addresses first: nobody mistakes them for a finding.
-    let starts = [
-        [198, 51, 100, 1],
-        [192, 0, 2, 1],
-        [93, 184, 215, 14],
-        [1, 0, 0, 1],
-    ];
-    starts
-        .into_iter()
-        .map(|start| u128::from(Ipv4Addr::from(start).to_bits()))
-        .find_map(|start| first_free(start, &named))
-}
-
-/// The first public IPv4 address from `start` on that lies in none of the sorted ranges.
-fn first_free(start: u128, named: &[(u128, u128)]) -> Option<IpAddr> {
-    let mut at = start;
-    for (first, last) in named {
-        if *first <= at && at <= *last {
-            at = last + 1;
-        }
-    }
-    let address = IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(at).ok()?));
-    special(address).is_none().then_some(address)
+    pattern.matches(&path).then_some(path)
 }

@@ -9,7 +9,7 @@ use egress_analysis::bundle::{PolicyBundle, Reader};
 use egress_analysis::decision::{rule_of, verdict_word};
 use egress_analysis::diff::{Difference, Limit, Side, compare};
 use egress_analysis::document::{Node, Source};
-use egress_analysis::explain::explain;
+use egress_analysis::explain::{Assumptions, explain};
 use egress_analysis::files::Files;
 use egress_analysis::lint::{LintContext, lint};
 use egress_analysis::owned_facts::{parse_caller, parse_time, parse_to};
@@ -86,7 +86,7 @@ fn the_reference_policy_answers() {
         let mut facts = parse_to(to, None).unwrap();
         (facts.caller, facts.claims) = parse_caller(from, "cluster.local").unwrap();
         facts.now = parse_time(NOW).unwrap();
-        let answer = explain(&bundle, &set, facts, Vec::new());
+        let answer = explain(&bundle, &set, facts, Assumptions::default());
         let by = rule_of(&answer.evaluation).map_or_else(String::new, |(rule, _)| rule);
         let found = (verdict_word(&answer.evaluation).as_str(), by.as_str());
         assert_eq!(found, (*decision, *rule), "{from} {to}");

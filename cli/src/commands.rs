@@ -8,6 +8,7 @@ mod docs;
 mod doctor;
 mod explain;
 mod fmt;
+mod folder;
 mod manifests;
 mod package;
 mod render;

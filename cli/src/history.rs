@@ -85,8 +85,7 @@ impl History {
 
     /// Keeps a render, unless the newest one is the same.
     pub(crate) fn keep(&mut self, rendered: &Rendered) -> Result<(), Failure> {
-        let count = rendered.objects().len();
-        let text = format!("{}{END}{count}\n", rendered.yaml());
+        let text = text_of(rendered);
         if let Some(newest) = self.entries.last()
             && newest.text()? == text
         {
@@ -105,6 +104,17 @@ impl History {
     /// The newest render, which is taken to be the one in force.
     pub(crate) fn newest(&self) -> Option<&Entry> {
         self.entries.last()
+    }
+
+    /// The objects of the newest render that is not this one; none if there is no other.
+    pub(crate) fn objects_before(&self, rendered: &Rendered) -> Result<Vec<Value>, Failure> {
+        let text = text_of(rendered);
+        for entry in self.entries.iter().rev() {
+            if entry.text()? != text {
+                return Ok(entry.read()?.manifests);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// The address classes of the newest render of this gateway that is not the one which is being
@@ -149,6 +159,12 @@ impl History {
         }
         Ok(found)
     }
+}
+
+/// A render as it is kept.
+fn text_of(rendered: &Rendered) -> String {
+    let count = rendered.objects().len();
+    format!("{}{END}{count}\n", rendered.yaml())
 }
 
 impl std::fmt::Display for Entry {

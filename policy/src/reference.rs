@@ -13,7 +13,7 @@ pub use walk::{Considered, Step};
 
 use crate::classes::{AddressClass, Addresses};
 use crate::facts::{Caller, Fact, Facts};
-use crate::model::{Policy, Workloads};
+use crate::model::{Policy, Rule, Workloads};
 use crate::reason::ReasonCode;
 use crate::settings::Settings;
 use crate::verdict::{Action, Decision, Evaluation, RuleRef, Verdict};
@@ -85,6 +85,14 @@ pub fn trace<'p>(
             }
         })
         .collect()
+}
+
+/// Whether a rule is about this caller, wherever it goes.
+#[must_use]
+pub fn is_from(rule: &Rule, facts: &Facts<'_>) -> Truth {
+    let alternatives = conditions::from(rule, facts);
+    let each = alternatives.iter().map(|checked| conditions::all(checked));
+    each.fold(Truth::False, Truth::or)
 }
 
 enum Composed<'p> {
@@ -190,7 +198,8 @@ fn compose<'p>(
 }
 
 /// Whether a policy is consulted for this caller.
-fn applies(policy: &Policy, facts: &Facts<'_>) -> Truth {
+#[must_use]
+pub fn applies(policy: &Policy, facts: &Facts<'_>) -> Truth {
     match &policy.head.applies_to {
         None => Truth::True,
         Some(workloads) => listed(workloads, facts.caller),

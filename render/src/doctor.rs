@@ -152,18 +152,18 @@ pub fn read_mesh(text: &str) -> Result<Value, RenderError> {
 /// Reads istiod's environment.
 ///
 /// # Errors
-/// If no line is `NAME=VALUE`.
+/// If no line is `PILOT_NAME=VALUE`: istiod's own installers set several.
 pub fn read_environment(text: &str) -> Result<&str, RenderError> {
     let is_one = |line: &str| {
         let name = line.trim().split_once('=').map_or("", |(name, _)| name);
-        !name.is_empty() && !name.contains(char::is_whitespace)
+        name.starts_with("PILOT_") && !name.contains(char::is_whitespace)
     };
     if text.lines().any(is_one) {
         Ok(text)
     } else {
         Err(RenderError::new(
             "istiod",
-            "this is no environment: no line of it is NAME=VALUE",
+            "this is no environment of istiod: no line of it is PILOT_NAME=VALUE",
         ))
     }
 }
@@ -217,6 +217,21 @@ pub fn istiod(environment: &str, needs: &Needs) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Reads what Envoy answers to `/server_info`.
+///
+/// # Errors
+/// If it says no version.
+pub fn read_server_info(info: Value) -> Result<Value, RenderError> {
+    if info.get("version").is_some_and(Value::is_string) {
+        Ok(info)
+    } else {
+        Err(RenderError::new(
+            "server_info",
+            "this is no answer to `GET server_info`: it says no version",
+        ))
+    }
 }
 
 /// Checks the version of a gateway pod's Envoy, by its answer to `/server_info`.

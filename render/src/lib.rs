@@ -32,6 +32,7 @@ mod network;
 mod object;
 mod prepared;
 mod proxies;
+pub mod removal;
 mod rendered;
 mod tunnel;
 mod workloads;

@@ -1,12 +1,12 @@
 //! Everything that one rendering applies.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use crate::error::RenderError;
 use crate::install::Install;
 use crate::module::{Module, PluginSite};
 use crate::object::{CLASS_OBJECT, LARGEST, Object, canonical, stamp, written};
+use crate::removal;
 
 /// Everything that one rendering applies, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,20 +59,12 @@ impl Rendered {
         texts.join("---\n")
     }
 
-    /// What to remove and in which order: routes first, the lock and the guards last. One
-    /// `KIND NAMESPACE NAME` per line, `-` for no namespace.
+    /// What to remove to take everything back, and in which order: routes first, the lock and the
+    /// guards last. One [`removal::line`] per line.
     #[must_use]
-    pub fn prune_list(&self) -> String {
-        let mut text = String::new();
-        for object in self.objects.iter().rev() {
-            let namespace = match object.namespace() {
-                "" => "-",
-                namespace => namespace,
-            };
-            // Writing to a String does not fail.
-            let _ = writeln!(text, "{} {namespace} {}", object.kind(), object.name());
-        }
-        text
+    pub fn prune_list(&self) -> Vec<String> {
+        let all = self.objects.iter().map(Object::manifest);
+        removal::between(all, std::iter::empty())
     }
 
     /// Every object's file name and its size, the largest first. Client-side `kubectl apply` refuses

@@ -87,9 +87,9 @@ fn through_tunnel(install: &Install, traffic: &MeshPorts, namespace: &str) -> Ob
     patches.extend(tunnel::cluster_patches(install));
     Object::new(
         Stage::Workloads,
-        "Outside TCP goes through a tunnel that names the dialled address and says the caller's
-         labels. Traffic inside the mesh is not touched. Without it, the gateway refuses what
-         arrives.",
+        "TCP to whatever is neither a host of the mesh nor of the cluster's own networks goes through a
+         tunnel that names the dialled address and says the caller's labels, networks on the premises
+         too. Without it, the gateway refuses what arrives.",
         ("networking.istio.io/v1alpha3", "EnvoyFilter"),
         json!({"name": "egress-warden-tunnel", "namespace": namespace}),
         json!({"spec": {"configPatches": patches}}),

@@ -16,11 +16,14 @@ use serde_json::Value;
 use crate::bundle::PolicyBundle;
 use crate::decision::{ReasonWord, VerdictWord, code_of, rule_id, verdict_word};
 use crate::owned_facts::{Metadata, OwnedFacts};
-use crate::witness::{complete, ordinary_address};
+use crate::witness::{complete, public_addresses};
 use egress_policy::relation::{destinations, sources};
 
 /// Most changes that are worked out.
 const MAX_CHANGES: usize = 12;
+
+/// Most sets of addresses that are looked at.
+const MAX_ADDRESSES: usize = 1_000;
 
 /// One way in which unknown or assumed facts could turn out, and the verdict then.
 #[derive(Serialize, JsonSchema)]
@@ -47,11 +50,13 @@ fn as_mapping<S: Serializer>(
 }
 
 /// Ways in which unknown facts, and the address behind a name, could turn out. One for each
-/// verdict and rule that can come of it.
+/// verdict and rule that can come of it. With `any_address` the address that is known is only an
+/// example.
 pub(super) fn changes(
     layers: &PolicyBundle,
     set: &PolicySet,
     situation: &OwnedFacts,
+    any_address: bool,
 ) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     if situation.refused.is_some() {
@@ -68,7 +73,7 @@ pub(super) fn changes(
         }
         changes.len() < MAX_CHANGES
     };
-    for candidate in candidates(layers, situation) {
+    for candidate in candidates(layers, situation, any_address) {
         if !add(&candidate) {
             break;
         }
@@ -76,33 +81,36 @@ pub(super) fn changes(
     changes
 }
 
-fn candidates(layers: &PolicyBundle, situation: &OwnedFacts) -> Vec<OwnedFacts> {
+fn candidates(layers: &PolicyBundle, situation: &OwnedFacts, any_address: bool) -> Vec<OwnedFacts> {
+    let addresses = public_addresses(&layers.policies);
+    let ordinary = addresses.first().copied();
     let mut found = Vec::new();
     for rule in undecided_rules(layers, situation) {
         for source in sources(rule) {
             for to in destinations(rule) {
                 let mut candidate = situation.clone();
                 complete(&mut candidate, source, to, rule);
-                resolve_pending(&mut candidate, layers);
+                resolve_pending(&mut candidate, layers, ordinary);
                 found.push(candidate);
             }
         }
     }
-    let mut ordinary = situation.clone();
-    resolve_pending(&mut ordinary, layers);
-    found.push(ordinary);
+    let mut resolved = situation.clone();
+    resolve_pending(&mut resolved, layers, ordinary);
+    let at = |facts: &OwnedFacts, address: IpAddr| OwnedFacts {
+        address: Fact::Known(address),
+        ..facts.clone()
+    };
+    found.push(resolved.clone());
     if matches!(situation.name, Fact::Known(Some(_))) {
         let private = IpAddr::from([10, 0, 0, 1]);
-        found.extend(
-            [Some(private), ordinary_address(&layers.policies)]
-                .into_iter()
-                .flatten()
-                .map(|address| {
-                    let mut candidate = situation.clone();
-                    candidate.address = Fact::Known(address);
-                    candidate
-                }),
-        );
+        let both = [Some(private), ordinary].into_iter().flatten();
+        found.extend(both.map(|address| at(situation, address)));
+    }
+    let is_open = any_address || !matches!(situation.address, Fact::Known(_));
+    if is_open && !is_classed(situation, layers) {
+        let all = addresses.into_iter().take(MAX_ADDRESSES);
+        found.extend(all.map(|address| at(&resolved, address)));
     }
     found
 }
@@ -127,8 +135,14 @@ fn undecided_rules<'p>(layers: &'p PolicyBundle, situation: &OwnedFacts) -> Vec<
     found
 }
 
+/// Where a name may lead is its class's business: no address has to be supposed.
+fn is_classed(situation: &OwnedFacts, layers: &PolicyBundle) -> bool {
+    matches!(situation.name, Fact::Known(Some(_)))
+        && layers.settings.address_check == AddressCheck::Classes
+}
+
 /// Gives what is still unknown its most ordinary value.
-fn resolve_pending(situation: &mut OwnedFacts, layers: &PolicyBundle) {
+fn resolve_pending(situation: &mut OwnedFacts, layers: &PolicyBundle, ordinary: Option<IpAddr>) {
     if !matches!(situation.claims, Fact::Known(_)) {
         situation.claims = Fact::Known(Metadata {
             namespace: situation.namespace().unwrap_or_default().to_owned(),
@@ -136,12 +150,9 @@ fn resolve_pending(situation: &mut OwnedFacts, layers: &PolicyBundle) {
             labels: Vec::new(),
         });
     }
-    // Where a name may lead is its class's business: no address has to be supposed.
-    let classed = matches!(situation.name, Fact::Known(Some(_)))
-        && layers.settings.address_check == AddressCheck::Classes;
-    if !classed
+    if !is_classed(situation, layers)
         && !matches!(situation.address, Fact::Known(_))
-        && let Some(address) = ordinary_address(&layers.policies)
+        && let Some(address) = ordinary
     {
         situation.address = Fact::Known(address);
     }

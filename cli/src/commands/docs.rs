@@ -1,8 +1,9 @@
 //! `warden docs`: who may reach what, as a page.
 
-use egress_policy::model::{
-    DefaultAction, From, Hosts, LabelOperator, Mode, Policy, Rule, Source, TierDefault, To,
-};
+use std::collections::BTreeMap;
+
+use egress_policy::facts::Fact;
+use egress_policy::model::{DefaultAction, From, Mode, Policy, Rule, TierDefault};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -13,8 +14,11 @@ use crate::progress::Progress;
 use crate::report;
 use crate::sources::{Inputs, load};
 use egress_analysis::bundle::PolicyBundle;
+use egress_analysis::effective::{Answer, Effective, effective};
+use egress_analysis::lint::never_decides;
 use egress_analysis::lists::List;
 use egress_analysis::owned_facts::time_text;
+use egress_analysis::words::{source_words, to_words, workloads_words};
 
 /// Write a readable page of who may reach what.
 #[derive(Debug, clap::Args)]
@@ -51,8 +55,21 @@ impl Docs {
         if loaded.has_errors() {
             return report::refuse(&loaded.diagnostics, console);
         }
-        let policies = loaded.bundles.iter().flat_map(|bundle| &bundle.policies);
-        let mut sections: Vec<Section> = policies.flat_map(sections).collect();
+        let mut sections = Vec::new();
+        for bundle in &loaded.bundles {
+            let set = match bundle.compile() {
+                Ok(set) => set,
+                Err(found) => return report::refuse(&found, console),
+            };
+            let now = console.now.map_or(Fact::Missing, Fact::Known);
+            let effective = effective(bundle, &set, now);
+            let idle = idle(bundle, &effective);
+            sections.push(effective_section(bundle, &effective));
+            sections.extend(shadow_section(bundle, console.now));
+            let policies = bundle.policies.iter();
+            sections.extend(policies.flat_map(|policy| self::sections(policy, &idle)));
+        }
+        clock.report(console, "answers known");
         sections.extend(lists(loaded.bundles.iter().flat_map(PolicyBundle::lists)));
         let page = Page {
             sections,
@@ -120,21 +137,97 @@ fn lists<'l>(lists: impl Iterator<Item = &'l List>) -> Option<Section> {
     })
 }
 
-fn sections(policy: &Policy) -> Vec<Section> {
+/// What all the policies of one gateway come to.
+fn effective_section(bundle: &PolicyBundle, effective: &Effective) -> Section {
+    let more = match effective.left_out {
+        0 => String::new(),
+        more => format!(
+            " There are {more} more kinds of workloads than can be asked about: `warden explain` answers \
+             for each."
+        ),
+    };
+    let note = if bundle.policies.is_empty() {
+        "There is no policy, so everything is denied.".to_owned()
+    } else {
+        format!(
+            "What the gateway answers, with all policies in force together: every policy that is for a \
+             workload is asked, and the strictest answer holds. A narrower destination has a row of its \
+             own.{more}"
+        )
+    };
+    let rows = effective.groups.iter().flat_map(|group| {
+        let who = group.who.join(" or ");
+        group.answers.iter().map(move |answer| {
+            let Answer {
+                to,
+                verdict,
+                by,
+                note,
+            } = answer.clone();
+            [who.clone(), to, verdict, by, note]
+        })
+    });
+    Section {
+        title: "What holds".to_owned(),
+        note,
+        header: ["who", "to", "answer", "by", "notes"],
+        rows: rows.collect(),
+    }
+}
+
+/// Workloads whose denials are only reported.
+fn shadow_section(bundle: &PolicyBundle, now: Option<i64>) -> Option<Section> {
+    let mut rows = Vec::new();
+    for policy in &bundle.policies {
+        for shadow in &policy.head.shadow_workloads {
+            let over = now.is_some_and(|now| shadow.expires <= now);
+            rows.push([
+                policy.head.name.clone(),
+                workloads_words(&shadow.workloads),
+                time_text(shadow.expires),
+                if over { "over" } else { "open" }.to_owned(),
+                String::new(),
+            ]);
+        }
+    }
+    (!rows.is_empty()).then(|| Section {
+        title: "Workloads in shadow".to_owned(),
+        note: "What this policy denies them is reported and let through until then; other policies, and \
+               addresses that no name may lead to, still hold."
+            .to_owned(),
+        header: ["policy", "who", "until", "state", "notes"],
+        rows,
+    })
+}
+
+/// A policy as it is written, with what becomes of its rules.
+fn sections(policy: &Policy, idle: &Idle) -> Vec<Section> {
+    let whom = match &policy.head.applies_to {
+        Some(workloads) => format!(" Only for {} (`appliesTo`).", workloads_words(workloads)),
+        None => String::new(),
+    };
     let mut all: Vec<Section> = policy
         .tiers
         .iter()
-        .map(|tier| Section {
-            title: format!("{}/{}", policy.head.name, tier.name),
-            note: match (tier.mode, tier.default) {
-                (Mode::Shadow, _) => "In shadow: reported, not enforced.".to_owned(),
-                (Mode::Enforce, TierDefault::Deny) => "What no rule matches is denied.".to_owned(),
+        .map(|tier| {
+            let note = match (tier.mode, tier.default) {
+                (Mode::Shadow, _) => "In shadow: reported, not enforced.",
+                (Mode::Enforce, TierDefault::Deny) => "What no rule matches is denied.",
                 (Mode::Enforce, TierDefault::Pass) => {
-                    "What no rule matches goes on to the next tier.".to_owned()
+                    "What no rule matches goes on to the next tier."
                 }
-            },
-            header: HEADER,
-            rows: tier.rules.iter().map(row).collect(),
+            };
+            let title = format!("{}/{}", policy.head.name, tier.name);
+            let rows = tier.rules.iter().map(|rule| {
+                let id = format!("{title}/{}", rule.name);
+                row(rule, idle.get(&id).map_or(&[], Vec::as_slice))
+            });
+            Section {
+                rows: rows.collect(),
+                title: title.clone(),
+                note: format!("{note}{whom}"),
+                header: HEADER,
+            }
         })
         .collect();
     let default = match policy.head.default {
@@ -143,25 +236,40 @@ fn sections(policy: &Policy) -> Vec<Section> {
     };
     all.push(Section {
         title: format!("{}: everything else", policy.head.name),
-        note: format!("What no tier decides is {default}."),
+        note: format!("What no tier decides is {default}.{whom}"),
         header: HEADER,
         rows: Vec::new(),
     });
     all
 }
 
-fn row(rule: &Rule) -> [String; 5] {
+/// Rules that decide or open nothing, by `POLICY/TIER/RULE`, and why.
+type Idle = BTreeMap<String, Vec<String>>;
+
+fn idle(bundle: &PolicyBundle, effective: &Effective) -> Idle {
+    let mut idle = Idle::new();
+    for (id, why) in never_decides(bundle) {
+        idle.entry(id).or_default().push(why);
+    }
+    for (id, why) in &effective.idle {
+        let all = idle.entry(id.clone()).or_default();
+        all.push(format!("lets nothing through: {why}"));
+    }
+    idle
+}
+
+fn row(rule: &Rule, idle: &[String]) -> [String; 5] {
     let who = match &rule.from {
         From::Anyone => "anyone".to_owned(),
         From::AnyWorkload => "every workload with an identity".to_owned(),
-        From::Sources(sources) => join(sources.iter().map(source), " or "),
+        From::Sources(sources) => join(sources.iter().map(source_words), " or "),
     };
     let to = if rule.to.is_empty() {
         "anywhere".to_owned()
     } else {
-        join(rule.to.iter().map(destination), " or ")
+        join(rule.to.iter().map(|to| to_words(to, usize::MAX)), " or ")
     };
-    let mut notes = Vec::new();
+    let mut notes = idle.to_vec();
     if rule.mode == Mode::Shadow {
         notes.push("shadow".to_owned());
     }
@@ -175,79 +283,6 @@ fn row(rule: &Rule) -> [String; 5] {
 
 fn join(parts: impl Iterator<Item = String>, by: &str) -> String {
     parts.collect::<Vec<_>>().join(by)
-}
-
-fn source(source: &Source) -> String {
-    let mut parts = Vec::new();
-    let mut list = |title: &str, entries: &[String]| {
-        if !entries.is_empty() {
-            parts.push(format!("{title} {}", entries.join(", ")));
-        }
-    };
-    list("trust domain", &source.trust_domains);
-    list("namespace", &source.namespaces);
-    let accounts: Vec<String> = source
-        .service_accounts
-        .iter()
-        .map(|sa| format!("{}/{}", sa.namespace, sa.name))
-        .collect();
-    list("service account", &accounts);
-    list("cluster", &source.clusters);
-    let labels = source
-        .match_labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"));
-    let expressions = source
-        .match_expressions
-        .iter()
-        .map(|one| match &one.operator {
-            LabelOperator::In(values) => format!("{} in ({})", one.key, values.join(", ")),
-            LabelOperator::NotIn(values) => format!("{} not in ({})", one.key, values.join(", ")),
-            LabelOperator::Exists => format!("{} set", one.key),
-            LabelOperator::DoesNotExist => format!("{} not set", one.key),
-        });
-    let labels: Vec<String> = labels.chain(expressions).collect();
-    list("labels", &labels);
-    parts.join(", ")
-}
-
-fn destination(to: &To) -> String {
-    let mut parts = vec![match &to.hosts {
-        Hosts::Anywhere => "anywhere".to_owned(),
-        Hosts::Names(patterns) => join(patterns.iter().map(ToString::to_string), ", "),
-        Hosts::Networks(networks) => {
-            let mut text = join(networks.networks.iter().map(ToString::to_string), ", ");
-            if !networks.except.is_empty() {
-                let except = join(networks.except.iter().map(ToString::to_string), ", ");
-                text = format!("{text} except {except}");
-            }
-            text
-        }
-    }];
-    if !to.ports.is_any() {
-        parts.push(format!("port {}", to.ports));
-    }
-    let protocols = join(to.protocols.iter().map(|p| p.as_str().to_owned()), ", ");
-    for (title, text) in [
-        ("", protocols),
-        ("methods ", to.methods.join(", ")),
-        (
-            "paths ",
-            join(to.paths.iter().map(ToString::to_string), ", "),
-        ),
-        ("upgrade to ", to.upgrades.join(", ")),
-    ] {
-        if !text.is_empty() {
-            parts.push(format!("{title}{text}"));
-        }
-    }
-    if to.allow_private {
-        parts.push("private addresses too".to_owned());
-    }
-    if to.tls.is_some() {
-        parts.push("TLS by the gateway".to_owned());
-    }
-    parts.join("; ")
 }
 
 fn markdown(sections: &[Section]) -> String {

@@ -2,7 +2,7 @@
 //! would lose its way out by them.
 
 use egress_render::doctor::cluster::{self, ClusterFinding, Looked, WrittenFinding};
-use egress_render::doctor::{self, Finding, Health, networks};
+use egress_render::doctor::{self, Finding, Health, Needs, networks};
 use egress_render::{Install, RenderError};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -85,6 +85,7 @@ impl Doctor {
         }
         for file in &self.server_info {
             let info = read_json(file, console)?;
+            let info = doctor::read_server_info(info).map_err(|problem| foreign(file, &problem))?;
             findings.extend(judged(None, vec![doctor::envoy(&info)]));
         }
         let mut objects = Vec::new();
@@ -94,14 +95,7 @@ impl Doctor {
         let own = networks::networks(&prepared.install, &objects);
         findings.extend(judged(None, own));
         let looked = self.look(&prepared.install, console)?;
-        let checked = !findings.is_empty() || looked.any() || !self.networks.is_empty();
-        if !checked {
-            findings.extend(judged(None, doctor::istiod("", &needs)));
-            findings.extend(judged(None, doctor::mesh(&Value::Null, &needs)));
-            for judged in &mut findings {
-                judged.finding.health = Health::NotAsked;
-            }
-        }
+        findings.extend(self.not_asked(&needs, looked.any()));
         let report = DoctorReport::of(findings, looked);
         self.output.write(&report, console)?;
         let findings = report.findings.iter().map(|one| one.finding.health);
@@ -112,6 +106,27 @@ impl Doctor {
 }
 
 impl Doctor {
+    /// What of the mesh's own settings nobody has given, unless the question was about other things
+    /// alone.
+    fn not_asked(&self, needs: &Needs, looked: bool) -> Vec<Judged<'static>> {
+        let (istiod, mesh) = (!self.istiod_env.is_empty(), !self.mesh_config.is_empty());
+        let others = looked || !self.networks.is_empty() || !self.server_info.is_empty();
+        let mut missing = Vec::new();
+        if others && !istiod && !mesh {
+            return missing;
+        }
+        if !istiod {
+            missing.extend(judged(None, doctor::istiod("", needs)));
+        }
+        if !mesh {
+            missing.extend(judged(None, doctor::mesh(&Value::Null, needs)));
+        }
+        for judged in &mut missing {
+            judged.finding.health = Health::NotAsked;
+        }
+        missing
+    }
+
     fn look(&self, install: &Install, console: &mut Console<'_>) -> Result<Cluster, Failure> {
         let namespaces = match &self.namespaces {
             Some(file) => {

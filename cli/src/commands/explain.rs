@@ -18,7 +18,7 @@ use crate::report::refuse;
 use crate::sources::{Inputs, load, read_one};
 use egress_analysis::bundle::{PolicyBundle, single_bundle};
 use egress_analysis::document::to_a_labels;
-use egress_analysis::explain::{Explanation, explain};
+use egress_analysis::explain::{Assumptions, Explanation, explain};
 use egress_analysis::lint::port_conflicts;
 use egress_analysis::owned_facts::{OwnedFacts, parse_address, parse_caller, parse_time, parse_to};
 use egress_analysis::witness::ordinary_address;
@@ -76,9 +76,9 @@ pub(crate) struct Explain {
     /// The server name in the ClientHello, where it differs from the host; `none` for no name.
     #[arg(long)]
     sni: Option<String>,
-    /// Where a name leads: an address, `unknown`, `missing`, or `public` for an ordinary address
-    /// that no rule names [default: not known, which asks where the name may
-    /// lead; public where addresses are not checked by classes].
+    /// Where a name leads: an address, `unknown`, `missing`, or `public` for an ordinary public
+    /// address [default: not known, which asks where the name may lead; public where addresses are
+    /// not checked by classes].
     #[arg(long, visible_alias = "resolved")]
     address: Option<String>,
     /// When, as RFC 3339, or `unknown` or `missing` [default: now].
@@ -173,7 +173,7 @@ impl Explain {
             step.ok_or_else(|| Failure::new(format!("the case has {} steps", case.steps.len())))?;
         let gateway = &ready.file.gateway;
         let facts = step.input.with_facts(gateway, OwnedFacts::from_facts);
-        let mut explanation = explain(&ready.bundle, &ready.set, facts, Vec::new());
+        let mut explanation = explain(&ready.bundle, &ready.set, facts, Assumptions::default());
         if step.limit {
             explanation.evaluation = Evaluation::Final(explanation.evaluation.at_limit());
         }
@@ -196,22 +196,24 @@ impl Explain {
         &self,
         bundle: &PolicyBundle,
         now: Option<i64>,
-    ) -> Result<(OwnedFacts, Vec<String>), Failure> {
-        let mut assumptions = Vec::new();
+    ) -> Result<(OwnedFacts, Assumptions), Failure> {
+        let mut assumptions = Assumptions::default();
         let to = ascii_host(&self.to);
         if let Cow::Owned(to) = &to {
-            assumptions.push(format!("the client asks for `{to}`, the name in A-labels"));
+            let said = &mut assumptions.said;
+            said.push(format!("the client asks for `{to}`, the name in A-labels"));
         }
         let mut facts = parse_to(&to, self.sni.as_deref())?;
         if !bundle.rendered {
             as_the_mesh_carries_it(&mut facts, bundle, &mut assumptions);
         }
+        as_the_gateway_sends_it(&mut facts, bundle, &mut assumptions.said);
         let first = bundle.policies.first();
         let trust_domain = first
             .and_then(|policy| policy.head.trust_domains.first())
             .map_or("cluster.local", String::as_str);
         (facts.caller, facts.claims) = parse_caller(&self.from, trust_domain)?;
-        self.set_request(&mut facts, &mut assumptions);
+        self.set_request(&mut facts, &mut assumptions.said);
         self.set_address(&mut facts, bundle, &mut assumptions)?;
         facts.now = match &self.time {
             Some(text) => parse_time(text)?,
@@ -249,11 +251,12 @@ impl Explain {
         &self,
         facts: &mut OwnedFacts,
         bundle: &PolicyBundle,
-        assumptions: &mut Vec<String>,
+        assumptions: &mut Assumptions,
     ) -> Result<(), Failure> {
         let named = matches!(facts.name, Fact::Known(Some(_)));
         if named && facts.protocol == Protocol::Tcp {
-            assumptions.push(asked_by(facts, bundle).to_owned());
+            let asked = asked_by(facts, bundle).to_owned();
+            assumptions.said.push(asked);
         }
         match self.address.as_deref() {
             // Where the name leads is no question of the verdict; its class says where it may.
@@ -261,19 +264,23 @@ impl Explain {
                 facts.address = Fact::Pending;
             }
             Some("public") | None => {
-                if named
-                    && !matches!(facts.address, Fact::Known(_))
-                    && let Some(address) = ordinary_address(&bundle.policies)
+                if named && !matches!(facts.address, Fact::Known(_)) {
+                    assumptions.address = true;
+                    facts.address =
+                        ordinary_address(&bundle.policies).map_or(Fact::Pending, Fact::Known);
+                }
+                if let (true, None, Fact::Known(address)) =
+                    (assumptions.address, &self.address, facts.address)
                 {
-                    facts.address = Fact::Known(address);
-                    if self.address.is_none() {
-                        assumptions.push(format!(
-                            "the name leads to a public address that no rule names, such as {address}"
-                        ));
-                    }
+                    assumptions.said.push(format!(
+                        "the name leads to an ordinary public address, such as {address}"
+                    ));
                 }
             }
-            Some(text) => facts.address = parse_address(text)?,
+            Some(text) => {
+                assumptions.address = false;
+                facts.address = parse_address(text)?;
+            }
         }
         Ok(())
     }
@@ -309,35 +316,78 @@ const fn exit_of(evaluation: &Evaluation<'_>) -> Exit {
 fn as_the_mesh_carries_it(
     facts: &mut OwnedFacts,
     bundle: &PolicyBundle,
-    assumptions: &mut Vec<String>,
+    assumptions: &mut Assumptions,
 ) {
     let Fact::Known(port) = facts.port else {
         return;
     };
     match (facts.protocol, bundle.ports().protocol(port)) {
         (Protocol::Http | Protocol::Tls, Protocol::Tcp) => {
-            assumptions.push(format!(
+            assumptions.said.push(format!(
                 "port {port} carries opaque TCP in this mesh, so sidecars send it by address; for {} \
                  a rule of the first policy says `protocols: [{0}]` there, or the install settings do",
                 facts.protocol.as_str()
             ));
-            let address = match &facts.name {
-                Fact::Known(Some(_)) => ordinary_address(&bundle.policies),
-                _ => facts.address.known(),
+            let named = matches!(facts.name, Fact::Known(Some(_)));
+            let address = if named {
+                ordinary_address(&bundle.policies)
+            } else {
+                facts.address.known()
             };
             let asked = address.map(|address| format!("tcp://{}", SocketAddr::new(address, port)));
             if let Some(Ok(by_address)) = asked.map(|asked| parse_to(&asked, None)) {
                 *facts = by_address;
+                assumptions.address = named;
             }
         }
         (Protocol::Http, Protocol::Tls) => {
-            assumptions.push(format!(
+            assumptions.said.push(format!(
                 "port {port} carries TLS in this mesh, and the client speaks plain HTTP there"
             ));
             facts.protocol = Protocol::Tls;
             facts.refused = Some(ReasonCode::HelloMalformed);
         }
         _ => {}
+    }
+}
+
+/// What the gateway judges of a request that it sends on in TLS of its own: the port at which the
+/// server speaks TLS.
+fn as_the_gateway_sends_it(
+    facts: &mut OwnedFacts,
+    bundle: &PolicyBundle,
+    assumptions: &mut Vec<String>,
+) {
+    let (Fact::Known(Some(name)), Fact::Known(port)) = (&facts.name, facts.port) else {
+        return;
+    };
+    let ports = bundle.ports();
+    match facts.protocol {
+        Protocol::Http => {
+            let Some(origination) = ports.origination(name, port) else {
+                return;
+            };
+            assumptions.push(format!(
+                "the gateway speaks TLS to `{name}` itself, at port {}, which is the port that is judged",
+                origination.port
+            ));
+            facts.port = Fact::Known(origination.port);
+        }
+        Protocol::Tls => {
+            let own = ports.originations.iter();
+            let own = own.filter(|one| one.port == port && one.holds(name));
+            assumptions.extend(own.take(1).map(|one| {
+                let entry = match one.entry() {
+                    80 => String::new(),
+                    port => format!(":{port}"),
+                };
+                format!(
+                    "the gateway speaks TLS to `{name}` itself where the application speaks HTTP: ask \
+                     for http://{name}{entry}"
+                )
+            }));
+        }
+        Protocol::Tcp | Protocol::Udp => {}
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use egress_render::{Prepared, RenderError, Rendered};
+use egress_render::{Object, Prepared, RenderError, Rendered, removal};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::adopt;
-use super::manifests::{Read, Settings, write_folder};
+use super::folder::write_exactly;
+use super::manifests::{Read, Settings, read_text};
 use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::history::History;
@@ -26,7 +27,9 @@ Examples:
   warden render --install install.yaml policy.yaml | kubectl apply --server-side -f -
   warden render --install install.yaml --output-dir rendered policy.yaml
   warden render --install install.yaml --output-dir rendered --history renders policy.yaml
-  warden render --install install.yaml --prune-list policy.yaml
+  warden render --install install.yaml --history renders --prune-list policy.yaml
+  kubectl get $KINDS -A -l app.kubernetes.io/part-of=egress-warden -o json |
+    warden render --install install.yaml --prune-list --cluster - policy.yaml
   warden render --install install.yaml --udp-exceptions policy.yaml
   warden render --install install.yaml --node-networks policy.yaml
   kubectl get gateways.networking.istio.io,virtualservices,serviceentries,destinationrules,sidecars,\
@@ -35,16 +38,28 @@ networkpolicies -A -o yaml | warden render --install install.yaml --adopt - poli
 pub(crate) struct Render {
     #[command(flatten)]
     settings: Settings,
-    /// Write one file per object into this folder instead.
+    /// Write one file per object into this folder instead, and remove the files of objects that are
+    /// no longer rendered. A folder with anything else in it is refused.
     #[arg(long, value_name = "FOLDER")]
     output_dir: Option<String>,
-    /// Write a Helm chart into this folder instead: its values say how the gateway runs, and no
-    /// value changes what it lets through.
+    /// Write a Helm chart into this folder instead, as with `--output-dir`: its values say how the
+    /// gateway runs, and no value changes what it lets through.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["output_dir", "prune_list", "history", "adopt"])]
     chart: Option<String>,
-    /// Print what to remove to take everything back, in the order that closes last.
+    /// Print what is to be deleted from the cluster, as KIND.GROUP NAMESPACE NAME, in the order that
+    /// closes last: what the render before this one in `--history` has and this one has not, or what
+    /// of `--cluster` is not rendered. Without both, everything, to take it all back.
     #[arg(long, conflicts_with = "output_dir")]
     prune_list: bool,
+    /// The cluster's objects as `kubectl get -o json` prints them; `-` is standard input. Only what
+    /// carries the label `app.kubernetes.io/part-of: egress-warden` and is of the same revision counts.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "prune_list",
+        conflicts_with = "history"
+    )]
+    cluster: Option<String>,
     /// Print, as JSON, what the node guard's configuration has to list as `udpExceptions`.
     #[arg(long, conflicts_with_all = ["output_dir", "chart", "prune_list", "history", "adopt", "output"])]
     udp_exceptions: bool,
@@ -59,7 +74,7 @@ pub(crate) struct Render {
     /// Keep the render in this folder too, for `warden rollback`, and render the address classes of
     /// the one before beside the new ones, so that no gateway is without those of its policy. Names over opaque
     /// TCP keep the addresses that the newest one gives them.
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["prune_list", "adopt"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["adopt"])]
     history: Option<String>,
     /// Render nothing; say what of the mesh's own objects in this file collides with the
     /// rendering. Ends with 3 if something does. May be given several times; `-` is standard input.
@@ -108,20 +123,21 @@ impl Render {
         };
         clock.report(console, "objects made");
         if self.prune_list {
-            write!(console.stdout, "{}", rendered.prune_list())?;
-            return Ok(Exit::Ok);
+            let cluster = self.cluster.as_deref();
+            return prune(&read, &rendered, history.as_ref(), cluster, console);
         }
         if !self.adopt.is_empty() {
             return adopt::run(&read.install, &rendered, &self.adopt, self.output, console);
         }
+        let removed = match &self.output_dir {
+            Some(folder) => write_files(&rendered, &console.directory.join(folder))?,
+            None => Vec::new(),
+        };
         if let Some(history) = &mut history {
             history.keep(&rendered)?;
         }
-        if let Some(folder) = &self.output_dir {
-            write_files(&rendered, &console.directory.join(folder))?;
-        }
         let yaml = self.output_dir.is_none().then(|| rendered.yaml());
-        let report = RenderReport::of(&rendered, &warnings, yaml);
+        let report = RenderReport::of(&rendered, &warnings, removed, yaml);
         self.output.write(&report, console)?;
         clock.finish(console);
         Ok(Exit::Ok)
@@ -189,7 +205,8 @@ fn of_node_guard(
 fn chart(read: &Read, folder: &Path, console: &mut Console<'_>) -> Result<Exit, Failure> {
     match egress_render::chart::files(&read.install, &read.policies) {
         Ok(files) => {
-            write_folder(folder, &files)?;
+            let removed = write_exactly(folder, &files)?;
+            tell(&removed, console)?;
             writeln!(console.stderr, "a chart of {} files", files.len())?;
             Ok(Exit::Ok)
         }
@@ -197,12 +214,62 @@ fn chart(read: &Read, folder: &Path, console: &mut Console<'_>) -> Result<Exit, 
     }
 }
 
-fn write_files(rendered: &Rendered, folder: &Path) -> Result<(), Failure> {
+/// Says what is no longer in the folder, and may still be in a cluster.
+fn tell(removed: &[String], console: &mut Console<'_>) -> Result<(), Failure> {
+    for name in removed {
+        writeln!(
+            console.stderr,
+            "removed {name}, which is no longer rendered"
+        )?;
+    }
+    if !removed.is_empty() {
+        writeln!(
+            console.stderr,
+            "`--prune-list` prints what is to be deleted from the cluster"
+        )?;
+    }
+    Ok(())
+}
+
+/// Prints what is to be deleted.
+fn prune(
+    read: &Read,
+    rendered: &Rendered,
+    history: Option<&History>,
+    cluster: Option<&str>,
+    console: &mut Console<'_>,
+) -> Result<Exit, Failure> {
+    let lines = match (history, cluster) {
+        (_, Some(file)) => {
+            let text = read_text(file, console)?;
+            let objects = egress_render::adopt::read(&text)
+                .map_err(|problem| Failure::new(format!("{file}: {}", problem.message())))?;
+            if text.trim().is_empty() {
+                return Err(Failure::new(format!("{file}: nothing is in it"))
+                    .with_hint("`kubectl get -o json` prints a list, even an empty one"));
+            }
+            removal::from_cluster(&read.install, &objects, rendered.objects())
+        }
+        (Some(history), None) => {
+            let before = history.objects_before(rendered)?;
+            let now = rendered.objects().iter().map(Object::manifest);
+            removal::between(before.iter(), now)
+        }
+        (None, None) => rendered.prune_list(),
+    };
+    for line in lines {
+        writeln!(console.stdout, "{line}")?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// The names of the files that were removed.
+fn write_files(rendered: &Rendered, folder: &Path) -> Result<Vec<String>, Failure> {
     let objects = rendered.objects().iter();
     let files: Vec<_> = objects
         .map(|object| (object.file_name(), object.yaml()))
         .collect();
-    write_folder(folder, &files)
+    write_exactly(folder, &files)
 }
 
 /// What was rendered.
@@ -217,6 +284,8 @@ pub(crate) struct RenderReport<'r> {
     push_bytes: usize,
     /// The objects, in the order in which they are applied.
     objects: Vec<RenderedObject<'r>>,
+    /// Names of files that were removed from the folder, since their objects are no longer rendered.
+    removed: Vec<String>,
     /// What is carried out as it is written and probably not meant.
     warnings: &'r [RenderError],
     /// The objects; null where they are in a folder.
@@ -242,7 +311,12 @@ struct RenderedObject<'r> {
 }
 
 impl<'r> RenderReport<'r> {
-    fn of(rendered: &'r Rendered, warnings: &'r [RenderError], yaml: Option<String>) -> Self {
+    fn of(
+        rendered: &'r Rendered,
+        warnings: &'r [RenderError],
+        removed: Vec<String>,
+        yaml: Option<String>,
+    ) -> Self {
         let objects = rendered.objects().iter().map(|object| RenderedObject {
             kind: object.kind(),
             namespace: object.namespace(),
@@ -255,6 +329,7 @@ impl<'r> RenderReport<'r> {
             in_image: rendered.is_carried(),
             push_bytes: rendered.push(),
             objects: objects.collect(),
+            removed,
             warnings,
             yaml,
             rendered,
@@ -269,6 +344,7 @@ impl Report for RenderReport<'_> {
             "{}",
             self.yaml.as_deref().unwrap_or_default()
         )?;
+        tell(&self.removed, console)?;
         summary(self.rendered, console)
     }
 }

@@ -76,8 +76,10 @@ impl Revoke {
         self.output.write(&report, console)?;
         writeln!(
             console.stderr,
-            "{} is denied everything once this policy is rendered and applied; its running streams \
-             end at the gateway's longest duration.\nTo end them now, and what its node lets out \
+            "{} is denied everything once this policy is rendered and applied. Its running streams end \
+             within about three seconds after that, at their next byte; with \
+             `gateway.recheckOnUpdate: false` in the install settings they end after \
+             `gateway.maxStreamSeconds`.\nTo end them now, and what its node lets out \
              by itself (UDP rules):\n  kubectl -n {namespace} delete pod --field-selector \
              spec.serviceAccountName={account}",
             self.workload

@@ -1,8 +1,8 @@
 //! `warden rollback`: an earlier render, put out again.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
+use egress_render::removal;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -54,13 +54,14 @@ impl Rollback {
         let entry = history.find(&self.hash)?;
         let kept = entry.read()?;
         let newest = history.newest().unwrap_or(entry);
-        let mut remove = newest.read()?.objects;
+        let newest_kept = newest.read()?;
+        let prune = removal::between(newest_kept.manifests.iter(), kept.manifests.iter());
+        let mut prune = prune.join("\n");
+        let mut remove = newest_kept.objects;
         remove.retain(|object| !kept.objects.contains(object));
         remove.reverse();
-        let mut prune = String::new();
-        for object in &remove {
-            // Writing to a String does not fail.
-            let _ = writeln!(prune, "{object}");
+        if !prune.is_empty() {
+            prune.push('\n');
         }
         if let Some(folder) = &self.output_dir {
             put_out(&console.directory.join(folder), &kept.yaml, &prune)?;

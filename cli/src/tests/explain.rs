@@ -115,6 +115,136 @@ spec:
     }
 }
 
+/// A policy of one tier with these rules.
+fn policy_of(rules: &[&str]) -> String {
+    let rules: Vec<String> = rules
+        .iter()
+        .map(|rule| format!("    - {{{rule}}}\n"))
+        .collect();
+    let rules = rules.concat();
+    format!(
+        "apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
+metadata: {{name: p}}
+spec:
+  identity: {{trustDomains: [cluster.local]}}
+  tiers:
+  - name: t
+    rules:
+{rules}"
+    )
+}
+
+/// Networks that hold every public address, where a name leads or an address stands for it: some
+/// address is judged, and those that the rules judge otherwise are named.
+#[test]
+fn an_address_is_found_where_networks_hold_all_of_them() {
+    const WWW: &str = "name: www, to: [{domainNames: [www.example.com]}], action: Accept";
+    const ALL: &str = "name: all, to: [{networks: [0.0.0.0/0]}], action: Deny";
+    const BUT: &str =
+        "name: but, to: [{networks: [0.0.0.0/0], except: [198.51.100.0/24]}], action: Deny";
+    const OTHERS: &str =
+        "name: others, from: [{namespaces: [b]}], to: [{networks: [0.0.0.0/0]}], action: Deny";
+    const DIALLED: &str =
+        "name: dialled, to: [{networks: [198.51.100.0/24], ports: [8443]}], action: Accept";
+    let leads = "assumed: the name leads to an ordinary public address, such as ";
+    for (rules, asked, exit, lines) in [
+        // The port is opaque, so sidecars send it by address, and no name is left to accept.
+        (
+            vec![WWW, ALL],
+            "https://www.example.com:8443",
+            2,
+            vec![
+                "Deny by p/t/all (rule)".to_owned(),
+                format!("{leads}198.51.100.1\n"),
+                "  address = 2001:db8::1: Deny by p (default)\n".to_owned(),
+            ],
+        ),
+        (
+            vec![OTHERS, WWW, DIALLED],
+            "https://www.example.com:8443",
+            2,
+            vec![
+                "Deny by p (default)".to_owned(),
+                format!("{leads}192.0.2.1\n"),
+                "  address = 198.51.100.1: Accept by p/t/dialled (rule)\n".to_owned(),
+            ],
+        ),
+        (
+            vec![BUT, WWW],
+            "https://www.example.com --address-check none",
+            2,
+            vec![
+                "Deny by p/t/but (rule)".to_owned(),
+                format!("{leads}192.0.2.1\n"),
+                "  address = 198.51.100.1: Accept by p/t/www (rule)\n".to_owned(),
+            ],
+        ),
+        (
+            vec![OTHERS, WWW],
+            "https://www.example.com --address-check none",
+            0,
+            vec!["Accept by p/t/www (rule)".to_owned()],
+        ),
+        (
+            vec![WWW, ALL],
+            "https://www.example.com --address-check none",
+            0,
+            vec!["Accept by p/t/www (rule)".to_owned()],
+        ),
+        // What is stated stands for nothing else.
+        (
+            vec![WWW, DIALLED],
+            "https://www.example.com:8443 --address 198.51.100.7",
+            0,
+            vec!["Accept by p/t/dialled (rule)".to_owned()],
+        ),
+    ] {
+        let folder = Folder::with(&[("policy.yaml", &policy_of(&rules))]);
+        let line = format!("explain policy.yaml --from a/x,claims=none --to {asked}");
+        let ran = folder.warden(&line);
+        assert_eq!(ran.exit, exit, "{rules:?} {asked}: {ran:?}");
+        for text in lines {
+            assert!(
+                ran.stdout.contains(&text),
+                "{text} {rules:?} {asked}: {ran:?}"
+            );
+        }
+    }
+}
+
+/// The application speaks HTTP to a name for which the gateway speaks TLS. The rule names the port of
+/// the server.
+#[test]
+fn what_the_gateway_sends_in_tls_of_its_own_is_asked_for_over_http() {
+    const ASK: &str = "the gateway speaks TLS to `api.payments.example` itself where the \
+                       application speaks HTTP: ask for http://api.payments.example";
+    for (port, to, exit, said) in [
+        (443, "http://api.payments.example", 0, "at port 443"),
+        (443, "http://api.payments.example/v1?x=y", 0, "at port 443"),
+        (443, "http://other.example", 2, ""),
+        (443, "https://api.payments.example", 2, ASK),
+        (8443, "http://api.payments.example:8443", 0, "at port 8443"),
+        (8443, "http://api.payments.example", 2, ""),
+        (
+            8443,
+            "http://api.payments.example:443",
+            2,
+            "the client speaks plain HTTP there",
+        ),
+    ] {
+        let rule = format!(
+            "name: pay, to: [{{domainNames: [api.payments.example], ports: [{port}], tls: {{originate: \
+             true}}}}], action: Accept"
+        );
+        let folder = Folder::with(&[("policy.yaml", &policy_of(&[&rule]))]);
+        let line = format!("explain policy.yaml --from a/x,claims=none --to {to}");
+        let ran = folder.warden(&line);
+        assert_eq!(ran.exit, exit, "{port} {to}: {ran:?}");
+        assert!(ran.stdout.contains(said), "{port} {to}: {ran:?}");
+    }
+}
+
 #[test]
 fn where_a_name_may_lead_is_its_class() {
     let folder = Folder::with(&[("policy.yaml", CLASSES)]);

@@ -185,9 +185,10 @@ fn rollback_puts_out_what_was_rendered_and_lists_what_came_since() {
     let prune = folder.warden(&format!("rollback {old} --history renders --prune-list"));
     assert_eq!(
         prune.stdout,
-        "Sidecar app3-ns egress-warden\nEnvoyFilter app3-ns egress-warden-tunnel\n\
-         EnvoyFilter app3-ns egress-warden-inside\n\
-         NetworkPolicy app3-ns egress-warden\n"
+        "Sidecar.networking.istio.io app3-ns egress-warden\n\
+         EnvoyFilter.networking.istio.io app3-ns egress-warden-tunnel\n\
+         EnvoyFilter.networking.istio.io app3-ns egress-warden-inside\n\
+         NetworkPolicy.networking.k8s.io app3-ns egress-warden\n"
     );
     let written = folder.warden(&format!(
         "rollback {old} --history renders --output-dir out"
@@ -198,6 +199,119 @@ fn rollback_puts_out_what_was_rendered_and_lists_what_came_since() {
     // Nothing to go back from.
     let same = folder.warden(&format!("rollback {new} --history renders --prune-list"));
     assert_eq!((same.exit, same.stdout.as_str()), (0, ""));
+}
+
+/// What opens to whom the settings no longer name is taken out of the folder, and named for the
+/// cluster: by the render before, and by what the cluster has.
+#[test]
+fn what_is_no_longer_rendered_goes_from_the_folder_and_the_cluster() {
+    let folder = folder();
+    let render = "render --install install.yaml policy.yaml --output-dir rendered";
+    let keep = format!("{render} --history renders");
+    folder.write("rendered/.gitkeep", "");
+    let first = folder.warden(&keep);
+    assert_eq!(first.exit, 0, "{first:?}");
+    assert!(!first.stderr.contains("removed"), "{first:?}");
+    let mut before = folder.names("rendered");
+    before.sort_unstable();
+    let two = "[app1-ns, app2-ns]";
+    assert!(INSTALL.contains(two));
+    folder.write("install.yaml", &INSTALL.replace(two, "[app1-ns]"));
+    // What was not rendered is not removed, and nothing is written beside it.
+    for (name, text) in [
+        ("notes.txt", "read me"),
+        (
+            "app2-ns.pod.mine.yaml",
+            "kind: Pod\nmetadata: {name: mine}\n",
+        ),
+        (
+            "below/own.yaml",
+            "labels:\n  app.kubernetes.io/part-of: other\n",
+        ),
+    ] {
+        let path = format!("rendered/{name}");
+        folder.write(&path, text);
+        let refused = folder.warden(render);
+        assert_eq!(refused.exit, 1, "{name}: {refused:?}");
+        assert!(refused.stderr.contains(&format!("`{name}`")), "{refused:?}");
+        assert_eq!(folder.read(&path), text);
+        assert!(
+            folder.names("rendered").contains(&before[before.len() - 1]),
+            "{name}"
+        );
+        folder.remove(&path);
+    }
+    let then = folder.warden(&format!("{render} --output json")).json();
+    let removed: Vec<&str> = then["removed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|name| name.as_str())
+        .collect();
+    assert!(!removed.is_empty());
+    assert!(
+        removed.iter().all(|name| name.starts_with("app2-ns.")),
+        "{removed:?}"
+    );
+    let mut after = folder.names("rendered");
+    after.extend(removed.iter().map(|name| (*name).to_owned()));
+    after.sort_unstable();
+    after.dedup();
+    before.push("below".to_owned());
+    before.sort_unstable();
+    assert_eq!(after, before);
+    // By the render before, also when the new one is kept already.
+    let list = "render --install install.yaml policy.yaml --prune-list";
+    let by_history = folder.warden(&format!("{list} --history renders"));
+    assert_eq!(by_history.exit, 0, "{by_history:?}");
+    let lines: Vec<&str> = by_history.stdout.lines().collect();
+    assert_eq!(lines.len(), removed.len(), "{lines:?}");
+    assert_eq!(
+        lines[0],
+        "Sidecar.networking.istio.io app2-ns egress-warden"
+    );
+    assert_eq!(
+        lines[lines.len() - 1],
+        "NetworkPolicy.networking.k8s.io app2-ns egress-warden"
+    );
+    folder.warden(&keep);
+    let again = folder.warden(&format!("{list} --history renders"));
+    assert_eq!(again.stdout, by_history.stdout);
+    // By the cluster: what is not of the product, or made by another object, stays.
+    let object = |kind: &str, name: &str, more: &str| {
+        format!(
+            r#"{{"apiVersion": "networking.k8s.io/v1", "kind": "{kind}", "metadata": {{"namespace": "app2-ns", "name": "{name}"{more}}}}}"#
+        )
+    };
+    let label = r#", "labels": {"app.kubernetes.io/part-of": "egress-warden"}"#;
+    let owned = format!("{label}, \"ownerReferences\": []");
+    let revised = label.replace('}', ", \"istio.io/rev\": \"canary\"}");
+    let objects = [
+        object("NetworkPolicy", "egress-warden", label),
+        object("NetworkPolicy", "egress-warden-udp-0", label),
+        object("Ingress", "old", label),
+        object("NetworkPolicy", "mine", ""),
+        object("NetworkPolicy", "made", &owned),
+        object("NetworkPolicy", "canary", &revised),
+    ];
+    let cluster = format!(
+        r#"{{"apiVersion": "v1", "kind": "List", "items": [{}]}}"#,
+        objects.join(",")
+    );
+    let by_cluster = folder.warden_with(&format!("{list} --cluster -"), &cluster);
+    assert_eq!(
+        (by_cluster.exit, by_cluster.stdout.as_str()),
+        (
+            0,
+            "Ingress.networking.k8s.io app2-ns old\n\
+             NetworkPolicy.networking.k8s.io app2-ns egress-warden\n\
+             NetworkPolicy.networking.k8s.io app2-ns egress-warden-udp-0\n"
+        )
+    );
+    assert_eq!(
+        folder.warden_with(&format!("{list} --cluster -"), "").exit,
+        1
+    );
 }
 
 #[test]
@@ -247,6 +361,14 @@ fn a_revoked_workload_reaches_nothing_and_the_rest_of_the_file_stays() {
     assert_eq!(ask("app1", "https://api.github.com"), 0);
     let printed = folder.run(&revoke("app1-ns/app1", &[]));
     assert_eq!(printed.exit, 0, "{printed:?}");
+    // Streams are judged again where a policy revokes: by default nothing waits for their longest end.
+    for words in [
+        "three seconds",
+        "recheckOnUpdate: false",
+        "maxStreamSeconds",
+    ] {
+        assert!(printed.stderr.contains(words), "{words}: {printed:?}");
+    }
     assert_eq!(folder.read("policy.yaml"), REFERENCE);
     let write = revoke("app1-ns/app1", &["--review", "2026-12-24", "--write"]);
     let ran = folder.run(&write);
@@ -359,6 +481,19 @@ fn doctor_says_nothing_of_what_it_has_not_seen() {
     }
     let real = folder.warden(&format!("{doctor} --mesh-config mesh.yaml"));
     assert!(real.stdout.contains("ok      trustDomain"), "{real:?}");
+    // Of what was looked at what is not there is said; the other file was not given.
+    for line in [
+        "not asked  PILOT_SCOPE_GATEWAY_TO_NAMESPACE = true\n",
+        "outboundTrafficPolicy.mode = REGISTRY_ONLY (found: not set)\n",
+    ] {
+        assert!(real.stdout.contains(line), "{line}: {real:?}");
+    }
+    folder.write("other.env", "PATH=/bin\nHOME=/root\n");
+    let other = folder.warden(&format!("{doctor} --istiod-env other.env"));
+    assert_eq!(other.exit, 1, "{other:?}");
+    let info = folder.warden(&format!("{doctor} --server-info braces"));
+    assert_eq!(info.exit, 1, "{info:?}");
+    assert!(info.stderr.contains("no answer"), "{info:?}");
 }
 
 #[test]

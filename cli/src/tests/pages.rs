@@ -72,6 +72,61 @@ fn a_page_shows_what_authors_wrote_as_text() {
     );
 }
 
+/// A platform's policy and a team's, and lines of their page: what holds, not what is written.
+#[test]
+fn a_page_shows_what_policies_come_to_together() {
+    let policy = |name: &str, rest: &str| {
+        format!(
+            "apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
+metadata: {{name: {name}}}
+spec:
+  identity: {{trustDomains: [cluster.local]}}
+{rest}"
+        )
+    };
+    let platform = r#"  shadowWorkloads: [{namespaces: [c], expires: "2027-01-31T00:00:00Z"}]
+  tiers:
+  - name: t
+    rules:
+    - {name: no-paste, to: [{domainNames: [paste.corp.example]}], action: Deny}
+    - {name: web, from: [{namespaces: [a, b]}], to: [{domainNames: ["*.corp.example"], ports: [443]}], action: Accept}
+    - {name: hidden, from: [{namespaces: [a]}], to: [{domainNames: [api.corp.example], ports: [443]}], action: Accept}
+    - {name: db, from: [{namespaces: [a]}], to: [{domainNames: ["*.db.example"], ports: [5432], protocols: [TCP]}], action: Accept}
+"#;
+    let team = r"  appliesTo: {namespaces: [a]}
+  tiers:
+  - name: t
+    rules:
+    - {name: own, to: [{domainNames: [shop.corp.example, shop.test], ports: [443]}], action: Accept}
+    - {name: other, to: [{domainNames: [other.test], ports: [443]}], action: Accept}
+";
+    let folder = Folder::with(&[
+        ("platform.yaml", &policy("platform", platform)),
+        ("team.yaml", &policy("team", team)),
+    ]);
+    let page = folder.warden("docs platform.yaml team.yaml").stdout;
+    for line in [
+        // The strictest answer, and of one element what differs.
+        "| namespace a | \\*.corp.example; port 443 | Deny | team (default) |  |",
+        "| namespace b | \\*.corp.example; port 443 | Accept | platform/t/web |  |",
+        "| namespace a | shop.corp.example; port 443 (TLS) | Accept | platform/t/web |  |",
+        "| namespace a | shop.test; port 443 (TLS) | Deny | platform (default) |  |",
+        // Everything is open to workloads in shadow.
+        "| namespace c | every other address (HTTP), every other address (TCP), every other name (HTTP), every other name (TLS) | Accept | platform (default) | without shadow Deny by platform (default) |",
+        "| platform | namespace c | 2027-01-31T00:00:00Z | open |  |",
+        // What never decides, or opens nothing.
+        "| Accept | \\`web\\` hides \\`hidden\\`; lets nothing through: denied by team (default) |",
+        "| namespace a | \\*.db.example; port 5432; TCP | never asked |  | sidecars send opaque TCP by address, so no rule matches the name |",
+        "| other | every workload with an identity | other.test; port 443 | Accept | lets nothing through: denied by platform (default) |",
+        "What no rule matches goes on to the next tier. Only for namespace a (`appliesTo`).",
+    ] {
+        assert!(page.contains(line), "{line}\n{page}");
+    }
+    // Whom a policy is not for is not told of its rules.
+    assert!(!page.contains("| namespace b | other.test"), "{page}");
+}
+
 #[test]
 fn a_difference_is_told_in_every_form() {
     let narrow = REFERENCE.replace("203.0.113.7/32", "203.0.113.6/31");

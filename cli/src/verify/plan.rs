@@ -8,9 +8,8 @@ use egress_policy::destination::{Route, RouteHost, from_request};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::model::{Hosts, Networks, Policy, To};
 use egress_policy::name::{Host, Name, NamePattern};
-use egress_policy::path::PathPattern;
 use egress_policy::port::PortSet;
-use egress_policy::ports::{MeshPorts, Named};
+use egress_policy::ports::{MeshPorts, Named, Origination};
 use egress_policy::verdict::{Action, Evaluation};
 use ipnet::IpNet;
 
@@ -18,7 +17,7 @@ use super::{Attempt, Expectation, Group, Message, Probe, ProbeExpectation};
 use egress_analysis::bundle::PolicyBundle;
 use egress_analysis::decision::{ReasonWord, rule_id};
 use egress_analysis::owned_facts::{Metadata, OwnedFacts, Who, parse_to};
-use egress_analysis::witness::{name_under, ordinary_address};
+use egress_analysis::witness::{name_under, ordinary_address, path_under};
 
 /// What is tried at a host where a rule names every port.
 const USUAL_PORTS: [u16; 2] = [80, 443];
@@ -45,7 +44,7 @@ pub(crate) struct Plan<'p> {
     pub(super) given: Vec<Name>,
     /// Where names lead, as far as the pod's resolver says.
     pub(super) resolved: BTreeMap<String, IpAddr>,
-    /// A public address that no rule names.
+    /// An ordinary public address.
     pub(super) elsewhere: IpAddr,
 }
 
@@ -187,6 +186,10 @@ impl<'p> Plan<'p> {
                 for name in patterns.iter().filter_map(|pattern| self.witness(pattern)) {
                     let address = self.resolved.get(name.as_str()).copied();
                     for port in ports(&to.ports) {
+                        let mut originations = self.traffic.originations.iter();
+                        let own = originations
+                            .find(|one| to.tls.is_some() && one.port == port && one.holds(&name));
+                        let port = own.map_or(port, Origination::entry);
                         spots.push(ProbeTarget {
                             name: Some(name.clone()),
                             to: SocketAddr::new(address.unwrap_or(self.elsewhere), port),
@@ -280,6 +283,7 @@ impl<'p> Plan<'p> {
         let Some(mut facts) = facts else {
             return ProbeExpectation::closed();
         };
+        self.judged_port(&mut facts);
         facts.caller = self.workload.caller.clone();
         facts.claims = self.workload.claims.clone();
         facts.now = self.workload.now;
@@ -302,6 +306,16 @@ impl<'p> Plan<'p> {
             },
             code: Some(ReasonWord(ruling.reason)),
             rule: rule_id(ruling.rule),
+        }
+    }
+
+    /// Where the gateway speaks TLS itself, it judges the port at which the server does.
+    fn judged_port(&self, facts: &mut OwnedFacts) {
+        if let (Protocol::Http, Fact::Known(Some(name)), Fact::Known(port)) =
+            (facts.protocol, &facts.name, facts.port)
+            && let Some(origination) = self.traffic.origination(name, port)
+        {
+            facts.port = Fact::Known(origination.port);
         }
     }
 
@@ -429,15 +443,4 @@ fn inside(networks: &Networks) -> Vec<(IpAddr, bool)> {
         found.map(|address| (address, single))
     };
     networks.networks.iter().filter_map(first).collect()
-}
-
-/// A path that the pattern matches.
-fn path_under(pattern: &PathPattern) -> Option<String> {
-    let mut path = pattern.as_str().replace("**", "zz").replace('*', "zz");
-    while let Some((before, rest)) = path.split_once('{') {
-        let (alternatives, after) = rest.split_once('}')?;
-        let first = alternatives.split(',').next().unwrap_or_default();
-        path = format!("{before}{first}{after}");
-    }
-    pattern.matches(&path).then_some(path)
 }

@@ -141,6 +141,24 @@ fn every_destination_that_a_rule_names_is_tried_and_the_engine_says_what_to_expe
     );
 }
 
+/// Where the gateway speaks TLS itself, the application speaks HTTP at the port for it.
+#[test]
+fn a_name_that_the_gateway_speaks_tls_to_is_tried_over_http() {
+    for (port, wanted) in [
+        (443, "http://pay.example/: Reached rule seed/apps/pay"),
+        (8443, "http://pay.example:8443/: Reached rule seed/apps/pay"),
+    ] {
+        let rule = format!(
+            "to: [{{domainNames: [pay.example], ports: [{port}], tls: {{originate: true}}}}]"
+        );
+        let policy = POLICY.split("    - name: pages").next().unwrap();
+        let policy = format!("{policy}    - {{name: pay, {rule}, action: Accept}}\n");
+        let groups = [Group::Destinations];
+        let planned = planned_for(&policy, &[], &groups, &Direct::default());
+        assert_eq!(words(&planned), [wanted]);
+    }
+}
+
 /// Where the pod is told an address that stands for a name over opaque TCP, the name is asked for.
 #[test]
 fn a_name_over_opaque_tcp_is_judged_as_a_name_where_an_address_stands_for_it() {

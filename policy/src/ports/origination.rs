@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Hosts, Policy, RuleAction, TlsOrigination, To};
-use crate::name::NamePattern;
 
-use super::PortDefect;
+use super::{MeshPorts, PortDefect};
 use crate::contract::originate_cluster;
+use crate::name::{Name, NamePattern};
 use crate::relation::patterns_meet;
 
 /// Names that are reached in the same way.
@@ -33,6 +33,25 @@ impl Origination {
             443 => 80,
             port => port,
         }
+    }
+
+    /// Whether a name is among them.
+    #[must_use]
+    pub fn holds(&self, name: &Name) -> bool {
+        let patterns = self.names.iter();
+        patterns
+            .filter_map(|pattern| NamePattern::parse(pattern).ok())
+            .any(|pattern| pattern.matches(name))
+    }
+}
+
+impl MeshPorts {
+    /// How the gateway sends a request on that an application makes for a name at a port, if it
+    /// speaks TLS for it. The port that it judges is [`Origination::port`].
+    #[must_use]
+    pub fn origination(&self, name: &Name, port: u16) -> Option<&Origination> {
+        let mut all = self.originations.iter();
+        all.find(|one| one.entry() == port && one.holds(name))
     }
 }
 
