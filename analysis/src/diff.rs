@@ -8,43 +8,57 @@
 //! Compared are verdicts over facts that are all known, and over claims that are missing, from
 //! now on: an expiry in the future is a border of its own.
 
+mod carried;
 mod changed;
 mod compiled;
 mod describe;
 mod explore;
+mod intervals;
+mod merged;
 mod narrowed;
 mod origination;
 mod partition;
+mod report;
 mod set;
+mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use egress_policy::PolicySet;
-use egress_policy::model::{Policy, Rule};
-use egress_policy::verdict::{Action, Decision, Evaluation};
-use serde_json::{Value, json};
+use egress_policy::facts::Protocol;
+use egress_policy::model::{Policy, Rule, RuleAction};
+use egress_policy::port::PortSet;
+use egress_policy::relation::{destinations, sources};
+use egress_policy::verdict::{Decision, Evaluation};
 
 use crate::bundle::PolicyBundle;
-use crate::explain::{rule_id, ruling_json};
 use crate::owned_facts::OwnedFacts;
 use crate::witness::{complete, ordinary_address};
-use egress_policy::relation::{destinations, sources};
 
 pub use origination::TlsChange;
+pub use report::{
+    Comparison, ComparisonReport, Difference, Direction, Outcome, OwnedDecision, PortChange,
+};
 
+use carried::{Carriage, CarriedPorts};
 use changed::changes;
 use compiled::{Compiler, View};
-use explore::{Leaf, Region, explore};
+use explore::{Explorer, Leaf, Region, Stopped};
 use narrowed::Index;
-use partition::{Collector, Partition};
+use partition::{Collector, Dimension, NameAtom, PROTOCOLS, Partition};
+use set::Set;
+use words::Words;
 
 /// Most rules that one comparison looks at together.
 const MAX_RULES: usize = 3_000;
+/// Most rules around changed ones that are looked at together where it need not be.
+const MAX_TOGETHER: usize = 256;
 /// Most regions that one comparison is split into.
 const MAX_REGIONS: usize = 400_000;
-/// Most examples of one difference that are kept.
-const MAX_EXAMPLES: usize = 4;
+/// Most parts of one difference that are told, beside those that no rule names.
+const MAX_PARTS: usize = 4;
 
 /// One side.
 pub struct Side<'p> {
@@ -54,135 +68,22 @@ pub struct Side<'p> {
     pub set: &'p PolicySet,
 }
 
-/// What came of it.
-#[derive(Default)]
-pub struct Comparison {
-    /// Differences, those that open first.
-    pub differences: Vec<Difference>,
-    /// Why no conclusion holds for all facts; empty where one does.
-    pub undecided: Vec<String>,
-    /// Classes that both engines were asked about.
-    pub classes: usize,
-    /// Rules that only one side has, or has elsewhere.
-    pub changed_rules: usize,
-    /// Names to which the gateway speaks TLS of its own in another way.
-    pub tls: Vec<TlsChange>,
-}
-
-/// Facts on which the two sides differ, and how.
-#[derive(Clone, Debug)]
-pub struct Difference {
-    /// It is about what would be without shadow.
-    pub shadow: bool,
-    /// The verdict of the old policies.
-    pub old: OwnedDecision,
-    /// The verdict of the new ones.
-    pub new: OwnedDecision,
-    /// Who and what, in words: the first few classes.
-    pub examples: Vec<String>,
-    /// How many classes.
-    pub classes: usize,
-    /// Facts on which the engines differ.
-    pub witness: OwnedFacts,
-}
-
-/// A verdict, owned.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OwnedDecision {
-    /// Its action's word, with the inspection cluster.
-    pub verdict: String,
-    /// Its rule.
-    pub rule: Option<String>,
-    rank: u8,
-    json: String,
-}
-
-impl OwnedDecision {
-    fn of(ruling: &Decision<'_>) -> Self {
-        let (rank, verdict) = match ruling.action {
-            Action::Deny => (0, "Deny".to_owned()),
-            Action::Inspect(device) => (1, format!("Inspect through {device}")),
-            Action::Accept => (2, "Accept".to_owned()),
-        };
-        Self {
-            verdict,
-            rule: rule_id(ruling.rule),
-            rank,
-            json: ruling_json(ruling).to_string(),
-        }
-    }
-
-    fn to_json(&self) -> Value {
-        serde_json::from_str(&self.json).unwrap_or(Value::Null)
-    }
-}
-
-impl Difference {
-    /// `gains`, `loses`, or `changes` where only the device differs.
-    #[must_use]
-    pub const fn direction(&self) -> &'static str {
-        if self.new.rank > self.old.rank {
-            "gains"
-        } else if self.new.rank < self.old.rank {
-            "loses"
-        } else {
-            "changes"
-        }
-    }
-
-    fn to_json(&self) -> Value {
-        json!({
-            "change": self.direction(),
-            "shadow": self.shadow,
-            "old": self.old.to_json(),
-            "new": self.new.to_json(),
-            "examples": self.examples,
-            "classes": self.classes,
-            "witness": self.witness.to_json(),
-        })
-    }
-}
-
-impl Comparison {
-    /// `same`, `different`, or `not_decided`.
-    #[must_use]
-    pub const fn result(&self) -> &'static str {
-        let same = self.differences.is_empty() && self.tls.is_empty();
-        match (same, self.undecided.is_empty()) {
-            (false, _) => "different",
-            (true, true) => "same",
-            (true, false) => "not_decided",
-        }
-    }
-
-    /// The documented JSON form.
-    pub fn to_json(&self) -> Value {
-        let differences: Vec<Value> = self.differences.iter().map(Difference::to_json).collect();
-        let tls: Vec<Value> = self.tls.iter().map(TlsChange::to_json).collect();
-        json!({
-            "result": self.result(),
-            "complete": self.undecided.is_empty(),
-            "differences": differences,
-            "notDecided": self.undecided,
-            "changedRules": self.changed_rules,
-            "tls": tls,
-            "classes": self.classes,
-        })
-    }
-}
-
-/// How long a comparison may take, by a clock that the caller has.
-pub struct Limit<'l> {
+/// How a comparison is made: with the caller's clock, and how much it tells.
+pub struct Options<'o> {
     /// The time since the comparison began.
-    pub elapsed: &'l dyn Fn() -> Duration,
+    pub elapsed: &'o dyn Fn() -> Duration,
     /// After this, what is left is sampled.
     pub limit: Duration,
+    /// Hears how far the comparison is, often.
+    pub progress: &'o dyn Fn(&str),
+    /// Whether every part and value of a difference is told, however many.
+    pub all: bool,
 }
 
 /// How long the sampling of what is left may take.
 const SAMPLING: Duration = Duration::from_secs(5);
 
-impl Limit<'_> {
+impl Options<'_> {
     fn is_over(&self) -> bool {
         (self.elapsed)() > self.limit
     }
@@ -194,15 +95,17 @@ impl Limit<'_> {
 
 /// Compares two sides within a limit of time.
 #[must_use]
-pub fn compare(old: &Side<'_>, new: &Side<'_>, now: i64, limit: &Limit<'_>) -> Comparison {
+pub fn compare(old: &Side<'_>, new: &Side<'_>, now: i64, options: &Options<'_>) -> Comparison {
     let shadow = [old, new]
         .iter()
         .any(|side| has_shadow(&side.layers.policies));
+    let ports = CarriedPorts::of(old, new);
     let mut comparer = Comparer {
         old,
         new,
         now,
-        limit,
+        options,
+        ports: &ports,
         found: BTreeMap::new(),
         result: Comparison::default(),
     };
@@ -210,13 +113,21 @@ pub fn compare(old: &Side<'_>, new: &Side<'_>, now: i64, limit: &Limit<'_>) -> C
     if shadow {
         comparer.view(View::Lifted);
     }
-    let mut result = comparer.result;
-    result.differences = comparer.found.into_values().collect();
-    result
-        .differences
-        .sort_by_key(|difference| (difference.shadow, difference.direction() != "gains"));
+    let Comparer {
+        found, mut result, ..
+    } = comparer;
+    let mut found: Vec<Found> = found.into_values().collect();
+    found.sort_by_key(|found| {
+        let difference = &found.difference;
+        let broadest = found.parts.iter().map(|part| part.rank).min();
+        let opens = difference.direction() == Direction::Gains;
+        (difference.shadow, !opens, broadest)
+    });
+    let told = found.into_iter().map(|found| found.told(options.all));
+    result.differences = told.collect();
     result.undecided.sort();
     result.undecided.dedup();
+    result.ports = ports.changes();
     result.tls = origination::changes(&old.layers.policies, &new.layers.policies);
     result
 }
@@ -233,12 +144,40 @@ fn has_shadow(policies: &[Policy]) -> bool {
 
 type Key = (bool, OwnedDecision, OwnedDecision);
 
+/// A difference whose parts are still being put together.
+struct Found {
+    difference: Difference,
+    parts: Vec<Words>,
+}
+
+impl Found {
+    /// The difference with its parts, the broadest first: what no rule names is never left out.
+    fn told(mut self, all: bool) -> Difference {
+        self.parts.sort_by_key(|part| part.rank);
+        let mut known = BTreeSet::new();
+        let mut others = 0;
+        for part in self.parts {
+            if !known.insert(part.text.clone()) {
+                continue;
+            }
+            others += usize::from(!part.broad);
+            if all || part.broad || others <= MAX_PARTS {
+                self.difference.what.push(part.text);
+            } else {
+                self.difference.more += 1;
+            }
+        }
+        self.difference
+    }
+}
+
 struct Comparer<'c, 'p> {
     old: &'c Side<'p>,
     new: &'c Side<'p>,
     now: i64,
-    limit: &'c Limit<'c>,
-    found: BTreeMap<Key, Difference>,
+    options: &'c Options<'c>,
+    ports: &'c CarriedPorts,
+    found: BTreeMap<Key, Found>,
     result: Comparison,
 }
 
@@ -252,50 +191,100 @@ impl<'p> Comparer<'_, 'p> {
             self.everywhere(&index, view);
             return;
         }
-        for (i, rule) in changes.rules.iter().enumerate() {
-            if self.limit.is_over() {
-                let left = changes.rules.len() - i;
+        self.rules(&changes.rules, &index, view);
+        self.changed_ports(&index, view);
+    }
+
+    /// Everything that changed rules can touch, in groups that share most of what is near them.
+    fn rules(&mut self, rules: &[&'p Rule], index: &Index<'p>, view: View) {
+        let mut together = Together::default();
+        for (i, rule) in rules.iter().enumerate() {
+            (self.options.progress)(&format!("{i} of {} changed rules", rules.len()));
+            if self.options.is_over() {
+                self.touched(std::mem::take(&mut together), view);
+                let left = rules.len() - i;
                 self.undecided(format!(
                     "time ran out before {left} of {} changed rules were compared",
-                    changes.rules.len()
+                    rules.len()
                 ));
-                for rule in changes.rules.iter().skip(i) {
+                for rule in rules.iter().skip(i) {
                     self.sample(rule, view);
                 }
                 return;
             }
-            self.rule(rule, &index, view);
+            let near = index.near(rule);
+            if near.len() > MAX_RULES {
+                self.undecided(format!(
+                    "`{}` meets {} other rules, more than are compared at once",
+                    rule.name,
+                    near.len()
+                ));
+                self.sample(rule, view);
+                continue;
+            }
+            if !together.changed.is_empty() && together.with(&near) > MAX_TOGETHER {
+                self.touched(std::mem::take(&mut together), view);
+            }
+            together.take(rule, &near);
         }
+        self.touched(together, view);
     }
 
-    /// Everything that one rule can touch.
-    fn rule(&mut self, rule: &'p Rule, index: &Index<'p>, view: View) {
-        let near = index.near(rule);
-        if near.len() > MAX_RULES {
-            self.undecided(format!(
-                "`{}` meets {} other rules, more than are compared at once",
-                rule.name,
-                near.len()
-            ));
-            self.sample(rule, view);
+    /// Everything that these rules can touch.
+    fn touched(&mut self, together: Together<'p>, view: View) {
+        if together.changed.is_empty() {
             return;
         }
-        let partition = self.partition(near.iter().copied().chain([rule]));
+        let rules = together.near.into_values();
+        let rules: Vec<&Rule> = rules.chain(together.changed.iter().copied()).collect();
+        let partition = self.partition(rules.iter().copied());
         let compiler = Compiler {
             partition: &partition,
             view,
         };
         let whole = Region::all(&partition);
         let mut regions = Vec::new();
-        for source in sources(rule) {
-            for to in destinations(rule) {
-                for cond in compiler.reach(rule, source, to) {
-                    regions.extend(whole.within(&cond));
+        for rule in together.changed {
+            for source in sources(rule) {
+                for to in destinations(rule) {
+                    for cond in compiler.reach(rule, source, to) {
+                        regions.extend(whole.within(&cond));
+                    }
                 }
             }
         }
-        let wanted = narrowed::Addresses::of(near.iter().copied().chain([rule]));
-        self.explore(&partition, regions, |rule| wanted.contains(rule), view);
+        let wanted = narrowed::Addresses::of(rules.into_iter());
+        self.explore(&partition, &regions, |rule| wanted.contains(rule), view);
+    }
+
+    /// Everybody at the ports that carry something else than before.
+    fn changed_ports(&mut self, index: &Index<'p>, view: View) {
+        let ports = self.ports.changed();
+        if ports.is_empty() {
+            return;
+        }
+        let changed = PortSet::new(ports.iter().map(|port| *port..=*port));
+        let at_ports = |rule: &&Rule| {
+            let mut elements = destinations(rule).into_iter().flatten();
+            rule.to.is_empty() || elements.any(|to| to.ports.intersect(&changed).is_some())
+        };
+        let rules: Vec<&Rule> = index.all().into_iter().filter(at_ports).collect();
+        if rules.len() > MAX_RULES {
+            self.undecided(format!(
+                "port {changed} carries another protocol than before: {} rules are about it, more than are compared at once",
+                rules.len()
+            ));
+            for rule in &rules {
+                self.sample(rule, view);
+            }
+            return;
+        }
+        let partition = self.partition(rules.iter().copied());
+        let at = (Dimension::Port, partition.ports_in(&changed));
+        let regions = Region::all(&partition).within(&vec![at]);
+        let wanted = narrowed::Addresses::of(rules.into_iter());
+        let regions: Vec<Region> = regions.into_iter().collect();
+        self.explore(&partition, &regions, |rule| wanted.contains(rule), view);
     }
 
     fn everywhere(&mut self, index: &Index<'p>, view: View) {
@@ -312,7 +301,7 @@ impl<'p> Comparer<'_, 'p> {
         }
         let partition = self.partition(rules.iter().copied());
         let region = Region::all(&partition);
-        self.explore(&partition, vec![region], |_| true, view);
+        self.explore(&partition, &[region], |_| true, view);
     }
 
     fn partition(&self, rules: impl Iterator<Item = &'p Rule>) -> Partition {
@@ -322,12 +311,17 @@ impl<'p> Comparer<'_, 'p> {
                 .into_iter()
                 .flatten()
                 .for_each(|s| collector.source(s));
+            let deny = rule.action == RuleAction::Deny;
             destinations(rule)
                 .into_iter()
                 .flatten()
-                .for_each(|to| collector.to(to));
+                .for_each(|to| collector.to(to, deny));
             collector.times.extend(rule.expires);
         }
+        self.ports
+            .routed()
+            .into_iter()
+            .for_each(|port| collector.port(port));
         let (old, new) = (self.old.layers, self.new.layers);
         for policy in old.policies.iter().chain(&new.policies) {
             let head = &policy.head;
@@ -354,7 +348,7 @@ impl<'p> Comparer<'_, 'p> {
     fn explore(
         &mut self,
         partition: &Partition,
-        regions: Vec<Region>,
+        regions: &[Region],
         relevant: impl Fn(&Rule) -> bool,
         view: View,
     ) {
@@ -372,78 +366,164 @@ impl<'p> Comparer<'_, 'p> {
                 })
                 .collect()
         };
-        let (old, new) = (programs(self.old), programs(self.new));
-        let mut budget = MAX_REGIONS;
-        for region in regions {
-            let fine = explore(region, &old, &new, &mut budget, |leaf| {
-                self.leaf(partition, &leaf, view);
+        let sides = [programs(self.old), programs(self.new)];
+        let options = self.options;
+        let stop = || {
+            (options.progress)("classes are compared");
+            options.is_long_over()
+        };
+        let mut explorer = Explorer::new(partition, sides, MAX_REGIONS, &stop);
+        let mut differing: BTreeMap<Key, Vec<Region>> = BTreeMap::new();
+        let mut stopped = None;
+        let starts: Vec<(Region, [Carriage; 2])> = regions
+            .iter()
+            .flat_map(|region| self.starts(partition, region))
+            .collect();
+        for (region, carriage) in starts {
+            let ended = explorer.explore(region, carriage, |partition, leaf| {
+                if let Some(key) = self.leaf(partition, &leaf, carriage, view) {
+                    differing.entry(key).or_default().push(leaf.region);
+                }
             });
-            if !fine || self.limit.is_long_over() {
+            if let Err(why) = ended {
+                stopped = Some(why);
+                break;
+            }
+        }
+        match stopped {
+            None => {}
+            Some(Stopped::Budget) => {
                 self.undecided("there are more classes than are compared".to_owned());
-                return;
+            }
+            Some(Stopped::Time) => {
+                self.undecided("time ran out before all classes were compared".to_owned());
+            }
+        }
+        for (key, regions) in differing {
+            (options.progress)("differences are put together");
+            let regions = merged::merged(partition, self.ports, regions);
+            let parts = regions.iter();
+            let parts = parts.map(|region| words::words(partition, region, options.all));
+            if let Some(found) = self.found.get_mut(&key) {
+                found.parts.extend(parts);
             }
         }
     }
 
-    /// A class in which both sides are decided: asks the engines.
-    fn leaf(&mut self, partition: &Partition, leaf: &Leaf<'p>, view: View) {
+    /// The parts of a region in which each side carries everything in one way, what no rule names
+    /// apart from the rest.
+    fn starts(&self, partition: &Partition, region: &Region) -> Vec<(Region, [Carriage; 2])> {
+        let any_other = partition.names(|atom| matches!(atom, NameAtom::Below { base: None, .. }));
+        let literal = partition.named(false);
+        let listed = Rc::new(any_other.or(&literal).complement());
+        let unlisted = partition.addresses(|atom| !atom.listed);
+        let named = Rc::new(unlisted.complement());
+        let places = [
+            vec![(Dimension::Name, any_other)],
+            vec![
+                (Dimension::Name, Rc::clone(&literal)),
+                (Dimension::Address, unlisted),
+            ],
+            vec![(Dimension::Name, literal), (Dimension::Address, named)],
+            vec![(Dimension::Name, listed)],
+        ];
+        let mut starts = Vec::new();
+        for (i, protocol) in PROTOCOLS.into_iter().enumerate() {
+            for (ports, carriage) in self.carried(partition, protocol) {
+                let protocol = Rc::new(Set::of(PROTOCOLS.len(), |class| class == i));
+                let cond = vec![(Dimension::Protocol, protocol), (Dimension::Port, ports)];
+                let Some(region) = region.within(&cond) else {
+                    continue;
+                };
+                let parts = places.iter().filter_map(|place| region.within(place));
+                starts.extend(parts.map(|part| (part, carriage)));
+            }
+        }
+        starts
+    }
+
+    /// The ports at which a protocol exists, by what becomes of it there.
+    fn carried(&self, partition: &Partition, protocol: Protocol) -> Vec<(Rc<Set>, [Carriage; 2])> {
+        use Carriage::{AsAsked, ByAddress, Refused};
+        let ways = [AsAsked, ByAddress, Refused];
+        let pairs = ways.iter().flat_map(|old| ways.map(|new| [*old, new]));
+        let ports = pairs.map(|pair| {
+            let here = |port| self.ports.carriage(protocol, port) == Some(pair);
+            (partition.ports(here), pair)
+        });
+        // What neither side lets through is no difference.
+        ports
+            .filter(|(set, pair)| !set.is_empty() && *pair != [Refused, Refused])
+            .collect()
+    }
+
+    /// A class in which both sides are decided: asks the engines. Gives the difference that it
+    /// belongs to.
+    fn leaf(
+        &mut self,
+        partition: &Partition,
+        leaf: &Leaf<'p>,
+        carriage: [Carriage; 2],
+        view: View,
+    ) -> Option<Key> {
         self.result.classes += 1;
         let differs = leaf.old != leaf.new;
         let Some(witness) = describe::witness(partition, &leaf.region) else {
             if differs {
                 self.undecided("the two may differ where several globs match at once".to_owned());
             }
-            return;
+            return None;
         };
-        let words = || describe::words(partition, &leaf.region);
-        let seen = self.ask(&witness, view, words);
-        if seen != Some(differs) {
+        let seen = self.ask(&witness, carriage, view);
+        let expected = match &seen {
+            Asked::Same => !differs,
+            Asked::Told | Asked::Differ(_) => differs,
+            Asked::Undecided => false,
+        };
+        if !expected {
             self.undecided("the engines contradict the comparison of classes".to_owned());
+        }
+        match seen {
+            Asked::Differ(key) => Some(key),
+            Asked::Same | Asked::Told | Asked::Undecided => None,
         }
     }
 
-    /// Puts facts to both engines and notes a difference. `None` where one is undecided.
-    fn ask(
-        &mut self,
-        witness: &OwnedFacts,
-        view: View,
-        words: impl FnOnce() -> String,
-    ) -> Option<bool> {
-        let (old, new) = witness.with_facts(|facts| {
-            (
-                ruling(self.old.set.evaluate(facts), view),
-                ruling(self.new.set.evaluate(facts), view),
-            )
-        });
-        let (old, new) = (old?, new?);
+    /// Puts facts to both engines, as the mesh of each carries them, and notes a difference.
+    fn ask(&mut self, witness: &OwnedFacts, carriage: [Carriage; 2], view: View) -> Asked {
+        let [old, new] = carriage;
+        let judged = |set: &'p PolicySet, carriage: Carriage| {
+            let facts = carriage.judged(witness);
+            let evaluation = facts.with_facts(|facts| set.evaluate(facts));
+            ruling(evaluation, view)
+        };
+        let (Some(old), Some(new)) = (judged(self.old.set, old), judged(self.new.set, new)) else {
+            return Asked::Undecided;
+        };
         if old.action == new.action {
-            return Some(false);
+            return Asked::Same;
         }
         let shadow = view == View::Lifted;
         let (old, new) = (OwnedDecision::of(&old), OwnedDecision::of(&new));
         // What is enforced differently need not be told again.
         if shadow && self.found.contains_key(&(false, old.clone(), new.clone())) {
-            return Some(true);
+            return Asked::Told;
         }
-        let difference = self
-            .found
-            .entry((shadow, old.clone(), new.clone()))
-            .or_insert_with(|| Difference {
+        let key = (shadow, old.clone(), new.clone());
+        let found = self.found.entry(key.clone()).or_insert_with(|| Found {
+            difference: Difference {
                 shadow,
                 old,
                 new,
-                examples: Vec::new(),
+                what: Vec::new(),
+                more: 0,
                 classes: 0,
                 witness: witness.clone(),
-            });
-        difference.classes += 1;
-        if difference.examples.len() < MAX_EXAMPLES {
-            let example = words();
-            if !difference.examples.contains(&example) {
-                difference.examples.push(example);
-            }
-        }
-        Some(true)
+            },
+            parts: Vec::new(),
+        });
+        found.difference.classes += 1;
+        Asked::Differ(key)
     }
 
     /// Where classes are too many: facts that fit the rule, put to both engines.
@@ -453,14 +533,53 @@ impl<'p> Comparer<'_, 'p> {
                 let mut witness = describe::ordinary(to, self.now);
                 complete(&mut witness, source, to, rule);
                 describe::resolve_pending(&mut witness);
-                let words = || format!("facts that fit `{}`", rule.name);
-                self.ask(&witness, view, words);
+                let port = witness.port.known().unwrap_or_default();
+                let carriage = self.ports.carriage(witness.protocol, port);
+                // Where other facts stand for these, they are asked about as they are.
+                let carriage = carriage.unwrap_or([Carriage::AsAsked; 2]);
+                if let Asked::Differ(key) = self.ask(&witness, carriage, view)
+                    && let Some(found) = self.found.get_mut(&key)
+                {
+                    found.parts.push(Words::sampled(&rule.name));
+                }
             }
         }
     }
 
     fn undecided(&mut self, why: String) {
         self.result.undecided.push(why);
+    }
+}
+
+/// What the engines say of facts.
+enum Asked {
+    Same,
+    /// They differ, which is told of what is enforced already.
+    Told,
+    Differ(Key),
+    Undecided,
+}
+
+/// Changed rules, and the rules that are near one of them.
+#[derive(Default)]
+struct Together<'p> {
+    changed: Vec<&'p Rule>,
+    /// By where they lie in memory.
+    near: BTreeMap<usize, &'p Rule>,
+}
+
+impl<'p> Together<'p> {
+    /// How many rules would be near with these.
+    fn with(&self, near: &[&'p Rule]) -> usize {
+        let known = |rule: &&&Rule| !self.near.contains_key(&std::ptr::from_ref(**rule).addr());
+        self.near.len() + near.iter().filter(known).count()
+    }
+
+    fn take(&mut self, changed: &'p Rule, near: &[&'p Rule]) {
+        self.changed.push(changed);
+        let near = near.iter().copied();
+        self.near
+            .extend(near.map(|rule| (std::ptr::from_ref(rule).addr(), rule)));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use egress_analysis::bundle::{PolicyBundle, Reader};
 use egress_analysis::decision::{rule_of, verdict_word};
-use egress_analysis::diff::{Difference, Limit, Side, compare};
+use egress_analysis::diff::{Difference, Direction, Options, Side, compare};
 use egress_analysis::document::{Node, Source};
 use egress_analysis::explain::{Assumptions, explain};
 use egress_analysis::files::Files;
@@ -142,17 +142,19 @@ fn a_wider_rule_is_a_gain() {
     let (old, new) = (bundle(POLICY), bundle(&wider));
     let (old_set, new_set) = (old.compile().unwrap(), new.compile().unwrap());
     let side = |layers, set| Side { layers, set };
-    let limit = Limit {
+    let options = Options {
         elapsed: &|| Duration::ZERO,
         limit: Duration::from_secs(1),
+        progress: &|_| {},
+        all: false,
     };
-    let found = compare(&side(&old, &old_set), &side(&new, &new_set), 0, &limit);
+    let found = compare(&side(&old, &old_set), &side(&new, &new_set), 0, &options);
     let directions: Vec<_> = found
         .differences
         .iter()
         .map(Difference::direction)
         .collect();
-    assert_eq!(directions, ["gains"]);
+    assert_eq!(directions, [Direction::Gains]);
 }
 
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]

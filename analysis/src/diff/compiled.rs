@@ -1,6 +1,8 @@
 //! Policies as lists of entries over classes: who and what an entry takes, and what then.
 
-use egress_policy::address::{Nat64Prefixes, Special};
+use std::collections::HashSet;
+use std::rc::Rc;
+
 use egress_policy::facts::Protocol;
 use egress_policy::model::{
     DefaultAction, From, Hosts, LabelOperator, Mode, Policy, Rule, RuleAction, Source, TierDefault,
@@ -13,7 +15,7 @@ use super::set::Set;
 use egress_policy::relation::{destinations, sources};
 
 /// Constraints that must all hold.
-pub(super) type Cond = Vec<(Dimension, Set)>;
+pub(super) type Cond = Vec<(Dimension, Rc<Set>)>;
 
 /// What an entry does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +103,7 @@ impl<'p> Compiler<'_> {
         let mut entries = Vec::new();
         let denied = Effect::End(Action::Deny);
         if !policy.head.allow_plaintext {
-            let plaintext = Set::of(3, |kind| kind == PLAINTEXT);
+            let plaintext = Rc::new(Set::of(3, |kind| kind == PLAINTEXT));
             entries.push(entry(vec![(Dimension::Kind, plaintext)], denied));
         }
         let foreign = partition.texts(&Dimension::TrustDomain, |td| {
@@ -119,16 +121,8 @@ impl<'p> Compiler<'_> {
     }
 
     fn workloads(&self, workloads: &Workloads) -> Cond {
-        let accounts = self.partition.accounts(|namespace, account| {
-            workloads
-                .namespaces
-                .iter()
-                .any(|listed| listed == namespace)
-                || workloads
-                    .service_accounts
-                    .iter()
-                    .any(|sa| sa.namespace == namespace && sa.name == account)
-        });
+        let (namespaces, accounts) = (&workloads.namespaces, &workloads.service_accounts);
+        let accounts = self.partition.accounts(namespaces, accounts, false);
         vec![
             (Dimension::Kind, workload()),
             (Dimension::Account, accounts),
@@ -194,10 +188,7 @@ impl<'p> Compiler<'_> {
             return vec![cond];
         }
         let partition = self.partition;
-        let not = |dim: Dimension, set: &Set| {
-            let complement = Set::of(partition.size(&dim), |i| !set.contains(i));
-            (dim, complement)
-        };
+        let not = |dim: Dimension, set: &Set| (dim, Rc::new(set.complement()));
         let mut literal = cond.clone();
         literal.push((Dimension::Name, partition.named(false)));
         let mut named = cond;
@@ -206,12 +197,12 @@ impl<'p> Compiler<'_> {
         for shadow in shadows {
             let ended = not(Dimension::Time, &partition.before(shadow.expires));
             let unlisted = self.workloads(&shadow.workloads).into_iter();
-            let out: Vec<(Dimension, Set)> = unlisted
+            let out: Vec<(Dimension, Rc<Set>)> = unlisted
                 .map(|(dim, set)| not(dim, &set))
                 .chain([ended])
                 .collect();
             let each = |way: &Cond| -> Vec<Cond> {
-                let with = |one: &(Dimension, Set)| [way.clone(), vec![one.clone()]].concat();
+                let with = |one: &(Dimension, Rc<Set>)| [way.clone(), vec![one.clone()]].concat();
                 out.iter().map(with).collect()
             };
             ways = ways.iter().flat_map(each).collect();
@@ -228,9 +219,7 @@ impl<'p> Compiler<'_> {
             if let Some(to) = to.filter(|to| !to.paths.is_empty()) {
                 let paths = self.partition.paths(&to.paths);
                 let malformed = self.partition.malformed_paths();
-                let size = self.partition.size(&Dimension::Path);
-                let both = Set::of(size, |i| paths.contains(i) || malformed.contains(i));
-                place.push((Dimension::Path, both));
+                place.push((Dimension::Path, Rc::new(paths.or(&malformed))));
             }
             reached.push([who.clone(), place].concat());
         }
@@ -252,28 +241,20 @@ impl<'p> Compiler<'_> {
         let Some(source) = source else {
             return (cond, claims);
         };
-        let listed = |list: &[String], text: &str| list.iter().any(|entry| entry == text);
         if !source.trust_domains.is_empty() {
-            let set = partition.texts(&Dimension::TrustDomain, |td| {
-                listed(&source.trust_domains, td)
-            });
+            let listed = texts(&source.trust_domains);
+            let set = partition.texts(&Dimension::TrustDomain, |td| listed.contains(td));
             cond.push((Dimension::TrustDomain, set));
         }
-        if !(source.namespaces.is_empty() && source.service_accounts.is_empty()) {
-            let set = partition.accounts(|namespace, account| {
-                let accounts = &source.service_accounts;
-                (source.namespaces.is_empty() || listed(&source.namespaces, namespace))
-                    && (accounts.is_empty()
-                        || accounts
-                            .iter()
-                            .any(|sa| sa.namespace == namespace && sa.name == account))
-            });
+        let (namespaces, accounts) = (&source.namespaces, &source.service_accounts);
+        if !(namespaces.is_empty() && accounts.is_empty()) {
+            let both = !namespaces.is_empty() && !accounts.is_empty();
+            let set = partition.accounts(namespaces, accounts, both);
             cond.push((Dimension::Account, set));
         }
         if !source.clusters.is_empty() {
-            let set = partition.texts(&Dimension::Cluster, |cluster| {
-                listed(&source.clusters, cluster)
-            });
+            let listed = texts(&source.clusters);
+            let set = partition.texts(&Dimension::Cluster, |cluster| listed.contains(cluster));
             claims.push((Dimension::Cluster, set));
         }
         for (key, value) in &source.match_labels {
@@ -283,9 +264,13 @@ impl<'p> Compiler<'_> {
         }
         for expression in &source.match_expressions {
             let dim = Dimension::Label(expression.key.clone());
+            let listed = match &expression.operator {
+                LabelOperator::In(values) | LabelOperator::NotIn(values) => texts(values),
+                LabelOperator::Exists | LabelOperator::DoesNotExist => HashSet::new(),
+            };
             let set = partition.optional(&dim, |found| match &expression.operator {
-                LabelOperator::In(values) => found.is_some_and(|found| listed(values, found)),
-                LabelOperator::NotIn(values) => found.is_none_or(|found| !listed(values, found)),
+                LabelOperator::In(_) => found.is_some_and(|found| listed.contains(found)),
+                LabelOperator::NotIn(_) => found.is_none_or(|found| !listed.contains(found)),
                 LabelOperator::Exists => found.is_some(),
                 LabelOperator::DoesNotExist => found.is_none(),
             });
@@ -305,10 +290,7 @@ impl<'p> Compiler<'_> {
         if let Some(to) = to {
             self.place(&to.hosts, deny, &mut common);
             if !to.ports.is_any() {
-                common.push((
-                    Dimension::Port,
-                    partition.ports(|port| to.ports.contains(port)),
-                ));
+                common.push((Dimension::Port, partition.ports_in(&to.ports)));
             }
             if !to.protocols.is_empty() {
                 carried.clone_from(&to.protocols);
@@ -364,14 +346,7 @@ impl<'p> Compiler<'_> {
                 if !deny {
                     cond.push((Dimension::Name, self.partition.named(false)));
                 }
-                // A Deny is about the IPv4 address behind a form of IPv6 too.
-                let translated = |address| {
-                    let mut behind = Nat64Prefixes::NONE.behind(address).into_iter();
-                    deny && behind.any(|v4| networks.contains(v4.into()))
-                };
-                let inside = self
-                    .partition
-                    .addresses(|atom| networks.contains(atom.first) || translated(atom.first));
+                let inside = self.partition.addresses_in(networks, deny);
                 cond.push((Dimension::Address, inside));
             }
         }
@@ -386,11 +361,9 @@ impl<'p> Compiler<'_> {
         exempt: bool,
         entries: &mut Vec<Entry<'p>>,
     ) {
-        let refused = |kind: Special| !(exempt && kind.opened_by_allow_private());
-        let refused = |atom: &super::partition::AddressAtom| atom.special.is_some_and(refused);
         let mut guarded = cond.clone();
         guarded.push((Dimension::Name, self.partition.named(true)));
-        guarded.push((Dimension::Address, self.partition.addresses(refused)));
+        guarded.push((Dimension::Address, self.partition.refused(exempt)));
         entries.push(Entry {
             cond: guarded,
             claims: claims.clone(),
@@ -410,10 +383,8 @@ impl<'p> Compiler<'_> {
                 let mut through = cond.clone();
                 through.extend(self.workloads(&shadow.workloads));
                 through.push((Dimension::Time, self.partition.before(shadow.expires)));
-                through.push((
-                    Dimension::Address,
-                    self.partition.addresses(|atom| atom.special.is_none()),
-                ));
+                let ordinary = Rc::new(self.partition.refused(false).complement());
+                through.push((Dimension::Address, ordinary));
                 entries.push(Entry {
                     cond: through,
                     claims: claims.clone(),
@@ -443,12 +414,20 @@ const fn entry(cond: Cond, effect: Effect<'_>) -> Entry<'_> {
     }
 }
 
+/// The class of callers with an identity.
+pub(super) const WORKLOAD: usize = 0;
+/// The class of callers with TLS and without an identity.
+pub(super) const NO_CERTIFICATE: usize = 1;
 /// The class of callers without TLS.
 pub(super) const PLAINTEXT: usize = 2;
 
 /// Callers with an identity.
-fn workload() -> Set {
-    Set::of(3, |kind| kind == 0)
+fn workload() -> Rc<Set> {
+    Rc::new(Set::of(3, |kind| kind == WORKLOAD))
+}
+
+fn texts(listed: &[String]) -> HashSet<&str> {
+    listed.iter().map(String::as_str).collect()
 }
 
 /// A fresh text for what no condition names.

@@ -1,4 +1,4 @@
-//! A class as facts, and in words.
+//! A class as facts.
 
 use std::net::IpAddr;
 
@@ -9,10 +9,7 @@ use egress_policy::name::Name;
 use super::explore::{CLAIMS_KNOWN, Region};
 use super::partition::{Classes, Dimension, NameAtom, PROTOCOLS, Partition, PathAtom};
 use super::set::Set;
-use crate::owned_facts::{MALFORMED_PATH, Metadata, OwnedFacts, Who, time_text};
-
-/// Most values of one fact that are written out.
-const MAX_VALUES: usize = 4;
+use crate::owned_facts::{MALFORMED_PATH, Metadata, OwnedFacts, Who};
 
 /// Facts out of a region; `None` where no value of some class is known.
 pub(super) fn witness(partition: &Partition, region: &Region) -> Option<OwnedFacts> {
@@ -54,7 +51,7 @@ struct Pick<'r> {
 
 impl Pick<'_> {
     fn set(&self, dim: &Dimension) -> Option<&Set> {
-        self.region.0.get(dim)
+        self.region.0.get(dim).map(|set| &**set)
     }
 
     fn first(&self, dim: &Dimension) -> Option<usize> {
@@ -116,7 +113,7 @@ impl Pick<'_> {
         };
         let set = self.set(&Dimension::Name)?;
         set.iter()
-            .filter_map(|i| names.get(i))
+            .filter_map(|i| names.atoms.get(i))
             .find_map(|atom| match atom {
                 NameAtom::None => Some(Fact::Known(None)),
                 NameAtom::Exact(name) => Some(Fact::Known(Some(name.clone()))),
@@ -134,9 +131,8 @@ impl Pick<'_> {
         let there = self.set(&Dimension::Address)?.iter();
         there
             .filter_map(|i| addresses.get(i))
-            .filter_map(|atom| Some((atom.special, atom.witness?)))
-            .min_by_key(|(special, address)| (special.is_some(), address.is_ipv6()))
-            .map(|(_, address)| address)
+            .min_by_key(|atom| (atom.special.is_some(), atom.first.is_ipv6()))
+            .map(|atom| atom.first)
     }
 
     fn path(&self) -> Option<Fact<Option<String>>> {
@@ -164,139 +160,6 @@ impl Pick<'_> {
                 })
         })
     }
-}
-
-/// A region in words: who, and where to.
-pub(super) fn words(partition: &Partition, region: &Region) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let workload = region
-        .0
-        .get(&Dimension::Kind)
-        .is_some_and(|kinds| kinds.contains(0));
-    for (dim, atoms) in &partition.dims {
-        let Some(set) = region.0.get(dim) else {
-            continue;
-        };
-        let about_workload = matches!(
-            dim,
-            Dimension::TrustDomain
-                | Dimension::Account
-                | Dimension::Claims
-                | Dimension::Cluster
-                | Dimension::Label(_)
-        );
-        let plain = match (dim, atoms) {
-            (Dimension::Kind, _) => set.len() == 1 && workload,
-            (Dimension::Claims, _) => set.contains(CLAIMS_KNOWN),
-            // The last text is the one that no rule names.
-            (Dimension::TrustDomain, Classes::Texts(texts)) => set.len() + 1 == texts.len(),
-            (Dimension::Method, Classes::Texts(texts)) => {
-                let connect = texts.iter().position(|text| text == "CONNECT");
-                set.len() + 1 == texts.len() && connect.is_some_and(|i| !set.contains(i))
-            }
-            (Dimension::Address, Classes::Addresses(all)) => {
-                let special = |i: usize| all.get(i).is_some_and(|atom| atom.special.is_some());
-                (0..all.len()).all(|i| set.contains(i) != special(i))
-            }
-            _ => false,
-        };
-        if set.is_all() || plain || (about_workload && !workload) {
-            continue;
-        }
-        parts.push(format!("{} {}", title(dim), values(atoms, set)));
-    }
-    if parts.is_empty() {
-        "everybody, everything".to_owned()
-    } else {
-        parts.join("; ")
-    }
-}
-
-fn title(dim: &Dimension) -> String {
-    match dim {
-        Dimension::Kind => "callers:".to_owned(),
-        Dimension::TrustDomain => "trust domain".to_owned(),
-        Dimension::Account => "from".to_owned(),
-        Dimension::Claims => "metadata".to_owned(),
-        Dimension::Cluster => "cluster".to_owned(),
-        Dimension::Label(key) => format!("label {key}"),
-        Dimension::Protocol => "protocol".to_owned(),
-        Dimension::Name => "to".to_owned(),
-        Dimension::Address => "address".to_owned(),
-        Dimension::Port => "port".to_owned(),
-        Dimension::Method => "method".to_owned(),
-        Dimension::Upgrade => "upgrade".to_owned(),
-        Dimension::Path => "path".to_owned(),
-        Dimension::Time => "time from".to_owned(),
-    }
-}
-
-fn values(atoms: &Classes, set: &Set) -> String {
-    let text = |i: usize| value(atoms, i);
-    let total = set.len();
-    let listed: Vec<String> = set.iter().take(MAX_VALUES).map(text).collect();
-    let more = total.saturating_sub(MAX_VALUES);
-    if more == 0 {
-        return listed.join(", ");
-    }
-    format!("{} and {more} more", listed.join(", "))
-}
-
-fn value(atoms: &Classes, i: usize) -> String {
-    let other = |text: &str| {
-        if text == super::compiled::fresh() {
-            "any other".to_owned()
-        } else {
-            text.to_owned()
-        }
-    };
-    let found =
-        match atoms {
-            Classes::Kinds => ["workloads", "no certificate", "plaintext"]
-                .get(i)
-                .map(|text| (*text).to_owned()),
-            Classes::Claims => ["known", "missing"].get(i).map(|text| (*text).to_owned()),
-            Classes::Protocols => PROTOCOLS.get(i).map(|p| p.as_str().to_owned()),
-            Classes::Texts(texts) => texts.get(i).map(|text| other(text)),
-            Classes::Optional(texts) => texts
-                .get(i)
-                .map(|text| text.as_deref().map_or_else(|| "absent".to_owned(), other)),
-            Classes::Accounts(accounts) => accounts.get(i).map(|(namespace, account)| {
-                match (other(namespace), other(account)) {
-                    (ns, _) if ns == "any other" => "any other namespace".to_owned(),
-                    (ns, sa) if sa == "any other" => ns,
-                    (ns, sa) => format!("{ns}/{sa}"),
-                }
-            }),
-            Classes::Names(names) => names.get(i).map(|atom| match atom {
-                NameAtom::None => "an address".to_owned(),
-                NameAtom::Exact(name) => name.to_string(),
-                NameAtom::Below { base: None, .. } => "any other name".to_owned(),
-                NameAtom::Below {
-                    base: Some(base),
-                    deep,
-                    ..
-                } => format!("{}.{base}", if *deep { "*.*" } else { "+" }),
-            }),
-            Classes::Addresses(addresses) => addresses.get(i).map(|atom| atom.first.to_string()),
-            Classes::Ports(ports) => ports.get(i).map(|(first, last)| {
-                if first == last {
-                    first.to_string()
-                } else {
-                    format!("{first}-{last}")
-                }
-            }),
-            Classes::Paths(paths) => paths.get(i).map(|atom| match atom {
-                PathAtom::Absent => "absent".to_owned(),
-                PathAtom::Malformed => "malformed".to_owned(),
-                PathAtom::Clean { witness, .. } => witness.as_deref().map_or_else(
-                    || "several globs at once".to_owned(),
-                    |path| format!("like {path}"),
-                ),
-            }),
-            Classes::Times(times) => times.get(i).map(|time| time_text(*time)),
-        };
-    found.unwrap_or_default()
 }
 
 /// Facts for sampling, of which only the protocol and the time are known.

@@ -1,16 +1,20 @@
 //! The comparison itself: regions of classes, split until both policies are decided in each.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use egress_policy::verdict::Action;
 
+use egress_policy::facts::Protocol;
+
+use super::carried::Carriage;
 use super::compiled::{CompiledPolicy, Cond, Effect, Entry};
 use super::partition::{Dimension, Partition};
 use super::set::Set;
 
 /// A product of classes: for every fact those that are left.
 #[derive(Clone, Debug)]
-pub(super) struct Region(pub(super) BTreeMap<Dimension, Set>);
+pub(super) struct Region(pub(super) BTreeMap<Dimension, Rc<Set>>);
 
 /// The class of known claims.
 pub(super) const CLAIMS_KNOWN: usize = 0;
@@ -19,7 +23,7 @@ impl Region {
     pub(super) fn all(partition: &Partition) -> Self {
         let sets = partition.dims.keys();
         Self(
-            sets.map(|dim| (dim.clone(), Set::all(partition.size(dim))))
+            sets.map(|dim| (dim.clone(), Rc::new(Set::all(partition.size(dim)))))
                 .collect(),
         )
     }
@@ -29,7 +33,9 @@ impl Region {
         let mut region = self.clone();
         for (dim, set) in cond {
             let here = region.0.get_mut(dim)?;
-            *here = here.and(set);
+            if !here.within(set) {
+                *here = Rc::new(here.and(set));
+            }
             if here.is_empty() {
                 return None;
             }
@@ -37,32 +43,55 @@ impl Region {
         Some(region)
     }
 
+    fn split(self, dim: &Dimension, set: &Set) -> [Self; 2] {
+        let mut inside = self.clone();
+        let mut outside = self;
+        if let Some(here) = inside.0.get_mut(dim) {
+            *here = Rc::new(here.and(set));
+        }
+        if let Some(here) = outside.0.get_mut(dim) {
+            *here = Rc::new(here.minus(set));
+        }
+        [inside, outside]
+    }
+}
+
+/// A region as one side judges it: what a client asks for at a port that carries opaque TCP goes
+/// by address.
+struct Judged<'r> {
+    region: &'r Region,
+    by_address: Option<&'r ByAddress>,
+}
+
+/// The classes of a destination that is asked for by address over opaque TCP.
+struct ByAddress {
+    protocol: Rc<Set>,
+    name: Rc<Set>,
+}
+
+impl Judged<'_> {
+    fn set(&self, dim: &Dimension) -> Option<&Set> {
+        match (self.by_address, dim) {
+            (Some(instead), Dimension::Protocol) => Some(&instead.protocol),
+            (Some(instead), Dimension::Name) => Some(&instead.name),
+            _ => self.region.0.get(dim).map(|set| &**set),
+        }
+    }
+
     fn relation<'c>(&self, cond: &'c Cond) -> Relation<'c> {
         let mut partial = None;
         for (dim, set) in cond {
-            let Some(here) = self.0.get(dim) else {
+            let Some(here) = self.set(dim) else {
                 continue;
             };
             if !here.meets(set) {
                 return Relation::Outside;
             }
             if partial.is_none() && !here.within(set) {
-                partial = Some((dim, set));
+                partial = Some((dim, &**set));
             }
         }
         partial.map_or(Relation::Inside, |(dim, set)| Relation::Partly(dim, set))
-    }
-
-    fn split(self, dim: &Dimension, set: &Set) -> [Self; 2] {
-        let mut inside = self.clone();
-        let mut outside = self;
-        if let Some(here) = inside.0.get_mut(dim) {
-            *here = here.and(set);
-        }
-        if let Some(here) = outside.0.get_mut(dim) {
-            *here = here.minus(set);
-        }
-        [inside, outside]
     }
 }
 
@@ -75,6 +104,7 @@ enum Relation<'c> {
 /// How far one side has come in a region.
 #[derive(Clone, Debug)]
 struct Walk<'p> {
+    carriage: Carriage,
     policy: usize,
     /// `appliesTo` of this policy holds.
     entered: bool,
@@ -89,8 +119,9 @@ struct Walk<'p> {
 }
 
 impl Walk<'_> {
-    const fn new() -> Self {
+    const fn new(carriage: Carriage) -> Self {
         Self {
+            carriage,
             policy: 0,
             entered: false,
             tier: 0,
@@ -117,42 +148,91 @@ pub(super) struct Leaf<'p> {
     pub(super) new: Action<'p>,
 }
 
-/// Splits `region` until both sides are decided everywhere in it. False if `budget` ran out.
-pub(super) fn explore<'p>(
-    region: Region,
-    old: &[CompiledPolicy<'p>],
-    new: &[CompiledPolicy<'p>],
-    budget: &mut usize,
-    mut leaf: impl FnMut(Leaf<'p>),
-) -> bool {
-    let mut work = vec![(region, Walk::new(), Walk::new())];
-    while let Some((region, mut left, mut right)) = work.pop() {
-        if *budget == 0 {
-            return false;
-        }
-        *budget -= 1;
-        let next = match advance(&region, old, &mut left) {
-            Next::Done => advance(&region, new, &mut right),
-            split @ Next::Split(..) => split,
+/// Why an exploration ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// There are more regions than its budget.
+    Budget,
+    /// The caller's time is over.
+    Time,
+}
+
+/// Both sides of a comparison over one partition.
+pub(super) struct Explorer<'e, 'p> {
+    partition: &'e Partition,
+    sides: [Vec<CompiledPolicy<'p>>; 2],
+    by_address: ByAddress,
+    /// Regions that may still be looked at.
+    budget: usize,
+    /// Asked now and then.
+    stop: &'e dyn Fn() -> bool,
+}
+
+impl<'e, 'p> Explorer<'e, 'p> {
+    pub(super) fn new(
+        partition: &'e Partition,
+        sides: [Vec<CompiledPolicy<'p>>; 2],
+        budget: usize,
+        stop: &'e dyn Fn() -> bool,
+    ) -> Self {
+        let by_address = ByAddress {
+            protocol: partition.protocols(|protocol| protocol == Protocol::Tcp),
+            name: partition.named(false),
         };
-        match next {
-            Next::Done => leaf(Leaf {
-                region,
-                old: left.overall,
-                new: right.overall,
-            }),
-            Next::Split(dim, set) => {
-                let [inside, outside] = region.split(&dim, &set);
-                work.push((outside, left.clone(), right.clone()));
-                work.push((inside, left, right));
-            }
+        Self {
+            partition,
+            sides,
+            by_address,
+            budget,
+            stop,
         }
     }
-    true
+
+    /// Splits `region` until both sides are decided everywhere in it.
+    pub(super) fn explore(
+        &mut self,
+        region: Region,
+        carriage: [Carriage; 2],
+        mut leaf: impl FnMut(&Partition, Leaf<'p>),
+    ) -> Result<(), Stopped> {
+        let mut work = vec![(region, carriage.map(Walk::new))];
+        while let Some((region, mut walks)) = work.pop() {
+            self.budget = self.budget.checked_sub(1).ok_or(Stopped::Budget)?;
+            if self.budget.is_multiple_of(256) && (self.stop)() {
+                return Err(Stopped::Time);
+            }
+            let mut split = None;
+            for (walk, programs) in walks.iter_mut().zip(&self.sides) {
+                let by_address = (walk.carriage == Carriage::ByAddress).then_some(&self.by_address);
+                let judged = Judged {
+                    region: &region,
+                    by_address,
+                };
+                if let Next::Split(dim, set) = advance(&judged, programs, walk) {
+                    split = Some((dim, set));
+                    break;
+                }
+            }
+            let Some((dim, set)) = split else {
+                let [old, new] = walks;
+                let (old, new) = (old.overall, new.overall);
+                leaf(self.partition, Leaf { region, old, new });
+                continue;
+            };
+            let [inside, outside] = region.split(&dim, &set);
+            work.push((outside, walks.clone()));
+            work.push((inside, walks));
+        }
+        Ok(())
+    }
 }
 
 /// Walks on until the side is decided or the region has to be split.
-fn advance<'p>(region: &Region, programs: &[CompiledPolicy<'p>], walk: &mut Walk<'p>) -> Next {
+fn advance<'p>(region: &Judged<'_>, programs: &[CompiledPolicy<'p>], walk: &mut Walk<'p>) -> Next {
+    if walk.carriage == Carriage::Refused {
+        walk.overall = Action::Deny;
+        walk.done = true;
+    }
     while !walk.done {
         let Some(program) = programs.get(walk.policy) else {
             if programs.is_empty() {
@@ -178,13 +258,13 @@ fn advance<'p>(region: &Region, programs: &[CompiledPolicy<'p>], walk: &mut Walk
             continue;
         };
         match judge(region, entry) {
-            Judged::False => walk.entry += 1,
-            Judged::Split(dim, set) => return Next::Split(dim, set),
-            Judged::Maybe => {
+            Holds::False => walk.entry += 1,
+            Holds::Split(dim, set) => return Next::Split(dim, set),
+            Holds::Maybe => {
                 apply(entry.effect, walk);
                 walk.entry += 1;
             }
-            Judged::True => {
+            Holds::True => {
                 apply(entry.effect, walk);
                 next_tier(program, walk);
             }
@@ -193,7 +273,7 @@ fn advance<'p>(region: &Region, programs: &[CompiledPolicy<'p>], walk: &mut Walk
     Next::Done
 }
 
-enum Judged {
+enum Holds {
     False,
     True,
     /// It rests on claims that are missing.
@@ -201,25 +281,25 @@ enum Judged {
     Split(Dimension, Set),
 }
 
-fn judge(region: &Region, entry: &Entry<'_>) -> Judged {
+fn judge(region: &Judged<'_>, entry: &Entry<'_>) -> Holds {
     match region.relation(&entry.cond) {
-        Relation::Outside => return Judged::False,
-        Relation::Partly(dim, set) => return Judged::Split(dim.clone(), set.clone()),
+        Relation::Outside => return Holds::False,
+        Relation::Partly(dim, set) => return Holds::Split(dim.clone(), set.clone()),
         Relation::Inside => {}
     }
     if entry.claims.is_empty() {
-        return Judged::True;
+        return Holds::True;
     }
     let known = Set::of(2, |i| i == CLAIMS_KNOWN);
-    match region.0.get(&Dimension::Claims) {
-        Some(here) if !here.meets(&known) => return Judged::Maybe,
-        Some(here) if !here.within(&known) => return Judged::Split(Dimension::Claims, known),
+    match region.set(&Dimension::Claims) {
+        Some(here) if !here.meets(&known) => return Holds::Maybe,
+        Some(here) if !here.within(&known) => return Holds::Split(Dimension::Claims, known),
         Some(_) | None => {}
     }
     match region.relation(&entry.claims) {
-        Relation::Outside => Judged::False,
-        Relation::Inside => Judged::True,
-        Relation::Partly(dim, set) => Judged::Split(dim.clone(), set.clone()),
+        Relation::Outside => Holds::False,
+        Relation::Inside => Holds::True,
+        Relation::Partly(dim, set) => Holds::Split(dim.clone(), set.clone()),
     }
 }
 

@@ -5,18 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use egress_policy::model::{CaCertificates, Policy, TlsOrigination};
 use egress_policy::ports::originations;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-/// Names that are spoken to in another way than before.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Names that are spoken to in another way than before: a change without a verdict that changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
 pub struct TlsChange {
     /// The names' pattern.
     pub names: String,
     /// The port at the outside.
     pub port: u16,
-    /// In words; `None` where requests leave as the application wrote them.
+    /// How before, in words; null where requests leave as the application wrote them.
     pub old: Option<String>,
-    /// The same after the change.
+    /// How after.
     pub new: Option<String>,
 }
 
@@ -35,10 +38,6 @@ impl TlsChange {
             in_words(&self.old),
             in_words(&self.new)
         )
-    }
-
-    pub(super) fn to_json(&self) -> Value {
-        json!({"names": self.names, "port": self.port, "old": self.old, "new": self.new})
     }
 }
 

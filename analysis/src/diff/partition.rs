@@ -8,20 +8,23 @@ mod addresses;
 mod names;
 mod paths;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::rc::Rc;
 
+use egress_policy::address::{Nat64Prefixes, Special};
 use egress_policy::facts::Protocol;
-use egress_policy::model::{Hosts, LabelOperator, Networks, Source, To};
+use egress_policy::model::{Hosts, LabelOperator, Networks, ServiceAccount, Source, To};
 use egress_policy::name::NamePattern;
 use egress_policy::path::PathPattern;
+use egress_policy::port::PortSet;
 
-pub(super) use addresses::AddressAtom;
-pub(super) use names::NameAtom;
+pub(super) use addresses::{AddressAtom, cover};
+pub(super) use names::{NameAtom, Names};
 pub(super) use paths::PathAtom;
 
+use super::intervals::Intervals;
 use super::set::Set;
 use addresses::address_atoms;
-use names::name_atoms;
 use paths::path_atoms;
 
 /// A value that no policy writes.
@@ -48,6 +51,16 @@ pub(super) enum Dimension {
     Time,
 }
 
+impl Dimension {
+    /// Whether it is about what a certificate or the peer metadata says beside the account.
+    pub(super) const fn is_of_claims(&self) -> bool {
+        matches!(
+            self,
+            Self::TrustDomain | Self::Claims | Self::Cluster | Self::Label(_)
+        )
+    }
+}
+
 /// What is behind the classes of a fact.
 #[derive(Clone, Debug)]
 pub(super) enum Classes {
@@ -60,7 +73,7 @@ pub(super) enum Classes {
     Optional(Vec<Option<String>>),
     Accounts(Vec<(String, String)>),
     Protocols,
-    Names(Vec<NameAtom>),
+    Names(Names),
     Addresses(Vec<AddressAtom>),
     Ports(Vec<(u16, u16)>),
     Paths(Vec<PathAtom>),
@@ -72,7 +85,9 @@ pub(super) enum Classes {
 #[derive(Clone, Debug)]
 pub(super) struct Partition {
     pub(super) dims: BTreeMap<Dimension, Classes>,
-    name_globs: Vec<NamePattern>,
+    named: [Rc<Set>; 2],
+    /// Special addresses, all and those that no rule opens.
+    refused: [Rc<Set>; 2],
     path_globs: Vec<PathPattern>,
     /// Globs beyond the bound: what they decide is not compared.
     pub(super) too_many_globs: bool,
@@ -86,8 +101,8 @@ pub(super) struct Collector<'p> {
     pub(super) accounts: BTreeSet<(&'p str, &'p str)>,
     clusters: BTreeSet<&'p str>,
     labels: BTreeMap<&'p str, BTreeSet<&'p str>>,
-    names: BTreeSet<&'p NamePattern>,
-    networks: Vec<&'p Networks>,
+    names: Vec<&'p NamePattern>,
+    networks: Vec<(&'p Networks, bool)>,
     ports: BTreeSet<(u16, u16)>,
     methods: BTreeSet<&'p str>,
     upgrades: BTreeSet<&'p str>,
@@ -120,11 +135,12 @@ impl<'p> Collector<'p> {
         }
     }
 
-    pub(super) fn to(&mut self, to: &'p To) {
+    /// An element of a rule, which denies or does not.
+    pub(super) fn to(&mut self, to: &'p To, deny: bool) {
         match &to.hosts {
             Hosts::Anywhere => {}
             Hosts::Names(patterns) => self.names.extend(patterns.iter()),
-            Hosts::Networks(networks) => self.networks.push(networks),
+            Hosts::Networks(networks) => self.networks.push((networks, deny)),
         }
         self.ports.extend(
             to.ports
@@ -135,6 +151,11 @@ impl<'p> Collector<'p> {
         self.upgrades.extend(to.upgrades.iter().map(String::as_str));
         self.paths
             .extend(to.paths.iter().map(|path| (path.as_str(), path)));
+    }
+
+    /// Ports at which what the mesh carries changes.
+    pub(super) fn port(&mut self, port: u16) {
+        self.ports.insert((port, port));
     }
 
     /// The classes of everything that was collected, from `now` on.
@@ -181,16 +202,26 @@ impl<'p> Collector<'p> {
             Dimension::Time,
             Classes::Times([now].into_iter().chain(times).collect()),
         );
-        let (names, name_globs, too_many_names) = name_atoms(&self.names);
+        let names = Names::of(self.names);
+        let too_many_names = names.too_many;
         dims.insert(Dimension::Name, Classes::Names(names));
         let (paths, path_globs, too_many_paths) = path_atoms(&self.paths);
         dims.insert(Dimension::Path, Classes::Paths(paths));
-        Partition {
+        let nothing = || Rc::new(Set::none(0));
+        let mut partition = Partition {
             dims,
-            name_globs,
+            named: [nothing(), nothing()],
+            refused: [nothing(), nothing()],
             path_globs,
             too_many_globs: too_many_names || too_many_paths,
-        }
+        };
+        partition.named = [false, true]
+            .map(|named| partition.names(|atom| matches!(atom, NameAtom::None) != named));
+        partition.refused = [false, true].map(|exempt| {
+            let refused = |kind: Special| !(exempt && kind.opened_by_allow_private());
+            partition.addresses(|atom| atom.special.is_some_and(refused))
+        });
+        partition
     }
 
     fn account_atoms(&self) -> Vec<(String, String)> {
@@ -236,7 +267,7 @@ impl Partition {
             Some(Classes::Texts(atoms)) => atoms.len(),
             Some(Classes::Optional(atoms)) => atoms.len(),
             Some(Classes::Accounts(atoms)) => atoms.len(),
-            Some(Classes::Names(atoms)) => atoms.len(),
+            Some(Classes::Names(names)) => names.atoms.len(),
             Some(Classes::Addresses(atoms)) => atoms.len(),
             Some(Classes::Ports(atoms)) => atoms.len(),
             Some(Classes::Paths(atoms)) => atoms.len(),
@@ -244,132 +275,170 @@ impl Partition {
         }
     }
 
-    fn set(&self, dim: &Dimension, holds: impl Fn(usize) -> bool) -> Set {
-        Set::of(self.size(dim), holds)
+    fn set(&self, dim: &Dimension, holds: impl Fn(usize) -> bool) -> Rc<Set> {
+        Rc::new(Set::of(self.size(dim), holds))
     }
 
     /// The classes whose text is listed.
-    pub(super) fn texts(&self, dim: &Dimension, holds: impl Fn(&str) -> bool) -> Set {
+    pub(super) fn texts(&self, dim: &Dimension, holds: impl Fn(&str) -> bool) -> Rc<Set> {
         match self.dims.get(dim) {
             Some(Classes::Texts(atoms)) => {
                 self.set(dim, |i| atoms.get(i).is_some_and(|t| holds(t)))
             }
-            _ => Set::none(self.size(dim)),
+            _ => Rc::new(Set::none(self.size(dim))),
         }
     }
 
-    pub(super) fn optional(&self, dim: &Dimension, holds: impl Fn(Option<&str>) -> bool) -> Set {
+    pub(super) fn optional(
+        &self,
+        dim: &Dimension,
+        holds: impl Fn(Option<&str>) -> bool,
+    ) -> Rc<Set> {
         match self.dims.get(dim) {
             Some(Classes::Optional(atoms)) => {
                 self.set(dim, |i| atoms.get(i).is_some_and(|t| holds(t.as_deref())))
             }
-            _ => Set::none(self.size(dim)),
+            _ => Rc::new(Set::none(self.size(dim))),
         }
     }
 
-    pub(super) fn accounts(&self, holds: impl Fn(&str, &str) -> bool) -> Set {
-        match self.dims.get(&Dimension::Account) {
-            Some(Classes::Accounts(atoms)) => self.set(&Dimension::Account, |i| {
-                atoms.get(i).is_some_and(|(ns, sa)| holds(ns, sa))
-            }),
-            _ => Set::none(0),
-        }
+    /// The classes of workloads in one of these namespaces, or that run as one of these accounts.
+    pub(super) fn accounts(
+        &self,
+        namespaces: &[String],
+        accounts: &[ServiceAccount],
+        both: bool,
+    ) -> Rc<Set> {
+        let namespaces: HashSet<&str> = namespaces.iter().map(String::as_str).collect();
+        let listed = accounts.iter();
+        let listed: HashSet<(&str, &str)> = listed
+            .map(|sa| (sa.namespace.as_str(), sa.name.as_str()))
+            .collect();
+        let Some(Classes::Accounts(atoms)) = self.dims.get(&Dimension::Account) else {
+            return Rc::new(Set::none(0));
+        };
+        self.set(&Dimension::Account, |i| {
+            atoms.get(i).is_some_and(|(namespace, account)| {
+                let inside = namespaces.contains(namespace.as_str());
+                let named = listed.contains(&(namespace.as_str(), account.as_str()));
+                if both {
+                    inside && named
+                } else {
+                    inside || named
+                }
+            })
+        })
     }
 
-    pub(super) fn protocols(&self, holds: impl Fn(Protocol) -> bool) -> Set {
+    pub(super) fn protocols(&self, holds: impl Fn(Protocol) -> bool) -> Rc<Set> {
         self.set(&Dimension::Protocol, |i| {
             PROTOCOLS.get(i).is_some_and(|p| holds(*p))
         })
     }
 
-    pub(super) fn ports(&self, holds: impl Fn(u16) -> bool) -> Set {
+    /// The classes of ports in a set.
+    pub(super) fn ports_in(&self, ports: &PortSet) -> Rc<Set> {
+        let ranges: Vec<_> = ports.ranges().collect();
+        self.ports(|port| {
+            let place = ranges.partition_point(|range| *range.end() < port);
+            ranges
+                .get(place)
+                .is_some_and(|range| *range.start() <= port)
+        })
+    }
+
+    /// The classes for whose first port this holds.
+    pub(super) fn ports(&self, holds: impl Fn(u16) -> bool) -> Rc<Set> {
         match self.dims.get(&Dimension::Port) {
             Some(Classes::Ports(atoms)) => self.set(&Dimension::Port, |i| {
                 atoms.get(i).is_some_and(|(first, _)| holds(*first))
             }),
-            _ => Set::none(0),
+            _ => Rc::new(Set::none(0)),
         }
     }
 
-    pub(super) fn addresses(&self, holds: impl Fn(&AddressAtom) -> bool) -> Set {
+    pub(super) fn addresses(&self, holds: impl Fn(&AddressAtom) -> bool) -> Rc<Set> {
         match self.dims.get(&Dimension::Address) {
             Some(Classes::Addresses(atoms)) => {
                 self.set(&Dimension::Address, |i| atoms.get(i).is_some_and(&holds))
             }
-            _ => Set::none(0),
+            _ => Rc::new(Set::none(0)),
         }
     }
 
+    /// The classes of addresses in these networks. A Deny is about the IPv4 address behind a form of
+    /// IPv6 too.
+    pub(super) fn addresses_in(&self, networks: &Networks, deny: bool) -> Rc<Set> {
+        let inside: Intervals = networks.networks.iter().copied().collect();
+        let outside: Intervals = networks.except.iter().copied().collect();
+        let held = |address| inside.contains(address) && !outside.contains(address);
+        self.addresses(|atom| {
+            let translated = || {
+                let mut behind = Nat64Prefixes::NONE.behind(atom.first).into_iter();
+                behind.any(|v4| held(v4.into()))
+            };
+            held(atom.first) || (deny && translated())
+        })
+    }
+
+    /// Addresses that no name may lead to, with or without those that a rule can open.
+    pub(super) fn refused(&self, exempt: bool) -> Rc<Set> {
+        let [all, closed] = &self.refused;
+        Rc::clone(if exempt { closed } else { all })
+    }
+
     /// The classes of times before a moment.
-    pub(super) fn before(&self, end: i64) -> Set {
+    pub(super) fn before(&self, end: i64) -> Rc<Set> {
         match self.dims.get(&Dimension::Time) {
             Some(Classes::Times(atoms)) => self.set(&Dimension::Time, |i| {
                 atoms.get(i).is_some_and(|start| *start < end)
             }),
-            _ => Set::none(0),
+            _ => Rc::new(Set::none(0)),
         }
     }
 
     /// Destinations with a name, or without.
-    pub(super) fn named(&self, named: bool) -> Set {
-        self.names(|atom| matches!(atom, NameAtom::None) != named)
+    pub(super) fn named(&self, named: bool) -> Rc<Set> {
+        let [without, with] = &self.named;
+        Rc::clone(if named { with } else { without })
     }
 
-    fn names(&self, holds: impl Fn(&NameAtom) -> bool) -> Set {
+    /// The classes of names for which this holds.
+    pub(super) fn names(&self, holds: impl Fn(&NameAtom) -> bool) -> Rc<Set> {
         match self.dims.get(&Dimension::Name) {
-            Some(Classes::Names(atoms)) => {
-                self.set(&Dimension::Name, |i| atoms.get(i).is_some_and(&holds))
+            Some(Classes::Names(names)) => {
+                self.set(&Dimension::Name, |i| names.atoms.get(i).is_some_and(&holds))
             }
-            _ => Set::none(0),
+            _ => Rc::new(Set::none(0)),
         }
     }
 
     /// The classes of names that one of the patterns matches.
-    pub(super) fn names_under(&self, patterns: &[NamePattern]) -> Set {
-        self.names(|atom| patterns.iter().any(|pattern| self.covers(pattern, atom)))
-    }
-
-    fn covers(&self, pattern: &NamePattern, atom: &NameAtom) -> bool {
-        match (pattern, atom) {
-            (pattern, NameAtom::Exact(name)) => pattern.matches(name),
-            (_, NameAtom::None) | (NamePattern::Exact(_), NameAtom::Below { .. }) => false,
-            (NamePattern::Suffix(wide), NameAtom::Below { base, .. }) => base
-                .as_deref()
-                .is_some_and(|base| at_or_below(base, wide.as_str())),
-            (NamePattern::OneBelow(wide), NameAtom::Below { base, deep, .. }) => {
-                !deep && base.as_deref() == Some(wide.as_str())
-            }
-            (NamePattern::Glob(_), NameAtom::Below { globs, .. }) => self
-                .name_globs
-                .iter()
-                .position(|glob| glob == pattern)
-                .is_some_and(|i| globs >> i & 1 == 1),
+    pub(super) fn names_under(&self, patterns: &[NamePattern]) -> Rc<Set> {
+        match self.dims.get(&Dimension::Name) {
+            Some(Classes::Names(names)) => Rc::new(names.under(patterns)),
+            _ => Rc::new(Set::none(0)),
         }
     }
 
     /// The classes of paths that one of the globs matches; of malformed ones.
-    pub(super) fn paths(&self, globs: &[PathPattern]) -> Set {
+    pub(super) fn paths(&self, globs: &[PathPattern]) -> Rc<Set> {
         let wanted = vector_of(&self.path_globs, |glob| globs.contains(glob));
         self.path_set(|atom| matches!(atom, PathAtom::Clean { globs, .. } if globs & wanted != 0))
     }
 
-    pub(super) fn malformed_paths(&self) -> Set {
+    pub(super) fn malformed_paths(&self) -> Rc<Set> {
         self.path_set(|atom| matches!(atom, PathAtom::Malformed))
     }
 
-    fn path_set(&self, holds: impl Fn(&PathAtom) -> bool) -> Set {
+    fn path_set(&self, holds: impl Fn(&PathAtom) -> bool) -> Rc<Set> {
         match self.dims.get(&Dimension::Path) {
             Some(Classes::Paths(atoms)) => {
                 self.set(&Dimension::Path, |i| atoms.get(i).is_some_and(&holds))
             }
-            _ => Set::none(0),
+            _ => Rc::new(Set::none(0)),
         }
     }
-}
-
-fn at_or_below(name: &str, base: &str) -> bool {
-    name.strip_suffix(base)
-        .is_some_and(|front| front.is_empty() || front.ends_with('.'))
 }
 
 /// The protocols, by the number of their class.

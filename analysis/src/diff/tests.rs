@@ -6,11 +6,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use super::{Comparison, Limit, Side, compare};
+use super::{Comparison, Options, Outcome, Side, compare};
 use crate::bundle::PolicyBundle;
 use crate::owned_facts::OwnedFacts;
 use crate::tests::NOW;
 use crate::tests::random::{Shape, Tier, layers, rule, shapes, universe};
+
+mod examples;
+mod ranges;
 
 /// One change: a rule added, removed, replaced or moved, a default, whom it is for, one policy more
 /// or fewer; or policies of their own.
@@ -84,7 +87,7 @@ fn differences_that_were_missed_once() {
         let old = one_tier(rules.clone(), default);
         rules.remove(out);
         let new = one_tier(rules, default);
-        assert_eq!(compared(&old, &new).result(), "different", "{case}");
+        assert_eq!(compared(&old, &new).result(), Outcome::Different, "{case}");
     }
 }
 
@@ -110,9 +113,11 @@ fn compared(old: &PolicyBundle, new: &PolicyBundle) -> Comparison {
 }
 
 /// A clock that stands still.
-const UNLIMITED: Limit<'_> = Limit {
+const UNLIMITED: Options<'_> = Options {
     elapsed: &|| Duration::ZERO,
     limit: Duration::from_secs(1),
+    progress: &|_| {},
+    all: false,
 };
 
 /// No verdict changes with how the gateway speaks to a server, and it is told all the same.
@@ -142,7 +147,7 @@ fn tls_of_the_gateways_own_is_told() {
     ] {
         let side = |tls: Option<&Value>| {
             let mut to =
-                json!({"domainNames": ["*.pay.example"], "protocols": ["HTTP"], "ports": [443]});
+                json!({"domainNames": ["*.pay.example"], "protocols": ["HTTP"], "ports": [8443]});
             if let Some(tls) = tls {
                 to["tls"] = tls.clone();
             }
@@ -151,11 +156,14 @@ fn tls_of_the_gateways_own_is_told() {
         let comparison = compared(&side(old), &side(new));
         let told: Vec<String> = comparison.tls.iter().map(super::TlsChange::words).collect();
         if old == new {
-            assert_eq!((comparison.result(), told), ("same", Vec::new()));
+            assert_eq!((comparison.result(), told), (Outcome::Same, Vec::new()));
             continue;
         }
-        let words = format!("requests to *.pay.example port 443: {before} -> {after}");
-        assert_eq!((comparison.result(), told), ("different", vec![words]));
+        let words = format!("requests to *.pay.example port 8443: {before} -> {after}");
+        assert_eq!(
+            (comparison.result(), told),
+            (Outcome::Different, vec![words])
+        );
         assert!(comparison.differences.is_empty());
     }
 }
@@ -181,28 +189,37 @@ fn the_comparison_agrees_with_brute_force() {
             let comparison = compare(&left, &right, NOW, &UNLIMITED);
             let enforced = |d: &&super::Difference| !d.shadow;
             let found = comparison.differences.iter().find(enforced);
+            let ports = super::CarriedPorts::of(&left, &right);
+            // What a client asks for, as each side's mesh carries it; `None` where neither does.
+            let carried = |facts: &OwnedFacts| {
+                let carriage = ports.carriage(facts.protocol, facts.port.known()?)?;
+                Some(carriage.map(|carriage| carriage.judged(facts)))
+            };
+            let carried: Vec<_> = facts.iter().filter_map(carried).collect();
             let seen = |set: &egress_policy::PolicySet, situation: &OwnedFacts, view| {
                 let evaluation = situation.with_facts(|facts| set.evaluate(facts));
                 super::ruling(evaluation, view).unwrap().action.as_str()
             };
             let action = |set: &_, situation: &_| seen(set, situation, super::View::Enforced);
             for difference in comparison.differences.iter().filter(enforced) {
-                let facts = &difference.witness;
-                prop_assert_ne!(action(&old_set, facts), action(&new_set, facts));
+                let witness = &difference.witness;
+                let carriage = ports.carriage(witness.protocol, witness.port.known().unwrap());
+                let [old, new] = carriage.unwrap().map(|carriage| carriage.judged(witness));
+                prop_assert_ne!(action(&old_set, &old), action(&new_set, &new));
             }
-            let brute = facts
+            let brute = carried
                 .iter()
-                .find(|facts| action(&old_set, facts) != action(&new_set, facts));
-            if let Some(facts) = brute {
+                .find(|[old, new]| action(&old_set, old) != action(&new_set, new));
+            if let Some([facts, _]) = brute {
                 let missed = comparison.undecided.is_empty() && found.is_none();
                 prop_assert!(!missed, "missed: {:#}", facts.to_json());
             }
             let lifted = |set: &_, facts: &_| seen(set, facts, super::View::Lifted);
-            let brute = facts
+            let brute = carried
                 .iter()
-                .find(|facts| lifted(&old_set, facts) != lifted(&new_set, facts));
-            if let Some(facts) = brute {
-                let missed = comparison.result() == "same";
+                .find(|[old, new]| lifted(&old_set, old) != lifted(&new_set, new));
+            if let Some([facts, _]) = brute {
+                let missed = comparison.result() == Outcome::Same;
                 prop_assert!(!missed, "missed without shadow: {:#}", facts.to_json());
             }
             count(&comparison, &mut tally_cell.borrow_mut());

@@ -1,5 +1,6 @@
 //! `warden diff`: what a change means.
 
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use crate::Console;
@@ -8,13 +9,17 @@ use crate::progress::Progress;
 use crate::report;
 use crate::sources::{Inputs, load};
 use egress_analysis::bundle::{PolicyBundle, single_bundle};
-use egress_analysis::diff::{Comparison, Difference, Limit, OwnedDecision, Side, compare};
+use egress_analysis::diff::{
+    Comparison, Difference, Direction, Options, Outcome, OwnedDecision, Side, compare,
+};
 use egress_analysis::owned_facts::parse_time;
 
 /// The semantic difference between two policies: who gains and who loses what, whatever the order
-/// and the wording. Every difference comes with facts on which the two verdicts differ. Where the
-/// gateway speaks TLS of its own in another way, that is told too. Exits 0
-/// where the comparison is complete, 5 where it is not decided, 2 for gains under --no-gains.
+/// and the wording. Both sides are judged as their mesh carries each port, and a port that carries
+/// another protocol than before is told by itself. Every difference comes with facts on which the
+/// two verdicts differ. Where the gateway speaks TLS of its own in another way, that is told too.
+/// Exits 0 where the comparison is complete, 5 where it is not decided, 2 for gains under
+/// --no-gains.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -48,10 +53,17 @@ pub(crate) struct Diff {
     /// Exit 2 if anybody gains anything.
     #[arg(long)]
     no_gains: bool,
+    /// List every part of a difference, and every name, network and port in it. Without it, lists
+    /// that are cut say how many more there are.
+    #[arg(long)]
+    all: bool,
     /// How to write the result.
     #[arg(long, value_enum, default_value_t)]
     output: Form,
 }
+
+/// How often a long comparison says how far it is.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// `--output`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -89,11 +101,24 @@ impl Diff {
         let (old, new) = (side(&old, &old_set), side(&new, &new_set));
         let began = Instant::now();
         let elapsed = || began.elapsed();
-        let limit = Limit {
-            elapsed: &elapsed,
-            limit,
+        let comparison = {
+            let console = RefCell::new(&mut *console);
+            let said = Cell::new(Duration::ZERO);
+            let progress = |step: &str| {
+                let now = elapsed();
+                if now.saturating_sub(said.get()) >= EVERY {
+                    said.set(now);
+                    clock.report(&mut console.borrow_mut(), step);
+                }
+            };
+            let options = Options {
+                elapsed: &elapsed,
+                limit,
+                progress: &progress,
+                all: self.all,
+            };
+            compare(&old, &new, now, &options)
         };
-        let comparison = compare(&old, &new, now, &limit);
         match self.output {
             Form::Human => human(&comparison, console)?,
             Form::Json => writeln!(console.stdout, "{:#}", comparison.to_json())?,
@@ -103,7 +128,7 @@ impl Diff {
         let gains = comparison
             .differences
             .iter()
-            .any(|d| d.direction() == "gains");
+            .any(|difference| difference.direction() == Direction::Gains);
         Ok(
             match (self.no_gains && gains, comparison.undecided.is_empty()) {
                 (true, _) => Exit::Denied,
@@ -139,14 +164,16 @@ fn verdict(judgement: &OwnedDecision) -> String {
 fn conclusion(comparison: &Comparison) -> String {
     let classes = comparison.classes;
     match comparison.result() {
-        "same" if classes == 0 => {
+        Outcome::Same if classes == 0 => {
             "no change in meaning: the same rules in the same order".to_owned()
         }
-        "same" => format!("no change in meaning ({classes} classes compared)"),
-        "different" if comparison.undecided.is_empty() => {
+        Outcome::Same => format!("no change in meaning ({classes} classes compared)"),
+        Outcome::Different if comparison.undecided.is_empty() => {
             format!("these are all the differences ({classes} classes compared)")
         }
-        _ => format!("not decided ({classes} classes compared)"),
+        Outcome::Different | Outcome::NotDecided => {
+            format!("not decided ({classes} classes compared)")
+        }
     }
 }
 
@@ -161,14 +188,16 @@ fn human(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Failu
             verdict(&difference.old),
             verdict(&difference.new)
         )?;
-        for example in &difference.examples {
-            writeln!(out, "    {example}")?;
+        for part in &difference.what {
+            writeln!(out, "    {part}")?;
         }
-        let more = difference.classes.saturating_sub(difference.examples.len());
-        if more > 0 {
-            writeln!(out, "    ... in {} classes in all", difference.classes)?;
+        if difference.more > 0 {
+            writeln!(out, "    {}", more(difference))?;
         }
         writeln!(out, "    for example: {}", difference.witness.to_json())?;
+    }
+    for change in &comparison.ports {
+        writeln!(out, "~ {}", change.words())?;
     }
     for change in &comparison.tls {
         writeln!(out, "~ {}", change.words())?;
@@ -180,11 +209,19 @@ fn human(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Failu
     Ok(())
 }
 
+/// What is left out, with its count.
+fn more(difference: &Difference) -> String {
+    format!(
+        "... and {} more, none of them for what no rule names (--all lists them)",
+        difference.more
+    )
+}
+
 fn mark(difference: &Difference) -> &'static str {
     match difference.direction() {
-        "gains" => "+ gains",
-        "loses" => "- loses",
-        _ => "~ changes",
+        Direction::Gains => "+ gains",
+        Direction::Loses => "- loses",
+        Direction::Changes => "~ changes",
     }
 }
 
@@ -198,10 +235,9 @@ fn markdown(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Fa
         )?;
     }
     for difference in &comparison.differences {
-        let examples: Vec<String> = difference.examples.iter().map(|e| cell(e)).collect();
-        let more = difference.classes.saturating_sub(difference.examples.len());
-        let more = if more > 0 {
-            format!("<br>... in {} classes in all", difference.classes)
+        let parts: Vec<String> = difference.what.iter().map(|part| cell(part)).collect();
+        let more = if difference.more > 0 {
+            format!("<br>{}", more(difference))
         } else {
             String::new()
         };
@@ -209,12 +245,12 @@ fn markdown(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Fa
             out,
             "| {}{} | {}{more} | {} | {} |",
             match difference.direction() {
-                "gains" => "**gains**",
-                "loses" => "loses",
-                _ => "changes",
+                Direction::Gains => "**gains**",
+                Direction::Loses => "loses",
+                Direction::Changes => "changes",
             },
             if difference.shadow { " (shadow)" } else { "" },
-            examples.join("<br>"),
+            parts.join("<br>"),
             cell(&verdict(&difference.old)),
             cell(&verdict(&difference.new))
         )?;
@@ -227,6 +263,9 @@ fn markdown(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Fa
             cell(&verdict(&difference.new)),
             difference.witness.to_json()
         )?;
+    }
+    for change in &comparison.ports {
+        writeln!(out, "\n**Port protocol:** {}", cell(&change.words()))?;
     }
     for change in &comparison.tls {
         writeln!(out, "\n**TLS:** {}", cell(&change.words()))?;

@@ -65,3 +65,60 @@ fn a_hundred_thousand_rules() {
         assert!(ran.stdout.contains(must), "{line}: {}", ran.stdout);
     }
 }
+
+/// One line of a long list is changed: what is compared grows with the list, not with its square,
+/// which would not end within the limit.
+#[test]
+fn one_line_of_a_long_list() {
+    const LINES: usize = 100_000;
+    let policy = |field: &str, line: &dyn Fn(usize) -> String| {
+        let mut text = format!(
+            "apiVersion: egress-warden.io/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {{name: big}}\nspec:\n  identity: {{trustDomains: [cluster.local]}}\n  tiers:\n  - name: apps\n    rules:\n    - name: partners\n      action: Accept\n      from: [{{namespaces: [shop]}}]\n      to:\n      - ports: [443]\n        {field}:\n"
+        );
+        for i in 0..LINES {
+            writeln!(text, "        - \"{}\"", line(i)).unwrap();
+        }
+        text
+    };
+    let network = |i: usize| format!("{}.{}.{}.0/24", 11 + i / 65_536, i / 256 % 256, i % 256);
+    type Line = fn(usize) -> String;
+    let name: Line = |i| format!("host{i}.svc{}.example.com", i % 977);
+    let wildcard: Line = |i| format!("*.tenant{i}.example.org");
+    for (field, line, changed) in [
+        (
+            "domainNames",
+            &name as &dyn Fn(usize) -> String,
+            "x.example.net",
+        ),
+        ("domainNames", &wildcard, "*.x.example.net"),
+        ("networks", &network, "198.51.100.0/24"),
+    ] {
+        let new = |i: usize| {
+            if i == LINES / 2 {
+                changed.to_owned()
+            } else {
+                line(i)
+            }
+        };
+        let folder = Folder::with(&[
+            ("old.yaml", &policy(field, line)),
+            ("new.yaml", &policy(field, &new)),
+        ]);
+        let start = Instant::now();
+        let ran = folder.warden("diff old.yaml new.yaml --limit 60");
+        println!("{LINES} {field}: {:.1} s", start.elapsed().as_secs_f64());
+        assert_eq!(ran.exit, 0, "{}", ran.stderr);
+        for text in [changed, &line(LINES / 2)] {
+            assert!(
+                ran.stdout.contains(&format!("{text}; port 443")),
+                "{text}: {}",
+                ran.stdout
+            );
+        }
+        assert!(
+            ran.stdout.contains("these are all the differences"),
+            "{}",
+            ran.stdout
+        );
+    }
+}

@@ -151,6 +151,43 @@ fn a_difference_is_told_in_every_form() {
     assert!(same.contains("no change in meaning"), "{same}");
 }
 
+/// One team's HTTP at a port changes what the port carries for another team.
+#[test]
+fn a_port_that_carries_something_else_is_told() {
+    let policy = |more: &str| {
+        format!(
+            "apiVersion: egress-warden.io/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {{name: p}}\nspec:\n  identity: {{trustDomains: [cluster.local]}}\n  tiers:\n  - name: t\n    rules:\n    - {{name: a, from: [{{namespaces: [a]}}], to: [{{domainNames: [a.example.com], ports: [9080]}}], action: Accept}}\n{more}"
+        )
+    };
+    let http = "    - {name: b, from: [{namespaces: [b]}], to: [{domainNames: [b.example.com], ports: [9080], protocols: [HTTP]}], action: ACTION}\n";
+    let folder = Folder::with(&[
+        ("old.yaml", &policy("")),
+        ("new.yaml", &policy(&http.replace("ACTION", "Accept"))),
+        // Even a rule that opens nothing turns the port.
+        ("deny.yaml", &policy(&http.replace("ACTION", "Deny"))),
+    ]);
+    for new in ["new.yaml", "deny.yaml"] {
+        let ran = folder.warden(&format!("diff --no-gains old.yaml {new}"));
+        assert_eq!(ran.exit, 2, "{ran:?}");
+        for line in [
+            "    from a; to a.example.com; protocol HTTP; port 9080",
+            "~ port 9080: TCP -> HTTP, for every workload",
+        ] {
+            assert!(ran.stdout.lines().any(|seen| seen == line), "{ran:?}");
+        }
+        let json = folder
+            .warden(&format!("diff old.yaml {new} --output json"))
+            .json();
+        let ports = serde_json::json!([{"ports": "9080", "old": "TCP", "new": "HTTP"}]);
+        assert_eq!(json["ports"], ports);
+        let markdown = folder.warden(&format!("diff old.yaml {new} --output markdown"));
+        assert!(
+            markdown.stdout.contains("**Port protocol:** port 9080"),
+            "{markdown:?}"
+        );
+    }
+}
+
 #[test]
 fn completions_name_every_subcommand() {
     let script = Folder::with(&[]).warden("completions bash").stdout;

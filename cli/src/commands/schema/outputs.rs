@@ -18,6 +18,7 @@ use crate::commands::rollback::RollbackReport;
 use crate::commands::test::TestReport;
 use crate::commands::verify::GatewayReport;
 use crate::verify::PodReport;
+use egress_analysis::diff::ComparisonReport;
 use egress_analysis::explain::Answer;
 
 /// The commands with an output in JSON.
@@ -90,7 +91,7 @@ impl Command {
             Self::Check => CheckReport::json_schema(generator),
             Self::Explain => Answer::json_schema(generator),
             Self::Test => TestReport::json_schema(generator),
-            Self::Diff => diff(),
+            Self::Diff => ComparisonReport::json_schema(generator),
             Self::Doctor => DoctorReport::json_schema(generator),
             Self::Render => json_schema!({"anyOf": [
                 AdoptReport::json_schema(generator),
@@ -143,47 +144,4 @@ pub(crate) fn output_schema(command: Command) -> Value {
         schema.insert("$ref".to_owned(), reference);
     }
     schema
-}
-
-fn diff() -> Schema {
-    let strings = || json!({"type": "array", "items": {"type": "string"}});
-    let decision = || json!({"$ref": "#/$defs/ruling"});
-    let nullable = || json!({"type": ["string", "null"]});
-    let difference = json!({
-        "type": "object",
-        "required": ["change", "shadow", "old", "new", "examples", "classes", "witness"],
-        "properties": {
-            "change": {"enum": ["gains", "loses", "changes"]},
-            "shadow": {"description": "It is about what would be without shadow.", "type": "boolean"},
-            "old": decision(),
-            "new": decision(),
-            "examples": strings(),
-            "classes": {"type": "integer", "minimum": 0},
-            "witness": {"$ref": "#/$defs/facts"},
-        },
-    });
-    let tls = json!({
-        "type": "object",
-        "required": ["names", "port", "old", "new"],
-        "properties": {
-            "names": {"type": "string"},
-            "port": {"type": "integer"},
-            "old": nullable(),
-            "new": nullable(),
-        },
-    });
-    json_schema!({
-        "description": "What a change means.",
-        "type": "object",
-        "required": ["result", "complete", "differences", "notDecided", "changedRules", "tls", "classes"],
-        "properties": {
-            "result": {"enum": ["same", "different", "not_decided"]},
-            "complete": {"description": "All classes were compared.", "type": "boolean"},
-            "differences": {"type": "array", "items": difference},
-            "notDecided": strings(),
-            "changedRules": {"type": "integer", "minimum": 0},
-            "tls": {"type": "array", "items": tls},
-            "classes": {"type": "integer", "minimum": 0},
-        },
-    })
 }

@@ -1,0 +1,253 @@
+//! What a comparison comes to, as the documented JSON.
+
+use egress_policy::facts::Protocol;
+use egress_policy::verdict::{Action, Decision};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::decision::{WrittenDecision, rule_id};
+use crate::explain::ruling_json;
+use crate::owned_facts::{OwnedFacts, WrittenFacts};
+
+use super::origination::TlsChange;
+
+/// What a change means.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ComparisonReport<'c> {
+    /// `not_decided` only where no difference was found and not everything was compared.
+    result: Outcome,
+    /// All classes were compared.
+    complete: bool,
+    /// Those that open first.
+    differences: Vec<DifferenceReport<'c>>,
+    /// Ports that carry another protocol than before, for every workload.
+    ports: &'c [PortChange],
+    /// Why the comparison is not complete.
+    not_decided: &'c [String],
+    /// Rules that one side lacks or has elsewhere.
+    changed_rules: usize,
+    /// Names to which the gateway speaks TLS of its own in another way.
+    tls: &'c [TlsChange],
+    /// Classes of facts put to both engines.
+    classes: usize,
+}
+
+/// What a comparison found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Outcome {
+    /// No difference, and everything was compared.
+    Same,
+    /// Some difference.
+    Different,
+    /// No difference was found, and not everything was compared.
+    NotDecided,
+}
+
+/// Who wins by a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Direction {
+    /// The new policies accept more.
+    Gains,
+    /// The new policies accept less.
+    Loses,
+    /// Only the inspection proxy differs.
+    Changes,
+}
+
+/// A difference in meaning.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+struct DifferenceReport<'c> {
+    /// Whether it opens or closes.
+    change: Direction,
+    /// It is about what would be without shadow.
+    shadow: bool,
+    /// The verdict of the old policies.
+    #[schemars(with = "WrittenDecision")]
+    old: Value,
+    /// The verdict of the new policies.
+    #[schemars(with = "WrittenDecision")]
+    new: Value,
+    /// Who and what, in words: the broadest first. Each is one set of callers and destinations.
+    what: &'c [String],
+    /// How many more there are; 0 with `--all`.
+    more: usize,
+    /// Classes of facts that it covers.
+    classes: usize,
+    /// Facts for which the two sides differ, as a client asks for them.
+    #[schemars(with = "WrittenFacts")]
+    witness: Value,
+}
+
+/// A port that carries another protocol than before, or several in a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct PortChange {
+    /// The port, or the first and the last one, as in `8000-8999`.
+    pub ports: String,
+    /// What it carried: `HTTP`, `TLS` or `TCP`.
+    pub old: &'static str,
+    /// What it carries now.
+    pub new: &'static str,
+}
+
+impl PortChange {
+    pub(super) fn new(first: u16, last: u16, old: Protocol, new: Protocol) -> Self {
+        let ports = if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        };
+        Self {
+            ports,
+            old: old.as_str(),
+            new: new.as_str(),
+        }
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        format!(
+            "port {}: {} -> {}, for every workload",
+            self.ports, self.old, self.new
+        )
+    }
+}
+
+/// What came of it.
+#[derive(Default)]
+pub struct Comparison {
+    /// Differences, those that open first.
+    pub differences: Vec<Difference>,
+    /// Ports that carry another protocol than before.
+    pub ports: Vec<PortChange>,
+    /// Why no conclusion holds for all facts; empty where one does.
+    pub undecided: Vec<String>,
+    /// Classes that both engines were asked about.
+    pub classes: usize,
+    /// Rules that only one side has, or has elsewhere.
+    pub changed_rules: usize,
+    /// Names to which the gateway speaks TLS of its own in another way.
+    pub tls: Vec<TlsChange>,
+}
+
+/// Facts on which the two sides differ, and how.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// It is about what would be without shadow.
+    pub shadow: bool,
+    /// The verdict of the old policies.
+    pub old: OwnedDecision,
+    /// The verdict of the new ones.
+    pub new: OwnedDecision,
+    /// Who and what, in words: the broadest first.
+    pub what: Vec<String>,
+    /// How many more there are.
+    pub more: usize,
+    /// How many classes.
+    pub classes: usize,
+    /// Facts on which the engines differ.
+    pub witness: OwnedFacts,
+}
+
+/// A verdict, owned.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OwnedDecision {
+    /// Its action's word, with the inspection cluster.
+    pub verdict: String,
+    /// Its rule.
+    pub rule: Option<String>,
+    rank: u8,
+    json: String,
+}
+
+impl OwnedDecision {
+    pub(super) fn of(ruling: &Decision<'_>) -> Self {
+        let (rank, verdict) = match ruling.action {
+            Action::Deny => (0, "Deny".to_owned()),
+            Action::Inspect(device) => (1, format!("Inspect through {device}")),
+            Action::Accept => (2, "Accept".to_owned()),
+        };
+        Self {
+            verdict,
+            rule: rule_id(ruling.rule),
+            rank,
+            json: ruling_json(ruling).to_string(),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        serde_json::from_str(&self.json).unwrap_or(Value::Null)
+    }
+}
+
+impl Difference {
+    /// Who wins.
+    #[must_use]
+    pub const fn direction(&self) -> Direction {
+        if self.new.rank > self.old.rank {
+            Direction::Gains
+        } else if self.new.rank < self.old.rank {
+            Direction::Loses
+        } else {
+            Direction::Changes
+        }
+    }
+
+    fn report(&self) -> DifferenceReport<'_> {
+        DifferenceReport {
+            change: self.direction(),
+            shadow: self.shadow,
+            old: self.old.to_json(),
+            new: self.new.to_json(),
+            what: &self.what,
+            more: self.more,
+            classes: self.classes,
+            witness: self.witness.to_json(),
+        }
+    }
+}
+
+impl Comparison {
+    /// What it found.
+    #[must_use]
+    pub const fn result(&self) -> Outcome {
+        let same = self.differences.is_empty() && self.tls.is_empty() && self.ports.is_empty();
+        match (same, self.undecided.is_empty()) {
+            (false, _) => Outcome::Different,
+            (true, true) => Outcome::Same,
+            (true, false) => Outcome::NotDecided,
+        }
+    }
+
+    /// What is written as JSON.
+    #[must_use]
+    pub fn report(&self) -> ComparisonReport<'_> {
+        ComparisonReport {
+            result: self.result(),
+            complete: self.undecided.is_empty(),
+            differences: self.differences.iter().map(Difference::report).collect(),
+            ports: &self.ports,
+            not_decided: &self.undecided,
+            changed_rules: self.changed_rules,
+            tls: &self.tls,
+            classes: self.classes,
+        }
+    }
+
+    /// The documented JSON form.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        // Texts, numbers and lists always have a JSON form.
+        serde_json::to_value(self.report()).unwrap_or_default()
+    }
+}
