@@ -66,12 +66,15 @@ fn a_hundred_thousand_rules() {
     }
 }
 
+/// A line of a list, by its number.
+type Line<'l> = &'l dyn Fn(usize) -> String;
+
 /// One line of a long list is changed: what is compared grows with the list, not with its square,
 /// which would not end within the limit.
 #[test]
 fn one_line_of_a_long_list() {
     const LINES: usize = 100_000;
-    let policy = |field: &str, line: &dyn Fn(usize) -> String| {
+    let policy = |field: &str, line: Line<'_>| {
         let mut text = format!(
             "apiVersion: egress-warden.io/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {{name: big}}\nspec:\n  identity: {{trustDomains: [cluster.local]}}\n  tiers:\n  - name: apps\n    rules:\n    - name: partners\n      action: Accept\n      from: [{{namespaces: [shop]}}]\n      to:\n      - ports: [443]\n        {field}:\n"
         );
@@ -80,19 +83,15 @@ fn one_line_of_a_long_list() {
         }
         text
     };
+    let name = |i: usize| format!("host{i}.svc{}.example.com", i % 977);
+    let wildcard = |i: usize| format!("*.tenant{i}.example.org");
     let network = |i: usize| format!("{}.{}.{}.0/24", 11 + i / 65_536, i / 256 % 256, i % 256);
-    type Line = fn(usize) -> String;
-    let name: Line = |i| format!("host{i}.svc{}.example.com", i % 977);
-    let wildcard: Line = |i| format!("*.tenant{i}.example.org");
-    for (field, line, changed) in [
-        (
-            "domainNames",
-            &name as &dyn Fn(usize) -> String,
-            "x.example.net",
-        ),
+    let rows: [(&str, Line<'_>, &str); 3] = [
+        ("domainNames", &name, "x.example.net"),
         ("domainNames", &wildcard, "*.x.example.net"),
         ("networks", &network, "198.51.100.0/24"),
-    ] {
+    ];
+    for (field, line, changed) in rows {
         let new = |i: usize| {
             if i == LINES / 2 {
                 changed.to_owned()

@@ -228,7 +228,7 @@ fn the_rest_is_told_in_words_and_first() {
             let first = |words: &[&str]| {
                 all().any(|one| {
                     let first = one.what.iter().take_while(|part| broad(part));
-                    let first = first.filter(|part| is_of_tls(part));
+                    let first = first.filter(|part| is_of_workloads_in_tls(part));
                     let mut first = first;
                     first.any(|part| words.iter().any(|word| part.contains(word)))
                 })
@@ -260,11 +260,12 @@ fn the_rest_is_told_in_words_and_first() {
     assert!(told_of.iter().all(|seen| *seen > 5), "{told_of:?}");
 }
 
-fn is_of_tls(part: &str) -> bool {
+fn is_of_workloads_in_tls(part: &str) -> bool {
     let protocols = part
         .split("; ")
         .find_map(|part| part.strip_prefix("protocol "));
-    protocols.is_none_or(|protocols| protocols.contains("TLS"))
+    // Callers without a certificate are not among those that are compared.
+    !part.starts_with("from callers") && protocols.is_none_or(|protocols| protocols.contains("TLS"))
 }
 
 fn broad(part: &str) -> bool {
