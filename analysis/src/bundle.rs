@@ -29,7 +29,7 @@ pub struct PolicyBundle {
     pub policies: Vec<Policy>,
     /// The document of each policy.
     pub sources: Vec<PolicySource>,
-    /// Inspection clusters that may be named; `None` where nothing says which there are.
+    /// Inspection proxies that may be named; `None` where nothing says which there are.
     pub inspection: Option<Vec<String>>,
     /// What the gateway's configuration says beside the policies.
     pub settings: Settings,
@@ -134,12 +134,12 @@ impl PolicyBundle {
         (self.policies, self.sources) = pairs.into_iter().unzip();
     }
 
-    /// The inspection clusters that the rules name.
+    /// The inspection proxies that the rules name.
     fn named(&self) -> Vec<String> {
         let rules = self.policies.iter().flat_map(Policy::rules);
         let mut named: Vec<String> = rules
-            .filter_map(|placed| match &placed.rule.1.action {
-                RuleAction::Inspect(device) => Some(device.to_string()),
+            .filter_map(|placed| match &placed.rule.action {
+                RuleAction::Inspect(proxy) => Some(proxy.to_string()),
                 RuleAction::Accept | RuleAction::Deny | RuleAction::Pass => None,
             })
             .collect();
@@ -491,7 +491,12 @@ fn read_configuration(
     let json = document::to_json(&config).map_err(Failure::new)?;
     match PluginConfig::read(&json) {
         Ok(read) => {
-            layers.inspection = Some(read.inspection.into_iter().map(|(name, _)| name).collect());
+            layers.inspection = Some(
+                read.inspection
+                    .into_iter()
+                    .map(|proxy| proxy.name)
+                    .collect(),
+            );
             for root in config
                 .field("policies")
                 .into_iter()

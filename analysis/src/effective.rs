@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use egress_policy::PolicySet;
 use egress_policy::classes::Addresses;
 use egress_policy::facts::Fact;
-use egress_policy::model::{Placed, Policy, RuleAction, To};
+use egress_policy::model::{PlacedRule, Policy, RuleAction, To};
 use egress_policy::reference::{Truth, applies, is_from};
 use egress_policy::relation::source_namespaces;
 use egress_policy::verdict::{Action, Decision, Evaluation, ReasonCode};
@@ -102,7 +102,7 @@ pub fn effective(layers: &PolicyBundle, set: &PolicySet, now: Fact<i64>) -> Effe
 
 /// The rules of all policies, by namespace.
 struct Rules<'p> {
-    all: Vec<Placed<'p>>,
+    all: Vec<PlacedRule<'p>>,
     by_namespace: HashMap<&'p str, Vec<usize>>,
     any_namespace: Vec<usize>,
 }
@@ -115,7 +115,7 @@ impl<'p> Rules<'p> {
             any_namespace: Vec::new(),
         };
         for placed in policies.iter().flat_map(Policy::rules) {
-            let rule = placed.rule.1;
+            let rule = placed.rule;
             let number = rules.all.len();
             rules.all.push(placed);
             let mut namespaces = BTreeSet::new();
@@ -152,7 +152,7 @@ impl<'p> Rules<'p> {
             numbers.retain(|number| {
                 self.all.get(*number).is_some_and(|placed| {
                     applies(placed.policy, facts) == Truth::True
-                        && is_from(placed.rule.1, facts) == Truth::True
+                        && is_from(placed.rule, facts) == Truth::True
                 })
             });
         });
@@ -178,7 +178,7 @@ impl Reader<'_, '_> {
         let mut answers = Vec::new();
         let facts = self.asker.facts_of(caller);
         for number in self.rules.about(&facts) {
-            let rule = self.rules.all.get(number)?.rule.1;
+            let rule = self.rules.all.get(number)?.rule;
             let opens = matches!(rule.action, RuleAction::Accept | RuleAction::Inspect(_));
             for to in &rule.to {
                 let mut told = self.ask(&facts, to)?;
@@ -289,7 +289,7 @@ impl Reader<'_, '_> {
 
 fn word(decision: &Decision<'_>) -> String {
     match decision.action {
-        Action::Inspect(device) => format!("Inspect through {device}"),
+        Action::Inspect(proxy) => format!("Inspect through {proxy}"),
         Action::Accept | Action::Deny => decision.action.as_str().to_owned(),
     }
 }

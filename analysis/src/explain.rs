@@ -155,7 +155,7 @@ fn entries<'p>(
 ) -> Vec<Entry<'p>> {
     let mut entries = Vec::new();
     let mut passed: Option<&str> = None;
-    let mut rules = policy.rules().map(|placed| placed.rule.1);
+    let mut rules = policy.rules().map(|placed| placed.rule);
     for considered in &trace.considered {
         let is_rule = matches!(considered.step, Step::Rule { .. });
         let rule = if is_rule { rules.next() } else { None };

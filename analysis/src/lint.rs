@@ -103,7 +103,7 @@ pub fn never_decides(layers: &PolicyBundle) -> Vec<(String, String)> {
             .map(|one| (one.path, one.message))
             .collect();
         for placed in policy.rules() {
-            let path = rule_path(placed.tier.0, placed.rule.0, "name").to_string();
+            let path = rule_path(placed.tier_index, placed.rule_index, "name").to_string();
             let message = hidden.remove(&path);
             all.extend(message.map(|message| (placed.basis().to_string(), message)));
         }
@@ -152,7 +152,7 @@ pub fn port_conflicts(layers: &PolicyBundle) -> Vec<Diagnostic> {
 /// known here: every namespace that the rules name is looked at.
 fn udp_inexpressible(policies: &[Policy]) -> Vec<(usize, Defect)> {
     let rules = policies.iter().flat_map(Policy::rules);
-    let sources = rules.flat_map(|placed| match &placed.rule.1.from {
+    let sources = rules.flat_map(|placed| match &placed.rule.from {
         From::Sources(sources) => sources.iter(),
         From::Anyone | From::AnyWorkload => [].iter(),
     });
@@ -183,8 +183,8 @@ fn udp_inexpressible(policies: &[Policy]) -> Vec<(usize, Defect)> {
 /// Deny networks in shadow, as far as a gateway's traffic goes to names.
 fn shadow_networks(policy: &Policy, found: &mut Findings) {
     for placed in policy.rules() {
-        let ((t, tier), (r, rule)) = (placed.tier, placed.rule);
-        let shadow = tier.mode == Mode::Shadow || rule.mode == Mode::Shadow;
+        let rule = placed.rule;
+        let shadow = placed.tier.mode == Mode::Shadow || rule.mode == Mode::Shadow;
         if !shadow || rule.action != RuleAction::Deny {
             continue;
         }
@@ -195,7 +195,8 @@ fn shadow_networks(policy: &Policy, found: &mut Findings) {
                 "where names lead, what `{}` would deny is not counted",
                 rule.name
             );
-            found.add(Lint::ShadowNetworks, &rule_path(t, r, "to"), message);
+            let path = rule_path(placed.tier_index, placed.rule_index, "to");
+            found.add(Lint::ShadowNetworks, &path, message);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Facts that own what they say: what the command line, cases and witnesses are made of.
+//! [`Facts`] field by field, owned and in any combination: what questions, cases and witnesses are
+//! made of.
 
 mod parse;
 mod written;
@@ -6,7 +7,7 @@ mod written;
 use std::net::IpAddr;
 
 use egress_policy::facts::{
-    Caller, Claims, DestinationFacts, Fact, Facts, Protocol, Request, SpiffeId,
+    Caller, DestinationFacts, Fact, Facts, OwnedClaims, Protocol, Request, SpiffeId,
 };
 use egress_policy::name::Name;
 use egress_policy::path::RequestPath;
@@ -40,17 +41,6 @@ pub enum Who {
     Malformed,
 }
 
-/// What the caller claims, owned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metadata {
-    /// The claimed namespace.
-    pub namespace: String,
-    /// The claimed cluster.
-    pub cluster: Option<String>,
-    /// Labels.
-    pub labels: Vec<(String, String)>,
-}
-
 /// Everything that a verdict rests on, owned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(into = "WrittenFacts")]
@@ -60,7 +50,7 @@ pub struct OwnedFacts {
     /// Who asks.
     pub caller: Fact<Who>,
     /// What it claims.
-    pub claims: Fact<Metadata>,
+    pub claims: Fact<OwnedClaims>,
     /// The destination's name; `Known(None)` for an address literal.
     pub name: Fact<Option<Name>>,
     /// Where the gateway really connects.
@@ -100,22 +90,11 @@ impl OwnedFacts {
 
     /// Calls `judge` with these facts.
     pub fn with_facts<R>(&self, judge: impl FnOnce(&Facts<'_>) -> R) -> R {
-        let labels: Vec<(&str, &str)> = match &self.claims {
-            Fact::Known(metadata) => metadata
-                .labels
-                .iter()
-                .map(|(key, value)| (key.as_str(), value.as_str()))
-                .collect(),
-            Fact::Pending | Fact::Missing => Vec::new(),
-        };
+        let labels = self.claims.pairs();
         let facts = Facts {
             protocol: self.protocol,
             caller: self.caller.as_ref().map(borrow_caller),
-            claims: self.claims.as_ref().map(|metadata| Claims {
-                namespace: &metadata.namespace,
-                cluster: metadata.cluster.as_deref(),
-                labels: &labels,
-            }),
+            claims: self.claims.lend(&labels),
             destination: DestinationFacts {
                 name: self.name.as_ref().map(Option::as_ref),
                 address: self.address,
@@ -150,15 +129,7 @@ impl OwnedFacts {
                 Caller::Plaintext => Who::Plaintext,
                 Caller::Malformed => Who::Malformed,
             }),
-            claims: facts.claims.map(|claims| Metadata {
-                namespace: claims.namespace.to_owned(),
-                cluster: claims.cluster.map(str::to_owned),
-                labels: claims
-                    .labels
-                    .iter()
-                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                    .collect(),
-            }),
+            claims: facts.claims.map(OwnedClaims::from),
             name: facts.destination.name.map(Option::<&Name>::cloned),
             address: facts.destination.address,
             port: facts.destination.port,

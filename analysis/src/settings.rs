@@ -1,5 +1,5 @@
 //! The install settings, as far as policies depend on them: their order, the namespaces that each
-//! may speak for, the inspection clusters that rules may name, and the networks that no rule sees.
+//! may speak for, the inspection proxies that rules may name, and the networks that no rule sees.
 
 use egress_policy::contract::{API_VERSION, INSTALL_KIND};
 use egress_policy::ports::StatedPorts;
@@ -15,7 +15,7 @@ pub struct InstallSettings {
     pub origin: String,
     /// The policies in their order; empty where a single one needs none.
     pub policies: Vec<Grant>,
-    /// The inspection clusters that rules may name.
+    /// The inspection proxies that rules may name.
     pub inspection: Vec<String>,
     /// What ports carry.
     pub protocols: StatedPorts,

@@ -7,7 +7,8 @@ use egress_policy::model::{Hosts, LabelOperator, Rule, RuleAction, ServiceAccoun
 use egress_policy::name::{Name, NamePattern};
 use egress_policy::path::PathPattern;
 
-use crate::owned_facts::{Metadata, OwnedFacts, Who};
+use crate::owned_facts::{OwnedFacts, Who};
+use egress_policy::facts::OwnedClaims;
 
 pub(crate) use public::address_in;
 pub use public::{ordinary_address, public_addresses};
@@ -47,7 +48,7 @@ fn fit_source(situation: &mut OwnedFacts, source: &Source) {
     }
     let wants_claims = source.uses_claims();
     if wants_claims && !matches!(situation.claims, Fact::Known(_)) {
-        situation.claims = Fact::Known(Metadata {
+        situation.claims = Fact::Known(OwnedClaims {
             namespace: situation.namespace().unwrap_or_default().to_owned(),
             cluster: source.clusters.first().cloned(),
             labels: labels_for(source),

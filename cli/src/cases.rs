@@ -121,7 +121,11 @@ pub(crate) fn read_cases(
         .fold(together, PolicyBundle::joined);
     bundle.settings = file.gateway.settings;
     if bundle.inspection.is_none() || !file.gateway.inspection.is_empty() {
-        let names = file.gateway.inspection.iter().map(|(name, _)| name.clone());
+        let names = file
+            .gateway
+            .inspection
+            .iter()
+            .map(|proxy| proxy.name.clone());
         bundle.inspection = Some(names.collect());
     }
     Ok(match bundle.compile() {

@@ -187,7 +187,7 @@ fn rule(name: &Value, mode: &Value, time: &Value) -> Value {
                 "enum": ["Accept", "Deny", "Pass", "Inspect"],
             },
             "inspection": {
-                "description": "The inspection cluster of an Inspect rule, as the install settings name it.",
+                "description": "The inspection proxy of an Inspect rule, as the install settings name it.",
                 "type": "string",
                 "pattern": "^[a-z0-9-]{1,63}$",
             },

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use egress_policy::contract::DOWNSTREAM_PEER;
-use egress_policy::facts::{Claims, Fact};
+use egress_policy::facts::{Fact, OwnedClaims};
 use prost::Message;
 
 use crate::host::{Host, HostError};
@@ -26,28 +26,6 @@ pub const MAX_LABELS: usize = 512;
 /// Where Istio keeps the peer's metadata: the filter state object of current releases, and the
 /// property of older ones, which is filter state `wasm.downstream_peer`.
 const OBJECTS: [&[&str]; 2] = [&["filter_state", DOWNSTREAM_PEER], &[DOWNSTREAM_PEER]];
-
-/// Claims, owned: those labels that the policies select by and the workload has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnedClaims {
-    /// The claimed namespace.
-    pub namespace: String,
-    /// The claimed cluster.
-    pub cluster: Option<String>,
-    /// The labels.
-    pub labels: Vec<(String, String)>,
-}
-
-impl OwnedClaims {
-    /// The labels in the form that [`Claims`] borrows.
-    #[must_use]
-    pub fn pairs(&self) -> Vec<(&str, &str)> {
-        self.labels
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect()
-    }
-}
 
 /// Reads the claims that Istio's filters left in filter state. `None` if there are none (yet).
 ///
@@ -245,19 +223,6 @@ impl Struct {
         }
         Ok(labels)
     }
-}
-
-/// Borrowed claims over `labels`, which [`OwnedClaims::pairs`] made.
-#[must_use]
-pub fn borrowed<'a>(
-    claims: &'a Fact<OwnedClaims>,
-    labels: &'a [(&'a str, &'a str)],
-) -> Fact<Claims<'a>> {
-    claims.as_ref().map(|claims| Claims {
-        namespace: &claims.namespace,
-        cluster: claims.cluster.as_deref(),
-        labels,
-    })
 }
 
 #[cfg(test)]

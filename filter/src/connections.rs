@@ -6,7 +6,7 @@ use std::rc::Rc;
 use egress_policy::facts::Fact;
 
 use crate::caller::Identity;
-use crate::claims::OwnedClaims;
+use egress_policy::facts::OwnedClaims;
 
 /// Connections in one generation.
 const GENERATION: usize = 1_024;

@@ -17,13 +17,13 @@ use crate::budget::Taken;
 use crate::caller::identity;
 use crate::denial::{Subject, printable, response, written};
 use crate::host::{Flow, Headers, Host, HostError};
-use crate::owned_facts::{DestinationState, OwnedFacts, RequestLine};
 use crate::plugin::Plugin;
 use crate::position::Position;
 use crate::record;
 use crate::request::ParsedHeaders;
 use crate::revalidation::StreamEpoch;
 use crate::state::{self, Permit, VerdictToken};
+use crate::stream_facts::{DestinationState, RequestLine, StreamFacts};
 use crate::terminated_tls::TerminatedTls;
 
 /// One request.
@@ -161,7 +161,7 @@ impl<H: Host> Http<H> {
     }
 
     /// The facts, and where the request leads.
-    fn collect(&self, parsed: &ParsedHeaders<'_>) -> (OwnedFacts, NextHop, ConnectMode) {
+    fn collect(&self, parsed: &ParsedHeaders<'_>) -> (StreamFacts, NextHop, ConnectMode) {
         let host = &self.plugin.host;
         let terminated = (self.plugin.config.server_name == ServerName::Application)
             .then(|| TerminatedTls::of(host));
@@ -194,7 +194,7 @@ impl<H: Host> Http<H> {
         parsed: &ParsedHeaders<'_>,
         connection: Option<u64>,
         terminated: Option<&TerminatedTls>,
-    ) -> OwnedFacts {
+    ) -> StreamFacts {
         let (identity, claims) = match terminated.map(TerminatedTls::tunnel) {
             Some(Ok(Some(outer))) => (outer.identity.clone(), outer.claims.clone()),
             // Whoever it was, it is not whom this connection shows.
@@ -204,7 +204,7 @@ impl<H: Host> Http<H> {
                 (peer.identity.clone(), peer.claims.clone())
             }
         };
-        OwnedFacts {
+        StreamFacts {
             protocol: Protocol::Http,
             identity,
             claims,
@@ -218,7 +218,7 @@ impl<H: Host> Http<H> {
     fn follow(
         parsed: &ParsedHeaders<'_>,
         selected: SelectedRoute<'_>,
-        facts: &mut OwnedFacts,
+        facts: &mut StreamFacts,
     ) -> NextHop {
         // An empty authority is malformed, and so is none.
         let authority = parsed.authority.unwrap_or_default();
@@ -256,7 +256,7 @@ impl<H: Host> Http<H> {
     }
 
     /// Takes what the request needs of its workload's budget.
-    fn take(&self, facts: &OwnedFacts, hop: NextHop, mode: ConnectMode) -> Result<(), ReasonCode> {
+    fn take(&self, facts: &StreamFacts, hop: NextHop, mode: ConnectMode) -> Result<(), ReasonCode> {
         let undecided = hop == NextHop::InternalListener;
         let resolved = mode.dynamic && !undecided;
         let taken = self.plugin.take(facts, true, undecided, resolved)?;
@@ -267,7 +267,7 @@ impl<H: Host> Http<H> {
     }
 
     /// Sends the tunnel inward.
-    fn forward(&self, facts: &OwnedFacts, mode: ConnectMode) -> Result<Permit, ReasonCode> {
+    fn forward(&self, facts: &StreamFacts, mode: ConnectMode) -> Result<Permit, ReasonCode> {
         self.take(facts, NextHop::InternalListener, mode)?;
         let forwarded = state::forward(&self.plugin.host, facts);
         forwarded.map_err(|HostError| ReasonCode::EngineError)
@@ -278,7 +278,7 @@ impl<H: Host> Http<H> {
     fn let_out(
         &self,
         request: &RequestView<'_>,
-        facts: &OwnedFacts,
+        facts: &StreamFacts,
         mode: ConnectMode,
         verdict: &Verdict<'_>,
     ) -> Result<Permit, ReasonCode> {
@@ -302,7 +302,7 @@ impl<H: Host> Http<H> {
     fn open(
         &self,
         request: &RequestView<'_>,
-        facts: &OwnedFacts,
+        facts: &StreamFacts,
         mode: ConnectMode,
         token: VerdictToken<'_>,
         decision: &Decision<'_>,
@@ -340,7 +340,7 @@ impl<H: Host> Http<H> {
         }
     }
 
-    fn deny(&self, parsed: &ParsedHeaders<'_>, facts: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
+    fn deny(&self, parsed: &ParsedHeaders<'_>, facts: &StreamFacts, verdict: &Verdict<'_>) -> Flow {
         let host = &self.plugin.host;
         state::store_denial(host, &verdict.enforced);
         let destination = facts
@@ -361,7 +361,7 @@ impl<H: Host> Http<H> {
     fn deny_unread(&self) -> Flow {
         let nothing = Vec::new();
         let parsed = ParsedHeaders::of(&nothing);
-        let facts = OwnedFacts::refused(Protocol::Http, ReasonCode::EngineError);
+        let facts = StreamFacts::refused(Protocol::Http, ReasonCode::EngineError);
         self.deny(&parsed, &facts, &Verdict::refusal(ReasonCode::EngineError))
     }
 }

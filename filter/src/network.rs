@@ -18,11 +18,11 @@ use egress_policy::verdict::{Action, Evaluation, ReasonCode, Verdict};
 use crate::caller::{identity, identity_so_far};
 use crate::hello::{MAX_READ, Reader, Reading};
 use crate::host::{Flow, Host, HostError};
-use crate::owned_facts::{DestinationState, OwnedFacts, RequestLine};
 use crate::plugin::Plugin;
 use crate::position::CLUSTER;
 use crate::revalidation::StreamEpoch;
 use crate::state::{self, Permit, VerdictToken};
+use crate::stream_facts::{DestinationState, RequestLine, StreamFacts};
 
 /// Most bytes of the server that pass before the verdict: a banner, not a document.
 pub const MAX_SERVER_BYTES: usize = 4_096;
@@ -76,7 +76,7 @@ impl ChosenRoute {
 #[derive(Debug)]
 enum Origin {
     /// Out of a tunnel, with the facts that the outer connection had.
-    Tunnel(Box<OwnedFacts>),
+    Tunnel(Box<StreamFacts>),
     /// Over the wire, on a chain of its own.
     Chain,
 }
@@ -159,7 +159,7 @@ impl<H: Host> Network<H> {
     /// inspected: at accept, when Envoy chooses its cluster, its caller is not known yet.
     fn route_for(
         &self,
-        facts: &OwnedFacts,
+        facts: &StreamFacts,
         verdict: &Verdict<'_>,
     ) -> Result<ChosenRoute, ReasonCode> {
         let by_class = matches!(self.origin, Origin::Tunnel(_));
@@ -184,7 +184,7 @@ impl<H: Host> Network<H> {
 
     /// The cluster for TLS, of which there is one for each class, if it may carry TLS to this name
     /// and port.
-    fn tls_cluster(&self, facts: &OwnedFacts) -> Result<&'static str, ReasonCode> {
+    fn tls_cluster(&self, facts: &StreamFacts) -> Result<&'static str, ReasonCode> {
         let judged = facts.destination.known();
         let judged = judged.ok_or(ReasonCode::RouteMismatch)?;
         let route = self.plugin.config.routes.resolve(CLUSTER_TLS.as_bytes())?;
@@ -198,7 +198,7 @@ impl<H: Host> Network<H> {
     fn set_route(
         &self,
         route: &ChosenRoute,
-        facts: &OwnedFacts,
+        facts: &StreamFacts,
         verdict: &Verdict<'_>,
     ) -> Result<(), HostError> {
         let host = &self.plugin.host;
@@ -213,7 +213,7 @@ impl<H: Host> Network<H> {
     /// The route that a verdict opens, if it is the one that Envoy has taken.
     fn taken_route(
         &self,
-        facts: &OwnedFacts,
+        facts: &StreamFacts,
         verdict: &Verdict<'_>,
     ) -> Result<ChosenRoute, ReasonCode> {
         let route = self.route_for(facts, verdict)?;
@@ -329,7 +329,7 @@ impl<H: Host> Network<H> {
         }
     }
 
-    fn collect(&self, moment: &Moment) -> OwnedFacts {
+    fn collect(&self, moment: &Moment) -> StreamFacts {
         let mut facts = match &self.origin {
             Origin::Tunnel(facts) => self.out_of_tunnel(facts, moment),
             Origin::Chain => self.on_chain(moment),
@@ -339,12 +339,12 @@ impl<H: Host> Network<H> {
     }
 
     /// TLS whose connection was judged outside as far as it could be: now its name is known.
-    fn out_of_tunnel(&self, outer: &OwnedFacts, moment: &Moment) -> OwnedFacts {
+    fn out_of_tunnel(&self, outer: &StreamFacts, moment: &Moment) -> StreamFacts {
         let judged = match outer.destination.known() {
             Some(dialled) if outer.protocol == Protocol::Tls => self.inner_name(dialled, moment),
             Some(_) | None => Err(ReasonCode::RouteMismatch),
         };
-        OwnedFacts {
+        StreamFacts {
             destination: DestinationState::judged(judged),
             ..outer.clone()
         }
@@ -383,9 +383,9 @@ impl<H: Host> Network<H> {
     }
 
     /// A connection on a chain of its own: the chain's cluster is its destination.
-    fn on_chain(&self, moment: &Moment) -> OwnedFacts {
+    fn on_chain(&self, moment: &Moment) -> StreamFacts {
         let route = self.route();
-        let mut facts = OwnedFacts {
+        let mut facts = StreamFacts {
             protocol: route
                 .as_ref()
                 .map_or_else(|_| self.usual_protocol(), |route| route.protocol),
@@ -436,7 +436,7 @@ impl<H: Host> Network<H> {
     }
 
     /// Waits for more facts, for a while.
-    fn hold(&mut self, facts: OwnedFacts) -> Flow {
+    fn hold(&mut self, facts: StreamFacts) -> Flow {
         if self.plugin.hold(self.id, facts) {
             // Still undecided: the RBAC lock is closed, client bytes stay here, and the server's
             // are counted.
@@ -446,7 +446,7 @@ impl<H: Host> Network<H> {
         }
     }
 
-    fn finish(&mut self, facts: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
+    fn finish(&mut self, facts: &StreamFacts, verdict: &Verdict<'_>) -> Flow {
         self.plugin.forget(self.id);
         match verdict.enforced.action {
             Action::Deny => self.deny(facts, verdict),
@@ -458,7 +458,7 @@ impl<H: Host> Network<H> {
         }
     }
 
-    fn open(&mut self, route: &ChosenRoute, facts: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
+    fn open(&mut self, route: &ChosenRoute, facts: &StreamFacts, verdict: &Verdict<'_>) -> Flow {
         let Ok(permit) = state::store_verdict(&self.plugin.host, route.token()) else {
             return self.fail();
         };
@@ -468,19 +468,19 @@ impl<H: Host> Network<H> {
         flow
     }
 
-    fn deny(&mut self, facts: &OwnedFacts, verdict: &Verdict<'_>) -> Flow {
+    fn deny(&mut self, facts: &StreamFacts, verdict: &Verdict<'_>) -> Flow {
         state::store_denial(&self.plugin.host, &verdict.enforced);
         self.plugin.note(facts, verdict);
         self.close()
     }
 
-    fn refuse(&mut self, facts: &OwnedFacts, code: ReasonCode) -> Flow {
+    fn refuse(&mut self, facts: &StreamFacts, code: ReasonCode) -> Flow {
         self.deny(facts, &Verdict::refusal(code))
     }
 
     /// Something that must not fail did.
     fn fail(&mut self) -> Flow {
-        let facts = OwnedFacts::refused(self.protocol(), ReasonCode::EngineError);
+        let facts = StreamFacts::refused(self.protocol(), ReasonCode::EngineError);
         self.refuse(&facts, ReasonCode::EngineError)
     }
 

@@ -9,21 +9,21 @@ use egress_policy::classes::Addresses;
 use egress_policy::config::{Context, LabelSource, PluginConfig};
 use egress_policy::contract::{LITERAL, UNCHECKED};
 use egress_policy::defect::{Defect, DefectKind, FieldPath};
-use egress_policy::facts::{Fact, Protocol};
+use egress_policy::facts::{Fact, OwnedClaims, Protocol};
 use egress_policy::name::Host as Target;
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Evaluation, ReasonCode, Verdict};
 
 use crate::budget::{Budgets, Taken, Untold, Wanted};
 use crate::caller::{Identity, identity};
-use crate::claims::{self, ClaimHeaders, OwnedClaims};
+use crate::claims::{self, ClaimHeaders};
 use crate::connections::{Connections, Peer};
 use crate::host::{Host, Level};
 use crate::metric::MetricFamily;
-use crate::owned_facts::OwnedFacts;
 use crate::record::{Lines, Record, Setting, gauge, untold_line, workload};
 use crate::revalidation::{Revalidation, StreamEpoch};
 use crate::state;
+use crate::stream_facts::StreamFacts;
 
 /// How often the clock is read. `expires` counts in seconds.
 const TICK_MILLISECONDS: u32 = 1_000;
@@ -53,7 +53,7 @@ pub struct Plugin<H: Host> {
 #[derive(Debug)]
 struct PendingConnection {
     since: u64,
-    facts: OwnedFacts,
+    facts: StreamFacts,
     overdue: bool,
 }
 
@@ -113,7 +113,7 @@ impl<H: Host> Plugin<H> {
     /// The limit's code.
     pub fn take(
         &self,
-        facts: &OwnedFacts,
+        facts: &StreamFacts,
         stream: bool,
         undecided: bool,
         resolved: bool,
@@ -240,7 +240,7 @@ impl<H: Host> Plugin<H> {
 
     /// Notes that a connection waits for its verdict, and with which facts. False if it cannot be
     /// noted, and so would never be ended.
-    pub fn hold(&self, id: u32, facts: OwnedFacts) -> bool {
+    pub fn hold(&self, id: u32, facts: StreamFacts) -> bool {
         let Ok(mut pending) = self.pending.try_borrow_mut() else {
             return false;
         };
@@ -317,9 +317,9 @@ impl<H: Host> Plugin<H> {
         if ends {
             let verdict = Verdict::refusal(ReasonCode::PolicyReplaced);
             state::store_denial(&self.host, &verdict.enforced);
-            let facts = OwnedFacts {
+            let facts = StreamFacts {
                 identity: whose(),
-                ..OwnedFacts::refused(protocol, ReasonCode::PolicyReplaced)
+                ..StreamFacts::refused(protocol, ReasonCode::PolicyReplaced)
             };
             self.note(&facts, &verdict);
         }
@@ -327,7 +327,7 @@ impl<H: Host> Plugin<H> {
     }
 
     /// Asks the engine.
-    pub fn evaluate(&self, facts: &OwnedFacts) -> Evaluation<'_> {
+    pub fn evaluate(&self, facts: &StreamFacts) -> Evaluation<'_> {
         facts.lend(|facts| self.config.policies.evaluate(facts))
     }
 
@@ -339,7 +339,7 @@ impl<H: Host> Plugin<H> {
     /// [`ReasonCode::RouteMismatch`] for a class that the gateway does not have, or not yet.
     pub fn class_of(
         &self,
-        facts: &OwnedFacts,
+        facts: &StreamFacts,
         verdict: &Verdict<'_>,
         by_class: bool,
     ) -> Result<Rc<str>, ReasonCode> {
@@ -360,11 +360,12 @@ impl<H: Host> Plugin<H> {
     /// Envoy's cluster for an inspection proxy.
     pub fn proxy_cluster(&self, proxy: &str) -> Option<&str> {
         let mut known = self.config.inspection.iter();
-        known.find_map(|(name, cluster)| (name == proxy).then_some(cluster.as_str()))
+        let found = known.find(|known| known.name == proxy)?;
+        Some(&found.cluster)
     }
 
     /// Asks the engine where no further fact can come.
-    pub fn conclude(&self, facts: &OwnedFacts, otherwise: ReasonCode) -> Verdict<'_> {
+    pub fn conclude(&self, facts: &StreamFacts, otherwise: ReasonCode) -> Verdict<'_> {
         match self.evaluate(facts) {
             Evaluation::Final(verdict) => verdict,
             Evaluation::Undecided => Verdict::refusal(otherwise),
@@ -372,7 +373,7 @@ impl<H: Host> Plugin<H> {
     }
 
     /// Counts and logs a final verdict.
-    pub fn note(&self, facts: &OwnedFacts, verdict: &Verdict<'_>) {
+    pub fn note(&self, facts: &StreamFacts, verdict: &Verdict<'_>) {
         if facts.lend(|facts| {
             facts
                 .caller

@@ -10,11 +10,11 @@ use serde::{Serialize, Serializer};
 
 use crate::budget::{Budgets, Untold};
 use crate::caller::Identity;
-use crate::claims::OwnedClaims;
 use crate::host::{Host, Level, Metric, MetricKind};
 use crate::log_line;
 use crate::metric::MetricFamily;
-use crate::owned_facts::{OwnedFacts, OwnedPath};
+use crate::stream_facts::{OwnedPath, StreamFacts};
+use egress_policy::facts::OwnedClaims;
 
 /// Rules that get counters of their own; the rest count as `other`. A counter lives as long as
 /// Envoy does.
@@ -68,7 +68,7 @@ pub struct Lines<'a> {
 
 impl Lines<'_> {
     /// Whether there is a line for this; else it is counted and summed up.
-    fn one_for(&self, facts: &OwnedFacts, decision: &Decision<'_>) -> bool {
+    fn one_for(&self, facts: &StreamFacts, decision: &Decision<'_>) -> bool {
         let code = decision.reason.as_str();
         self.budgets
             .line(workload(facts), code, self.limits, self.now)
@@ -81,7 +81,7 @@ impl Record {
         &self,
         host: &impl Host,
         setting: Setting<'_>,
-        facts: &OwnedFacts,
+        facts: &StreamFacts,
         verdict: &Verdict<'_>,
     ) {
         let at_once = verdict.enforced.action == Action::Deny;
@@ -233,7 +233,7 @@ struct WouldBe {
     rule: String,
 }
 
-fn line(setting: Setting<'_>, facts: &OwnedFacts, verdict: &Verdict<'_>) -> String {
+fn line(setting: Setting<'_>, facts: &StreamFacts, verdict: &Verdict<'_>) -> String {
     let destination = facts.destination.known();
     let path = match &facts.request.path {
         OwnedPath::Clean(path) => Some(path.as_str()),
@@ -309,7 +309,7 @@ pub(crate) fn gauge(host: &impl Host, name: &str, value: u64) {
 
 /// The caller in words.
 #[must_use]
-pub fn workload(facts: &OwnedFacts) -> &str {
+pub fn workload(facts: &StreamFacts) -> &str {
     match &facts.identity {
         Fact::Known(identity) => Identity::as_str(identity),
         Fact::Pending | Fact::Missing => "unknown",

@@ -7,7 +7,7 @@ use egress_policy::facts::Fact;
 
 use crate::claims::ClaimHeaders;
 use crate::host::Headers;
-use crate::owned_facts::{OwnedPath, RequestLine};
+use crate::stream_facts::{OwnedPath, RequestLine};
 
 /// Longest method and upgrade token. Longer ones match no rule.
 const MAX_TOKEN: usize = 64;

@@ -10,8 +10,8 @@ use egress_policy::verdict::Decision;
 
 use crate::denial::written;
 use crate::host::{Flow, Host, HostError};
-use crate::owned_facts::OwnedFacts;
 use crate::record::workload;
+use crate::stream_facts::StreamFacts;
 
 /// Where the facts of the outer connection are, as the gateway's configuration shares them.
 const CARRIED: &[&str] = &["filter_state", FACTS];
@@ -62,7 +62,7 @@ pub fn store_verdict(host: &impl Host, token: VerdictToken<'_>) -> Result<Permit
 ///
 /// # Errors
 /// If it is not written, which leaves the RBAC lock closed.
-pub fn forward(host: &impl Host, facts: &OwnedFacts) -> Result<Permit, HostError> {
+pub fn forward(host: &impl Host, facts: &StreamFacts) -> Result<Permit, HostError> {
     let facts = facts.to_wire().ok_or(HostError)?;
     store_entry(host, FORWARD, &facts).map(Permit)
 }
@@ -86,13 +86,13 @@ fn store_entry(host: &impl Host, word: &str, facts: &[u8]) -> Result<(), HostErr
 ///
 /// # Errors
 /// If they cannot be read, or nothing was sent inward.
-pub fn read_from_tunnel(host: &impl Host) -> Result<Option<OwnedFacts>, HostError> {
+pub fn read_from_tunnel(host: &impl Host) -> Result<Option<StreamFacts>, HostError> {
     let Some(entry) = host.property(CARRIED)? else {
         return Ok(None);
     };
     let prefix = entry_prefix(FORWARD);
     let facts = entry.strip_prefix(prefix.as_bytes()).ok_or(HostError)?;
-    OwnedFacts::from_wire(facts).map(Some).ok_or(HostError)
+    StreamFacts::from_wire(facts).map(Some).ok_or(HostError)
 }
 
 /// Writes what the inspection proxy is told of the connection.
@@ -103,7 +103,7 @@ pub fn set_inspection_metadata(
     host: &impl Host,
     proxy: &str,
     decision: &Decision<'_>,
-    facts: &OwnedFacts,
+    facts: &StreamFacts,
 ) -> Result<(), HostError> {
     let destination = written(facts.destination.known().ok_or(HostError)?);
     let tell =

@@ -7,14 +7,14 @@ use egress_policy::verdict::ReasonCode;
 
 use crate::host::Host;
 use crate::network::SNI;
-use crate::owned_facts::OwnedFacts;
 use crate::state;
+use crate::stream_facts::StreamFacts;
 
 /// A connection whose TLS the application began for a name, and this gateway ended.
 #[derive(Debug)]
 pub struct TerminatedTls {
     server_name: Result<Vec<u8>, ReasonCode>,
-    tunnel: Result<Option<Box<OwnedFacts>>, ReasonCode>,
+    tunnel: Result<Option<Box<StreamFacts>>, ReasonCode>,
 }
 
 impl TerminatedTls {
@@ -41,7 +41,7 @@ impl TerminatedTls {
     ///
     /// # Errors
     /// If they cannot be read: then nobody is known.
-    pub fn tunnel(&self) -> Result<Option<&OwnedFacts>, ReasonCode> {
+    pub fn tunnel(&self) -> Result<Option<&StreamFacts>, ReasonCode> {
         match &self.tunnel {
             Ok(facts) => Ok(facts.as_deref()),
             Err(code) => Err(*code),

@@ -7,8 +7,8 @@
 mod bootstrap;
 mod hello;
 pub(crate) use hello::client_hello;
+mod attempt;
 mod live;
-mod situation;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,8 +21,8 @@ use serde_json::Value;
 
 use crate::workspace;
 
+pub use attempt::{Attempt, LeftOut, attempt};
 pub use live::{LiveGateway, run_live};
-pub use situation::{Attempt, LeftOut, attempt};
 
 /// A case file, and what the module's configuration needs of it as it is written.
 pub struct LoadedCases {

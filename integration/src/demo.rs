@@ -57,7 +57,7 @@ pub struct DemoOutcome {
     pub as_expected: bool,
 }
 
-/// Starts gateway, sidecars, inspection device and outside world with the reference policy and its
+/// Starts gateway, sidecars, inspection proxy and outside world with the reference policy and its
 /// inspected workload.
 ///
 /// # Errors
@@ -94,8 +94,8 @@ pub fn run(
 ) -> Result<Vec<DemoOutcome>> {
     let mut outcomes = Vec::new();
     for row in rows() {
-        if matches!(row.expect, Expect::DeviceDown(_)) {
-            mesh.device.stop()?;
+        if matches!(row.expect, Expect::ProxyDown(_)) {
+            mesh.inspection_proxy.stop()?;
         }
         let outcome = attempt::attempt(mesh, module, &row)?;
         progress(&outcome);

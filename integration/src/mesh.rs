@@ -10,11 +10,11 @@ use tempfile::TempDir;
 use crate::certificates::{Authority, Leaf};
 use crate::classes::Class;
 use crate::client::{self, Tls};
-use crate::device::Device;
 use crate::dns::{Answer, Dns};
 use crate::envoy::{Envoy, eventually};
 use crate::extension::Extension;
 pub use crate::hosts::{HOSTS, address_of};
+use crate::inspection_proxy::InspectionProxy;
 use crate::outside::{Outside, Speech};
 use crate::peer::Peer;
 use crate::{sandbox, template, workspace};
@@ -28,10 +28,10 @@ pub const GATEWAY_NAME: &str = "egress-gateway.istio-egress.svc.cluster.local";
 /// Where the gateway asks for names.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
 
-/// Where the inspection device listens: inside, as devices are.
-pub const DEVICE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
-/// The device's port.
-pub const DEVICE_PORT: u16 = 3128;
+/// Where the inspection proxy listens: inside the mesh, as inspection proxies do.
+pub const INSPECTION_PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
+/// The inspection proxy's port.
+pub const INSPECTION_PORT: u16 = 3128;
 
 /// Where nobody is.
 pub const NOBODY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 29);
@@ -139,8 +139,8 @@ pub struct Mesh {
     pub sidecars: Vec<Envoy>,
     /// The outside servers.
     pub outside: Outside,
-    /// The inspection device.
-    pub device: Device,
+    /// The inspection proxy.
+    pub inspection_proxy: InspectionProxy,
     /// The name server.
     pub dns: Dns,
     /// The mesh's authority.
@@ -171,7 +171,7 @@ impl Mesh {
             dns.add(name, Answer::of(&addresses.map(IpAddr::V4)));
         }
         let outside = world(&outside_authority)?;
-        let device = Device::start(DEVICE, DEVICE_PORT)?;
+        let inspection_proxy = InspectionProxy::start(INSPECTION_PROXY, INSPECTION_PORT)?;
         write_certificates(files.path(), &mesh_authority, plan.workloads)?;
         write_outside_certificates(files.path(), &outside_authority, &ending_authority)?;
         for extension in plan.extensions {
@@ -199,7 +199,7 @@ impl Mesh {
             gateway,
             sidecars,
             outside,
-            device,
+            inspection_proxy,
             dns,
             mesh_authority,
             outside_authority,
@@ -362,7 +362,7 @@ pub fn gateway_config(
         ("POLICY", &*folder),
         ("PEER_METADATA_WASM", &*fixture.to_string_lossy()),
         ("GATEWAY", &GATEWAY.to_string()),
-        ("DEVICE", &DEVICE.to_string()),
+        ("INSPECTION_PROXY", &INSPECTION_PROXY.to_string()),
     ];
     let classes: Vec<_> = classes
         .iter()

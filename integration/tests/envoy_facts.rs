@@ -284,20 +284,20 @@ sandboxed! {
         Ok(())
     }
 
-    fn a_verdict_chooses_the_device_which_hears_only_of_names_that_have_an_address_left() -> Result<()> {
-        let to_device = |verdict: &str| {
+    fn a_verdict_chooses_the_proxy_which_hears_only_of_names_that_have_an_address_left() -> Result<()> {
+        let to_proxy = |verdict: &str| {
             let mut probe = probe("warden-http", HTTP);
             probe.configuration = format!(
                 "name=warden-http\ncontext=http\nverdict={verdict}\nrest=facts\nhost=authority\nport=80\n\
-                 device=dlp\nrule=p/t/r\nworkload=somebody\ndestination=api.github.com:80\nreroute=yes"
+                 proxy=dlp\nrule=p/t/r\nworkload=somebody\ndestination=api.github.com:80\nreroute=yes"
             );
             probe
         };
         let mut extensions = probes();
-        extensions[0] = to_device("inspect:dlp:open");
+        extensions[0] = to_proxy("inspect:dlp:open");
         let mesh = start(&extensions, unchanged)?;
         assert_eq!(get(&mesh, "api.github.com")?.body, "api.github.com\n");
-        let tunnels = mesh.device.seen();
+        let tunnels = mesh.inspection_proxy.seen();
         assert_eq!(tunnels.len(), 1, "{tunnels:?}");
         assert_eq!(tunnels[0].destination, "api.github.com:80");
         assert_eq!(tunnels[0].rule.as_deref(), Some("p/t/r"));
@@ -309,24 +309,24 @@ sandboxed! {
         // No address is left of the one, none at all is of the other.
         assert_eq!(get(&mesh, "rebind.github.com")?.status, 403);
         assert_eq!(get(&mesh, "nowhere.github.com")?.status, 503);
-        assert!(mesh.update(&to_device("inspect:dlp:shut"))?);
+        assert!(mesh.update(&to_proxy("inspect:dlp:shut"))?);
         assert_eq!(get(&mesh, "api.github.com")?.status, 403);
-        assert_eq!(mesh.device.seen().len(), 1);
+        assert_eq!(mesh.inspection_proxy.seen().len(), 1);
 
-        // Accepted goes straight, for another device nowhere, and a client's word is none.
-        assert!(mesh.update(&to_device("accept:open"))?);
+        // Accepted goes straight, for another inspection proxy nowhere, and a client's word is none.
+        assert!(mesh.update(&to_proxy("accept:open"))?);
         assert_eq!(get(&mesh, "api.github.com")?.status, 200);
         for verdict in ["inspect:ids:open", "inspect:dlp2:open", "inspect:dlp", "inspect:"] {
-            assert!(mesh.update(&to_device(verdict))?);
+            assert!(mesh.update(&to_proxy(verdict))?);
             assert_eq!(get(&mesh, "api.github.com")?.status, 403, "{verdict}");
         }
-        assert_eq!(mesh.device.seen().len(), 1);
+        assert_eq!(mesh.inspection_proxy.seen().len(), 1);
 
-        // A device that is down closes.
-        assert!(mesh.update(&to_device("inspect:dlp:open"))?);
-        mesh.device.stop()?;
+        // An inspection proxy that is down closes.
+        assert!(mesh.update(&to_proxy("inspect:dlp:open"))?);
+        mesh.inspection_proxy.stop()?;
         let arrived = mesh.outside.seen().len();
-        let mut other = to_device("inspect:dlp:open");
+        let mut other = to_proxy("inspect:dlp:open");
         other.configuration = other.configuration.replace("p/t/r", "p/t/other");
         assert!(mesh.update(&other)?);
         assert_eq!(get(&mesh, "api.github.com")?.status, 503);

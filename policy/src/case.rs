@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::config::InspectionProxy;
 use crate::destination::{
     Destination, Hello, Route, RouteHost, RouteTable, from_chain, from_request, from_tls,
     from_tunnel,
@@ -61,8 +62,8 @@ pub struct Gateway {
     pub refuse_ech: bool,
     /// Clusters, as in `pluginConfig`.
     pub routes: RouteTable,
-    /// Inspection clusters: name and Envoy cluster.
-    pub inspection: Vec<(String, String)>,
+    /// Inspection proxies that rules name.
+    pub inspection: Vec<InspectionProxy>,
 }
 
 impl Default for Gateway {
@@ -455,7 +456,7 @@ pub enum ExpectedAnswer {
 pub struct ExpectedDecision {
     /// `Accept`, `Deny` or `Inspect`.
     pub verdict: &'static str,
-    /// The inspection cluster of `Inspect`.
+    /// The inspection proxy of `Inspect`.
     pub inspection: Option<String>,
     /// Why.
     pub code: ReasonCode,

@@ -3,6 +3,7 @@
 
 mod addresses;
 pub mod fields;
+pub(crate) mod inspection;
 pub(crate) mod policies;
 mod readiness;
 mod route;
@@ -11,19 +12,20 @@ use std::rc::Rc;
 
 use crate::canonical;
 use crate::classes::ClassNames;
-use crate::decode::{Fields, boolean, each, list, shape, text, word};
+use crate::decode::{Fields, boolean, shape, word};
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::destination::RouteTable;
-use crate::embedded::Embedded;
+use crate::embedded::{Embedded, HashedPolicies};
 use crate::limits::{self, Limits};
 use crate::policy_set::PolicySet;
-use crate::read::object_name;
 use crate::settings::{AddressCheck, Settings};
 use crate::tree::{Json, Node, Shape};
 
 pub(crate) use addresses::read_nat64;
+pub use inspection::InspectionProxy;
+pub(crate) use inspection::read_inspection;
 pub use readiness::Readiness;
-pub(crate) use route::read_route;
+pub(crate) use route::read_routes;
 
 /// Where in Envoy this instance of the module stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +67,8 @@ pub struct PluginConfig {
     pub server_name: ServerName,
     /// Clusters that verdicts may lead to.
     pub routes: RouteTable,
-    /// Inspection clusters: name and Envoy cluster.
-    pub inspection: Vec<(String, String)>,
+    /// Inspection proxies that rules name.
+    pub inspection: Vec<InspectionProxy>,
     /// Whether the addresses behind names are checked.
     pub address_check: AddressCheck,
     /// The names of the address classes that this gateway has DNS caches and clusters for. A name
@@ -155,78 +157,75 @@ fn read(
         ("network", Some(Context::Network)),
         ("ready", None),
     ];
-    let context = fields.require("context", at, defects);
-    let context = context.and_then(|node| word(&node, &at.field("context"), defects, &contexts));
+    let context = fields.required("context", at, defects, |node, at, defects| {
+        word(node, at, defects, &contexts)
+    });
     if context == Some(None) {
         return readiness::read(fields, at, defects).map(ModuleConfig::Readiness);
     }
-    let context = context.flatten();
-    let sources = [
-        ("filterState", LabelSource::FilterState),
-        ("header", LabelSource::Header),
-        ("none", LabelSource::None),
-    ];
-    let labels = fields.require("labels", at, defects);
-    let labels = labels.and_then(|node| word(&node, &at.field("labels"), defects, &sources));
-    let address_check = match fields.take("addressCheck") {
-        None => Some(AddressCheck::Unstated),
-        Some(node) => addresses::check(&node, &at.field("addressCheck"), defects),
-    };
-    let classes = addresses::classes(&mut fields, at, defects, address_check);
-    let nat64 = addresses::nat64(&mut fields, at, defects);
-    let server_name = fields.take("serverName");
-    let server_name =
-        server_name.map(|node| read_server_name(&node, &at.field("serverName"), defects, context));
-    let mut routes = RouteTable::default();
-    if let Some(node) = fields.require("ports", at, defects) {
-        each(&node, &at.field("ports"), defects, |node, at, defects| {
-            read_route(node, at, defects, &mut routes);
-        });
-    }
-    routes.resolve_overlaps();
-    let inspection = fields.take("inspection");
-    let inspection =
-        inspection.map(|node| read_inspection(&node, &at.field("inspection"), defects));
-    let refuse_ech = fields.take("refuseEch");
-    let refuse_ech = refuse_ech.and_then(|node| boolean(&node, &at.field("refuseEch"), defects));
-    let log_accepts = fields.take("logAccepts");
-    let log_accepts = log_accepts.and_then(|node| number(&node, &at.field("logAccepts"), defects));
-    let recheck = fields.take("recheckOnUpdate");
-    let recheck = recheck.and_then(|node| boolean(&node, &at.field("recheckOnUpdate"), defects));
-    let limits = fields.take("limits").map_or(Limits::DEFAULT, |node| {
-        limits::read(&node, &at.field("limits"), defects)
+    let config = read_plugin(context.flatten(), fields, embedded, at, defects)?;
+    Some(ModuleConfig::Policies(Box::new(config)))
+}
+
+/// An instance that judges traffic. Whatever is wrong with a field, its context included, the rest is
+/// read, so that all of it is said at once.
+fn read_plugin(
+    context: Option<Context>,
+    mut fields: Fields<'_, Json<'_>>,
+    embedded: &Embedded<'_>,
+    at: &At<'_>,
+    defects: &mut Defects,
+) -> Option<PluginConfig> {
+    let labels = fields.required("labels", at, defects, read_label_source);
+    let (settings, classes) = addresses::read(&mut fields, at, defects);
+    let server_name = fields.optional("serverName", at, defects, |node, at, defects| {
+        read_server_name(node, at, defects, context)
+    });
+    let routes = fields.required("ports", at, defects, |node, at, defects| {
+        Some(read_routes(node, at, defects))
+    });
+    let inspection = fields.optional("inspection", at, defects, |node, at, defects| {
+        Some(read_inspection(node, at, defects))
+    });
+    let inspection = inspection.unwrap_or_default();
+    let refuse_ech = fields.optional("refuseEch", at, defects, boolean);
+    let log_accepts = fields.optional("logAccepts", at, defects, number);
+    let recheck = fields.optional("recheckOnUpdate", at, defects, boolean);
+    let limits = fields.optional("limits", at, defects, |node, at, defects| {
+        Some(limits::read(node, at, defects))
     });
     let policies = fields.require("policies", at, defects);
     fields.finish(at, defects);
-    let (inspection, policies, at) = (
-        inspection.unwrap_or_default(),
-        policies?,
-        at.field("policies"),
-    );
-    // The policies are read whatever is wrong around them, so that all of it is said at once.
-    let settings = Settings {
-        address_check: address_check.unwrap_or(AddressCheck::Unstated),
-        nat64: nat64.unwrap_or_default(),
-    };
+    let at = at.field("policies");
+    let policies = policies?;
     let found = match shape(&policies, &at, defects)? {
         Shape::Map(_) => embedded.read(&policies, &at, defects, settings, &inspection),
         _ => read_here(&policies, &at, defects, settings, &inspection),
-    };
-    Some(ModuleConfig::Policies(Box::new(PluginConfig {
+    }?;
+    Some(PluginConfig {
         context: context?,
         labels: labels?,
-        server_name: server_name.unwrap_or(Some(ServerName::Mesh))?,
-        routes,
+        server_name: server_name.unwrap_or(ServerName::Mesh),
+        routes: routes?,
+        inspection,
         address_check: settings.address_check,
         classes,
         refuse_ech: refuse_ech.unwrap_or(false),
         log_accepts: log_accepts.unwrap_or(1),
         recheck_on_update: recheck.unwrap_or(false),
-        limits,
-        policy_hash: found.as_ref()?.1.clone(),
-        policies: found?.0,
-        inspection,
-    })))
+        limits: limits.unwrap_or(Limits::DEFAULT),
+        policies: found.policies,
+        policy_hash: found.hash,
+    })
+}
+
+fn read_label_source<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<LabelSource> {
+    let words = [
+        ("filterState", LabelSource::FilterState),
+        ("header", LabelSource::Header),
+        ("none", LabelSource::None),
+    ];
+    word(node, at, defects, &words)
 }
 
 fn read_server_name<N: Node>(
@@ -252,18 +251,21 @@ fn read_server_name<N: Node>(
     Some(found)
 }
 
-/// Policies in the configuration itself, and their hash.
+/// Policies in the configuration itself.
 fn read_here(
     node: &Json<'_>,
     at: &At<'_>,
     defects: &mut Defects,
     settings: Settings,
-    inspection: &[(String, String)],
-) -> Option<(Rc<PolicySet>, String)> {
+    inspection: &[InspectionProxy],
+) -> Option<HashedPolicies> {
     let hash =
         canonical::hash(node).map_err(|message| defects.add(DefectKind::Syntax, at, message, None));
     let compiled = policies::read_policies(node, at, defects, settings, inspection);
-    Some((Rc::new(compiled?), canonical::hex(&hash.ok()?)))
+    Some(HashedPolicies {
+        policies: Rc::new(compiled?),
+        hash: canonical::hex(&hash.ok()?),
+    })
 }
 
 fn number<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<u32> {
@@ -280,25 +282,6 @@ fn number<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<u32> 
         );
     }
     value
-}
-
-pub(crate) fn read_inspection<N: Node>(
-    node: &N,
-    at: &At<'_>,
-    defects: &mut Defects,
-) -> Vec<(String, String)> {
-    let found = list(node, at, defects, |node, at, defects| {
-        let mut fields = Fields::of(node, at, defects)?;
-        let name = fields.require("name", at, defects);
-        let name = name.and_then(|node| object_name(&node, &at.field("name"), defects));
-        let cluster = fields.require("cluster", at, defects);
-        let cluster = cluster.and_then(|node| text(&node, &at.field("cluster"), defects));
-        fields.finish(at, defects);
-        Some((name?, cluster?))
-    });
-    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
-    crate::decode::unique(&names, at, defects);
-    found
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl InspectionFact {
     #[must_use]
     pub const fn property(self) -> &'static str {
         match self {
-            Self::Proxy => "warden_device",
+            Self::Proxy => "warden_inspection_proxy",
             Self::Rule => "warden_rule",
             Self::Workload => "warden_workload",
             Self::Destination => "warden_destination",
@@ -95,7 +95,7 @@ impl InspectionFact {
     #[must_use]
     pub const fn inward_state(self) -> &'static str {
         match self {
-            Self::Proxy => "warden.device",
+            Self::Proxy => "warden.inspection_proxy",
             Self::Rule => "warden.rule",
             Self::Workload => "warden.workload",
             Self::Destination => "warden.destination",
@@ -167,7 +167,14 @@ pub fn resolve_property(class: &str) -> String {
     format!("warden_resolve_{class}")
 }
 
-/// The cluster to an inspection proxy.
+/// The cluster of an inspection proxy itself, which the listeners inside the gateway connect to.
+#[must_use]
+pub fn inspection_proxy_cluster(proxy: &str) -> String {
+    format!("warden-inspection-proxy-{proxy}")
+}
+
+/// The cluster that resolves a judged name and leads to an inspection proxy by its listener inside the
+/// gateway.
 #[must_use]
 pub fn inspect_cluster(proxy: &str) -> String {
     format!("warden-inspect-{proxy}")

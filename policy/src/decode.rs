@@ -89,6 +89,30 @@ impl<'n, N: Node> Fields<'n, N> {
         value
     }
 
+    /// Takes a field that must be there and decodes it.
+    pub(crate) fn required<T>(
+        &mut self,
+        name: &'static str,
+        at: &At<'_>,
+        defects: &mut Defects,
+        decode: impl FnOnce(&N, &At<'_>, &mut Defects) -> Option<T>,
+    ) -> Option<T> {
+        let node = self.require(name, at, defects)?;
+        decode(&node, &at.field(name), defects)
+    }
+
+    /// Takes a field if it is there and decodes it.
+    pub(crate) fn optional<T>(
+        &mut self,
+        name: &'static str,
+        at: &At<'_>,
+        defects: &mut Defects,
+        decode: impl FnOnce(&N, &At<'_>, &mut Defects) -> Option<T>,
+    ) -> Option<T> {
+        let node = self.take(name)?;
+        decode(&node, &at.field(name), defects)
+    }
+
     /// Notes every field that nobody took.
     pub(crate) fn finish(self, at: &At<'_>, defects: &mut Defects) {
         let Self { pairs, known } = self;

@@ -79,7 +79,7 @@ pub enum DefectKind {
     DuplicateName,
     /// A text outside its grammar.
     BadValue,
-    /// A destination or inspection cluster that nothing declares.
+    /// A destination or inspection proxy that nothing declares.
     UnknownReference,
     /// Fields that exclude or require each other.
     Conflict,

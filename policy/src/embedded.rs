@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 use crate::canonical;
+use crate::config::inspection::InspectionProxy;
 use crate::config::policies::read_policies;
 use crate::decode::{Fields, text};
 use crate::defect::{At, DefectKind, Defects};
@@ -24,12 +25,21 @@ pub struct Embedded<'b> {
     compiled: RefCell<Vec<Compiled>>,
 }
 
-/// Carried policies, compiled for one combination of what verdicts depend on beside them.
+/// Compiled policies, and the SHA-256 over their canonical JSON.
+#[derive(Debug)]
+pub(crate) struct HashedPolicies {
+    /// Shared by the plugin instances that name the same embedded policies.
+    pub(crate) policies: Rc<PolicySet>,
+    /// In lower-case hexadecimal.
+    pub(crate) hash: String,
+}
+
+/// Embedded policies, compiled for one combination of what verdicts depend on beside them.
 #[derive(Debug)]
 struct Compiled {
     digest: String,
     settings: Settings,
-    devices: Vec<String>,
+    proxies: Vec<String>,
     policies: Weak<PolicySet>,
 }
 
@@ -50,17 +60,19 @@ impl<'b> Embedded<'b> {
         at: &At<'_>,
         defects: &mut Defects,
         settings: Settings,
-        inspection: &[(String, String)],
-    ) -> Option<(Rc<PolicySet>, String)> {
+        inspection: &[InspectionProxy],
+    ) -> Option<HashedPolicies> {
         let mut fields = Fields::of(node, at, defects)?;
         let here = at.field("embedded");
-        let named = fields.require("embedded", at, defects);
-        let named = named.and_then(|node| text(&node, &here, defects));
+        let named = fields.required("embedded", at, defects, text);
         fields.finish(at, defects);
         let named = named?;
-        let devices: Vec<String> = inspection.iter().map(|(name, _)| name.clone()).collect();
-        if let Some(policies) = self.shared(&named, settings, &devices) {
-            return Some((policies, named));
+        let proxies: Vec<String> = inspection.iter().map(|proxy| proxy.name.clone()).collect();
+        if let Some(policies) = self.shared(&named, settings, &proxies) {
+            return Some(HashedPolicies {
+                policies,
+                hash: named,
+            });
         }
         let carried = self.verified(&named, &here, defects)?;
         let document = match Json::parse(carried) {
@@ -76,18 +88,21 @@ impl<'b> Embedded<'b> {
             compiled.push(Compiled {
                 digest: named.clone(),
                 settings,
-                devices,
+                proxies,
                 policies: Rc::downgrade(&policies),
             });
         }
-        Some((policies, named))
+        Some(HashedPolicies {
+            policies,
+            hash: named,
+        })
     }
 
-    fn shared(&self, named: &str, settings: Settings, devices: &[String]) -> Option<Rc<PolicySet>> {
+    fn shared(&self, named: &str, settings: Settings, proxies: &[String]) -> Option<Rc<PolicySet>> {
         let compiled = self.compiled.try_borrow().ok()?;
         let mut entries = compiled.iter();
         let entry = entries.find(|entry| {
-            entry.digest == named && entry.settings == settings && entry.devices == devices
+            entry.digest == named && entry.settings == settings && entry.proxies == proxies
         })?;
         entry.policies.upgrade()
     }

@@ -1,10 +1,19 @@
 //! Facts: who asks, for what, and how much of that is known yet.
+//!
+//! [`Facts`] borrow from whoever has them. Three types own facts, because they know them in different
+//! ways: the filter's `StreamFacts` are what a stream has shown so far, and travel in filter state;
+//! the analysis's `OwnedFacts` are [`Facts`] field by field, in any combination, for questions and
+//! witnesses; [`crate::case::CaseInput`] is what an adapter is given, from which facts are built.
+
+mod owned;
 
 use std::net::IpAddr;
 
 use crate::name::Name;
 use crate::path::RequestPath;
 use crate::reason::ReasonCode;
+
+pub use owned::OwnedClaims;
 
 /// How much is known of one fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ mod truth;
 mod walk;
 
 pub(crate) use build::{Full, IndexBuilder};
-pub(crate) use rules::{Actions, MAX_DEVICES};
+pub(crate) use rules::{Actions, MAX_INSPECTION_PROXIES};
 pub(crate) use truth::Truth;
 pub(crate) use walk::{PolicyOutcome, View, listed};
 

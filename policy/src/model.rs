@@ -23,25 +23,38 @@ pub struct Policy {
     pub tiers: Vec<Tier>,
 }
 
-/// A rule and where it stands. Places count from zero.
+/// A rule, and where it is.
 #[derive(Clone, Copy, Debug)]
-pub struct Placed<'p> {
+pub struct PlacedRule<'p> {
     /// Its policy.
     pub policy: &'p Policy,
-    /// The tier's place in the policy, and the tier.
-    pub tier: (usize, &'p Tier),
-    /// The rule's place in the tier, and the rule.
-    pub rule: (usize, &'p Rule),
+    /// The tier's index in the policy, from zero.
+    pub tier_index: usize,
+    /// The tier.
+    pub tier: &'p Tier,
+    /// The rule's index in the tier, from zero.
+    pub rule_index: usize,
+    /// The rule.
+    pub rule: &'p Rule,
 }
 
 impl Policy {
     /// Its rules in order, whatever their mode.
-    pub fn rules(&self) -> impl Iterator<Item = Placed<'_>> {
-        self.tiers.iter().enumerate().flat_map(move |tier| {
-            let rules = tier.1.rules.iter().enumerate();
-            rules.map(move |rule| Placed {
+    pub fn rules(&self) -> impl Iterator<Item = PlacedRule<'_>> {
+        let tiers = 0..self.tiers.len();
+        tiers.flat_map(|index| self.tier_rules(index))
+    }
+
+    /// The rules of the tier with this index, in order, whatever their mode.
+    pub(crate) fn tier_rules(&self, tier_index: usize) -> impl Iterator<Item = PlacedRule<'_>> {
+        let tier = self.tiers.get(tier_index);
+        tier.into_iter().flat_map(move |tier| {
+            let rules = tier.rules.iter().enumerate();
+            rules.map(move |(rule_index, rule)| PlacedRule {
                 policy: self,
+                tier_index,
                 tier,
+                rule_index,
                 rule,
             })
         })
@@ -165,7 +178,7 @@ pub enum RuleAction {
     Deny,
     /// Go on with the next tier.
     Pass,
-    /// Let through by way of the named inspection cluster.
+    /// Let through by way of the named inspection proxy.
     Inspect(Arc<str>),
 }
 

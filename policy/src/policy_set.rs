@@ -7,7 +7,7 @@ use crate::defect::suggestion;
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::facts::{Fact, Facts};
 use crate::index::{
-    Actions, Full, Index, IndexBuilder, MAX_DEVICES, PolicyOutcome, Truth, View, listed,
+    Actions, Full, Index, IndexBuilder, MAX_INSPECTION_PROXIES, PolicyOutcome, Truth, View, listed,
 };
 use crate::model::{From, Head, Mode, Policy, Rule, RuleAction, TierDefault};
 use crate::read::{RuleSink, read_policy};
@@ -21,8 +21,8 @@ use crate::verdict::{Action, Decision, Evaluation, RuleRef, Verdict};
 pub struct PolicySet {
     policies: Vec<(Head, Index)>,
     settings: Settings,
-    /// Names of the inspection clusters, sorted.
-    devices: Vec<String>,
+    /// Names of the inspection proxies, sorted.
+    proxies: Vec<String>,
     label_keys: Vec<String>,
     rules: usize,
 }
@@ -248,10 +248,10 @@ impl PolicySet {
         if action == Actions::ACCEPT {
             return Action::Accept;
         }
-        let device = action
-            .device_place()
-            .and_then(|place| self.devices.get(place));
-        device.map_or(Action::Deny, |name| Action::Inspect(name))
+        let proxy = action
+            .inspection_proxy()
+            .and_then(|place| self.proxies.get(place));
+        proxy.map_or(Action::Deny, |name| Action::Inspect(name))
     }
 }
 
@@ -285,21 +285,21 @@ impl Default for Together<'_> {
 #[derive(Debug)]
 pub struct PolicySetBuilder {
     settings: Settings,
-    devices: Vec<String>,
+    proxies: Vec<String>,
     policies: Vec<(Head, Index)>,
     label_keys: BTreeSet<String>,
     rules: usize,
 }
 
 impl PolicySetBuilder {
-    /// A builder that knows the declared inspection clusters.
+    /// A builder that knows the declared inspection proxies.
     pub fn new(settings: Settings, inspection: impl IntoIterator<Item = String>) -> Self {
-        let mut devices: Vec<String> = inspection.into_iter().collect();
-        devices.sort_unstable();
-        devices.dedup();
+        let mut proxies: Vec<String> = inspection.into_iter().collect();
+        proxies.sort_unstable();
+        proxies.dedup();
         Self {
             settings,
-            devices,
+            proxies,
             policies: Vec::new(),
             label_keys: BTreeSet::new(),
             rules: 0,
@@ -382,7 +382,7 @@ impl PolicySetBuilder {
         PolicySet {
             policies: self.policies,
             settings: self.settings,
-            devices: self.devices,
+            proxies: self.proxies,
             label_keys: self.label_keys.into_iter().collect(),
             rules: self.rules,
         }
@@ -401,7 +401,7 @@ fn full(at: &At<'_>, defects: &mut Defects) {
 
 /// Compiles one policy's rules as they are read.
 struct Compiler<'b> {
-    devices: &'b [String],
+    proxies: &'b [String],
     label_keys: &'b mut BTreeSet<String>,
     rules: &'b mut usize,
     index: IndexBuilder,
@@ -410,7 +410,7 @@ struct Compiler<'b> {
 impl<'b> Compiler<'b> {
     fn new(builder: &'b mut PolicySetBuilder) -> Self {
         Self {
-            devices: &builder.devices,
+            proxies: &builder.proxies,
             label_keys: &mut builder.label_keys,
             rules: &mut builder.rules,
             index: IndexBuilder::default(),
@@ -419,12 +419,12 @@ impl<'b> Compiler<'b> {
 
     fn note(&mut self, rule: &Rule, at: &At<'_>, defects: &mut Defects) {
         *self.rules += 1;
-        let device = match &rule.action {
+        let proxy = match &rule.action {
             RuleAction::Inspect(name) => {
-                let place = self.devices.iter().position(|known| **known == **name);
+                let place = self.proxies.iter().position(|known| **known == **name);
                 if place.is_none() {
-                    let hint = suggestion(name, self.devices.iter().map(String::as_str));
-                    let message = format!("no inspection cluster is named `{name}`");
+                    let hint = suggestion(name, self.proxies.iter().map(String::as_str));
+                    let message = format!("no inspection proxy is named `{name}`");
                     defects.add(
                         DefectKind::UnknownReference,
                         &at.field("inspection"),
@@ -434,7 +434,7 @@ impl<'b> Compiler<'b> {
                     return;
                 }
                 place
-                    .filter(|place| *place < MAX_DEVICES)
+                    .filter(|place| *place < MAX_INSPECTION_PROXIES)
                     .and_then(|place| u8::try_from(place).ok())
             }
             RuleAction::Accept | RuleAction::Deny | RuleAction::Pass => None,
@@ -453,9 +453,9 @@ impl<'b> Compiler<'b> {
                 }
             }
         }
-        if self.index.rule(rule, device) == Err(Full) {
+        if self.index.rule(rule, proxy) == Err(Full) {
             let message = format!(
-                "more than {MAX_DEVICES} inspection clusters, or a policy too large to be compiled"
+                "more than {MAX_INSPECTION_PROXIES} inspection proxies, or a policy too large to be compiled"
             );
             defects.add(DefectKind::BadValue, at, message, None);
         }

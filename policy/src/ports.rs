@@ -92,7 +92,7 @@ impl MeshPorts {
         let opaque = traffic.opaque.iter().copied();
         traffic.opaque = opaque.filter(|port| !routed(port)).collect();
         for placed in policies.iter().flat_map(Policy::rules) {
-            traffic.take_labels(placed.rule.1);
+            traffic.take_labels(placed.rule);
         }
         for conflict in conflicts {
             let message = format!("{}; {}", conflict.message(), conflict.hint());
@@ -116,7 +116,7 @@ impl MeshPorts {
             ..Self::default()
         };
         for placed in policies.iter().take(1).flat_map(Policy::rules) {
-            let (_, rule) = placed.rule;
+            let rule = placed.rule;
             for to in &rule.to {
                 match Carries::of(to, &rule.action) {
                     Carries::Ports(protocol, ports) => {

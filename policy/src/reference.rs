@@ -155,9 +155,9 @@ fn compose<'p>(
             let mut both: Vec<Action<'p>> = Vec::new();
             for left in sofar {
                 for right in &outcome.possible {
-                    // Two different devices cannot both be passed; the earlier policy's is.
+                    // Two different inspection proxies cannot both be passed; the earlier policy's is.
                     let action = match (left, *right) {
-                        (Action::Inspect(device), Action::Inspect(_)) => Action::Inspect(device),
+                        (Action::Inspect(proxy), Action::Inspect(_)) => Action::Inspect(proxy),
                         (left, right) => min(left, right),
                     };
                     if !both.contains(&action) {

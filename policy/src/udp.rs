@@ -14,7 +14,7 @@ mod region;
 mod walk;
 
 use crate::defect::{At, Defect, DefectKind, Defects};
-use crate::model::{DefaultAction, LabelExpression, Networks, Placed, Policy, RuleAction};
+use crate::model::{DefaultAction, LabelExpression, Networks, PlacedRule, Policy, RuleAction};
 use crate::port::PortSet;
 use crate::verdict::RuleRef;
 
@@ -108,7 +108,7 @@ impl<'p> Search<'p, '_> {
     fn check(&mut self, walk: &Walk<'p>) {
         for step in &walk.steps {
             let Step::Rule(place) = *step else { continue };
-            let rule = place.rule.1;
+            let rule = place.rule;
             if rule.action != RuleAction::Accept {
                 continue;
             }
@@ -162,7 +162,7 @@ impl<'p> Search<'p, '_> {
         }
     }
 
-    fn open(&mut self, place: Placed<'p>, namespace: &'p str, parts: Vec<Region>) {
+    fn open(&mut self, place: PlacedRule<'p>, namespace: &'p str, parts: Vec<Region>) {
         for part in parts {
             let opening = Opening {
                 rule: place.basis(),
@@ -180,7 +180,7 @@ impl<'p> Search<'p, '_> {
     /// What another policy accepts too.
     fn consult(
         &mut self,
-        place: Placed<'p>,
+        place: PlacedRule<'p>,
         wanted: Vec<Region>,
         walk: &Walk<'p>,
         namespace: &str,
@@ -205,7 +205,7 @@ impl<'p> Search<'p, '_> {
 
     fn accepted(
         &mut self,
-        place: Placed<'p>,
+        place: PlacedRule<'p>,
         wanted: &[Region],
         walk: &Walk<'p>,
         namespace: &str,
@@ -236,7 +236,7 @@ impl<'p> Search<'p, '_> {
         self.bounded(place, accepted)
     }
 
-    fn without(&mut self, place: Placed<'p>, from: &[Region], cut: &Part<'p>) -> Vec<Region> {
+    fn without(&mut self, place: PlacedRule<'p>, from: &[Region], cut: &Part<'p>) -> Vec<Region> {
         if cut.partly && from.iter().any(|part| part.and(&cut.region).is_some()) {
             let message = format!(
                 "`{}` denies some of it by service account, and the kernel knows none",
@@ -249,7 +249,7 @@ impl<'p> Search<'p, '_> {
         self.bounded(place, left.collect())
     }
 
-    fn bounded(&mut self, place: Placed<'p>, parts: Vec<Region>) -> Vec<Region> {
+    fn bounded(&mut self, place: PlacedRule<'p>, parts: Vec<Region>) -> Vec<Region> {
         let mut kept: Vec<Region> = Vec::new();
         for part in parts {
             if kept.contains(&part) {
@@ -268,13 +268,13 @@ impl<'p> Search<'p, '_> {
     }
 
     /// Notes what keeps a rule from being opened, at one of its fields or, without one, at itself.
-    fn refuse(&mut self, place: Placed<'p>, field: &str, message: String, hint: &str) {
+    fn refuse(&mut self, place: PlacedRule<'p>, field: &str, message: String, hint: &str) {
         let root = At::root();
         let spec = root.field("spec");
         let tiers = spec.field("tiers");
-        let tier = tiers.index(place.tier.0);
+        let tier = tiers.index(place.tier_index);
         let rules = tier.field("rules");
-        let rule = rules.index(place.rule.0);
+        let rule = rules.index(place.rule_index);
         let field = (!field.is_empty()).then(|| rule.field(field));
         let mut defects = Defects::default();
         let at = field.unwrap_or(rule);

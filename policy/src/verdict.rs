@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::classes::{Addresses, ClassKey};
-use crate::model::Placed;
+use crate::model::PlacedRule;
 pub use crate::reason::ReasonCode;
 
 /// What to do. Ordered from most to least restrictive; there is no default.
@@ -11,7 +11,7 @@ pub use crate::reason::ReasonCode;
 pub enum Action<'p> {
     /// Let nothing through.
     Deny,
-    /// Let it through by way of the named inspection cluster.
+    /// Let it through by way of the named inspection proxy.
     Inspect(&'p str),
     /// Let it through.
     Accept,
@@ -58,14 +58,14 @@ pub enum RuleRef<'p> {
     },
 }
 
-impl<'p> Placed<'p> {
+impl<'p> PlacedRule<'p> {
     /// What a verdict of the rule rests on; as text `POLICY/TIER/RULE`.
     #[must_use]
     pub fn basis(&self) -> RuleRef<'p> {
         RuleRef::Rule {
             policy: &self.policy.head.name,
-            tier: &self.tier.1.name,
-            rule: &self.rule.1.name,
+            tier: &self.tier.name,
+            rule: &self.rule.name,
         }
     }
 }

@@ -72,12 +72,12 @@ fn check(loaded: &Loaded, index: usize) -> Result<(), Failed> {
 fn coverage(files: &[Arc<Loaded>]) -> Result<(), Failed> {
     let mut codes: BTreeMap<ReasonCode, BTreeSet<String>> = BTreeMap::new();
     let (mut undecided, mut cases) = (0, 0);
-    let mut situations: BTreeMap<String, String> = BTreeMap::new();
+    let mut inputs: BTreeMap<String, String> = BTreeMap::new();
     for file in files {
         for case in &file.file.cases {
             cases += 1;
-            let situation = format!("{} {:?}", file.name, case.steps);
-            if let Some(twin) = situations.insert(situation, case.name.clone()) {
+            let input = format!("{} {:?}", file.name, case.steps);
+            if let Some(twin) = inputs.insert(input, case.name.clone()) {
                 return Err(format!("{twin:?} and {:?} are one case", case.name).into());
             }
             for step in &case.steps {

@@ -36,7 +36,7 @@ use egress_policy::model::{Mode, Policy};
 use egress_policy::reference;
 use egress_policy::verdict::{Action, Evaluation, Verdict};
 
-use generate::{DEVICES, Rng, World, hide};
+use generate::{INSPECTION_PROXIES, Rng, World, hide};
 
 const POLICIES: usize = 5_000;
 const FACTS: usize = 200;
@@ -60,12 +60,12 @@ fn policies() -> usize {
     setting("LAWS_POLICIES").map_or(POLICIES, |n| usize::try_from(n).expect("a small number"))
 }
 
-fn devices() -> impl Iterator<Item = String> {
-    DEVICES.iter().map(|name| (*name).to_owned())
+fn proxies() -> impl Iterator<Item = String> {
+    INSPECTION_PROXIES.iter().map(|name| (*name).to_owned())
 }
 
 fn compile(world: &World) -> PolicySet {
-    PolicySet::compile(&world.policies, world.settings, devices()).expect("a generated policy")
+    PolicySet::compile(&world.policies, world.settings, proxies()).expect("a generated policy")
 }
 
 /// Openness: Deny, then inspection, then Accept.

@@ -107,15 +107,15 @@ pub(crate) fn patches(
     let originating = originating.map(|origination| origination.cluster.clone());
     let opaque = [CLUSTER_TCP, CLUSTER_TLS].map(str::to_owned);
     let bases = http.chain(originating).chain(opaque);
-    let devices = &install.spec.inspection;
+    let proxies = &install.spec.inspection;
     let clusters = bases
         .map(|name| base_cluster(&name))
         .chain([inner_cluster()])
-        .chain(devices.iter().map(inspection::device));
+        .chain(proxies.iter().map(inspection::proxy));
     patches.extend(clusters.map(|cluster| add(install, "CLUSTER", cluster)));
-    let inside = devices
+    let inside = proxies
         .iter()
-        .flat_map(|device| inspection::listeners(install, device));
+        .flat_map(|proxy| inspection::listeners(install, proxy));
     let listeners = [inner_listener(install, caches), probe_listener(install)]
         .into_iter()
         .chain(inside);
@@ -139,8 +139,8 @@ pub(crate) fn of_class(install: &Install, traffic: &MeshPorts, class: &Class) ->
     }
     clusters.push(http1_outside(CLUSTER_TCP, class));
     clusters.push(dynamic_cluster(CLUSTER_TLS, class));
-    let devices = install.spec.inspection.iter();
-    clusters.extend(devices.flat_map(|device| inspection::clusters(device, class)));
+    let proxies = install.spec.inspection.iter();
+    clusters.extend(proxies.flat_map(|proxy| inspection::clusters(proxy, class)));
     let mut patches: Vec<_> = clusters
         .into_iter()
         .map(|cluster| add(install, "CLUSTER", cluster))

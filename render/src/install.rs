@@ -63,7 +63,7 @@ pub struct Spec {
     pub policies: Vec<PolicyGrant>,
     /// The inspection proxies that rules with `action: Inspect` name. Requires Istio 1.32.
     #[serde(default)]
-    pub inspection: Vec<Device>,
+    pub inspection: Vec<InspectionProxy>,
     /// How the gateway resolves names.
     #[serde(default)]
     pub dns: Dns,
@@ -114,7 +114,7 @@ pub struct ModuleImage {
 
 /// Where the policies are, if the settings say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PolicyPlace<'i> {
+pub(crate) enum PolicyLocation<'i> {
     /// In the objects.
     Inline,
     /// In the module's image, with this hash.
@@ -122,10 +122,10 @@ pub(crate) enum PolicyPlace<'i> {
 }
 
 impl ModuleImage {
-    pub(crate) fn policy_place(&self) -> Option<PolicyPlace<'_>> {
+    pub(crate) fn policy_location(&self) -> Option<PolicyLocation<'_>> {
         self.policy.as_deref().map(|policy| match policy {
-            "inline" => PolicyPlace::Inline,
-            hash => PolicyPlace::Image(hash),
+            "inline" => PolicyLocation::Inline,
+            hash => PolicyLocation::Image(hash),
         })
     }
 }
@@ -160,7 +160,7 @@ pub struct PolicyGrant {
 /// An inspection proxy, to which the gateway sends what a rule inspects.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Device {
+pub struct InspectionProxy {
     /// The name that rules use.
     pub name: String,
     /// Its address, or a host name that the gateway resolves.
@@ -169,14 +169,14 @@ pub struct Device {
     pub port: u16,
     /// How the gateway asks it to connect to the destination.
     #[serde(default)]
-    pub protocol: DeviceProtocol,
+    pub protocol: InspectionProtocol,
     /// Its pods, if it runs in the cluster. A NetworkPolicy closes them to everyone but the gateway.
-    pub pods: Option<DevicePods>,
+    pub pods: Option<InspectionPods>,
 }
 
 /// How the gateway asks an inspection proxy to connect to the destination.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
-pub enum DeviceProtocol {
+pub enum InspectionProtocol {
     /// HTTP/1.1 CONNECT.
     #[default]
     #[serde(rename = "CONNECT")]
@@ -186,7 +186,7 @@ pub enum DeviceProtocol {
 /// The pods of an inspection proxy.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct DevicePods {
+pub struct InspectionPods {
     /// Their namespace.
     pub namespace: String,
     /// Their labels.

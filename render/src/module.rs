@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::embedded::EmbeddedPolicies;
 use crate::envoy::classes::Classes;
 use crate::error::{RenderError, problems};
-use crate::install::{Install, PolicyPlace};
+use crate::install::{Install, PolicyLocation};
 use crate::object::{canonical, set};
 use egress_policy::ports::MeshPorts;
 
@@ -75,12 +75,12 @@ impl Module {
         documents: &[Value],
     ) -> Result<Self, Vec<RenderError>> {
         let carried = EmbeddedPolicies::written(documents)?;
-        let policies = match install.spec.module.policy_place() {
-            Some(PolicyPlace::Image(hash)) => {
+        let policies = match install.spec.module.policy_location() {
+            Some(PolicyLocation::Image(hash)) => {
                 expect_carried(&carried, hash)?;
                 json!({"embedded": hash})
             }
-            Some(PolicyPlace::Inline) => json!(documents),
+            Some(PolicyLocation::Inline) => json!(documents),
             None => {
                 expect_small(&carried)?;
                 json!(documents)
@@ -103,15 +103,13 @@ impl Module {
         if !nat64.is_empty() {
             set(&mut common, "nat64Prefixes", json!(nat64));
         }
-        let devices = &install.spec.inspection;
-        if !devices.is_empty() {
-            let devices: Vec<_> = devices
+        let proxies = &install.spec.inspection;
+        if !proxies.is_empty() {
+            let proxies: Vec<_> = proxies
                 .iter()
-                .map(
-                    |device| json!({"name": device.name, "cluster": inspect_cluster(&device.name)}),
-                )
+                .map(|proxy| json!({"name": proxy.name, "cluster": inspect_cluster(&proxy.name)}))
                 .collect();
-            set(&mut common, "inspection", json!(devices));
+            set(&mut common, "inspection", json!(proxies));
         }
         let mut module = Self {
             common: canonical(&common),

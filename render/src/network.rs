@@ -31,7 +31,7 @@ pub(crate) fn objects(
     for namespace in &install.spec.workloads.namespaces {
         objects.push(workloads(install, namespace));
     }
-    objects.extend(devices(install));
+    objects.extend(proxies(install));
     let exceptions = udp::exceptions(install, policies, problems);
     objects.extend(exceptions.iter().map(udp::Exception::object));
     if let Some(settings) = &install.spec.cluster.admin_policies {
@@ -193,8 +193,8 @@ fn beside_the_gateway(install: &Install) -> Vec<Object> {
     labels.map(policy).collect()
 }
 
-/// A device that connects on for everybody would be a way around the gateway.
-fn devices(install: &Install) -> Vec<Object> {
+/// An inspection proxy that connects on for everybody would be a way around the gateway.
+fn proxies(install: &Install) -> Vec<Object> {
     let gateway = &install.spec.gateway;
     let mut from = in_namespace(&gateway.namespace);
     set(
@@ -202,21 +202,21 @@ fn devices(install: &Install) -> Vec<Object> {
         "podSelector",
         json!({"matchLabels": gateway.selector}),
     );
-    let devices = install.spec.inspection.iter();
-    let closed = devices.filter_map(|device| {
-        let pods = device.pods.as_ref()?;
+    let proxies = install.spec.inspection.iter();
+    let closed = proxies.filter_map(|proxy| {
+        let pods = proxy.pods.as_ref()?;
         Some(Object::new(
             Stage::Guard,
-            "An inspection device connects on for whoever asks: only the gateway may.",
+            "An inspection proxy connects on for whoever asks: only the gateway may.",
             API,
             json!({
-                "name": format!("{NAME}-inspect-{}", device.name),
+                "name": format!("{NAME}-inspect-{}", proxy.name),
                 "namespace": pods.namespace,
             }),
             json!({"spec": {
                 "podSelector": {"matchLabels": pods.selector},
                 "policyTypes": ["Ingress"],
-                "ingress": [{"from": [from.clone()], "ports": tcp(&[device.port])}],
+                "ingress": [{"from": [from.clone()], "ports": tcp(&[proxy.port])}],
             }}),
         ))
     });

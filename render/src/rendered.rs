@@ -108,7 +108,7 @@ impl Rendered {
         let problems: Vec<_> = twice
             .map(|name| {
                 let message = "two objects would have this kind, namespace and name: rename a \
-                               policy, tier, rule or device";
+                               policy, tier, rule or proxy";
                 RenderError::new(name, message)
             })
             .collect();

@@ -155,8 +155,8 @@ impl<'p> Compiler<'_> {
             }
             match &rule.action {
                 RuleAction::Accept => self.open(Action::Accept, cond, claims, exempt, entries),
-                RuleAction::Inspect(device) => {
-                    self.open(Action::Inspect(device), cond, claims, exempt, entries);
+                RuleAction::Inspect(proxy) => {
+                    self.open(Action::Inspect(proxy), cond, claims, exempt, entries);
                 }
                 RuleAction::Deny => self.deny(policy, cond, claims, entries),
                 RuleAction::Pass => entries.push(Entry {

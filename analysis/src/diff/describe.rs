@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use egress_policy::facts::{Fact, Protocol};
+use egress_policy::facts::{Fact, OwnedClaims, Protocol};
 use egress_policy::model::To;
 use egress_policy::name::Name;
 
 use super::explore::{CLAIMS_KNOWN, Region};
 use super::partition::{Classes, Dimension, NameAtom, PROTOCOLS, Partition, PathAtom};
 use super::set::Set;
-use crate::owned_facts::{MALFORMED_PATH, Metadata, OwnedFacts, Who};
+use crate::owned_facts::{MALFORMED_PATH, OwnedFacts, Who};
 
 /// Facts out of a region; `None` where no value of some class is known.
 pub(super) fn witness(partition: &Partition, region: &Region) -> Option<OwnedFacts> {
@@ -89,7 +89,7 @@ impl Pick<'_> {
         })
     }
 
-    fn claims(&self, namespace: &str) -> Option<Fact<Metadata>> {
+    fn claims(&self, namespace: &str) -> Option<Fact<OwnedClaims>> {
         if self.first(&Dimension::Claims)? != CLAIMS_KNOWN {
             return Some(Fact::Missing);
         }
@@ -100,7 +100,7 @@ impl Pick<'_> {
                 labels.extend(value.clone().map(|value| (key.clone(), value)));
             }
         }
-        Some(Fact::Known(Metadata {
+        Some(Fact::Known(OwnedClaims {
             namespace: namespace.to_owned(),
             cluster: Some(self.text(&Dimension::Cluster, "")?),
             labels,
@@ -186,7 +186,7 @@ pub(super) fn resolve_pending(situation: &mut OwnedFacts) {
         });
     }
     if !matches!(situation.claims, Fact::Known(_)) {
-        situation.claims = Fact::Known(Metadata {
+        situation.claims = Fact::Known(OwnedClaims {
             namespace: situation.namespace().unwrap_or_default().to_owned(),
             cluster: Some("other".to_owned()),
             labels: Vec::new(),

@@ -322,9 +322,9 @@ fn next_tier<'p>(program: &CompiledPolicy<'p>, walk: &mut Walk<'p>) {
         return;
     }
     let here = walk.here.take().unwrap_or(Action::Deny);
-    // Two different devices cannot both be passed; the earlier policy's is.
+    // Two different inspection proxies cannot both be passed; the earlier policy's is.
     walk.overall = match (walk.overall, here) {
-        (Action::Inspect(device), Action::Inspect(_)) => Action::Inspect(device),
+        (Action::Inspect(proxy), Action::Inspect(_)) => Action::Inspect(proxy),
         (overall, here) => overall.min(here),
     };
     walk.policy += 1;

@@ -28,7 +28,7 @@ impl<'p> Index<'p> {
             by_namespace: HashMap::new(),
             any_namespace: Vec::new(),
         };
-        for rule in policies.flat_map(Policy::rules).map(|placed| placed.rule.1) {
+        for rule in policies.flat_map(Policy::rules).map(|placed| placed.rule) {
             if rule.expires.is_some_and(|end| end <= now) {
                 continue;
             }

@@ -174,7 +174,7 @@ impl OwnedDecision {
     pub(super) fn of(ruling: &Decision<'_>) -> Self {
         let (rank, verdict) = match ruling.action {
             Action::Deny => (0, "Deny".to_owned()),
-            Action::Inspect(device) => (1, format!("Inspect through {device}")),
+            Action::Inspect(proxy) => (1, format!("Inspect through {proxy}")),
             Action::Accept => (2, "Accept".to_owned()),
         };
         Self {

@@ -7,16 +7,17 @@ use egress_policy::model::{LabelExpression, LabelOperator, Policy, Source, Workl
 use egress_policy::relation::sources;
 
 use crate::bundle::PolicyBundle;
-use crate::owned_facts::{Metadata, Who};
+use crate::owned_facts::Who;
 use crate::witness::{UNNAMED, labels_for};
 use crate::words::source_words;
+use egress_policy::facts::OwnedClaims;
 
 /// One kind, by an example.
 pub(super) struct Caller {
     /// In words.
     pub(super) words: String,
     pub(super) who: Who,
-    pub(super) claims: Fact<Metadata>,
+    pub(super) claims: Fact<OwnedClaims>,
 }
 
 /// Every kind that these policies tell apart: what their rules select, whom they are for, whom they hold
@@ -34,7 +35,7 @@ pub(super) fn callers(layers: &PolicyBundle) -> Vec<Caller> {
         head.applies_to.iter().chain(shadow)
     });
     let rules = policies.iter().flat_map(Policy::rules);
-    let selected = rules.flat_map(|placed| sources(placed.rule.1)).flatten();
+    let selected = rules.flat_map(|placed| sources(placed.rule)).flatten();
     let kinds = listed
         .flat_map(of_workloads)
         .chain(selected.flat_map(parts));
@@ -141,7 +142,7 @@ fn example(source: &Source, trust_domain: &str) -> Caller {
         namespace: namespace.clone(),
         service_account: account.map_or(UNNAMED, |account| &account.name).to_owned(),
     };
-    let claims = Metadata {
+    let claims = OwnedClaims {
         namespace,
         cluster: Some(
             source

@@ -15,8 +15,9 @@ use serde_json::Value;
 
 use crate::bundle::PolicyBundle;
 use crate::decision::{ReasonWord, VerdictWord, code_of, rule_id, verdict_word};
-use crate::owned_facts::{Metadata, OwnedFacts};
+use crate::owned_facts::OwnedFacts;
 use crate::witness::{complete, public_addresses};
+use egress_policy::facts::OwnedClaims;
 use egress_policy::relation::{destinations, sources};
 
 /// Most changes that are worked out.
@@ -120,7 +121,7 @@ fn undecided_rules<'p>(layers: &'p PolicyBundle, situation: &OwnedFacts) -> Vec<
     let traces = situation.with_facts(|facts| trace(&layers.policies, layers.settings, facts));
     let mut found = Vec::new();
     for (policy, trace) in layers.policies.iter().zip(&traces) {
-        let rules = policy.rules().map(|placed| placed.rule.1);
+        let rules = policy.rules().map(|placed| placed.rule);
         let considered = trace
             .considered
             .iter()
@@ -144,7 +145,7 @@ fn is_classed(situation: &OwnedFacts, layers: &PolicyBundle) -> bool {
 /// Gives what is still unknown its most ordinary value.
 fn resolve_pending(situation: &mut OwnedFacts, layers: &PolicyBundle, ordinary: Option<IpAddr>) {
     if !matches!(situation.claims, Fact::Known(_)) {
-        situation.claims = Fact::Known(Metadata {
+        situation.claims = Fact::Known(OwnedClaims {
             namespace: situation.namespace().unwrap_or_default().to_owned(),
             cluster: None,
             labels: Vec::new(),

@@ -6,7 +6,8 @@ use egress_policy::name::Name;
 use egress_policy::reference::{Checked, Condition, Truth};
 
 use super::fact_text;
-use crate::owned_facts::{Metadata, OwnedFacts, Who, time_text};
+use crate::owned_facts::{OwnedFacts, Who, time_text};
+use egress_policy::facts::OwnedClaims;
 use egress_policy::relation::{destinations, sources};
 
 /// Most entries of a list that are named.
@@ -236,7 +237,7 @@ fn seen(condition: Condition, situation: &OwnedFacts) -> String {
 }
 
 fn claims(condition: Condition, situation: &OwnedFacts) -> String {
-    let text = |metadata: &Metadata| {
+    let text = |metadata: &OwnedClaims| {
         if condition == Condition::Cluster {
             return metadata
                 .cluster

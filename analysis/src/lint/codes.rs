@@ -300,7 +300,7 @@ impl Lint {
                 "What no rule of the first policy denies is accepted. Only a later policy, under a\nstricter first one, can safely do that."
             }
             Self::InspectedInTls => {
-                "Requests to a destination with `tls` leave by a cluster that speaks TLS and presents\nthe client certificate. A device would get them in the clear and send them on so, so\nthe gateway gives it none: where an Inspect rule decides about them, they are denied,\nalthough the rule says Inspect. Callers, names and ports are compared, other conditions\nare not."
+                "Requests to a destination with `tls` leave by a cluster that speaks TLS and presents\nthe client certificate. An inspection proxy would get them in the clear and send them on so, so\nthe gateway gives it none: where an Inspect rule decides about them, they are denied,\nalthough the rule says Inspect. Callers, names and ports are compared, other conditions\nare not."
             }
             Self::NamedTcp => {
                 "Opaque bytes show no name. A sidecar tunnels them to the gateway by the address that\nthe application dialled, so a rule that names the destination matches nothing that\ncomes from a workload behind a sidecar, unless the name has an address that stands for\nit: with `tunnel.names` in the install settings `warden render` gives one to every whole\nname at stated ports, and the sidecar asks for the name. A wildcard cannot have one. What\nelse can match is a client that speaks the mesh's TLS to the gateway's tunnel port and asks\nfor the name by CONNECT itself. A port that no rule declares as HTTP or TLS carries\nopaque TCP, but for 80 and 443. Nothing is opened by mistake: what does not match is\ndenied."

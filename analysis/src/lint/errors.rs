@@ -35,7 +35,7 @@ pub const ERRORS: [(&str, &str); 17] = [
     ),
     (
         "unknown_reference",
-        "Nothing declares the destination or the inspection cluster that is named here.",
+        "Nothing declares the destination or the inspection proxy that is named here.",
     ),
     (
         "conflict",

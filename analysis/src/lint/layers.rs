@@ -62,9 +62,10 @@ fn passes(policy: &Policy, found: &mut Findings) {
         return;
     }
     let is_pass = |rule: &Rule| rule.action == RuleAction::Pass;
-    let all = policy.rules().filter(|placed| is_pass(placed.rule.1));
+    let all = policy.rules().filter(|placed| is_pass(placed.rule));
     for placed in all.take(MAX_PASSES) {
-        let ((t, tier), (r, rule)) = (placed.tier, placed.rule);
+        let (t, tier) = (placed.tier_index, placed.tier);
+        let (r, rule) = (placed.rule_index, placed.rule);
         if tier.mode == Mode::Shadow || rule.mode == Mode::Shadow {
             continue;
         }
@@ -84,7 +85,7 @@ fn passes(policy: &Policy, found: &mut Findings) {
 /// Callers of rules that the policy is not asked about.
 fn outside(policy: &Policy, applies: &Workloads, found: &mut Findings) {
     for placed in policy.rules() {
-        let ((t, _), (r, rule)) = (placed.tier, placed.rule);
+        let (t, r, rule) = (placed.tier_index, placed.rule_index, placed.rule);
         let From::Sources(sources) = &rule.from else {
             continue;
         };

@@ -8,7 +8,7 @@ use egress_policy::name::{Authority, Host, canonical};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Metadata, OwnedFacts, Who};
+use super::{OwnedClaims, OwnedFacts, Who};
 use crate::failure::Failure;
 
 const FROM_HINT: &str = "NAMESPACE/SERVICE-ACCOUNT[,label=KEY=VALUE]...[,cluster=NAME][,trust-domain=NAME], a spiffe:// id, plaintext, no-certificate, malformed, unknown or missing";
@@ -20,13 +20,13 @@ const FROM_HINT: &str = "NAMESPACE/SERVICE-ACCOUNT[,label=KEY=VALUE]...[,cluster
 pub fn parse_caller(
     text: &str,
     trust_domain: &str,
-) -> Result<(Fact<Who>, Fact<Metadata>), Failure> {
+) -> Result<(Fact<Who>, Fact<OwnedClaims>), Failure> {
     let wrong = |what: String| Failure::new(what).with_hint(FROM_HINT);
     let mut parts = text.split(',');
     let who = parts.next().unwrap_or_default();
     let mut trust_domain = trust_domain.to_owned();
-    let mut claims: Option<Fact<Metadata>> = None;
-    let mut claimed = Metadata {
+    let mut claims: Option<Fact<OwnedClaims>> = None;
+    let mut claimed = OwnedClaims {
         namespace: String::new(),
         cluster: None,
         labels: Vec::new(),
@@ -79,12 +79,12 @@ pub fn parse_caller(
     };
     let namespace = claims_namespace.unwrap_or(own_namespace);
     let claims = match claims {
-        Some(Fact::Known(metadata)) => Fact::Known(Metadata {
+        Some(Fact::Known(metadata)) => Fact::Known(OwnedClaims {
             namespace,
             ..metadata
         }),
         Some(open) => open,
-        None if said => Fact::Known(Metadata {
+        None if said => Fact::Known(OwnedClaims {
             namespace,
             ..claimed
         }),

@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Metadata, OwnedFacts, time_text};
+use super::{OwnedFacts, time_text};
 use crate::decision::ReasonWord;
+use egress_policy::facts::OwnedClaims;
 
 /// What is judged. Method, path and upgrade are facts of HTTP alone and left out elsewhere.
 #[derive(Serialize, JsonSchema)]
@@ -97,8 +98,8 @@ impl<T> From<Fact<T>> for WrittenFact<T> {
     }
 }
 
-impl From<Metadata> for WrittenClaims {
-    fn from(metadata: Metadata) -> Self {
+impl From<OwnedClaims> for WrittenClaims {
+    fn from(metadata: OwnedClaims) -> Self {
         let labels = metadata.labels.into_iter();
         Self {
             namespace: metadata.namespace,

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::NOW;
 use crate::bundle::PolicyBundle;
-use crate::owned_facts::{Metadata, OwnedFacts, Who};
+use crate::owned_facts::{OwnedFacts, Who};
+use egress_policy::facts::OwnedClaims;
 
 fn pick(choices: &'static [&'static str]) -> impl Strategy<Value = Value> {
     prop::sample::select(choices).prop_map(|text| serde_json::from_str(text).unwrap())
@@ -208,7 +209,7 @@ pub(crate) fn universe() -> Vec<OwnedFacts> {
                 namespace: namespace.into(),
                 service_account: account.into(),
             };
-            let claims = labels.map(|labels| Metadata {
+            let claims = labels.map(|labels| OwnedClaims {
                 namespace: namespace.into(),
                 cluster: Some("c".into()),
                 labels: labels

@@ -32,7 +32,7 @@ pub fn public_addresses(policies: &[Policy]) -> Vec<IpAddr> {
     let elements = policies
         .iter()
         .flat_map(Policy::rules)
-        .flat_map(|placed| &placed.rule.1.to);
+        .flat_map(|placed| &placed.rule.to);
     let networks = elements.filter_map(|to| match &to.hosts {
         Hosts::Networks(networks) => Some(networks.spread()),
         Hosts::Anywhere | Hosts::Names(_) => None,

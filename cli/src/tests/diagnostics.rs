@@ -152,7 +152,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "the parser sees to it that ends have starts",
     ),
     (
-        "more than {MAX_DEVICES} inspection clusters, or a policy too large to be compiled",
+        "more than {MAX_INSPECTION_PROXIES} inspection proxies, or a policy too large to be compiled",
         "the same",
     ),
     (

@@ -16,8 +16,9 @@ use ipnet::IpNet;
 use super::{Attempt, Expectation, Group, Message, Probe, ProbeExpectation};
 use egress_analysis::bundle::PolicyBundle;
 use egress_analysis::decision::{ReasonWord, rule_id};
-use egress_analysis::owned_facts::{Metadata, OwnedFacts, Who, parse_to};
+use egress_analysis::owned_facts::{OwnedFacts, Who, parse_to};
 use egress_analysis::witness::{name_under, ordinary_address, path_under};
+use egress_policy::facts::OwnedClaims;
 
 /// What is tried at a host where a rule names every port.
 const USUAL_PORTS: [u16; 2] = [80, 443];
@@ -28,7 +29,7 @@ const USUAL_LABELS: [&str; 2] = ["api", "www"];
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     pub(crate) caller: Fact<Who>,
-    pub(crate) claims: Fact<Metadata>,
+    pub(crate) claims: Fact<OwnedClaims>,
     pub(crate) now: Fact<i64>,
 }
 
@@ -132,7 +133,7 @@ impl<'p> Plan<'p> {
 
     pub(super) fn elements(&self) -> impl Iterator<Item = &'p To> {
         let rules = self.bundle.policies.iter().flat_map(Policy::rules);
-        rules.flat_map(|placed| &placed.rule.1.to)
+        rules.flat_map(|placed| &placed.rule.to)
     }
 
     /// What the rules name, whomever they are about.
@@ -419,7 +420,7 @@ fn facts_of(attempt: &Attempt) -> Option<OwnedFacts> {
 fn rules_of(policy: &Policy) -> impl Iterator<Item = (String, &To)> {
     policy.rules().flat_map(|placed| {
         let id = placed.basis().to_string();
-        placed.rule.1.to.iter().map(move |to| (id.clone(), to))
+        placed.rule.to.iter().map(move |to| (id.clone(), to))
     })
 }
 

@@ -31,7 +31,10 @@ fn outcome(fake: &Fake, flow: Flow) -> RequestOutcome {
         }
         (Flow::Continue, ["forward"]) => RequestOutcome::Inward,
         (Flow::Continue, ["inspect", proxy, class]) => {
-            assert_eq!(fake.state("warden_device").as_deref(), Some(*proxy));
+            assert_eq!(
+                fake.state("warden_inspection_proxy").as_deref(),
+                Some(*proxy)
+            );
             RequestOutcome::Inspection((*proxy).to_owned(), (*class).to_owned())
         }
         (Flow::Stop, words) => {
@@ -901,7 +904,7 @@ fn what_a_cluster_of_its_own_speaks_tls_to_is_not_inspected() {
     }));
     let fake = Fake::app1().get("crm.saas.example", "originate");
     assert_eq!(judge(&fake, &configuration), denied("route_mismatch", ""));
-    assert_eq!(fake.state("warden_device"), None);
+    assert_eq!(fake.state("warden_inspection_proxy"), None);
 }
 
 #[test]

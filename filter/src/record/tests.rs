@@ -4,7 +4,7 @@ use egress_policy::verdict::ReasonCode;
 
 use super::*;
 use crate::fake::Fake;
-use crate::owned_facts::DestinationState;
+use crate::stream_facts::DestinationState;
 
 fn setting(log_accepts: u32) -> Setting<'static> {
     Setting {
@@ -31,8 +31,8 @@ fn accept(rule: &str) -> Verdict<'_> {
     }
 }
 
-fn nothing() -> OwnedFacts {
-    OwnedFacts::refused(
+fn nothing() -> StreamFacts {
+    StreamFacts::refused(
         egress_policy::facts::Protocol::Http,
         ReasonCode::NameMalformed,
     )
@@ -137,7 +137,7 @@ fn lines_are_as_documented() {
         host: egress_policy::name::Host::Name(Name::parse(b"a.example").unwrap()),
         port: 443,
     };
-    let mut gathered = OwnedFacts {
+    let mut gathered = StreamFacts {
         destination: DestinationState::Judged(destination),
         claims: Fact::Known(OwnedClaims::default()),
         ..nothing()

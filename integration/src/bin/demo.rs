@@ -24,7 +24,7 @@ fn main() -> Result<ExitCode> {
         return sandbox::reenter();
     }
     eprintln!(
-        "demo: starting the gateway, five sidecars, an inspection device and the outside world"
+        "demo: starting the gateway, five sidecars, an inspection proxy and the outside world"
     );
     let mesh = demo::start(|_| {})?;
     let outcomes = demo::run(&mesh, demo::Module::Present, |outcome| {

@@ -32,8 +32,8 @@ use crate::outside::Outside;
 use crate::peer::Peer;
 use crate::{policy, verdicts};
 
+use super::attempt::{Attempt, Metadata, Proof, Speech};
 use super::bootstrap::{self, CONNECT, HTTP, PLAIN_CONNECT, PLAIN_HTTP, ROUTE};
-use super::situation::{Attempt, Metadata, Proof, Speech};
 use super::{Answers, Batch, LoadedCases};
 
 /// What all rounds share: the outside world and the name server.

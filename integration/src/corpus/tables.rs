@@ -135,7 +135,7 @@ pub(super) const HEADERS: &[(&str, &str)] = &[
     ("x-envoy-upstream-rq-timeout-ms", "1"),
     ("x-envoy-peer-metadata-id", "app1"),
     ("x-warden-verdict", "accept"),
-    ("x-warden-inspect", "device"),
+    ("x-warden-inspect", "proxy"),
     ("x-warden-facts", "accept"),
     ("warden_verdict", "accept"),
     ("wasm.warden_verdict", "accept"),

@@ -20,7 +20,7 @@ use super::{DemoOutcome, Module};
 /// What the caller saw.
 enum AttemptResult {
     Reached,
-    /// By way of the device, which was told everything.
+    /// By way of the inspection proxy, which was told everything.
     Inspected,
     /// With the body of a 403, if one came.
     Denied(Option<Value>),
@@ -35,7 +35,7 @@ enum AttemptResult {
 pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<DemoOutcome> {
     let log_before = mesh.gateway.log()?.len();
     let bytes_before = bytes_outside(mesh);
-    let tunnels_before = mesh.device.seen().len();
+    let tunnels_before = mesh.inspection_proxy.seen().len();
     let seen = match row.what {
         What::Http(host, headers) => http(mesh, row.who, (host, "/"), headers)?,
         What::Path(host, path) => http(mesh, row.who, (host, path), &[])?,
@@ -45,7 +45,7 @@ pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<DemoOutc
         What::NotTls(address) => not_tls(mesh, row.who, address)?,
         What::OneTooMany(address, name) => one_too_many(mesh, module, row.who, (address, name))?,
     };
-    let seen = by_device(mesh, row, seen, tunnels_before);
+    let seen = by_inspection_proxy(mesh, row, seen, tunnels_before);
     let asked = module == Module::Present && !matches!(seen, AttemptResult::Refused);
     let (line, no_address_left) = if asked {
         verdicts::told_since(&mesh.gateway, log_before)
@@ -105,7 +105,7 @@ fn outcome(
     let (expected, wanted) = match row.expect {
         Expect::Reached(rule) => ("reached", (Some(rule), "rule")),
         Expect::Inspected(rule) => ("inspected", (Some(rule), "rule")),
-        Expect::DeviceDown(rule) | Expect::DeniedBy(rule) => ("denied", (Some(rule), "rule")),
+        Expect::ProxyDown(rule) | Expect::DeniedBy(rule) => ("denied", (Some(rule), "rule")),
         Expect::Denied(code) => ("denied", (None, code)),
         Expect::Refused => ("refused", (None, "-")),
         Expect::Unproven(rule) => ("unproven", (Some(rule), "rule")),
@@ -140,7 +140,7 @@ fn outcome(
         },
         expected: match row.expect {
             Expect::Denied(code) => format!("denied ({code})"),
-            Expect::DeviceDown(_) => "denied (device down)".to_owned(),
+            Expect::ProxyDown(_) => "denied (proxy down)".to_owned(),
             Expect::Reached(_)
             | Expect::Inspected(_)
             | Expect::DeniedBy(_)
@@ -155,14 +155,20 @@ fn outcome(
     }
 }
 
-/// The same, if the device was asked for nothing; else whether it was told what it has to be told.
-fn by_device(mesh: &Mesh, row: &Row, seen: AttemptResult, before: usize) -> AttemptResult {
-    let tunnels = mesh.device.seen();
+/// The same, if the inspection proxy was asked for nothing; else whether it was told what it has to
+/// be told.
+fn by_inspection_proxy(
+    mesh: &Mesh,
+    row: &Row,
+    seen: AttemptResult,
+    before: usize,
+) -> AttemptResult {
+    let tunnels = mesh.inspection_proxy.seen();
     let Some(tunnel) = tunnels.get(before..).and_then(<[_]>::last) else {
         return seen;
     };
     let (Who::Workload(workload), Expect::Inspected(rule)) = (row.who, row.expect) else {
-        return AttemptResult::Else(format!("the device was asked: {tunnel:?}"));
+        return AttemptResult::Else(format!("the inspection proxy was asked: {tunnel:?}"));
     };
     let destination = match row.what {
         What::Http(host, _) | What::Path(host, _) => format!("{host}:80"),
@@ -178,7 +184,9 @@ fn by_device(mesh: &Mesh, row: &Row, seen: AttemptResult, before: usize) -> Atte
         && !tunnel.bytes.is_empty();
     match seen {
         AttemptResult::Reached if told => AttemptResult::Inspected,
-        AttemptResult::Reached => AttemptResult::Else(format!("the device was told: {tunnel:?}")),
+        AttemptResult::Reached => {
+            AttemptResult::Else(format!("the inspection proxy was told: {tunnel:?}"))
+        }
         seen => seen,
     }
 }

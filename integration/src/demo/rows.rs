@@ -53,11 +53,11 @@ pub enum What {
 pub enum Expect {
     /// Reached, by this rule.
     Reached(&'static str),
-    /// Reached by way of the inspection device, which was told this rule.
+    /// Reached by way of the inspection proxy, which was told this rule.
     Inspected(&'static str),
-    /// To be inspected by this rule, and the device is down: not reached. From the first such row
-    /// on it is.
-    DeviceDown(&'static str),
+    /// To be inspected by this rule, and the inspection proxy is down: not reached. From the first
+    /// such row on it is.
+    ProxyDown(&'static str),
     /// Denied with this code.
     Denied(&'static str),
     /// Denied by this rule.
@@ -286,7 +286,7 @@ fn encrypted() -> Vec<Row> {
 }
 
 fn app3() -> Vec<Row> {
-    use Expect::{Denied, DeviceDown, Inspected, Reached};
+    use Expect::{Denied, Inspected, ProxyDown, Reached};
     vec![
         http(&APP3, "api.github.com", Inspected(APP3_GITHUB)),
         http(&APP3, "codeload.github.com", Inspected(APP3_GITHUB)),
@@ -297,7 +297,7 @@ fn app3() -> Vec<Row> {
         http(&APP3, "github.com", Denied("default")),
         tls(&APP3, GITHUB_API, "github.com", Denied("default")),
         tcp(&APP3, PARTNER, 23, Denied("default")),
-        // The device is not asked about a name that leads into the private network.
+        // The inspection proxy is not asked about a name that leads into the private network.
         http(&APP3, "rebind.github.com", Denied("private_address")),
         tls(
             &APP3,
@@ -305,16 +305,16 @@ fn app3() -> Vec<Row> {
             "rebind.github.com",
             Denied("private_address"),
         ),
-        // A client that asks for the device by itself gets its own way out, or none.
+        // A client that asks for the inspection proxy by itself gets its own way out, or none.
         with_headers(
             &APP1,
             "api.github.com",
             &[("x-egress-warden-rule", APP3_GITHUB)],
             Reached(GITHUB),
         ),
-        http(&APP3, "api.github.com", DeviceDown(APP3_GITHUB)),
-        tls(&APP3, GITHUB_API, "api.github.com", DeviceDown(APP3_GITHUB)),
-        tcp(&APP3, PARTNER, 22, DeviceDown(APP3_SSH)),
+        http(&APP3, "api.github.com", ProxyDown(APP3_GITHUB)),
+        tls(&APP3, GITHUB_API, "api.github.com", ProxyDown(APP3_GITHUB)),
+        tcp(&APP3, PARTNER, 22, ProxyDown(APP3_SSH)),
         http(&APP3, "api.weather.gov", Reached(APP3_WEATHER)),
     ]
 }

@@ -306,8 +306,8 @@ sandboxed! {
         Ok(())
     }
 
-    /// What the device then resolves by itself is its own affair.
-    fn a_device_hears_only_of_names_that_have_an_address_left() -> Result<()> {
+    /// What the inspection proxy then resolves by itself is its own affair.
+    fn an_inspection_proxy_hears_only_of_names_that_have_an_address_left() -> Result<()> {
         let world = start(&usual())?;
         let rows = [
             ("private", false), ("dead metadata", true), ("metadata private", false), ("ula", false),
@@ -316,11 +316,11 @@ sandboxed! {
         for (words, asked) in rows {
             for way in [Transport::Http, Transport::Tls, Transport::Tunnel] {
                 let name = world.name(way, answer(words)?);
-                let before = world.mesh.device.seen().len();
+                let before = world.mesh.inspection_proxy.seen().len();
                 let came = world.attempt(&APP3, way, &name)?;
-                // The device does not know the name, and hangs up.
+                // The inspection proxy does not know the name, and hangs up.
                 ensure!(came != Came::Reached, "{way:?} [{words}]");
-                let heard = world.mesh.device.seen();
+                let heard = world.mesh.inspection_proxy.seen();
                 let heard = heard.get(before..).unwrap_or_default();
                 ensure!(heard.is_empty() != asked, "{way:?} [{words}] {came:?} {heard:?}");
                 ensure!(heard.iter().all(|tunnel| tunnel.destination.starts_with(&name)), "{heard:?}");

@@ -1,13 +1,13 @@
-//! Inspection over both hops: what the policy sends by way of a device goes there, is announced to
-//! it, and goes nowhere while the device is down.
+//! Inspection over both hops: what the policy sends by way of an inspection proxy goes there, is
+//! announced to it, and goes nowhere while the inspection proxy is down.
 
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use egress_render::install::Device as Declared;
+use egress_render::install::InspectionProxy as Declared;
 use egress_render::{Install, RenderError};
 use integration::client::Heard;
-use integration::device::{Device, Tunnel};
+use integration::inspection_proxy::{InspectionProxy, Tunnel};
 use integration::istio::reference;
 use integration::istio::testbed::{Bench, Plan, install};
 use integration::istio::tools::Program;
@@ -20,28 +20,28 @@ use crate::audit::are_found;
 
 pub(crate) const CASES: &[Case] = &[
     Case {
-        name: "what_is_inspected_goes_by_way_of_the_device_or_nowhere",
+        name: "what_is_inspected_goes_by_way_of_the_inspection_proxy_or_nowhere",
         needs: &[Program::Istiod],
         body: || {
             sandbox::test(
-                "what_is_inspected_goes_by_way_of_the_device_or_nowhere",
-                what_is_inspected_goes_by_way_of_the_device_or_nowhere,
+                "what_is_inspected_goes_by_way_of_the_inspection_proxy_or_nowhere",
+                what_is_inspected_goes_by_way_of_the_inspection_proxy_or_nowhere,
             )
         },
     },
     Case {
-        name: "ways_around_a_device_are_found",
+        name: "ways_around_an_inspection_proxy_are_found",
         needs: &[Program::Istiod],
         body: || {
             sandbox::test(
-                "ways_around_a_device_are_found",
-                ways_around_a_device_are_found,
+                "ways_around_an_inspection_proxy_are_found",
+                ways_around_an_inspection_proxy_are_found,
             )
         },
     },
 ];
 
-const DEVICE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 99);
+const INSPECTION_PROXY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 99);
 const PORT: u16 = 3128;
 
 /// The reference policy, with everything of app1's inspected.
@@ -59,33 +59,34 @@ fn policy() -> Result<Value> {
     Ok(policy)
 }
 
-fn with_device() -> Result<Install> {
+fn with_inspection_proxy() -> Result<Install> {
     let mut install = install()?;
     "1.32".clone_into(&mut install.spec.istio.version);
-    let device = json!({
+    let proxy = json!({
         "name": "dlp",
-        "address": DEVICE,
+        "address": INSPECTION_PROXY,
         "port": PORT,
         "pods": {"namespace": "dlp", "selector": {"app": "dlp"}},
     });
-    let device: Declared = serde_json::from_value(device)?;
-    install.spec.inspection = vec![device];
+    let proxy: Declared = serde_json::from_value(proxy)?;
+    install.spec.inspection = vec![proxy];
     Ok(install)
 }
 
 fn audited(bench: &Bench) -> Result<Vec<RenderError>> {
-    reference::audited(&bench.dump()?, &with_device()?, &[policy()?])
+    reference::audited(&bench.dump()?, &with_inspection_proxy()?, &[policy()?])
 }
 
-fn start() -> Result<(Bench, Device)> {
-    sandbox::assign([DEVICE])?;
-    let device = Device::start(DEVICE, PORT)?;
-    let rendered = reference::of(&with_device()?, &[policy()?])?;
-    Ok((Bench::start(&Plan::of(&rendered))?, device))
+fn start() -> Result<(Bench, InspectionProxy)> {
+    sandbox::assign([INSPECTION_PROXY])?;
+    let proxy = InspectionProxy::start(INSPECTION_PROXY, PORT)?;
+    let rendered = reference::of(&with_inspection_proxy()?, &[policy()?])?;
+    Ok((Bench::start(&Plan::of(&rendered))?, proxy))
 }
 
-/// HTTP, TLS and opaque TCP, all three allowed by way of the device; whether each came through.
-fn by_device(bench: &Bench) -> Result<[bool; 3]> {
+/// HTTP, TLS and opaque TCP, all three allowed by way of the inspection proxy; whether each came
+/// through.
+fn by_inspection_proxy(bench: &Bench) -> Result<[bool; 3]> {
     let github = address_of("api.github.com")?;
     let http = bench.http("app1", github, "api.github.com")?;
     let tls = bench.tls("app1", github, "api.github.com");
@@ -97,7 +98,7 @@ fn by_device(bench: &Bench) -> Result<[bool; 3]> {
     ])
 }
 
-/// Whether the device was told everything about a tunnel, and nothing of the mesh's own.
+/// Whether the inspection proxy was told everything about a tunnel, and nothing of the mesh's own.
 fn told(tunnel: &Tunnel, destination: &str, rule: &str) -> bool {
     tunnel.destination == destination
         && tunnel.rule.as_deref() == Some(rule)
@@ -113,7 +114,7 @@ fn logged(bench: &Bench) -> Result<()> {
     for destination in ["api.github.com:80", "api.github.com:443", "203.0.113.7:22"] {
         let line = bench.access_line_of(|line| {
             line.get("authority") == Some(&json!(destination))
-                && line.get("connectedTo") == Some(&json!(format!("{DEVICE}:{PORT}")))
+                && line.get("connectedTo") == Some(&json!(format!("{INSPECTION_PROXY}:{PORT}")))
         });
         let line = line.context(destination)?;
         ensure!(
@@ -125,17 +126,17 @@ fn logged(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn what_is_inspected_goes_by_way_of_the_device_or_nowhere() -> Result<()> {
-    let (bench, device) = start()?;
+fn what_is_inspected_goes_by_way_of_the_inspection_proxy_or_nowhere() -> Result<()> {
+    let (bench, proxy) = start()?;
     are_found(
         &bench.dump()?,
-        &with_device()?,
+        &with_inspection_proxy()?,
         &[policy()?],
         &["inspecting"],
     )?;
 
-    let works = by_device(&bench)?;
-    let tunnels = device.seen();
+    let works = by_inspection_proxy(&bench)?;
+    let tunnels = proxy.seen();
     if works != [true; 3] || tunnels.len() != 3 {
         let log = bench.gateway.log()?;
         let told = |line: &&str| line.contains("verdict") || line.contains("[warning]");
@@ -162,12 +163,15 @@ fn what_is_inspected_goes_by_way_of_the_device_or_nowhere() -> Result<()> {
         ensure!(answer.is_some_and(|answer| answer.status == 403), "{name}");
         ensure!(!bench.tls("app1", address, name)?, "{name} over TLS");
     }
-    ensure!(device.seen().len() == 3, "{:?}", device.seen());
+    ensure!(proxy.seen().len() == 3, "{:?}", proxy.seen());
 
-    device.stop()?;
+    proxy.stop()?;
     let before = bench.outside.seen().len();
-    let works = by_device(&bench)?;
-    ensure!(works == [false; 3], "{works:?} without the device");
+    let works = by_inspection_proxy(&bench)?;
+    ensure!(
+        works == [false; 3],
+        "{works:?} without the inspection proxy"
+    );
     ensure!(bench.outside.seen().len() == before, "it went out directly");
     let answer = bench.http("app2", weather, "api.weather.gov")?;
     ensure!(answer.is_some_and(|answer| answer.status == 200), "app2");
@@ -176,19 +180,19 @@ fn what_is_inspected_goes_by_way_of_the_device_or_nowhere() -> Result<()> {
 
 /// Without one of the parts that keep verdict and way together: found, and closed where that part
 /// stands.
-fn ways_around_a_device_are_found() -> Result<()> {
-    let (mut bench, device) = start()?;
-    let sound = Plan::of(&reference::of(&with_device()?, &[policy()?])?);
+fn ways_around_an_inspection_proxy_are_found() -> Result<()> {
+    let (mut bench, proxy) = start()?;
+    let sound = Plan::of(&reference::of(&with_inspection_proxy()?, &[policy()?])?);
     for (what, from, to, left) in [
-        // TLS is sent to the device by the inner listener.
+        // TLS is sent to the inspection proxy by the inner listener.
         (
-            "a device's routes and their locks take what is accepted",
+            "an inspection proxy's routes and their locks take what is accepted",
             "inspect:dlp:",
             "accept:",
             [false, true, false],
         ),
         (
-            "a device's listeners are somebody else's",
+            "an inspection proxy's listeners are somebody else's",
             "exact: dlp",
             "exact: ids",
             [false; 3],
@@ -198,25 +202,25 @@ fn ways_around_a_device_are_found() -> Result<()> {
         integration::envoy::eventually("the sound configuration", || {
             audited(&bench).is_ok_and(|found| found.is_empty())
         })?;
-        let before = device.seen().len();
+        let before = proxy.seen().len();
         let manifests = sound.manifests.replace(from, to);
         ensure!(
             manifests != sound.manifests,
             "`{from}` is written otherwise"
         );
-        let mut plan = Plan::of(&reference::of(&with_device()?, &[policy()?])?);
+        let mut plan = Plan::of(&reference::of(&with_inspection_proxy()?, &[policy()?])?);
         plan.manifests = manifests;
         bench.update(&plan)?;
         integration::envoy::eventually(what, || {
             audited(&bench).is_ok_and(|found| !found.is_empty())
         })?;
-        let works = by_device(&bench)?;
+        let works = by_inspection_proxy(&bench)?;
         ensure!(works == left, "{what}: {works:?}");
         let tunnels = left.iter().filter(|works| **works).count();
         ensure!(
-            device.seen().len() == before + tunnels,
+            proxy.seen().len() == before + tunnels,
             "{what}: {:?}",
-            device.seen()
+            proxy.seen()
         );
     }
     Ok(())

@@ -213,7 +213,8 @@ fn every_option_passes_istioctl() -> Result<()> {
     lint_alone(&rendered)
 }
 
-/// Devices, and policies of the administrator in both APIs with UDP rules that they pass on.
+/// Inspection proxies, and policies of the administrator in both APIs with UDP rules that they pass
+/// on.
 fn every_kind_of_rule(install: &Install) -> Result<()> {
     let mut install = install.clone();
     "1.32".clone_into(&mut install.spec.istio.version);
@@ -255,7 +256,7 @@ fn every_kind_of_rule(install: &Install) -> Result<()> {
         }
         ensure!(
             rendered.yaml().contains("inspect:dlp"),
-            "no route to the device"
+            "no route to the inspection proxy"
         );
         lint_alone(&rendered).context(api)?;
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::config::{read_inspection, read_nat64, read_route};
+use crate::config::{read_inspection, read_nat64, read_routes};
 use crate::decode::{Fields, boolean, each, list, shape, text, word};
 use crate::defect::{At, Defect, DefectKind, Defects};
 use crate::facts::{Fact, Protocol, SpiffeId};
@@ -97,10 +97,7 @@ fn read_settings<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Optio
         gateway.refuse_ech = boolean(&node, &at.field("refuseEch"), defects)?;
     }
     if let Some(node) = fields.take("ports") {
-        each(&node, &at.field("ports"), defects, |node, at, defects| {
-            read_route(node, at, defects, &mut gateway.routes);
-        });
-        gateway.routes.resolve_overlaps();
+        gateway.routes = read_routes(&node, &at.field("ports"), defects);
     }
     if let Some(node) = fields.take("inspection") {
         gateway.inspection = read_inspection(&node, &at.field("inspection"), defects);
@@ -125,7 +122,7 @@ fn read_case<N: Node>(
         let message = format!("another case is named `{name}`");
         defects.add(DefectKind::DuplicateName, &at.field("name"), message, None);
     }
-    let why = take(&mut fields, "why", at, defects, text);
+    let why = fields.optional("why", at, defects, text);
     let only = fields.take("only").and_then(|node| {
         let words = [("engine", Subject::Engine), ("live", Subject::Live)];
         word(&node, &at.field("only"), defects, &words)
@@ -168,41 +165,31 @@ fn read_step<N: Node>(
     defects: &mut Defects,
     base: &CaseInput,
 ) -> Option<Step> {
-    let mut situation = base.clone();
+    let mut input = base.clone();
     if let Some(node) = fields.take("from") {
-        read_from(&node, &at.field("from"), defects, &mut situation.from);
+        read_from(&node, &at.field("from"), defects, &mut input.from);
     }
     if let Some(node) = fields.take("to") {
-        read_to(&node, &at.field("to"), defects, &mut situation.to);
+        read_to(&node, &at.field("to"), defects, &mut input.to);
     }
     if let Some(node) = fields.take("now") {
-        situation.now = or_word(&node, &at.field("now"), defects, timestamp)?;
+        input.now = or_word(&node, &at.field("now"), defects, timestamp)?;
     }
     if let Some(node) = fields.take("refused") {
-        situation.refused = Some(read_code(&node, &at.field("refused"), defects)?);
+        input.refused = Some(read_code(&node, &at.field("refused"), defects)?);
     }
-    let limit = take(fields, "limit", at, defects, boolean).unwrap_or(false);
+    let limit = fields
+        .optional("limit", at, defects, boolean)
+        .unwrap_or(false);
     let expect = fields.require("expect", at, defects)?;
     let (expect, connects) = read_expect(&expect, &at.field("expect"), defects)?;
-    check_connects(&situation.to, &expect, connects.as_deref(), at, defects);
+    check_connects(&input.to, &expect, connects.as_deref(), at, defects);
     Some(Step {
-        input: situation,
+        input,
         limit,
         expect,
         connects,
     })
-}
-
-/// Takes an optional field and decodes it.
-fn take<N: Node, T>(
-    fields: &mut Fields<'_, N>,
-    name: &'static str,
-    at: &At<'_>,
-    defects: &mut Defects,
-    decode: impl FnOnce(&N, &At<'_>, &mut Defects) -> Option<T>,
-) -> Option<T> {
-    let node = fields.take(name)?;
-    decode(&node, &at.field(name), defects)
 }
 
 /// A value, or `pending` or `missing`.
@@ -250,8 +237,8 @@ fn read_from<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, from: &mut A
     let Some(mut fields) = Fields::of(node, at, defects) else {
         return;
     };
-    let trust_domain = take(&mut fields, "trustDomain", at, defects, text);
-    let workload = take(&mut fields, "workload", at, defects, |node, at, defects| {
+    let trust_domain = fields.optional("trustDomain", at, defects, text);
+    let workload = fields.optional("workload", at, defects, |node, at, defects| {
         let domain = trust_domain.as_deref().unwrap_or(DEFAULT_TRUST_DOMAIN);
         read_workload(node, at, defects, domain)
     });
@@ -263,7 +250,7 @@ fn read_from<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, from: &mut A
         }
         Peer::UriSans(sans)
     });
-    let caller = take(&mut fields, "caller", at, defects, |node, at, defects| {
+    let caller = fields.optional("caller", at, defects, |node, at, defects| {
         let words = [
             ("plaintext", 0_u8),
             ("noCertificate", 1),
@@ -281,8 +268,8 @@ fn read_from<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, from: &mut A
         let labels = or_word(&node, &at.field("labels"), defects, read_labels);
         from.labels = labels.unwrap_or(Fact::Missing);
     }
-    let namespace = take(&mut fields, "metadataNamespace", at, defects, text);
-    let cluster = take(&mut fields, "cluster", at, defects, text);
+    let namespace = fields.optional("metadataNamespace", at, defects, text);
+    let cluster = fields.optional("cluster", at, defects, text);
     fields.finish(at, defects);
     let mut peers = [workload, sans, caller].into_iter().flatten();
     if let Some(peer) = peers.next() {
@@ -358,23 +345,23 @@ fn read_to<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, to: &mut Targe
     }
     set(
         &mut to.authority,
-        take(&mut fields, "authority", at, defects, bytes),
+        fields.optional("authority", at, defects, bytes),
     );
     set(
         &mut to.port,
-        take(&mut fields, "port", at, defects, read_port),
+        fields.optional("port", at, defects, read_port),
     );
     set(
         &mut to.cluster,
-        take(&mut fields, "cluster", at, defects, bytes),
+        fields.optional("cluster", at, defects, bytes),
     );
     set(
         &mut to.app_sni,
-        take(&mut fields, "appSni", at, defects, bytes),
+        fields.optional("appSni", at, defects, bytes),
     );
     set(
         &mut to.dialled,
-        take(&mut fields, "dialled", at, defects, bytes),
+        fields.optional("dialled", at, defects, bytes),
     );
     if let Some(hello) = take_hello(&mut fields, at, defects) {
         to.hello = hello;
@@ -447,8 +434,8 @@ fn take_hello<N: Node>(
     at: &At<'_>,
     defects: &mut Defects,
 ) -> Option<Fact<HelloSeen>> {
-    let sni = take(fields, "sni", at, defects, bytes);
-    let ech = take(fields, "ech", at, defects, boolean);
+    let sni = fields.optional("sni", at, defects, bytes);
+    let ech = fields.optional("ech", at, defects, boolean);
     let words = [
         ("pending", Fact::Pending),
         ("missing", Fact::Missing),
@@ -456,7 +443,7 @@ fn take_hello<N: Node>(
         ("malformed", Fact::Known(1)),
         ("tooLong", Fact::Known(2)),
     ];
-    let hello = take(fields, "hello", at, defects, |node, at, defects| {
+    let hello = fields.optional("hello", at, defects, |node, at, defects| {
         word(node, at, defects, &words)
     });
     if (sni.is_some() && hello.is_some()) || (ech.is_some() && sni.is_none()) {
@@ -580,13 +567,13 @@ type Expectation = (ExpectedAnswer, Option<Vec<IpAddr>>);
 
 fn read_expect<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Expectation> {
     let mut fields = Fields::of(node, at, defects)?;
-    let connects = take(&mut fields, "connects", at, defects, |node, at, defects| {
+    let connects = fields.optional("connects", at, defects, |node, at, defects| {
         let mut connects = list(node, at, defects, read_exactly);
         connects.sort_unstable();
         Some(connects)
     });
     let expected = take_ruling(&mut fields, at, defects);
-    let lifted = take(&mut fields, "wouldBe", at, defects, |node, at, defects| {
+    let lifted = fields.optional("wouldBe", at, defects, |node, at, defects| {
         let mut fields = Fields::of(node, at, defects)?;
         let ruling = take_ruling(&mut fields, at, defects);
         fields.finish(at, defects);
@@ -619,11 +606,12 @@ fn take_ruling<N: Node>(
     defects: &mut Defects,
 ) -> Option<ExpectedAnswer> {
     let words = ["Accept", "Deny", "Inspect", "Undecided"].map(|word| (word, word));
-    let verdict = fields.require("verdict", at, defects);
-    let verdict = verdict.and_then(|node| word(&node, &at.field("verdict"), defects, &words));
-    let code = take(fields, "code", at, defects, read_code);
-    let rule = take(fields, "rule", at, defects, text);
-    let inspection = take(fields, "inspection", at, defects, text);
+    let verdict = fields.required("verdict", at, defects, |node, at, defects| {
+        word(node, at, defects, &words)
+    });
+    let code = fields.optional("code", at, defects, read_code);
+    let rule = fields.optional("rule", at, defects, text);
+    let inspection = fields.optional("inspection", at, defects, text);
     let verdict = verdict?;
     if (verdict == "Inspect") != inspection.is_some() {
         let message = "Inspect, and only Inspect, names its `inspection`";

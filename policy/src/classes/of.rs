@@ -75,8 +75,8 @@ pub(super) fn classes(
     let found = Found::of(policies);
     let too_many = || {
         let allowing = policies.iter().flat_map(Policy::rules).filter(|placed| {
-            let opens = placed.rule.1.action != RuleAction::Deny;
-            opens && placed.rule.1.to.iter().any(|to| to.allow_private)
+            let opens = placed.rule.action != RuleAction::Deny;
+            opens && placed.rule.to.iter().any(|to| to.allow_private)
         });
         let allowing = allowing.map(|placed| placed.basis().to_string());
         TooManyClasses {

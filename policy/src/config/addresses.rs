@@ -7,11 +7,31 @@ use crate::classes::{AddressClass, ClassNames};
 use crate::contract::is_class_name;
 use crate::decode::{Fields, boolean, each, fitting, items, list, shape, text, word};
 use crate::defect::{At, DefectKind, Defects};
-use crate::settings::AddressCheck;
+use crate::settings::{AddressCheck, Settings};
 use crate::tree::{Node, Shape};
 
+/// What verdicts depend on, and the classes that the gateway has.
+pub(super) fn read<N: Node>(
+    fields: &mut Fields<'_, N>,
+    at: &At<'_>,
+    defects: &mut Defects,
+) -> (Settings, ClassNames) {
+    let stated = match fields.take("addressCheck") {
+        None => Some(AddressCheck::Unstated),
+        Some(node) => check(&node, &at.field("addressCheck"), defects),
+    };
+    let classes = classes(fields, at, defects, stated);
+    let nat64 = fields.take("nat64Prefixes");
+    let nat64 = nat64.map(|node| read_nat64(&node, &at.field("nat64Prefixes"), defects));
+    let settings = Settings {
+        address_check: stated.unwrap_or(AddressCheck::Unstated),
+        nat64: nat64.unwrap_or_default(),
+    };
+    (settings, classes)
+}
+
 /// `addressCheck`.
-pub(super) fn check<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<AddressCheck> {
+fn check<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<AddressCheck> {
     if matches!(shape(node, at, defects)?, Shape::Text(text) if text == "upstream") {
         let hint = "write `classes`, with the gateway's classes in `addressClasses`: an upstream \
                     filter sees one address, and Envoy connects to any of the answer's";
@@ -27,7 +47,7 @@ pub(super) fn check<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Op
 }
 
 /// `addressClasses`, which goes with `addressCheck: classes` and is there with it.
-pub(super) fn classes<N: Node>(
+fn classes<N: Node>(
     fields: &mut Fields<'_, N>,
     at: &At<'_>,
     defects: &mut Defects,
@@ -66,8 +86,7 @@ pub(super) fn classes<N: Node>(
 fn class<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<(String, AddressClass)> {
     let mut fields = Fields::of(node, at, defects)?;
     let here = at.field("name");
-    let name = fields.require("name", at, defects);
-    let name = name.and_then(|node| text(&node, &here, defects));
+    let name = fields.required("name", at, defects, text);
     if let Some(name) = &name
         && !is_class_name(name)
     {
@@ -114,16 +133,6 @@ fn network<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<IpNe
 }
 
 /// `nat64Prefixes`: network-specific ones (RFC 6052).
-pub(super) fn nat64<N: Node>(
-    fields: &mut Fields<'_, N>,
-    at: &At<'_>,
-    defects: &mut Defects,
-) -> Option<Nat64Prefixes> {
-    let node = fields.take("nat64Prefixes")?;
-    Some(read_nat64(&node, &at.field("nat64Prefixes"), defects))
-}
-
-/// As [`nat64`], of the list itself.
 pub(crate) fn read_nat64<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Nat64Prefixes {
     let mut prefixes = Nat64Prefixes::NONE;
     for (i, node) in items(node, at, defects).iter().enumerate() {

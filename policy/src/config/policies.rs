@@ -1,5 +1,6 @@
 //! Reading `policies`, in a configuration or in a module's image.
 
+use super::inspection::InspectionProxy;
 use crate::decode::{each, shape};
 use crate::defect::{At, Defects};
 use crate::policy_set::{PolicySet, PolicySetBuilder};
@@ -12,10 +13,10 @@ pub(crate) fn read_policies(
     at: &At<'_>,
     defects: &mut Defects,
     settings: Settings,
-    inspection: &[(String, String)],
+    inspection: &[InspectionProxy],
 ) -> Option<PolicySet> {
     let mut builder =
-        PolicySetBuilder::new(settings, inspection.iter().map(|(name, _)| name.clone()));
+        PolicySetBuilder::new(settings, inspection.iter().map(|proxy| proxy.name.clone()));
     match shape(node, at, defects)? {
         Shape::List(documents) if documents.is_empty() => {}
         _ => each(node, at, defects, |node, at, defects| {

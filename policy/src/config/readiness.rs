@@ -21,8 +21,7 @@ pub(super) fn read(
     at: &At<'_>,
     defects: &mut Defects,
 ) -> Option<Readiness> {
-    let hash = fields.require("policyHash", at, defects);
-    let hash = hash.and_then(|node| read_hash(&node, &at.field("policyHash"), defects));
+    let hash = fields.required("policyHash", at, defects, read_hash);
     let mut places = Vec::new();
     // An empty list is a defect to `each`: it would wait for nothing.
     if let Some(node) = fields.require("places", at, defects) {

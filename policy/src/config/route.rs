@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::decode::{Fields, fitting, list, name_pattern, shape, text, unique, word};
+use crate::decode::{Fields, each, fitting, list, name_pattern, shape, text, unique, word};
 use crate::defect::{At, DefectKind, Defects};
 use crate::destination::{Route, RouteHost, RouteTable};
 use crate::facts::Protocol;
@@ -14,16 +14,21 @@ use crate::tree::{Node, Shape};
 /// What a cluster carries, and whether it leads inward to where the application's TLS ends.
 type Carried = (Protocol, bool);
 
+/// All of them. No route is left to two clusters.
+pub(crate) fn read_routes<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> RouteTable {
+    let mut routes = RouteTable::default();
+    each(node, at, defects, |node, at, defects| {
+        read_route(node, at, defects, &mut routes);
+    });
+    routes.resolve_overlaps();
+    routes
+}
+
 /// One entry: `{port, protocol}` admits Istio's own clusters of that port; `{cluster, protocol,
 /// port, host}` a cluster by name; without `host` any host, without `port` any port that a tunnel
 /// asks for. `hosts` are names that Envoy resolves, and no other cluster of the same port may lead
 /// to them. `protocol: HTTPS` is a cluster inward, to where the application's TLS ends.
-pub(crate) fn read_route<N: Node>(
-    node: &N,
-    at: &At<'_>,
-    defects: &mut Defects,
-    routes: &mut RouteTable,
-) {
+fn read_route<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, routes: &mut RouteTable) {
     let before = defects.len();
     let Some(mut fields) = Fields::of(node, at, defects) else {
         return;
@@ -34,14 +39,11 @@ pub(crate) fn read_route<N: Node>(
         ("TLS", (Protocol::Tls, false)),
         ("TCP", (Protocol::Tcp, false)),
     ];
-    let carried = fields.require("protocol", at, defects);
-    let carried = carried.and_then(|node| word(&node, &at.field("protocol"), defects, &words));
-    let cluster = fields
-        .take("cluster")
-        .and_then(|node| text(&node, &at.field("cluster"), defects));
-    let port = fields
-        .take("port")
-        .and_then(|node| read_port(&node, &at.field("port"), defects));
+    let carried = fields.required("protocol", at, defects, |node, at, defects| {
+        word(node, at, defects, &words)
+    });
+    let cluster = fields.optional("cluster", at, defects, text);
+    let port = fields.optional("port", at, defects, read_port);
     let host = take_host(&mut fields, at, defects);
     fields.finish(at, defects);
     if let Some(carried) = carried

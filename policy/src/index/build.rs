@@ -56,9 +56,9 @@ impl IndexBuilder {
         self.postings.expect(rules);
     }
 
-    /// Adds the next rule of the tier that began last. `device` is the action of an Inspect rule.
-    pub(crate) fn rule(&mut self, rule: &model::Rule, device: Option<u8>) -> Result<(), Full> {
-        self.add(rule, device).ok_or(Full)
+    /// Adds the next rule of the tier that began last. `proxy` is the action of an Inspect rule.
+    pub(crate) fn rule(&mut self, rule: &model::Rule, proxy: Option<u8>) -> Result<(), Full> {
+        self.add(rule, proxy).ok_or(Full)
     }
 
     /// The finished index.
@@ -78,7 +78,7 @@ impl IndexBuilder {
         })
     }
 
-    fn add(&mut self, rule: &model::Rule, device: Option<u8>) -> Option<()> {
+    fn add(&mut self, rule: &model::Rule, proxy: Option<u8>) -> Option<()> {
         let number = u32::try_from(self.store.rules.len())
             .ok()
             .filter(|number| *number < MAX_RULES)?;
@@ -86,7 +86,7 @@ impl IndexBuilder {
             model::RuleAction::Accept => Effect::Accept,
             model::RuleAction::Deny => Effect::Deny,
             model::RuleAction::Pass => Effect::Pass,
-            model::RuleAction::Inspect(_) => Effect::Inspect(device?),
+            model::RuleAction::Inspect(_) => Effect::Inspect(proxy?),
         };
         let shadow = rule.mode == model::Mode::Shadow;
         self.shadows |= shadow;

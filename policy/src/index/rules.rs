@@ -18,12 +18,12 @@ use crate::path::{PathPattern, RequestPath};
 use crate::settings::{AddressCheck, Settings};
 
 /// A set of actions, and one action as a set of one: bit 0 is Deny, bit 1 Accept, the bits above
-/// the inspection clusters in the order of their names.
+/// the inspection proxies in the order of their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Actions(u64);
 
-/// Most inspection clusters that a gateway can declare.
-pub(crate) const MAX_DEVICES: usize = 62;
+/// Most inspection proxies that a gateway can declare.
+pub(crate) const MAX_INSPECTION_PROXIES: usize = 62;
 
 /// What a rule does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ pub(crate) enum Effect {
     Pass,
     Deny,
     Accept,
-    /// The place of an inspection cluster in the order of their names.
+    /// The place of an inspection proxy in the order of their names.
     Inspect(u8),
 }
 
@@ -639,9 +639,12 @@ impl Actions {
     pub(crate) const DENY: Self = Self(1);
     pub(crate) const ACCEPT: Self = Self(2);
 
-    /// The inspection cluster with this place in the order of names.
-    pub(crate) fn device(place: usize) -> Option<Self> {
-        let bit = u32::try_from(place).ok().filter(|_| place < MAX_DEVICES)? + 2;
+    /// The inspection proxy with this place in the order of names.
+    pub(crate) fn inspect(place: usize) -> Option<Self> {
+        let bit = u32::try_from(place)
+            .ok()
+            .filter(|_| place < MAX_INSPECTION_PROXIES)?
+            + 2;
         1_u64.checked_shl(bit).map(Self)
     }
 
@@ -706,8 +709,8 @@ impl Actions {
         })
     }
 
-    /// The place of the inspection cluster, if this is one.
-    pub(crate) fn device_place(self) -> Option<usize> {
+    /// The place of the inspection proxy, if this is one.
+    pub(crate) fn inspection_proxy(self) -> Option<usize> {
         self.0
             .trailing_zeros()
             .checked_sub(2)

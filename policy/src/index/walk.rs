@@ -2,11 +2,11 @@
 
 use smallvec::SmallVec;
 
+use super::Index;
 use super::candidates::Candidates;
 use super::held::Runs;
-use super::rules::{Actions, Effect, HostSet, ResolvedFacts, Rule, Store, ToTruth};
+use super::rules::{Actions, Effect, HostSet, ResolvedFacts, Rule, Store, Tier, ToTruth};
 use super::truth::Truth;
-use super::{Index, Tables};
 use crate::facts::{Caller, Fact, Facts, Protocol};
 use crate::model::{DefaultAction, Head, TierDefault, Workloads};
 use crate::reason::ReasonCode;
@@ -126,43 +126,17 @@ impl Index {
         facts: &Facts<'_>,
         view: View,
     ) -> PolicyOutcome<'p> {
-        let Self {
-            tables: Tables { store, runs, .. },
-            tiers,
-            ..
-        } = self;
         let in_shadow = match view {
             View::Enforced => in_shadow(head, facts),
             View::ShadowLifted => Truth::False,
         };
-        let seen = store.see(facts, settings, in_shadow);
+        let seen = self.tables.store.see(facts, settings, in_shadow);
         let collects = view == View::Enforced
             && seen.is_unresolved()
             && in_shadow != Truth::True
             && matches!(seen.caller, Fact::Known(_));
-        let nothing = (Actions::DENY, ReasonCode::EngineError, RuleRef::None);
-        let mut walk = Walk {
-            store,
-            runs,
-            head,
-            settings,
-            seen: &seen,
-            passed: collects.then(SmallVec::new),
-            outcome: PolicyOutcome {
-                possible: Actions::NONE,
-                pending: false,
-                may_accept: false,
-                end: nothing,
-                missing: None,
-                held: SmallVec::new(),
-                allow_private: true,
-                policy: 0,
-            },
-            so_far: CanOpen::DependsOnNextTier,
-            this_tier: None,
-            if_surely: CanOpen::Yes,
-            if_never: CanOpen::No,
-        };
+        let mut walk = Walk::new(self, head, settings, &seen);
+        walk.passed = collects.then(SmallVec::new);
         if let Some(code) = walk.refused() {
             walk.outcome.possible = Actions::DENY;
             walk.outcome.end = (Actions::DENY, code, RuleRef::Policy { policy: &head.name });
@@ -170,72 +144,17 @@ impl Index {
         }
         walk.unread();
         let mut candidates = Candidates::of(&self.tables, &seen);
-        for (place, tier) in tiers.iter().enumerate() {
-            if view == View::Enforced && tier.shadow {
-                candidates.skip_to(tier.end);
-                continue;
-            }
-            let basis = RuleRef::Tier {
-                policy: &head.name,
-                tier: &tier.name,
-            };
-            let mut goes_on = false;
-            let mut ended = false;
-            let mut end = tier.end;
-            while let Some(number) = candidates.next_below(tier.end) {
-                let Some(rule) = store.rule(number) else {
-                    continue;
-                };
-                if rule.term.shadow && view == View::Enforced {
-                    continue;
+        for (place, tier) in self.tiers.iter().enumerate() {
+            let skipped = view == View::Enforced && tier.shadow;
+            if !skipped {
+                if !walk.tier(tier, place, view, &mut candidates) {
+                    return walk.finish();
                 }
-                let basis = RuleRef::Rule {
-                    policy: &head.name,
-                    tier: &tier.name,
-                    rule: store.strings.get(rule.name),
-                };
-                match walk.rule(rule, place, basis) {
-                    Next::Rule => {}
-                    Next::RuleOrTier => goes_on = true,
-                    Next::Tier => {
-                        goes_on = true;
-                        ended = true;
-                    }
-                    Next::End => ended = true,
-                }
-                if walk.is_settled() {
-                    walk.outcome.may_accept = true;
-                    return walk.outcome;
-                }
-                if ended {
-                    end = number;
-                    break;
-                }
-            }
-            walk.leave_behind(end);
-            if !ended {
-                match tier.default {
-                    TierDefault::Pass => {
-                        walk.pass(Truth::True, basis);
-                        goes_on = true;
-                    }
-                    TierDefault::Deny => {
-                        let ending = walk.deny(walk.default_code());
-                        walk.end(Truth::True, ending, basis);
-                    }
-                }
-            }
-            if !goes_on {
-                return walk.finish();
+                walk.next_tier();
             }
             candidates.skip_to(tier.end);
-            walk.next_tier();
         }
-        let ending = match head.default {
-            DefaultAction::Deny => walk.deny(walk.default_code()),
-            DefaultAction::Accept => walk.open(Actions::ACCEPT, ReasonCode::Default, Truth::False),
-        };
-        walk.end(Truth::True, ending, RuleRef::Policy { policy: &head.name });
+        walk.policy_default();
         walk.finish()
     }
 }
@@ -249,7 +168,38 @@ enum Next {
     End,
 }
 
-impl<'p> Walk<'p, '_> {
+impl<'p, 's> Walk<'p, 's> {
+    /// At the start of the policy.
+    fn new(
+        index: &'p Index,
+        head: &'p Head,
+        settings: Settings,
+        seen: &'s ResolvedFacts<'s>,
+    ) -> Self {
+        Self {
+            store: &index.tables.store,
+            runs: &index.tables.runs,
+            head,
+            settings,
+            seen,
+            passed: None,
+            outcome: PolicyOutcome {
+                possible: Actions::NONE,
+                pending: false,
+                may_accept: false,
+                end: (Actions::DENY, ReasonCode::EngineError, RuleRef::None),
+                missing: None,
+                held: SmallVec::new(),
+                allow_private: true,
+                policy: 0,
+            },
+            so_far: CanOpen::DependsOnNextTier,
+            this_tier: None,
+            if_surely: CanOpen::Yes,
+            if_never: CanOpen::No,
+        }
+    }
+
     /// What is denied whatever the rules say.
     fn refused(&self) -> Option<ReasonCode> {
         let Fact::Known(caller) = self.seen.facts.caller else {
@@ -291,6 +241,71 @@ impl<'p> Walk<'p, '_> {
         self.next_tier();
     }
 
+    /// The tier's rules, then its default. False where the walk ends, or where nothing that follows
+    /// matters any more.
+    fn tier(
+        &mut self,
+        tier: &'p Tier,
+        place: usize,
+        view: View,
+        candidates: &mut Candidates<'_>,
+    ) -> bool {
+        let mut goes_on = false;
+        while let Some(number) = candidates.next_below(tier.end) {
+            let Some(rule) = self.store.rule(number) else {
+                continue;
+            };
+            if rule.term.shadow && view == View::Enforced {
+                continue;
+            }
+            let basis = RuleRef::Rule {
+                policy: &self.head.name,
+                tier: &tier.name,
+                rule: self.store.strings.get(rule.name),
+            };
+            let next = self.rule(rule, place, basis);
+            goes_on |= matches!(next, Next::RuleOrTier | Next::Tier);
+            if self.is_settled() {
+                return false;
+            }
+            if matches!(next, Next::Tier | Next::End) {
+                self.leave_behind(number);
+                return goes_on;
+            }
+        }
+        self.leave_behind(tier.end);
+        let passes = self.tier_default(tier);
+        goes_on || passes
+    }
+
+    /// Whether the default goes on with the next tier.
+    fn tier_default(&mut self, tier: &'p Tier) -> bool {
+        let basis = RuleRef::Tier {
+            policy: &self.head.name,
+            tier: &tier.name,
+        };
+        match tier.default {
+            TierDefault::Pass => {
+                self.pass(Truth::True, basis);
+                true
+            }
+            TierDefault::Deny => {
+                let ending = self.deny(self.default_code());
+                self.end(Truth::True, ending, basis);
+                false
+            }
+        }
+    }
+
+    fn policy_default(&mut self) {
+        let ending = match self.head.default {
+            DefaultAction::Deny => self.deny(self.default_code()),
+            DefaultAction::Accept => self.open(Actions::ACCEPT, ReasonCode::Default, Truth::False),
+        };
+        let policy = &self.head.name;
+        self.end(Truth::True, ending, RuleRef::Policy { policy });
+    }
+
     fn rule(&mut self, rule: &Rule, tier: usize, basis: RuleRef<'p>) -> Next {
         let in_force = rule
             .term
@@ -320,7 +335,7 @@ impl<'p> Walk<'p, '_> {
             Effect::Pass => None,
             Effect::Deny => Some(Actions::DENY),
             Effect::Accept => Some(Actions::ACCEPT),
-            Effect::Inspect(place) => Actions::device(usize::from(place)).or(Some(Actions::DENY)),
+            Effect::Inspect(place) => Actions::inspect(usize::from(place)).or(Some(Actions::DENY)),
         };
         let next = match action {
             None => self.pass(truth, basis),

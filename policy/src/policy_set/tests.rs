@@ -17,7 +17,7 @@ use crate::verdict::{Action, Evaluation};
 #[path = "../../tests/support/generate.rs"]
 mod generate;
 
-use generate::{DEVICES, Rng, World, hide};
+use generate::{INSPECTION_PROXIES, Rng, World, hide};
 
 /// Most pairs of policies and facts after which a fault must have been noticed: a fiftieth of what
 /// the law itself takes.
@@ -166,8 +166,8 @@ fn noticed(mutation: &Mutation) -> Option<usize> {
     for world in 0..WORLDS {
         let generated = World::generate(&mut rng);
         let World { policies, settings } = &generated;
-        let devices = DEVICES.iter().map(|name| (*name).to_owned());
-        let mut set = PolicySet::compile(policies, *settings, devices).expect("generated policies");
+        let proxies = INSPECTION_PROXIES.iter().map(|name| (*name).to_owned());
+        let mut set = PolicySet::compile(policies, *settings, proxies).expect("generated policies");
         match mutation {
             Mutation::Index(fault) => {
                 set.policies
@@ -220,8 +220,8 @@ fn class_against_address(spoil: fn(&mut AddressClass), fault: Option<Fault>) -> 
         let mut generated = World::generate(&mut rng);
         generated.settings = Settings::new(AddressCheck::Classes);
         let World { policies, settings } = &generated;
-        let devices = DEVICES.iter().map(|name| (*name).to_owned());
-        let mut set = PolicySet::compile(policies, *settings, devices).expect("generated policies");
+        let proxies = INSPECTION_PROXIES.iter().map(|name| (*name).to_owned());
+        let mut set = PolicySet::compile(policies, *settings, proxies).expect("generated policies");
         if let Some(fault) = fault {
             let indexes = set.policies.iter_mut().map(|(_, index)| index);
             indexes.for_each(|index| index.spoil(fault));
@@ -341,8 +341,8 @@ fn a_list_without_one_of_its_classes_is_noticed() {
         let Ok(classes) = Classes::within(policies, 8) else {
             continue;
         };
-        let devices = DEVICES.iter().map(|name| (*name).to_owned());
-        let set = PolicySet::compile(policies, *settings, devices).expect("generated policies");
+        let proxies = INSPECTION_PROXIES.iter().map(|name| (*name).to_owned());
+        let set = PolicySet::compile(policies, *settings, proxies).expect("generated policies");
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..FACTS * 10 {
             let mut facts = generated.facts(&mut rng);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use crate::facts::Protocol;
-use crate::model::{Placed, Policy};
+use crate::model::{PlacedRule, Policy};
 
 use super::{Carries, MeshPorts, StatedPorts};
 
@@ -95,7 +95,7 @@ impl PortConflict {
 /// A port for which a rule says HTTP or TLS.
 struct Claim<'p> {
     policy: usize,
-    placed: Placed<'p>,
+    placed: PlacedRule<'p>,
     to: usize,
     port: u16,
     wanted: Protocol,
@@ -105,8 +105,8 @@ impl Claim<'_> {
     fn conflict(self, carried: Protocol, because: Because) -> PortConflict {
         PortConflict {
             policy: self.policy,
-            tier: self.placed.tier.0,
-            rule: self.placed.rule.0,
+            tier: self.placed.tier_index,
+            rule: self.placed.rule_index,
             to: self.to,
             id: self.placed.basis().to_string(),
             port: self.port,
@@ -132,7 +132,7 @@ impl MeshPorts {
         let mut found = Vec::new();
         for (p, policy) in policies.iter().enumerate().skip(1) {
             for placed in policy.rules() {
-                let (_, rule) = placed.rule;
+                let rule = placed.rule;
                 for (t, to) in rule.to.iter().enumerate() {
                     let (wanted, port) = match Carries::of(to, &rule.action) {
                         // What carries something else is never opaque, which is no route.
@@ -168,7 +168,7 @@ fn in_first(policies: &[Policy], settings: &StatedPorts) -> Vec<PortConflict> {
     let mut said = already(settings);
     let mut found = Vec::new();
     for placed in policies.iter().take(1).flat_map(Policy::rules) {
-        let (_, rule) = placed.rule;
+        let rule = placed.rule;
         for (to, element) in rule.to.iter().enumerate() {
             let (wanted, ports) = match Carries::of(element, &rule.action) {
                 Carries::Ports(wanted, ports) if wanted != Protocol::Tcp => (wanted, ports),

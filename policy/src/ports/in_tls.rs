@@ -1,11 +1,11 @@
-//! Requests that a rule sends by way of a device and the gateway in TLS of its own.
+//! Requests that a rule sends by way of an inspection proxy and the gateway in TLS of its own.
 //!
 //! Where a destination has `tls`, its requests leave by a cluster that speaks TLS. An Inspect rule
-//! that comes to decide about them can give them to no device, so they are denied, although rule
-//! and engine say Inspect.
+//! that comes to decide about them can give them to no inspection proxy, so they are denied, although
+//! rule and engine say Inspect.
 
 use crate::facts::Protocol;
-use crate::model::{From, Hosts, Placed, Policy, RuleAction, Source, To};
+use crate::model::{From, Hosts, PlacedRule, Policy, RuleAction, Source, To};
 use crate::name::NamePattern;
 use crate::relation::patterns_meet;
 
@@ -35,7 +35,7 @@ impl InTls {
     #[must_use]
     pub fn message(&self) -> String {
         format!(
-            "it takes requests to `{}`, which the gateway sends in TLS of its own for `{}`: no device \
+            "it takes requests to `{}`, which the gateway sends in TLS of its own for `{}`: no inspection proxy \
              gets these, they are denied",
             self.name, self.other
         )
@@ -48,26 +48,26 @@ impl InTls {
 pub fn inspected_in_tls(policies: &[Policy]) -> Vec<InTls> {
     // With the policy's place in the order.
     let rules = policies.iter().enumerate();
-    let rules: Vec<(usize, Placed<'_>)> = rules
+    let rules: Vec<(usize, PlacedRule<'_>)> = rules
         .flat_map(|(p, policy)| policy.rules().map(move |rule| (p, rule)))
         .collect();
     let originating: Vec<_> = rules
         .iter()
-        .filter(|(_, placed)| !matches!(placed.rule.1.action, RuleAction::Deny))
-        .flat_map(|(p, placed)| placed.rule.1.to.iter().map(move |to| (*p, placed, to)))
+        .filter(|(_, placed)| !matches!(placed.rule.action, RuleAction::Deny))
+        .flat_map(|(p, placed)| placed.rule.to.iter().map(move |to| (*p, placed, to)))
         .filter(|(_, _, to)| to.tls.is_some())
         .collect();
-    let at = |p: usize, placed: &Placed<'_>| (p, placed.tier.0, placed.rule.0);
+    let at = |p: usize, placed: &PlacedRule<'_>| (p, placed.tier_index, placed.rule_index);
     let inspecting = rules
         .iter()
-        .filter(|(_, placed)| matches!(placed.rule.1.action, RuleAction::Inspect(_)));
+        .filter(|(_, placed)| matches!(placed.rule.action, RuleAction::Inspect(_)));
     inspecting
         .filter_map(|(p, placed)| {
-            let (index, rule) = placed.rule;
+            let (index, rule) = (placed.rule_index, placed.rule);
             let (_, other, to) = originating.iter().find(|(q, opens, to)| {
                 // Within a policy the first rule decides, between policies the stricter one.
                 (at(*p, placed) < at(*q, opens) || p != q)
-                    && meet(&rule.from, &opens.rule.1.from)
+                    && meet(&rule.from, &opens.rule.from)
                     && (rule.to.is_empty() || rule.to.iter().any(|own| takes(own, to)))
             })?;
             let Hosts::Names(names) = &to.hosts else {
@@ -75,7 +75,7 @@ pub fn inspected_in_tls(policies: &[Policy]) -> Vec<InTls> {
             };
             Some(InTls {
                 policy: *p,
-                tier: placed.tier.0,
+                tier: placed.tier_index,
                 rule: index,
                 id: placed.basis().to_string(),
                 name: names.first()?.clone(),

@@ -84,7 +84,7 @@ pub struct Named {
     pub namespaces: Option<BTreeSet<String>>,
 }
 
-/// To a device nobody sends opaque TCP by name: it would resolve the name again, unseen.
+/// To an inspection proxy nobody sends opaque TCP by name: it would resolve the name again, unseen.
 fn is_accept(rule: &Rule) -> bool {
     rule.action == RuleAction::Accept
 }
@@ -115,8 +115,8 @@ impl MeshPorts {
     pub fn opaque_names(&self, policies: &[Policy]) -> Vec<OpaqueNames> {
         let mut found = Vec::new();
         for (p, policy) in policies.iter().enumerate() {
-            for placed in policy.rules().filter(|placed| opens(placed.rule.1)) {
-                let (r, rule) = placed.rule;
+            for placed in policy.rules().filter(|placed| opens(placed.rule)) {
+                let (r, rule) = (placed.rule_index, placed.rule);
                 for (names, ports) in rule.to.iter().filter_map(|to| self.over_opaque(to)) {
                     let some = is_accept(rule) && !self.nameable(&ports).is_empty();
                     let (whole, others): (Vec<_>, Vec<_>) = names
@@ -126,7 +126,7 @@ impl MeshPorts {
                         let Some(first) = names.first() else { continue };
                         found.push(OpaqueNames {
                             policy: p,
-                            tier: placed.tier.0,
+                            tier: placed.tier_index,
                             rule: r,
                             id: placed.basis().to_string(),
                             name: (*first).clone(),
@@ -147,7 +147,7 @@ impl MeshPorts {
     pub fn named_tcp(&self, policies: &[Policy]) -> Vec<Named> {
         let mut found = BTreeMap::<String, Named>::new();
         let rules = policies.iter().flat_map(Policy::rules);
-        let rules = rules.map(|placed| placed.rule.1);
+        let rules = rules.map(|placed| placed.rule);
         for rule in rules.filter(|rule| is_accept(rule)) {
             for (names, ports) in rule.to.iter().filter_map(|to| self.over_opaque(to)) {
                 let ports = self.nameable(&ports);

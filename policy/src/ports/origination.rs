@@ -69,7 +69,7 @@ pub(super) fn read(policies: &[Policy], problems: &mut Vec<PortDefect>) -> Vec<O
     let mut groups = Groups::new();
     for (i, policy) in policies.iter().enumerate() {
         for placed in policy.rules() {
-            let (_, rule) = placed.rule;
+            let rule = placed.rule;
             if matches!(rule.action, RuleAction::Deny) {
                 continue;
             }

@@ -12,7 +12,7 @@ use crate::facts::is_spiffe_segment;
 use crate::model::{Mode, ServiceAccount};
 use crate::tree::Node;
 
-/// The name of a policy, tier, rule, destination or inspection cluster: `[a-z0-9-]{1,63}`, so that
+/// The name of a policy, tier, rule, destination or inspection proxy: `[a-z0-9-]{1,63}`, so that
 /// it needs no quoting in ids, metrics and headers.
 pub(crate) fn object_name<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<String> {
     let name = text(node, at, defects)?;

@@ -437,8 +437,8 @@ impl<'p> Layout<'p, '_> {
             RuleAction::Accept => {
                 Effect::End(self.open(Action::Accept, ReasonCode::Rule, exempt(rule, &to)))
             }
-            RuleAction::Inspect(device) => {
-                Effect::End(self.open(Action::Inspect(device), ReasonCode::Rule, exempt(rule, &to)))
+            RuleAction::Inspect(proxy) => {
+                Effect::End(self.open(Action::Inspect(proxy), ReasonCode::Rule, exempt(rule, &to)))
             }
             RuleAction::Deny => Effect::End(self.deny(ReasonCode::Rule)),
             RuleAction::Pass => Effect::Pass,

@@ -4,7 +4,7 @@ use super::Pods;
 use super::region::Region;
 use crate::facts::Protocol;
 use crate::model::{
-    DefaultAction, From, Mode, Placed, Policy, Rule, RuleAction, Source, TierDefault, To,
+    DefaultAction, From, Mode, PlacedRule, Policy, Rule, RuleAction, Source, TierDefault, To,
 };
 
 /// Whose pods of a namespace a policy is consulted for.
@@ -25,7 +25,7 @@ pub(super) struct Walk<'p> {
 /// One step: what is enforced and about UDP.
 #[derive(Clone, Copy)]
 pub(super) enum Step<'p> {
-    Rule(Placed<'p>),
+    Rule(PlacedRule<'p>),
     /// A tier's default: what is left is denied.
     Close,
 }
@@ -33,7 +33,7 @@ pub(super) enum Step<'p> {
 /// A part of what a rule is about.
 #[derive(Clone)]
 pub(super) struct Part<'p> {
-    pub(super) of: Placed<'p>,
+    pub(super) of: PlacedRule<'p>,
     pub(super) region: Region,
     /// It is only about some service accounts or clusters.
     pub(super) partly: bool,
@@ -43,14 +43,12 @@ impl<'p> Walk<'p> {
     pub(super) fn of(policy: &'p Policy) -> Self {
         let tiers = policy.tiers.iter().enumerate();
         let enforced = tiers.filter(|(_, tier)| tier.mode == Mode::Enforce);
-        let steps = enforced.flat_map(move |tier| {
-            let rules = tier.1.rules.iter().enumerate();
-            let about_udp = rules
-                .filter(|(_, rule)| rule.mode == Mode::Enforce && elements(rule).next().is_some());
-            let close = (tier.1.default == TierDefault::Deny).then_some(Step::Close);
-            about_udp
-                .map(move |rule| Step::Rule(Placed { policy, tier, rule }))
-                .chain(close)
+        let steps = enforced.flat_map(move |(index, tier)| {
+            let about_udp = policy.tier_rules(index).filter(|placed| {
+                placed.rule.mode == Mode::Enforce && elements(placed.rule).next().is_some()
+            });
+            let close = (tier.default == TierDefault::Deny).then_some(Step::Close);
+            about_udp.map(Step::Rule).chain(close)
         });
         let steps = steps.collect();
         Self { policy, steps }
@@ -91,16 +89,16 @@ fn elements(rule: &Rule) -> impl Iterator<Item = &To> {
 }
 
 /// As far as rules are about UDP.
-impl<'p> Placed<'p> {
+impl<'p> PlacedRule<'p> {
     /// Whether it opens anything for good. A rule that expires does not; and whatever else is
     /// enforced about UDP closes.
     pub(super) fn opens(&self) -> bool {
-        self.rule.1.action == RuleAction::Accept && self.rule.1.expires.is_none()
+        self.rule.action == RuleAction::Accept && self.rule.expires.is_none()
     }
 
     /// Whether it says who by namespaces and labels, and by nothing that the kernel does not know.
     pub(super) fn is_by_labels(&self) -> bool {
-        match &self.rule.1.from {
+        match &self.rule.from {
             From::Anyone | From::AnyWorkload => false,
             From::Sources(sources) => !sources
                 .iter()
@@ -110,7 +108,7 @@ impl<'p> Placed<'p> {
 
     /// What it is about, of one namespace.
     pub(super) fn parts(&self, pods: Pods<'_>, namespace: &str) -> Vec<Part<'p>> {
-        let rule = self.rule.1;
+        let rule = self.rule;
         let sources: Vec<Option<&Source>> = match &rule.from {
             From::Anyone | From::AnyWorkload => vec![None],
             From::Sources(sources) => sources.iter().map(Some).collect(),

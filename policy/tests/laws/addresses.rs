@@ -16,7 +16,7 @@ use std::net::IpAddr;
 /// and their neighbours.
 fn addresses(world: &World) -> BTreeSet<IpAddr> {
     let rules = world.policies.iter().flat_map(Policy::rules);
-    let listed = rules.flat_map(|placed| &placed.rule.1.to);
+    let listed = rules.flat_map(|placed| &placed.rule.to);
     let listed = listed.filter_map(|to| match &to.hosts {
         Hosts::Networks(networks) => Some(networks),
         Hosts::Anywhere | Hosts::Names(_) => None,

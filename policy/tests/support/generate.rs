@@ -78,7 +78,7 @@ const VALUES: [&str; 3] = ["v1", "v2", ""];
 const METHODS: [&str; 4] = ["GET", "POST", "CONNECT", "DELETE"];
 const UPGRADES: [&str; 2] = ["websocket", "connect-udp"];
 const PORTS: [u16; 5] = [22, 80, 443, 8080, 65535];
-pub(crate) const DEVICES: [&str; 3] = ["dlp", "ids", "tap"];
+pub(crate) const INSPECTION_PROXIES: [&str; 3] = ["dlp", "ids", "tap"];
 /// The middle of generated time; rules expire shortly before and after.
 const NOW: i64 = 1_000_000;
 
@@ -384,7 +384,7 @@ fn rule(rng: &mut Rng, index: usize) -> Rule {
         0..=11 => RuleAction::Accept,
         12..=15 => RuleAction::Deny,
         16..=18 => RuleAction::Pass,
-        _ => RuleAction::Inspect(rng.word(&DEVICES).into()),
+        _ => RuleAction::Inspect(rng.word(&INSPECTION_PROXIES).into()),
     };
     let deny = action == RuleAction::Deny;
     let from = match rng.below(10) {

@@ -91,8 +91,12 @@ pub(crate) fn load_text(
                 .map_err(|error| format!("{relative}: {error}")),
         })
         .collect::<Result<Vec<_>, String>>()?;
-    let devices = file.gateway.inspection.iter().map(|(name, _)| name.clone());
-    let set = PolicySet::compile(&policies, file.gateway.settings, devices)
+    let proxies = file
+        .gateway
+        .inspection
+        .iter()
+        .map(|proxy| proxy.name.clone());
+    let set = PolicySet::compile(&policies, file.gateway.settings, proxies)
         .map_err(|defects| lines(&defects))?;
     Ok(Loaded {
         name,

@@ -10,7 +10,7 @@
 use serde_json::{Value, json};
 
 use crate::error::RenderError;
-use crate::install::{Deployment, Install, PolicyPlace};
+use crate::install::{Deployment, Install, PolicyLocation};
 
 const MIB: u64 = 1 << 20;
 /// Envoy, Istio's agent, connections.
@@ -53,7 +53,7 @@ struct Thread {
 /// environment variables keep the two `WasmPlugin`s apart from everything.
 fn thread(install: &Install) -> Thread {
     let module = &install.spec.module;
-    let carried = matches!(module.policy_place(), Some(PolicyPlace::Image(_)));
+    let carried = matches!(module.policy_location(), Some(PolicyLocation::Image(_)));
     let fetched = module.url.starts_with("oci://");
     let (machines, copies, judging, streams) = match (carried, fetched) {
         (false, true) => (2, 3, 2, 1),

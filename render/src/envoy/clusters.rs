@@ -34,7 +34,7 @@ pub(super) fn dynamic_cluster(name: &str, class: &Class) -> Value {
     })
 }
 
-/// The same for requests that go on as HTTP/1.1, a CONNECT for a device among them.
+/// The same for requests that go on as HTTP/1.1, a CONNECT for an inspection proxy among them.
 pub(super) fn http1_outside(name: &str, class: &Class) -> Value {
     let mut cluster = dynamic_cluster(name, class);
     let options = json!({

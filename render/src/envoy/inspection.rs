@@ -1,14 +1,14 @@
-//! The way to an inspection device: chosen by a verdict, locked for everything else, and told where
-//! to connect on, who asks and by which rule.
+//! Routing to an inspection proxy: chosen by a verdict, locked for everything else. The proxy is told
+//! where to connect, who asks and which rule chose it.
 //!
-//! Every way goes by a cluster that resolves the judged name as its address class says, so that the
-//! device is asked for nothing of which no allowed address remains, and then connects to a listener
-//! inside the gateway instead. For requests and TLS that opens a tunnel through the device; opaque
-//! tunnels, which ask for one already, it hands on as they are.
+//! Each class has a cluster that resolves the judged name, so that the inspection proxy is asked for
+//! nothing of which no allowed address remains. The cluster then connects to a listener inside the
+//! gateway. For requests and TLS that listener opens a tunnel through the inspection proxy; opaque
+//! tunnels, which ask for one already, it passes through.
 
 use egress_policy::contract::{
     ADDRESS_HEADER, InspectionFact, RULE_HEADER, WORKLOAD_HEADER, class_cluster, inspect_cluster,
-    inspect_word, tunnel_cluster,
+    inspect_word, inspection_proxy_cluster, tunnel_cluster,
 };
 use serde_json::{Value, json};
 
@@ -16,40 +16,35 @@ use super::classes::Class;
 use super::clusters::{http_outside, http1_outside, inward};
 use super::route::{choose_by, http_route, tunnel_route};
 use super::{LOCK, TCP_PROXY, admits, log, longest_stream, named, state};
-use crate::install::{Device, Install};
+use crate::install::{InspectionProxy, Install};
 use crate::object::set;
 
-/// The filter that says what the device is to be told.
-pub(crate) const TELL: &str = "egress-warden.device";
-/// Bytes of the client that are held while the device is asked.
+/// The filter that says what the inspection proxy is to be told.
+pub(crate) const TELL: &str = "egress-warden.inspection";
+/// Bytes of the client that are held while the inspection proxy is asked.
 const HELD: u32 = 65_536;
 
-/// The cluster of the device itself.
-pub(crate) fn device_cluster(device: &str) -> String {
-    format!("warden-device-{device}")
-}
-
-/// A device's listener inside the gateway, for requests and TLS.
-pub(crate) fn listener_name(device: &str) -> String {
-    format!("egress-warden-inspect-{device}")
+/// An inspection proxy's listener inside the gateway, for requests and TLS.
+pub(crate) fn listener_name(proxy: &str) -> String {
+    format!("egress-warden-inspect-{proxy}")
 }
 
 /// The same for opaque tunnels.
-pub(crate) fn tunnel_listener_name(device: &str) -> String {
-    format!("egress-warden-tunnel-{device}")
+pub(crate) fn tunnel_listener_name(proxy: &str) -> String {
+    format!("egress-warden-tunnel-{proxy}")
 }
 
-/// A class's routes to a device, for requests and for tunnels.
-pub(super) fn routes(install: &Install, device: &Device, class: &Class) -> [Value; 2] {
-    let device = &device.name;
-    let name = format!("inspect-{device}-{}", class.name());
+/// A class's routes to an inspection proxy, for requests and for tunnels.
+pub(super) fn routes(install: &Install, proxy: &InspectionProxy, class: &Class) -> [Value; 2] {
+    let proxy = &proxy.name;
+    let name = format!("inspect-{proxy}-{}", class.name());
     let by = |base: &str| class_cluster(base, class.name());
-    let mut request = http_route(install, &name, &by(&inspect_cluster(device)), &[]);
-    let mut tunnel = tunnel_route(install, &name, &by(&tunnel_cluster(device)), &[]);
+    let mut request = http_route(install, &name, &by(&inspect_cluster(proxy)), &[]);
+    let mut tunnel = tunnel_route(install, &name, &by(&tunnel_cluster(proxy)), &[]);
     for route in [&mut request, &mut tunnel] {
-        choose_by(route, &inspect_word(device, class.name()));
+        choose_by(route, &inspect_word(proxy, class.name()));
     }
-    // The tunnel does not end here: the device is asked to go on to the dialled address.
+    // The tunnel does not end here: the inspection proxy is asked to go on to the dialled address.
     if let Some(action) = tunnel.get_mut("route") {
         set(
             action,
@@ -68,7 +63,7 @@ pub(super) fn routes(install: &Install, device: &Device, class: &Class) -> [Valu
     [request, tunnel]
 }
 
-/// The headers that the device is sent, from the filter state that `state` names.
+/// The headers that the inspection proxy is sent, from the filter state that `state` names.
 fn inspection_headers(state: fn(InspectionFact) -> String) -> Value {
     let header = |name: &str, fact: InspectionFact| {
         json!({
@@ -85,8 +80,8 @@ fn inspection_headers(state: fn(InspectionFact) -> String) -> Value {
     ])
 }
 
-/// What the device is to be told, on its way with the connection. It is there only for what is to
-/// be inspected. Connections of different callers, rules and destinations are kept apart, which is
+/// What the inspection proxy is to be told, which travels with the connection. It is there only for
+/// what is to be inspected. Connections of different callers, rules and destinations are kept apart, which is
 /// what `hashable` means.
 fn tell() -> Value {
     let words = InspectionFact::ALL.map(|fact| {
@@ -124,14 +119,14 @@ pub(super) fn tell_by_connection() -> Value {
     )
 }
 
-/// A class's clusters on the way to a device.
-pub(super) fn clusters(device: &Device, class: &Class) -> [Value; 2] {
-    let device = &device.name;
-    let mut request = http_outside(&inspect_cluster(device), class);
-    let mut tunnel = http1_outside(&tunnel_cluster(device), class);
+/// A class's clusters on the way to an inspection proxy.
+pub(super) fn clusters(proxy: &InspectionProxy, class: &Class) -> [Value; 2] {
+    let proxy = &proxy.name;
+    let mut request = http_outside(&inspect_cluster(proxy), class);
+    let mut tunnel = http1_outside(&tunnel_cluster(proxy), class);
     let ways = [
-        (&mut request, listener_name(device)),
-        (&mut tunnel, tunnel_listener_name(device)),
+        (&mut request, listener_name(proxy)),
+        (&mut tunnel, tunnel_listener_name(proxy)),
     ];
     for (cluster, listener) in ways {
         let listener = json!({"envoy_internal_address": {"server_listener_name": listener}});
@@ -151,7 +146,7 @@ pub(super) fn clusters(device: &Device, class: &Class) -> [Value; 2] {
     [request, tunnel]
 }
 
-/// Tells the device an address of the name that is not refused. What it connects to is its affair.
+/// Tells the inspection proxy an address of the name that is not refused. It may connect to another.
 fn address() -> Value {
     json!([
         named(
@@ -170,14 +165,14 @@ fn address() -> Value {
     ])
 }
 
-/// The device itself.
-pub(super) fn device(device: &Device) -> Value {
-    let name = device_cluster(&device.name);
+/// The inspection proxy itself.
+pub(super) fn proxy(proxy: &InspectionProxy) -> Value {
+    let name = inspection_proxy_cluster(&proxy.name);
     let address = json!({"socket_address": {
-        "address": device.address,
-        "port_value": device.port,
+        "address": proxy.address,
+        "port_value": proxy.port,
     }});
-    let kind = if device.address.parse::<std::net::IpAddr>().is_ok() {
+    let kind = if proxy.address.parse::<std::net::IpAddr>().is_ok() {
         "STATIC"
     } else {
         "STRICT_DNS"
@@ -196,8 +191,8 @@ pub(super) fn device(device: &Device) -> Value {
     })
 }
 
-/// A device's listeners inside the gateway.
-pub(super) fn listeners(install: &Install, device: &Device) -> [Value; 2] {
+/// An inspection proxy's listeners inside the gateway.
+pub(super) fn listeners(install: &Install, proxy: &InspectionProxy) -> [Value; 2] {
     let destination = InspectionFact::Destination.inward_state();
     let mut tunneling = json!({"hostname": format!("%FILTER_STATE({destination}:PLAIN)%")});
     set(
@@ -206,37 +201,37 @@ pub(super) fn listeners(install: &Install, device: &Device) -> [Value; 2] {
         inspection_headers(|fact| fact.inward_state().to_owned()),
     );
     let asks = json!({
-        // The first bytes come when the verdict is final: the device hears of nothing before.
+        // The first bytes come when the verdict is final. The inspection proxy hears of nothing before.
         "upstream_connect_mode": "ON_DOWNSTREAM_DATA",
         "max_early_data_bytes": HELD,
         "tunneling_config": tunneling,
     });
     [
-        listener(install, device, &listener_name(&device.name), asks),
+        listener(install, proxy, &listener_name(&proxy.name), asks),
         listener(
             install,
-            device,
-            &tunnel_listener_name(&device.name),
+            proxy,
+            &tunnel_listener_name(&proxy.name),
             json!({}),
         ),
     ]
 }
 
-fn listener(install: &Install, device: &Device, name: &str, mut proxy: Value) -> Value {
+fn listener(install: &Install, proxy: &InspectionProxy, name: &str, mut tcp_proxy: Value) -> Value {
     let rbac = "envoy.extensions.filters.network.rbac.v3.RBAC";
     let key = InspectionFact::Proxy.inward_state();
-    let only = json!({"key": key, "string_match": {"exact": device.name}});
+    let only = json!({"key": key, "string_match": {"exact": proxy.name}});
     for (field, value) in [
         ("stat_prefix", json!(name)),
-        ("cluster", json!(device_cluster(&device.name))),
+        ("cluster", json!(inspection_proxy_cluster(&proxy.name))),
         (
             "max_downstream_connection_duration",
             json!(longest_stream(install)),
         ),
     ] {
-        set(&mut proxy, field, value);
+        set(&mut tcp_proxy, field, value);
     }
-    log::write(install, log::LogSite::ToDevice, &mut proxy);
+    log::write(install, log::LogSite::ToInspectionProxy, &mut tcp_proxy);
     json!({
         "name": name,
         "internal_listener": {},
@@ -246,7 +241,7 @@ fn listener(install: &Install, device: &Device, name: &str, mut proxy: Value) ->
             named(
                 TCP_PROXY,
                 "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                proxy,
+                tcp_proxy,
             ),
         ]}],
     })

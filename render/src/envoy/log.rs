@@ -79,8 +79,8 @@ pub(super) enum LogSite {
     AtPort,
     /// TLS out of a tunnel: who called came with the connection.
     OutOfTunnel,
-    /// On its way to an inspection device: what the device is told is known.
-    ToDevice,
+    /// To an inspection proxy: what it is told is known.
+    ToInspectionProxy,
 }
 
 /// Adds the log to an HTTP connection manager or a `tcp_proxy`, if there is to be one.
@@ -96,7 +96,7 @@ fn logger(seen: LogSite) -> Value {
     let (workload, authority) = match seen {
         LogSite::AtPort => ("%DOWNSTREAM_PEER_URI_SAN%".to_owned(), authority()),
         LogSite::OutOfTunnel => (known(PRINCIPAL), authority()),
-        LogSite::ToDevice => (
+        LogSite::ToInspectionProxy => (
             known(InspectionFact::Workload.inward_state()),
             known(InspectionFact::Destination.inward_state()),
         ),

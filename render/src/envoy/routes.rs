@@ -108,8 +108,8 @@ pub(super) fn of_class(install: &Install, traffic: &MeshPorts, class: &Class) ->
     let ports = install.spec.gateway.ports;
     let bases = bases(install, traffic).into_iter();
     let accepted = bases.filter_map(|base| Some((base.port, base.for_class(class)?)));
-    let inspected = install.spec.inspection.iter().flat_map(|device| {
-        let [request, tunnel] = inspection::routes(install, device, class);
+    let inspected = install.spec.inspection.iter().flat_map(|proxy| {
+        let [request, tunnel] = inspection::routes(install, proxy, class);
         [(ports.http, request), (ports.tunnel, tunnel)]
     });
     accepted

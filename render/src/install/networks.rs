@@ -184,7 +184,7 @@ impl Networks {
         let own = self.all();
         let mut found = Vec::new();
         for placed in policies.iter().flat_map(Policy::rules) {
-            for to in &placed.rule.1.to {
+            for to in &placed.rule.to {
                 let Hosts::Networks(named) = &to.hosts else {
                     continue;
                 };

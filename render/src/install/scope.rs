@@ -116,9 +116,9 @@ fn is_mesh_host(text: &str, own: bool) -> bool {
         None if host == "*" => return is_namespace(namespace, own),
         None => host,
     };
-    is_namespace(namespace, own) && host.split('.').all(super::check::is_dns_label)
+    is_namespace(namespace, own) && host.split('.').all(super::check::words::is_dns_label)
 }
 
 fn is_namespace(text: &str, own: bool) -> bool {
-    (own && text == ".") || super::check::is_dns_label(text)
+    (own && text == ".") || super::check::words::is_dns_label(text)
 }

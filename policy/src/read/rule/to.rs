@@ -1,5 +1,8 @@
 //! Reading `to` elements, and narrowing named destinations by what stands beside them.
 
+mod check;
+mod narrow;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,6 +20,9 @@ use crate::port::{PortSet, parse_ports};
 use crate::read::words;
 use crate::tree::{Node, Shape};
 
+use check::check;
+use narrow::narrow_all;
+
 const PORTS_HINT: &str = "443 or \"8000-8999\"";
 
 /// What a `to` element has to know of its rule.
@@ -24,7 +30,7 @@ const PORTS_HINT: &str = "443 or \"8000-8999\"";
 pub(super) struct RuleShape {
     /// The rule denies.
     pub(super) deny: bool,
-    /// The rule hands over to a device.
+    /// The rule hands over to an inspection proxy.
     pub(super) inspect: bool,
 }
 
@@ -47,13 +53,13 @@ pub(super) fn read_to<N: Node>(
     if named.is_none() {
         refuse_file(&mut fields, at, defects);
     }
-    let place = take_place(&mut fields, at, defects);
+    let hosts = take_hosts(&mut fields, at, defects);
     let mut element = take_narrowing(&mut fields, at, defects);
     fields.finish(at, defects);
     if defects.len() > before {
         return None;
     }
-    match (destination, place) {
+    match (destination, hosts) {
         (Some(name), None) => {
             let (name, known) = (name?, named?);
             let Some(elements) = known.get(&name) else {
@@ -77,8 +83,8 @@ pub(super) fn read_to<N: Node>(
             );
             None
         }
-        (None, place) => {
-            element.hosts = place.unwrap_or(Hosts::Anywhere);
+        (None, hosts) => {
+            element.hosts = hosts.unwrap_or(Hosts::Anywhere);
             check(&element, at, defects, rule);
             if named.is_some() {
                 carry_http(&mut element, rule);
@@ -112,7 +118,7 @@ fn refuse_file<N: Node>(fields: &mut Fields<'_, N>, at: &At<'_>, defects: &mut D
     }
 }
 
-fn take_place<N: Node>(
+fn take_hosts<N: Node>(
     fields: &mut Fields<'_, N>,
     at: &At<'_>,
     defects: &mut Defects,
@@ -329,165 +335,5 @@ fn read_server_name<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Op
             defects.add(DefectKind::BadValue, at, message, hint);
             None
         }
-    }
-}
-
-fn narrow_all(elements: &[To], by: &To, at: &At<'_>, defects: &mut Defects) -> Option<Vec<To>> {
-    if by.tls.is_some() {
-        defects.add(
-            DefectKind::Conflict,
-            &at.field("tls"),
-            "`tls` belongs to the destination itself",
-            None,
-        );
-    }
-    if !by.paths.is_empty() && elements.iter().any(|element| !element.paths.is_empty()) {
-        let hint = "two sets of globs have no intersection to write down; keep one".to_owned();
-        defects.add(
-            DefectKind::Conflict,
-            &at.field("paths"),
-            "the destination already says `paths`",
-            hint,
-        );
-        return None;
-    }
-    let narrowed: Vec<To> = elements
-        .iter()
-        .filter_map(|element| narrow(element, by))
-        .collect();
-    if narrowed.is_empty() && !elements.is_empty() {
-        let hint = "what stands beside `destination` narrows it".to_owned();
-        defects.add(
-            DefectKind::NeverMatches,
-            at,
-            "nothing is left of the destination",
-            hint,
-        );
-        return None;
-    }
-    Some(narrowed)
-}
-
-fn narrow(element: &To, by: &To) -> Option<To> {
-    let paths = if by.paths.is_empty() {
-        &element.paths
-    } else {
-        &by.paths
-    };
-    Some(To {
-        destination: element.destination.clone(),
-        hosts: element.hosts.clone(),
-        ports: element.ports.intersect(&by.ports)?,
-        protocols: narrow_list(&element.protocols, &by.protocols)?,
-        methods: narrow_list(&element.methods, &by.methods)?,
-        paths: paths.clone(),
-        upgrades: narrow_list(&element.upgrades, &by.upgrades)?,
-        allow_private: element.allow_private || by.allow_private,
-        tls: element.tls.clone(),
-    })
-}
-
-/// The entries in both, where an empty list stands for no restriction.
-fn narrow_list<T: Clone + PartialEq>(left: &[T], right: &[T]) -> Option<Vec<T>> {
-    if left.is_empty() || right.is_empty() {
-        return Some([left, right].concat());
-    }
-    let both: Vec<T> = left
-        .iter()
-        .filter(|entry| right.contains(entry))
-        .cloned()
-        .collect();
-    (!both.is_empty()).then_some(both)
-}
-
-/// What has to hold between the fields of a finished element.
-fn check(to: &To, at: &At<'_>, defects: &mut Defects, rule: RuleShape) {
-    let mut conflict = |field: &'static str, message: &str, hint: &str| {
-        let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        defects.add(DefectKind::Conflict, &at.field(field), message, hint);
-    };
-    let names = matches!(to.hosts, Hosts::Names(_));
-    let (udp, http) = (
-        to.protocols.contains(&Protocol::Udp),
-        [Protocol::Http].as_slice(),
-    );
-    let request = to.compares_requests();
-    if matches!(to.hosts, Hosts::Anywhere) && to.ports.is_any() {
-        conflict(
-            "ports",
-            "an element without names or networks needs `ports`",
-            "leave out `to` for any destination",
-        );
-    }
-    if to.allow_private && !names {
-        conflict(
-            "allowPrivate",
-            "`allowPrivate` goes with `domainNames`",
-            "a network is what it says",
-        );
-    }
-    if to.tls.is_some() && !names {
-        conflict(
-            "tls",
-            "`tls` goes with `domainNames`",
-            "the server is verified by its name",
-        );
-    }
-    if to.tls.is_some() && names && to.ports.is_any() {
-        conflict(
-            "ports",
-            "`tls` needs `ports`: where the server speaks TLS",
-            "`ports: [443]`",
-        );
-    }
-    if to.tls.is_some() && !rule.deny && !to.protocols.is_empty() && to.protocols != http {
-        conflict(
-            "protocols",
-            "where the gateway originates TLS the application speaks HTTP",
-            "write `protocols: [HTTP]`, or leave it out",
-        );
-    }
-    if request && !to.protocols.is_empty() && to.protocols != http {
-        conflict(
-            "protocols",
-            "methods, paths and upgrades make an element HTTP only",
-            "write `protocols: [HTTP]`",
-        );
-    }
-    if request && rule.deny && to.protocols != http {
-        let hint = "the same destination over TLS has no method or path to deny by; write `protocols: [HTTP]` to say that you know";
-        conflict(
-            "protocols",
-            "methods, paths and upgrades in a Deny rule need `protocols: [HTTP]`",
-            hint,
-        );
-    }
-    let only_443 = to.ports.ranges().all(|range| range == (443..=443)) && !to.ports.is_any();
-    if request && only_443 && to.tls.is_none() && to.protocols.is_empty() {
-        let hint = "inside TLS there is no method or path; let the gateway originate TLS (`tls: {originate: true}`)";
-        conflict("ports", "port 443 carries TLS, so this never matches", hint);
-    }
-    if udp && (!matches!(to.hosts, Hosts::Networks(_)) || to.ports.is_any() || request) {
-        conflict(
-            "protocols",
-            "UDP needs `networks` and `ports`, and nothing else",
-            "UDP is enforced in the kernel, which knows no names",
-        );
-    }
-    if rule.inspect {
-        check_inspected(to, at, defects);
-    }
-}
-
-/// What no device can be given: the gateway denies it, and the rule would only look as if it opened.
-fn check_inspected(to: &To, at: &At<'_>, defects: &mut Defects) {
-    if to.tls.is_some() {
-        let hint = "a device would get it in the clear and send it on so; accept it, or leave out `tls` and have the application's own TLS inspected".to_owned();
-        defects.add(
-            DefectKind::Conflict,
-            at,
-            "what the gateway sends in TLS of its own cannot be inspected",
-            hint,
-        );
     }
 }

@@ -148,7 +148,7 @@ fn every_way_out_is_a_classs_own_and_opens_for_its_word_alone() {
     }
     // What the module judges by leads nowhere.
     for cluster in values(main_patches(&rendered), "CLUSTER") {
-        let inside = ["warden-tls-inner", "warden-device-dlp"];
+        let inside = ["warden-tls-inner", "warden-inspection-proxy-dlp"];
         if !inside.contains(&cluster["name"].as_str().unwrap()) {
             assert_eq!(cluster.as_object().unwrap().len(), 2, "{cluster}");
             assert_eq!(cluster["type"], "STATIC");

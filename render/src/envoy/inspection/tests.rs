@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use crate::install::Install;
 use crate::sample;
 
-fn install(version: &str, devices: &str) -> Install {
-    let mut install = sample::install(&format!("inspection: {devices}"));
+fn install(version: &str, proxies: &str) -> Install {
+    let mut install = sample::install(&format!("inspection: {proxies}"));
     version.clone_into(&mut install.spec.istio.version);
     install
 }
@@ -62,7 +62,7 @@ fn what_cannot_be_inspected_as_written_is_refused() {
             "1.32",
             "[{name: dlp, address: 10.0.0.1, port: 1}, {name: dlp, address: 10.0.0.2, port: 2}]",
             name(),
-            Some("two devices"),
+            Some("two inspection proxies"),
         ),
         (
             "1.32",
@@ -89,12 +89,12 @@ fn what_cannot_be_inspected_as_written_is_refused() {
             Some("need a namespace and labels"),
         ),
     ];
-    for (version, devices, to, refused) in rows {
-        let result = render(&install(version, devices), &to);
+    for (version, proxies, to, refused) in rows {
+        let result = render(&install(version, proxies), &to);
         match refused {
             None => assert!(result.is_ok(), "{result:?}"),
             Some(why) => {
-                let problem = result.expect_err(devices);
+                let problem = result.expect_err(proxies);
                 assert!(problem.contains(why), "{problem}");
             }
         }
@@ -102,11 +102,11 @@ fn what_cannot_be_inspected_as_written_is_refused() {
 }
 
 #[test]
-fn a_device_in_the_cluster_takes_nobody_but_the_gateway() {
-    let devices = "[{name: dlp, address: dlp.dlp.svc.cluster.local, port: 3128, \
+fn an_inspection_proxy_in_the_cluster_takes_nobody_but_the_gateway() {
+    let proxies = "[{name: dlp, address: dlp.dlp.svc.cluster.local, port: 3128, \
                    pods: {namespace: dlp, selector: {app: dlp}}}]";
     let to = json!({"domainNames": ["api.example.com"], "ports": [80]});
-    let text = render(&install("1.32", devices), &to).unwrap();
+    let text = render(&install("1.32", proxies), &to).unwrap();
     let policy = text
         .split("---\n")
         .find(|object| object.contains("name: egress-warden-inspect-dlp\n"))
@@ -124,11 +124,16 @@ fn a_device_in_the_cluster_takes_nobody_but_the_gateway() {
 }
 
 #[test]
-fn without_a_device_nothing_of_it_is_rendered() {
+fn without_an_inspection_proxy_nothing_of_it_is_rendered() {
     let install = install("1.31", "[]");
     let policy = crate::envoy::patches(&install, &egress_policy::ports::MeshPorts::default(), &[]);
     let text = json!(policy).to_string();
-    for word in ["inspect:", "inspect-", "warden.device", "http_11_proxy"] {
+    for word in [
+        "inspect:",
+        "inspect-",
+        "warden.inspection_proxy",
+        "http_11_proxy",
+    ] {
         assert!(!text.contains(word), "{word}");
     }
 }

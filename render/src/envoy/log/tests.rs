@@ -13,8 +13,8 @@ fn logs(more: &str) -> Vec<(String, Value)> {
         "action": "Inspect",
         "inspection": "dlp",
     }]});
-    let device = "inspection: [{name: dlp, address: 10.244.0.9, port: 3128}]";
-    let mut install = sample::install(device);
+    let proxy = "inspection: [{name: dlp, address: 10.244.0.9, port: 3128}]";
+    let mut install = sample::install(proxy);
     "1.32".clone_into(&mut install.spec.istio.version);
     if !more.is_empty() {
         install.spec.gateway.access_log = more == "true";

@@ -3,8 +3,8 @@ use egress_policy::name::Name;
 use super::*;
 use crate::fake::APP1;
 
-fn facts() -> OwnedFacts {
-    OwnedFacts {
+fn facts() -> StreamFacts {
+    StreamFacts {
         protocol: Protocol::Http,
         identity: Fact::Known(Identity::Workload(APP1.into())),
         claims: Fact::Known(OwnedClaims {
@@ -32,28 +32,28 @@ fn facts_arrive_as_they_were_sent() {
     };
     let rows = [
         facts(),
-        OwnedFacts {
+        StreamFacts {
             identity: Fact::Missing,
             claims: Fact::Missing,
             ..facts()
         },
-        OwnedFacts {
+        StreamFacts {
             identity: Fact::Known(Identity::Plaintext),
             ..facts()
         },
-        OwnedFacts {
+        StreamFacts {
             identity: Fact::Known(Identity::NoCertificate),
             ..facts()
         },
-        OwnedFacts {
+        StreamFacts {
             identity: Fact::Known(Identity::Malformed),
             ..facts()
         },
-        OwnedFacts {
+        StreamFacts {
             destination: judged(b"203.0.113.7"),
             ..facts()
         },
-        OwnedFacts {
+        StreamFacts {
             destination: judged(b"[2001:db8::1]"),
             protocol: Protocol::Tls,
             ..facts()
@@ -61,14 +61,14 @@ fn facts_arrive_as_they_were_sent() {
     ];
     for sent in rows {
         let bytes = sent.to_wire().unwrap();
-        assert_eq!(OwnedFacts::from_wire(&bytes), Some(sent));
+        assert_eq!(StreamFacts::from_wire(&bytes), Some(sent));
     }
 }
 
 #[test]
 fn a_refused_request_hands_nothing_on() {
     assert_eq!(
-        OwnedFacts::refused(Protocol::Http, ReasonCode::NameMalformed).to_wire(),
+        StreamFacts::refused(Protocol::Http, ReasonCode::NameMalformed).to_wire(),
         None
     );
 }
@@ -77,7 +77,7 @@ fn a_refused_request_hands_nothing_on() {
 fn what_nobody_wrote_is_not_read() {
     let good = facts().to_wire().unwrap();
     for end in 0..good.len() {
-        assert_eq!(OwnedFacts::from_wire(&good[..end]), None, "{end} octets");
+        assert_eq!(StreamFacts::from_wire(&good[..end]), None, "{end} octets");
     }
     let text = String::from_utf8(good).unwrap();
     for (from, to) in [
@@ -88,6 +88,6 @@ fn what_nobody_wrote_is_not_read() {
     ] {
         let changed = text.replace(from, to);
         assert_ne!(changed, text);
-        assert_eq!(OwnedFacts::from_wire(changed.as_bytes()), None, "{to}");
+        assert_eq!(StreamFacts::from_wire(changed.as_bytes()), None, "{to}");
     }
 }

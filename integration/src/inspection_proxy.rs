@@ -1,4 +1,4 @@
-//! An inspection device: takes CONNECT over HTTP/1.1, writes down what it is told and what passes,
+//! An inspection proxy: takes CONNECT over HTTP/1.1, writes down what it is told and what passes,
 //! and connects on.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::hosts::address_of;
 
-/// One tunnel that the device was asked for.
+/// One tunnel that the inspection proxy was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tunnel {
     /// CONNECT's authority.
@@ -30,15 +30,15 @@ pub struct Tunnel {
 type Record = Arc<Mutex<Vec<Tunnel>>>;
 type Open = Arc<Mutex<Vec<TcpStream>>>;
 
-/// The running device.
-pub struct Device {
+/// The running inspection proxy.
+pub struct InspectionProxy {
     address: SocketAddrV4,
     record: Record,
     open: Open,
     ended: Arc<AtomicBool>,
 }
 
-impl Device {
+impl InspectionProxy {
     /// Starts it.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Device {
             let _ = client.shutdown(Shutdown::Both);
         }
         drop(open);
-        crate::envoy::eventually("the device to be down", || {
+        crate::envoy::eventually("the inspection proxy to be down", || {
             TcpStream::connect(self.address).is_err()
         })
     }
@@ -135,7 +135,7 @@ fn tunnel(mut client: TcpStream, record: &Record) -> Result<()> {
     }
 }
 
-/// Where that leads by the device's own lights: a name by what it knows of the outside world.
+/// Where that leads for the inspection proxy: a name by what it knows of the outside world.
 fn leads_to(destination: &str) -> Result<SocketAddrV4> {
     let (host, port) = destination.rsplit_once(':').context("no port")?;
     let address = host.parse().or_else(|_| address_of(host))?;

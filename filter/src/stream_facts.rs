@@ -1,14 +1,15 @@
-//! Facts as an adapter holds them: owned, and able to travel inward with a tunnel.
+//! What a stream has shown so far: facts that are owned, and travel to an internal listener with a
+//! tunnel. The destination is one state, from which the engine's facts about it follow, so that no
+//! combination can arise that no stream has.
 
 use egress_policy::destination::Destination;
-use egress_policy::facts::{DestinationFacts, Fact, Facts, Protocol, Request};
+use egress_policy::facts::{DestinationFacts, Fact, Facts, OwnedClaims, Protocol, Request};
 use egress_policy::name::{Authority, Host as Target};
 use egress_policy::path::RequestPath;
 use egress_policy::verdict::ReasonCode;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::Identity;
-use crate::claims::{OwnedClaims, borrowed};
 
 /// A path, owned and already classified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,9 +115,9 @@ impl DestinationState {
     }
 }
 
-/// Everything known about one request or connection.
+/// What one request or connection has shown so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnedFacts {
+pub struct StreamFacts {
     /// What carries the payload.
     pub protocol: Protocol,
     /// Who asks.
@@ -131,7 +132,7 @@ pub struct OwnedFacts {
     pub now: Fact<i64>,
 }
 
-impl OwnedFacts {
+impl StreamFacts {
     /// What is left where nothing could be read: refused.
     #[must_use]
     pub const fn refused(protocol: Protocol, code: ReasonCode) -> Self {
@@ -147,9 +148,7 @@ impl OwnedFacts {
 
     /// Lends the facts to the engine.
     pub fn lend<T>(&self, judge: impl FnOnce(&Facts<'_>) -> T) -> T {
-        let labels = self.claims.as_ref().known().map(OwnedClaims::pairs);
-        // Claims that are not known have no labels to lend, and stay unknown.
-        judge(&self.facts(labels.as_deref().unwrap_or_default()))
+        judge(&self.facts(&self.claims.pairs()))
     }
 
     /// Once in the module, not once for each who borrows.
@@ -158,7 +157,7 @@ impl OwnedFacts {
         Facts {
             protocol: self.protocol,
             caller: self.identity.as_ref().map(Identity::caller),
-            claims: borrowed(&self.claims, labels),
+            claims: self.claims.lend(labels),
             destination: self.destination(),
             request: Request {
                 method: self.request.method.as_ref().map(String::as_str),
@@ -220,7 +219,7 @@ impl OwnedFacts {
         serde_json::to_vec(&wire).ok()
     }
 
-    /// Reads what [`OwnedFacts::to_wire`] wrote. The time is the reader's business, and what is inside
+    /// Reads what [`StreamFacts::to_wire`] wrote. The time is the reader's business, and what is inside
     /// the tunnel.
     #[must_use]
     pub fn from_wire(bytes: &[u8]) -> Option<Self> {

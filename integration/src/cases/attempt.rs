@@ -1,4 +1,4 @@
-//! What has to be done to bring a live gateway into a case's situation.
+//! What has to be done to bring a live gateway to where a case has it.
 
 use std::net::IpAddr;
 
@@ -90,23 +90,23 @@ pub fn attempt(case: &Case, gateway: &Gateway) -> Result<Attempt, LeftOut> {
         return Err("a case for the engine alone");
     }
     let step = case.steps.last().ok_or("no step")?;
-    let situation = &step.input;
+    let input = &step.input;
     if step.limit {
         return Err("a limit of time or bytes");
     }
-    if situation.refused.is_some() {
+    if input.refused.is_some() {
         return Err("a failed host call");
     }
-    if situation.now != Fact::Known(DEFAULT_NOW) {
+    if input.now != Fact::Known(DEFAULT_NOW) {
         return Err("another time than now");
     }
     let ExpectedAnswer::Final { enforced, .. } = &step.expect else {
         return Err("a moment before the last");
     };
     if enforced.inspection.is_some() {
-        return Err("an inspection device");
+        return Err("an inspection proxy");
     }
-    let answers = match (&situation.to.answers, situation.to.address) {
+    let answers = match (&input.to.answers, input.to.address) {
         (answers, _) if !answers.is_empty() => answers.clone(),
         (_, Fact::Known(address)) => vec![vec![address]],
         (_, Fact::Pending | Fact::Missing) => return Err("an address that cannot be read"),
@@ -114,29 +114,29 @@ pub fn attempt(case: &Case, gateway: &Gateway) -> Result<Attempt, LeftOut> {
     let connects = match &step.connects {
         Some(connects) => connects.clone(),
         // Of an answer whose addresses are the case's point nothing is left where it says nothing.
-        None if !situation.to.answers.is_empty() => Vec::new(),
+        None if !input.to.answers.is_empty() => Vec::new(),
         None => answers.concat(),
     };
     if gateway.settings.address_check == AddressCheck::None && answers != [[DEFAULT_ADDRESS]] {
         return Err("an address that is known although nobody looks at it");
     }
-    let peer = proof(&situation.from.peer)?;
-    let (speech, name) = match situation.to.protocol {
-        Protocol::Http => http(&situation.to)?,
-        Protocol::Tls => tls(&situation.to)?,
+    let peer = proof(&input.from.peer)?;
+    let (speech, name) = match input.to.protocol {
+        Protocol::Http => http(&input.to)?,
+        Protocol::Tls => tls(&input.to)?,
         Protocol::Tcp => {
-            let name = situation.to.dialled.as_deref().and_then(host_of);
-            (tunnel(&situation.to, b"hello\r\n".to_vec())?, name)
+            let name = input.to.dialled.as_deref().and_then(host_of);
+            (tunnel(&input.to, b"hello\r\n".to_vec())?, name)
         }
         Protocol::Udp => return Err("UDP"),
     };
     Ok(Attempt {
-        metadata: metadata(&situation.from, &peer)?,
+        metadata: metadata(&input.from, &peer)?,
         peer,
         speech,
         name,
         answers,
-        chain: situation.to.chain.clone(),
+        chain: input.to.chain.clone(),
         connects,
         expect: step.expect.clone(),
     })
