@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
-    string::Ia5String,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType, string::Ia5String,
 };
 
 /// An authority that signs.
@@ -29,12 +29,29 @@ impl Authority {
     /// # Errors
     /// If no key can be made.
     pub fn new(name: &str) -> Result<Self> {
+        Self::with(name, KeyPair::generate()?)
+    }
+
+    /// An authority whose key is kept in a file, and made where there is none yet: what trusts it
+    /// trusts it after a restart too.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or holds something else.
+    pub fn kept(name: &str, file: &Path) -> Result<Self> {
+        if !file.is_file() {
+            std::fs::write(file, KeyPair::generate()?.serialize_pem())?;
+        }
+        let key = std::fs::read_to_string(file)?;
+        Self::with(name, KeyPair::from_pem(&key)?)
+    }
+
+    fn with(name: &str, key: KeyPair) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params
             .distinguished_name
             .push(DnType::OrganizationName, name);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let issuer = CertifiedIssuer::self_signed(params, key)?;
         Ok(Self { issuer })
     }
 
@@ -101,10 +118,44 @@ impl Authority {
         self.sign([SanType::IpAddress(address)])
     }
 
+    /// A server's certificate for names and addresses.
+    ///
+    /// # Errors
+    /// If a name is not ASCII.
+    pub fn server_of_both(&self, names: &[&str], addresses: &[IpAddr]) -> Result<Leaf> {
+        let names = names
+            .iter()
+            .map(|name| Ok(SanType::DnsName(Ia5String::try_from(*name)?)));
+        let mut all = names.collect::<Result<Vec<_>>>()?;
+        all.extend(addresses.iter().copied().map(SanType::IpAddress));
+        self.sign(all)
+    }
+
+    /// A client's certificate as Kubernetes reads it: a user and the user's group.
+    ///
+    /// # Errors
+    /// If no key can be made.
+    pub fn client(&self, user: &str, group: Option<&str>) -> Result<Leaf> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, user);
+        if let Some(group) = group {
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, group);
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign_with(&params)
+    }
+
     fn sign(&self, names: impl Into<Vec<SanType>>) -> Result<Leaf> {
-        let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.subject_alt_names = names.into();
+        self.sign_with(&params)
+    }
+
+    fn sign_with(&self, params: &CertificateParams) -> Result<Leaf> {
+        let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Leaf {
             certificate: certificate.pem(),

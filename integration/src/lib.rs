@@ -10,6 +10,7 @@
 //! - [`istio`] has a real control plane feed the same Envoys.
 //! - [`end_to_end`] puts pod, gateway and outside into namespaces of their own, under the node guard.
 //! - [`registry`] is a registry for images.
+//! - [`cluster`] is a Kubernetes with Istio, in namespaces of its own.
 //! - [`command`] runs programs that have to succeed.
 //! - [`extension`] writes the policy where the gateway looks for it.
 
@@ -17,6 +18,7 @@ pub mod cases;
 pub mod certificates;
 pub mod classes;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod corpus;
 pub mod demo;

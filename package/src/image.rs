@@ -252,6 +252,9 @@ pub struct Program<'p> {
     pub user: &'p str,
     /// Everything in it, by path without a slash before it.
     pub files: &'p BTreeMap<String, Entry>,
+    /// Whether the layer is compressed, which takes long: not where it goes no further than this
+    /// machine.
+    pub compressed: bool,
 }
 
 /// Makes an image that runs, of nothing but these files.
@@ -288,7 +291,11 @@ pub fn program(program: &Program<'_>) -> Result<Image, Error> {
         settings,
         &archive,
     )?;
-    let layer = Blob::new(MediaType::ImageLayerGzip, compressed(&archive)?)?;
+    let layer = if program.compressed {
+        Blob::new(MediaType::ImageLayerGzip, compressed(&archive)?)?
+    } else {
+        Blob::new(MediaType::ImageLayer, archive)?
+    };
     let layers = vec![layer.descriptor()];
     Ok(Image {
         manifest: written(manifest(&config, layers, annotations))?,

@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask COMMAND`.
 
 mod build;
+mod cluster;
 mod dependencies;
 mod dist;
 mod envoy;
@@ -46,6 +47,21 @@ enum Command {
         /// manifests.
         #[arg(long, conflicts_with_all = ["keep", "bypass"])]
         istio: bool,
+        /// On a real Kubernetes with the real Istio: who reaches what by `kubectl exec`, and the
+        /// ways around from real pods.
+        #[arg(long, conflicts_with_all = ["bypass", "verify", "istio"])]
+        cluster: bool,
+    },
+    /// A Kubernetes with Istio and the reference case, in namespaces of its own.
+    Cluster {
+        #[arg(value_enum)]
+        verb: cluster::Verb,
+    },
+    /// Run `kubectl` on the cluster that `cargo xtask cluster up` brought up.
+    Kubectl {
+        /// What `kubectl` takes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Run every check and test, or one part.
     Test {
@@ -119,7 +135,15 @@ fn main() -> Result<ExitCode> {
         Command::Demo {
             json, istio: true, ..
         } => demo("istio-demo", json, false),
+        Command::Demo {
+            json,
+            keep,
+            cluster: true,
+            ..
+        } => cluster::demo(json, keep),
         Command::Demo { json, keep, .. } => demo("demo", json, keep),
+        Command::Cluster { verb } => cluster::run(verb),
+        Command::Kubectl { arguments } => cluster::kubectl(&arguments),
         Command::Test { only, long } => Ok(test::run(only, long)),
         Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
         Command::Static => build::static_files().map(|()| ExitCode::SUCCESS),

@@ -13,7 +13,14 @@ use serde_json::Value;
 use crate::run::{cargo, output, root};
 
 /// The test programs that run for a minute or more. Most of it is waiting.
-const LONGEST: [&str; 5] = ["istio", "whole_way", "kernel", "addresses", "limits"];
+const LONGEST: [&str; 6] = [
+    "cluster",
+    "istio",
+    "whole_way",
+    "kernel",
+    "addresses",
+    "limits",
+];
 
 /// A test program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

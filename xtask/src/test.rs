@@ -14,7 +14,7 @@ use crate::jobs::{self, Job};
 use crate::run::{cargo, check, progress, root, say, target};
 use crate::structure;
 use crate::suites::{self, Suite};
-use crate::{build, dependencies, envoy};
+use crate::{build, cluster, dependencies, envoy};
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -35,6 +35,8 @@ pub(crate) enum Part {
     Wasm,
     /// Licences and sources of what is built in, by cargo-deny.
     Dependencies,
+    /// On a real Kubernetes with the real Istio; part of `envoy` in a full run.
+    Cluster,
 }
 
 impl Part {
@@ -53,13 +55,18 @@ impl Part {
             Self::Istio => &["render", "integration"],
             Self::Cli => &["analysis", "cli", "package", "xtask/dist"],
             Self::Wasm | Self::Dependencies => &[],
+            Self::Cluster => &["integration"],
         }
     }
 
     /// Whether it runs this one.
     fn has(self, suite: &Suite) -> bool {
         let mut folders = self.folders().iter();
-        let all = self != Self::Istio || suite.folder.ends_with("render") || suite.name == "istio";
+        let all = match self {
+            Self::Istio => suite.folder.ends_with("render") || suite.name == "istio",
+            Self::Cluster => suite.name == "cluster",
+            _ => true,
+        };
         all && folders.any(|folder| root().join(folder) == suite.folder)
     }
 }
@@ -182,7 +189,7 @@ pub(crate) fn run(only: Option<Part>, long: bool) -> ExitCode {
     say(&format!(
         "{passed} passed, {failed} failed, {skipped} skipped"
     ));
-    let all = [REQUIRED, GO_REQUIRED, ISTIO_REQUIRED];
+    let all = [REQUIRED, GO_REQUIRED, ISTIO_REQUIRED, cluster::REQUIRED];
     let left_out = skipped > 0 && all.into_iter().all(is_set);
     if left_out {
         progress("something was skipped where nothing may be");
@@ -198,6 +205,7 @@ fn at_length(broken: &mut Vec<String>) {
         &["demo", "--istio"],
         &["demo", "--bypass"],
         &["demo", "--verify"],
+        &["demo", "--cluster"],
         &["soak", "--noisy-neighbour"],
         &["bench"],
         &["dist"],
@@ -235,10 +243,11 @@ fn prepare(part: Part, count: &mut Count) -> Result<Vec<(&'static str, OsString)
             }
             return Ok(vec![("EGRESS_CNI_STATIC", plugin.into_os_string())]);
         }
-        Part::Istio | Part::Envoy => {
+        Part::Istio => {
             envoy::install()?;
             build::wasm()?;
         }
+        Part::Envoy | Part::Cluster => cluster::prepare()?,
         Part::Engine | Part::Cli | Part::Wasm | Part::Dependencies => {}
     }
     Ok(Vec::new())
@@ -250,7 +259,7 @@ fn alone(part: Part, count: &mut Count) -> Result<()> {
         Part::Engine => build::bench(&["--samples=31".to_owned()]),
         Part::Wasm => wasm_cases(count),
         Part::Dependencies => dependencies(count),
-        Part::Filter | Part::Cni | Part::Istio | Part::Envoy | Part::Cli => Ok(()),
+        Part::Filter | Part::Cni | Part::Istio | Part::Envoy | Part::Cli | Part::Cluster => Ok(()),
     }
 }
 

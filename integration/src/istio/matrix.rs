@@ -238,7 +238,9 @@ pub fn leaks(bench: &Bench) -> Result<Vec<String>> {
 }
 
 impl Try {
-    fn words(self) -> String {
+    /// What it is, for tables.
+    #[must_use]
+    pub fn words(self) -> String {
         match self {
             Http(name) => format!("http {name}"),
             HttpAs(name, authority) => format!("http {authority} at {name}"),

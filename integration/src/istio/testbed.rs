@@ -504,10 +504,18 @@ impl Bench {
 /// # Errors
 /// If the file cannot be read.
 pub fn test_patches() -> Result<String> {
-    let path = workspace::root().join("integration/fixtures/istio/test-patches.yaml");
-    let text = std::fs::read_to_string(&path)?;
     let fixture = workspace::wasm("fixture_peer_metadata");
     workspace::built(&fixture)?;
+    test_patches_with(&fixture)
+}
+
+/// The same for a gateway that has the fixture at this path.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn test_patches_with(fixture: &Path) -> Result<String> {
+    let path = workspace::root().join("integration/fixtures/istio/test-patches.yaml");
+    let text = std::fs::read_to_string(&path)?;
     template::fill(
         &text,
         &[

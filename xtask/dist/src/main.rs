@@ -165,6 +165,7 @@ impl Release {
             entrypoint: "/usr/local/bin/warden",
             user: NOBODY,
             files: &files,
+            compressed: true,
         })?;
         self.image(
             &format!("warden-linux-{}", programs.architecture),
@@ -226,6 +227,7 @@ impl Release {
             entrypoint: "/usr/local/bin/egress-warden-cni-agent",
             user: ROOT,
             files: &files,
+            compressed: true,
         })?;
         self.image(
             &format!("egress-warden-cni-linux-{}", programs.architecture),

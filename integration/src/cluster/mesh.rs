@@ -1,0 +1,188 @@
+//! Istio, the node guard and the reference case on a cluster, as an admin installs them.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use egress_render::Install;
+use serde_json::{Value, json};
+
+use super::around::{self, merge};
+use super::node::{Life, Node};
+use super::{GATEWAY, data, image, kubectl, world};
+use crate::istio::testbed::test_patches_with;
+use crate::istio::{reference, tools};
+use crate::{command, workspace};
+
+/// Tells what has been done, with seconds since the beginning.
+pub struct Steps<'t> {
+    start: Instant,
+    tell: &'t mut dyn FnMut(&str),
+}
+
+impl<'t> Steps<'t> {
+    /// Begins now.
+    pub fn new(tell: &'t mut dyn FnMut(&str)) -> Self {
+        let start = Instant::now();
+        Self { start, tell }
+    }
+
+    fn done(&mut self, what: &str) {
+        let seconds = self.start.elapsed().as_secs();
+        (self.tell)(&format!("{seconds:3} s  {what}"));
+    }
+}
+
+/// Brings up a node in `folder` and everything of the reference case on it, enforced.
+///
+/// # Errors
+/// If a part does not come up.
+pub fn up(folder: &Path, life: Life, tell: &mut dyn FnMut(&str)) -> Result<Node> {
+    let kept = folder.parent().context("no folder")?;
+    let mut steps = Steps::new(tell);
+    std::fs::create_dir_all(kept)?;
+    let images = image::all(kept)?;
+    steps.done("images are made");
+    let node = Node::start(folder, kept, life)?;
+    steps.done("the API server answers, the kubelet has started");
+    world::ready(folder)?;
+    for image in images {
+        image.import(&node)?;
+    }
+    steps.done("images are on the node");
+    system(&node, &mut steps)?;
+    reference_case(&node, &mut steps)?;
+    Ok(node)
+}
+
+/// DNS, Istio, and the node guard; before the guard's agent, a pod that is there first.
+fn system(node: &Node, steps: &mut Steps<'_>) -> Result<()> {
+    kubectl::apply(
+        node,
+        &data(
+            "coredns.yaml",
+            &[("RESOLVER", &world::RESOLVER.to_string())],
+        )?,
+    )?;
+    kubectl::apply_all(node, &namespaces())?;
+    kubectl::apply_all(node, &istio()?)?;
+    kubectl::apply(node, &around::early()?)?;
+    kubectl::rolled_out(node, "kube-system", "deploy/coredns")?;
+    let early = ["-n", "app1-ns", "wait", "--for=condition=Ready"];
+    kubectl::text(
+        node,
+        &[&early[..], &["pod/early", "--timeout=120s"]].concat(),
+    )?;
+    steps.done("CoreDNS answers, and a pod runs that no guard knows");
+    let deploy = workspace::root().join("cni/deploy");
+    kubectl::text(
+        node,
+        &["apply", "--server-side", "-k", &deploy.to_string_lossy()],
+    )?;
+    kubectl::apply(node, &data("node-guard.yaml", &[])?)?;
+    kubectl::rolled_out(node, "egress-warden", "ds/egress-cni")?;
+    steps.done("the node guard is there");
+    kubectl::rolled_out(node, "istio-system", "ds/istio-cni-node")?;
+    kubectl::rolled_out(node, "istio-system", "deploy/istiod")?;
+    steps.done("Istio is there");
+    Ok(())
+}
+
+/// What `warden render` writes, the workloads, and what a stock Envoy needs.
+fn reference_case(node: &Node, steps: &mut Steps<'_>) -> Result<()> {
+    let patches = test_patches_with(Path::new(image::FIXTURE))?;
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&patches)?;
+    let rendered = reference::of(&install()?, &[reference::policy()?])?;
+    for object in rendered.objects() {
+        let mut object: Value = serde_saphyr::from_str(&object.yaml())?;
+        fitted(&mut object);
+        objects.push(object);
+    }
+    kubectl::apply_all(node, &objects)?;
+    steps.done("what warden renders is applied");
+    kubectl::apply(node, &data("workloads.yaml", &[])?)?;
+    for app in ["app1", "app2"] {
+        kubectl::rolled_out(node, &format!("{app}-ns"), &format!("deploy/{app}"))?;
+    }
+    steps.done("the workloads run, with sidecars");
+    kubectl::rolled_out(node, GATEWAY, "deploy/egress-gateway")?;
+    // It begins with one pod, and its autoscaler makes two of it.
+    let both = "--for=jsonpath={.status.readyReplicas}=2";
+    let wait = ["-n", GATEWAY, "wait", both, "deploy/egress-gateway"];
+    kubectl::text(node, &[&wait[..], &["--timeout=120s"]].concat())?;
+    steps.done("the gateway is ready");
+    Ok(())
+}
+
+/// The install settings of the reference case here.
+///
+/// # Errors
+/// If the module is not built.
+pub fn install() -> Result<Install> {
+    let (place, module) = world::module()?;
+    let values = [("MODULE", &*place), ("SHA256", module.sha256())];
+    Ok(serde_saphyr::from_str(&data("install.yaml", &values)?)?)
+}
+
+/// The namespaces that an admin makes.
+fn namespaces() -> Vec<Value> {
+    let namespace = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    let injected = json!({"istio-injection": "enabled"});
+    vec![
+        namespace("istio-system", json!({})),
+        namespace(GATEWAY, json!({})),
+        namespace("app1-ns", injected.clone()),
+        namespace("app2-ns", injected),
+    ]
+}
+
+/// Istio's objects, as its own command makes them, without the metrics that a stock Envoy has no
+/// filter for: the command always puts them back.
+fn istio() -> Result<Vec<Value>> {
+    let folder = tempfile::tempdir()?;
+    let operator = folder.path().join("operator.yaml");
+    std::fs::write(
+        &operator,
+        data("operator.yaml", &[("VERSION", image::ISTIO_VERSION)])?,
+    )?;
+    let mut generate: Command = tools::Program::Istioctl.command()?;
+    let text = command::text(generate.args(["manifest", "generate", "-f"]).arg(operator))?;
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+    objects.retain(|object| !object.is_null());
+    for object in &mut objects {
+        if let Some(Value::String(mesh)) = object.pointer_mut("/data/mesh") {
+            let mut settings: Value = serde_saphyr::from_str(mesh)?;
+            if let Some(providers) = settings.get_mut("defaultProviders") {
+                *providers = json!({"metrics": []});
+            }
+            *mesh = settings.to_string();
+        }
+    }
+    Ok(objects)
+}
+
+/// Fits the gateway's Deployment to a small machine whose images come from no registry, and has the
+/// module write a line for what it accepts too.
+fn fitted(object: &mut Value) {
+    if object.get("kind").and_then(Value::as_str) != Some("Deployment") {
+        return;
+    }
+    if let Some(metadata) = object.pointer_mut("/spec/template/metadata") {
+        let level = ("sidecar.istio.io/componentLogLevel", "misc:error,wasm:info");
+        merge(metadata, &json!({"annotations": {level.0: level.1}}));
+    }
+    let containers = object.pointer_mut("/spec/template/spec/containers");
+    for container in containers
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(fields) = container.as_object_mut() {
+            fields.insert("imagePullPolicy".to_owned(), json!("IfNotPresent"));
+        }
+        if let Some(cpu) = container.pointer_mut("/resources/requests/cpu") {
+            *cpu = json!("50m");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! On a real Kubernetes with the real Istio: one cluster, which all tests share.
+//!
+//! Where its programs are missing the tests are listed as ignored, with what enables them, unless
+//! `WARDEN_KUBERNETES_REQUIRED` is set, as in CI.
+
+use std::process::ExitCode;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use anyhow::{Result, anyhow, ensure};
+use integration::cluster::matrix::{self, Row};
+use integration::cluster::node::{Life, Node};
+use integration::cluster::{around, folder, inside, mesh, tools, world};
+use integration::hosts::address_of;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+type Body = fn(&Node) -> Result<()>;
+
+/// Every test, by name.
+const CASES: [(&str, Body); 2] = [
+    ("who_reaches_what_by_kubectl_exec", who_reaches_what),
+    ("no_way_around_leads_out_of_a_real_pod", no_way_around),
+];
+
+fn main() -> Result<ExitCode> {
+    inside::run()?;
+    let mut arguments = Arguments::from_args();
+    // They share one cluster.
+    arguments.test_threads = Some(1);
+    let missing = tools::missing();
+    let ignored = !missing.is_empty() && tools::dispensable();
+    if ignored {
+        let names: Vec<_> = CASES.iter().map(|(name, _)| *name).collect();
+        eprintln!("skipped: {}: {}", names.join(", "), missing.join("; "));
+    }
+    let trials = CASES.iter().map(|(name, body)| {
+        let run = || with_cluster(*body).map_err(|error| Failed::from(format!("{error:#}")));
+        Trial::test(*name, run).with_ignored_flag(ignored)
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if let Some(Ok(cluster)) = CLUSTER.get() {
+        cluster
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stop()?;
+    }
+    Ok(conclusion.exit_code())
+}
+
+/// The cluster, or why there is none.
+static CLUSTER: OnceLock<Result<Mutex<Node>, String>> = OnceLock::new();
+
+fn with_cluster(body: Body) -> Result<()> {
+    let cluster = CLUSTER.get_or_init(|| {
+        start()
+            .map(Mutex::new)
+            .map_err(|error| format!("{error:#}"))
+    });
+    let cluster = cluster.as_ref().map_err(|error| anyhow!(error.clone()))?;
+    body(&cluster.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn start() -> Result<Node> {
+    let missing = tools::missing();
+    ensure!(missing.is_empty(), "{}", missing.join("\n"));
+    let mut steps = |step: &str| eprintln!("cluster: {step}");
+    mesh::up(&folder().join("test"), Life::Ours, &mut steps)
+}
+
+/// Prints the table, and fails on a row that differs.
+fn as_expected(rows: &[Row]) -> Result<()> {
+    let table = matrix::table(rows);
+    eprintln!("{table}");
+    ensure!(rows.iter().all(|row| row.as_expected), "{table}");
+    Ok(())
+}
+
+fn who_reaches_what(node: &Node) -> Result<()> {
+    as_expected(&matrix::run(node, |_| {})?)?;
+    nothing_denied(node)
+}
+
+fn no_way_around(node: &Node) -> Result<()> {
+    as_expected(&around::run(node, |_| {})?)
+}
+
+/// What the outside world saw of all that was tried: no connection to a host that no rule allows
+/// anybody, and no packet at all.
+fn nothing_denied(node: &Node) -> Result<()> {
+    let seen = world::WorldRecord::read(node.folder())?;
+    let allowed = address_of("api.github.com")?;
+    ensure!(
+        seen.reached.iter().any(|(address, _)| *address == allowed),
+        "what is allowed did not arrive either"
+    );
+    for name in [
+        "github.com",
+        "evilgithub.com",
+        "alerts.weather.gov",
+        "rebind.github.com",
+    ] {
+        let address = address_of(name)?;
+        let reached = seen.reached.iter().any(|(to, _)| *to == address);
+        ensure!(!reached, "{name} was reached");
+    }
+    ensure!(seen.packets.is_empty(), "packets: {:?}", seen.packets);
+    Ok(())
+}
