@@ -34,7 +34,7 @@ own() {
     mount --bind "$STATE/root$1" "$1"
 }
 for folder in /var/lib/containerd /var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers \
-    /opt/cni/bin /etc/cni/net.d /etc/egress-cni /etc/containerd; do
+    /opt/cni/bin /etc/cni/net.d /etc/egress-warden-cni /etc/containerd; do
     own "$folder"
 done
 mount --make-rshared /var/lib/kubelet
@@ -46,12 +46,12 @@ done
 
 ip link set lo up
 ip link add eth0 type veth peer name eth0 netns "$WORLD"
-ip addr add 192.168.77.2/24 dev eth0
+ip addr add 172.18.0.2/24 dev eth0
 ip link set eth0 up
 outside() { nsenter --target "$WORLD" --net "$@"; }
 outside ip link set lo up
-outside ip addr add 192.168.77.1/24 dev eth0
+outside ip addr add 172.18.0.1/24 dev eth0
 outside ip link set eth0 up
-outside ip route add 10.244.0.0/16 via 192.168.77.2
-ip route add default via 192.168.77.1
+outside ip route add 10.244.0.0/16 via 172.18.0.2
+ip route add default via 172.18.0.1
 echo 1 > /proc/sys/net/ipv4/ip_forward

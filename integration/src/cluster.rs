@@ -32,7 +32,7 @@ use anyhow::{Context, Result};
 use crate::{template, workspace};
 
 /// The node's address.
-pub const NODE: &str = "192.168.77.2";
+pub const NODE: &str = "172.18.0.2";
 /// The registry's name.
 pub const REGISTRY: &str = "registry.example";
 /// The gateway's namespace.

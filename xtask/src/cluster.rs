@@ -27,7 +27,7 @@ pub(crate) const REQUIRED: &str = "WARDEN_KUBERNETES_REQUIRED";
 pub(crate) fn prepare() -> Result<()> {
     envoy::install()?;
     build::wasm()?;
-    for program in ["egress-cni", "egress-cni-agent"] {
+    for program in ["egress-warden-cni", "egress-warden-cni-agent"] {
         build::static_file("egress-cni", program, "dev")?;
     }
     Ok(())

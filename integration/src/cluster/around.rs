@@ -324,14 +324,14 @@ fn without_agent(node: &Node) -> Result<Row> {
         "delete",
         "pod",
         "-l",
-        "app=egress-cni",
+        "app=egress-warden-cni",
     ];
     kubectl::text(
         node,
         &[&delete[..], &["--force", "--grace-period=0"]].concat(),
     )?;
     let row = connects(node, NAMESPACE, "early", "the same, the agent killed");
-    kubectl::rolled_out(node, "egress-warden", "ds/egress-cni")?;
+    kubectl::rolled_out(node, "egress-warden", "ds/egress-warden-cni")?;
     row
 }
 

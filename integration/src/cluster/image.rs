@@ -101,7 +101,7 @@ fn pause() -> Result<Plan> {
 fn agent() -> Result<Plan> {
     let mut files = Files::default();
     let folder = workspace::target().join("x86_64-unknown-linux-musl/debug");
-    for program in ["egress-cni", "egress-cni-agent"] {
+    for program in ["egress-warden-cni", "egress-warden-cni-agent"] {
         let path = folder.join(program);
         ensure!(
             path.is_file(),
@@ -114,7 +114,7 @@ fn agent() -> Result<Plan> {
     Ok(Plan {
         name: ("docker.io/egress-warden/cni", env!("CARGO_PKG_VERSION")),
         more: Vec::new(),
-        entrypoint: "/usr/local/bin/egress-cni-agent",
+        entrypoint: "/usr/local/bin/egress-warden-cni-agent",
         files,
     })
 }

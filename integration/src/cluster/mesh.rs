@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use egress_render::Install;
 use serde_json::{Value, json};
 
@@ -80,8 +80,8 @@ fn system(node: &Node, steps: &mut Steps<'_>) -> Result<()> {
         node,
         &["apply", "--server-side", "-k", &deploy.to_string_lossy()],
     )?;
-    kubectl::apply(node, &data("node-guard.yaml", &[])?)?;
-    kubectl::rolled_out(node, "egress-warden", "ds/egress-cni")?;
+    kubectl::apply(node, &node_guard()?)?;
+    kubectl::rolled_out(node, "egress-warden", "ds/egress-warden-cni")?;
     steps.done("the node guard is there");
     kubectl::rolled_out(node, "istio-system", "ds/istio-cni-node")?;
     kubectl::rolled_out(node, "istio-system", "deploy/istiod")?;
@@ -115,14 +115,31 @@ fn reference_case(node: &Node, steps: &mut Steps<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The install settings of the reference case here.
+/// The install settings of the reference case, for this registry, with the gateway's Deployment and
+/// for Istio's CNI plugin.
 ///
 /// # Errors
 /// If the module is not built.
 pub fn install() -> Result<Install> {
     let (place, module) = world::module()?;
-    let values = [("MODULE", &*place), ("SHA256", module.sha256())];
-    Ok(serde_saphyr::from_str(&data("install.yaml", &values)?)?)
+    let text = std::fs::read_to_string(reference::folder().join("install.yaml"))?;
+    let mut settings: Value = serde_saphyr::from_str(&text)?;
+    let more = json!({"spec": {
+        "gateway": {"deployment": {}},
+        "module": {"url": format!("oci://{place}"), "sha256": module.sha256()},
+        "guardrails": {"istioCni": true},
+    }});
+    merge(&mut settings, &more);
+    Ok(serde_json::from_value(settings)?)
+}
+
+/// The node guard's configuration as it comes, enforced instead of counted.
+fn node_guard() -> Result<String> {
+    const COUNT: &str = "\"mode\": \"count\"";
+    let path = workspace::root().join("cni/deploy/config.yaml");
+    let text = std::fs::read_to_string(path)?;
+    ensure!(text.contains(COUNT), "the configuration does not count");
+    Ok(text.replace(COUNT, "\"mode\": \"enforce\""))
 }
 
 /// The namespaces that an admin makes.
@@ -162,8 +179,8 @@ fn istio() -> Result<Vec<Value>> {
     Ok(objects)
 }
 
-/// Fits the gateway's Deployment to a small machine whose images come from no registry, and has the
-/// module write a line for what it accepts too.
+/// Fits the gateway's Deployment to a small machine, and has the module write a line for what it accepts
+/// too.
 fn fitted(object: &mut Value) {
     if object.get("kind").and_then(Value::as_str) != Some("Deployment") {
         return;
@@ -178,9 +195,6 @@ fn fitted(object: &mut Value) {
         .into_iter()
         .flatten()
     {
-        if let Some(fields) = container.as_object_mut() {
-            fields.insert("imagePullPolicy".to_owned(), json!("IfNotPresent"));
-        }
         if let Some(cpu) = container.pointer_mut("/resources/requests/cpu") {
             *cpu = json!("50m");
         }
