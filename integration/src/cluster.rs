@@ -9,7 +9,8 @@
 //! - [`kubectl`] speaks to the API server.
 //! - [`mesh`] installs Istio, the node guard and the reference case.
 //! - [`exec`] tries things from within pods.
-//! - [`matrix`] is who reaches what in the reference case, [`around`] the ways around the gateway.
+//! - [`matrix`] is who reaches what in the reference case, [`around`] the ways around the gateway,
+//!   [`ordinary`] what stays in the cluster.
 //!
 //! Its data files are in `integration/cluster/`. What runs here has to be root.
 
@@ -21,6 +22,7 @@ pub mod kubectl;
 pub mod matrix;
 pub mod mesh;
 pub mod node;
+pub mod ordinary;
 pub mod pki;
 pub mod tools;
 pub mod world;

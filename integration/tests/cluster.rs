@@ -9,15 +9,16 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use anyhow::{Result, anyhow, ensure};
 use integration::cluster::matrix::{self, Row};
 use integration::cluster::node::{Life, Node};
-use integration::cluster::{around, folder, inside, mesh, tools, world};
+use integration::cluster::{around, folder, inside, mesh, ordinary, tools, world};
 use integration::hosts::address_of;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 type Body = fn(&Node) -> Result<()>;
 
 /// Every test, by name.
-const CASES: [(&str, Body); 2] = [
+const CASES: [(&str, Body); 3] = [
     ("who_reaches_what_by_kubectl_exec", who_reaches_what),
+    ("what_stays_in_the_cluster_goes_on", what_stays),
     ("no_way_around_leads_out_of_a_real_pod", no_way_around),
 ];
 
@@ -77,6 +78,10 @@ fn as_expected(rows: &[Row]) -> Result<()> {
 fn who_reaches_what(node: &Node) -> Result<()> {
     as_expected(&matrix::run(node, |_| {})?)?;
     nothing_denied(node)
+}
+
+fn what_stays(node: &Node) -> Result<()> {
+    as_expected(&ordinary::run(node, |_| {})?)
 }
 
 fn no_way_around(node: &Node) -> Result<()> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use integration::cluster::node::{Life, Node};
-use integration::cluster::{around, folder, inside, kubectl, matrix, mesh, tools};
+use integration::cluster::{around, folder, inside, kubectl, matrix, mesh, ordinary, tools};
 
 #[derive(Parser)]
 #[command(about = "A Kubernetes with Istio and the reference case.")]
@@ -90,6 +90,7 @@ fn demo(json: bool, keep: bool) -> Result<ExitCode> {
         None => up(if keep { Life::UntilStopped } else { Life::Ours })?,
     };
     let mut rows = matrix::run(&node, |_| eprint!("."))?;
+    rows.extend(ordinary::run(&node, |_| eprint!("."))?);
     rows.extend(around::run(&node, |_| eprint!("."))?);
     eprintln!();
     let differ = rows.iter().filter(|row| !row.as_expected).count();
