@@ -43,6 +43,10 @@ fn main() -> Result<ExitCode> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .stop()?;
+        // Logs are of use where something failed; images and volumes take a gigabyte.
+        if !conclusion.has_failed() {
+            std::fs::remove_dir_all(folder().join("test"))?;
+        }
     }
     Ok(conclusion.exit_code())
 }
