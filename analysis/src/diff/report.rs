@@ -162,7 +162,7 @@ pub struct Difference {
 /// A verdict, owned.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OwnedDecision {
-    /// Its action's word, with the inspection cluster.
+    /// Its action's word, with the inspection proxy.
     pub verdict: String,
     /// Its rule.
     pub rule: Option<String>,

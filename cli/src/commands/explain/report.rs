@@ -34,13 +34,13 @@ impl Report for ExplainReport<'_> {
                 let by = rule_id(ruling.rule)
                     .map(|rule| format!(" by {rule}"))
                     .unwrap_or_default();
-                let device = match ruling.action {
-                    Action::Inspect(device) => format!(" through {device}"),
+                let proxy = match ruling.action {
+                    Action::Inspect(proxy) => format!(" through {proxy}"),
                     Action::Accept | Action::Deny => String::new(),
                 };
                 writeln!(
                     out,
-                    "{}{device}{by} ({}): {}",
+                    "{}{proxy}{by} ({}): {}",
                     ruling.action.as_str(),
                     ruling.reason,
                     ruling.reason.explanation()
