@@ -272,7 +272,7 @@ sandboxed! {
         let bytes = bytes_at(&mesh, address_of("api.github.com")?, 80);
         let text = String::from_utf8_lossy(&bytes).to_lowercase();
         assert!(text.contains("host: api.github.com"));
-        for word in ["x-envoy", "x-forwarded-client-cert", "x-forwarded-for", "spiffe", "warden"] {
+        for word in ["x-envoy", "x-forwarded-", "spiffe", "warden"] {
             assert!(!text.contains(word), "{word} in: {text}");
         }
         Ok(())

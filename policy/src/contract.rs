@@ -222,8 +222,9 @@ pub const MESH_HEADERS: [&str; 9] = [
 ];
 
 /// Headers that Envoy itself adds to requests, and that stay in the mesh too.
-pub const ENVOY_HEADERS: [&str; 5] = [
+pub const ENVOY_HEADERS: [&str; 6] = [
     "x-forwarded-for",
+    "x-forwarded-proto",
     "x-envoy-external-address",
     "x-envoy-internal",
     "x-envoy-attempt-count",

@@ -139,3 +139,62 @@ fn an_image_without_a_digest_is_not_rendered() {
         assert_eq!(places, ["spec.module.sha256"]);
     }
 }
+
+/// Headers that the settings name are removed where the mesh's own are: on every route by which
+/// requests leave.
+#[test]
+fn headers_that_the_settings_name_do_not_leave_the_mesh() {
+    let lists = |install: &Install| -> Vec<Vec<String>> {
+        let mut found = Vec::new();
+        for object in rendered(install).objects() {
+            collect(object.manifest(), &mut found);
+        }
+        found
+    };
+    let before = lists(&team("a", GatewayApi::Istio, 1));
+    assert!(!before.is_empty());
+    let mut install = team("a", GatewayApi::Istio, 1);
+    let named = ["x-request-id", "traceparent"].map(str::to_owned);
+    install.spec.gateway.remove_headers = named.to_vec();
+    let wanted: Vec<Vec<String>> = before
+        .iter()
+        .map(|list| list.iter().chain(&named).cloned().collect())
+        .collect();
+    assert_eq!(lists(&install), wanted);
+    assert!(before[0].iter().any(|name| name == "x-forwarded-proto"));
+
+    for bad in [
+        "Host",
+        "host",
+        ":path",
+        "content-length",
+        "upgrade",
+        "",
+        "x y",
+        "x\n",
+    ] {
+        install.spec.gateway.remove_headers = vec![bad.to_owned()];
+        let problems = install.check();
+        let paths: Vec<_> = problems.iter().map(crate::RenderError::path).collect();
+        assert_eq!(paths, ["spec.gateway.removeHeaders"], "{bad:?}");
+    }
+}
+
+/// Every `request_headers_to_remove` in a manifest.
+fn collect(value: &Value, into: &mut Vec<Vec<String>>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value.as_array() {
+                    Some(list) if name == "request_headers_to_remove" => {
+                        let names = list.iter().filter_map(Value::as_str);
+                        into.push(names.map(str::to_owned).collect());
+                    }
+                    _ => collect(value, into),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, into)),
+        _ => {}
+    }
+}

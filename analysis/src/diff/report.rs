@@ -3,7 +3,7 @@
 use egress_policy::facts::Protocol;
 use egress_policy::verdict::{Action, Decision};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::decision::{WrittenDecision, rule_id};
@@ -229,9 +229,7 @@ impl Comparison {
         }
     }
 
-    /// What is written as JSON.
-    #[must_use]
-    pub fn report(&self) -> ComparisonReport<'_> {
+    fn report(&self) -> ComparisonReport<'_> {
         ComparisonReport {
             result: self.result(),
             complete: self.undecided.is_empty(),
@@ -243,11 +241,11 @@ impl Comparison {
             classes: self.classes,
         }
     }
+}
 
-    /// The documented JSON form.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        // Texts, numbers and lists always have a JSON form.
-        serde_json::to_value(self.report()).unwrap_or_default()
+/// As its [`ComparisonReport`].
+impl Serialize for Comparison {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.report().serialize(serializer)
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
+use crate::output::{Output, Report};
 use crate::progress::Progress;
 use crate::report;
 use crate::sources::{Inputs, load};
@@ -58,24 +59,15 @@ pub(crate) struct Diff {
     #[arg(long)]
     all: bool,
     /// How to write the result.
-    #[arg(long, value_enum, default_value_t)]
-    output: Form,
+    #[arg(long, value_parser = Output::among(&FORMS), default_value = "human")]
+    output: Output,
 }
 
 /// How often a long comparison says how far it is.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// `--output`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
-    /// For people.
-    #[default]
-    Human,
-    /// One JSON object.
-    Json,
-    /// For a pull request.
-    Markdown,
-}
+/// The forms of the result.
+const FORMS: [Output; 3] = [Output::Human, Output::Json, Output::Markdown];
 
 impl Diff {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
@@ -119,11 +111,7 @@ impl Diff {
             };
             compare(&old, &new, now, &options)
         };
-        match self.output {
-            Form::Human => human(&comparison, console)?,
-            Form::Json => writeln!(console.stdout, "{:#}", comparison.to_json())?,
-            Form::Markdown => markdown(&comparison, console)?,
-        }
+        self.output.write(&comparison, console)?;
         clock.finish(console);
         let gains = comparison
             .differences
@@ -177,36 +165,90 @@ fn conclusion(comparison: &Comparison) -> String {
     }
 }
 
-fn human(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Failure> {
-    let out = &mut *console.stdout;
-    for difference in &comparison.differences {
-        writeln!(
-            out,
-            "{}{}: {} -> {}",
-            mark(difference),
-            if difference.shadow { " (shadow)" } else { "" },
-            verdict(&difference.old),
-            verdict(&difference.new)
-        )?;
-        for part in &difference.what {
-            writeln!(out, "    {part}")?;
+impl Report for Comparison {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let out = &mut *console.stdout;
+        for difference in &self.differences {
+            writeln!(
+                out,
+                "{}{}: {} -> {}",
+                mark(difference),
+                if difference.shadow { " (shadow)" } else { "" },
+                verdict(&difference.old),
+                verdict(&difference.new)
+            )?;
+            for part in &difference.what {
+                writeln!(out, "    {part}")?;
+            }
+            if difference.more > 0 {
+                writeln!(out, "    {}", more(difference))?;
+            }
+            writeln!(out, "    for example: {}", difference.witness.to_json())?;
         }
-        if difference.more > 0 {
-            writeln!(out, "    {}", more(difference))?;
+        for change in &self.ports {
+            writeln!(out, "~ {}", change.words())?;
         }
-        writeln!(out, "    for example: {}", difference.witness.to_json())?;
+        for change in &self.tls {
+            writeln!(out, "~ {}", change.words())?;
+        }
+        for reason in &self.undecided {
+            writeln!(out, "not decided: {reason}")?;
+        }
+        writeln!(out, "{}", conclusion(self))?;
+        Ok(())
     }
-    for change in &comparison.ports {
-        writeln!(out, "~ {}", change.words())?;
+
+    fn markdown(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let out = &mut *console.stdout;
+        writeln!(out, "### Egress policy: what this change means\n")?;
+        if !self.differences.is_empty() {
+            writeln!(
+                out,
+                "| | who and what | before | after |\n|---|---|---|---|"
+            )?;
+        }
+        for difference in &self.differences {
+            let parts: Vec<String> = difference.what.iter().map(|part| cell(part)).collect();
+            let more = if difference.more > 0 {
+                format!("<br>{}", more(difference))
+            } else {
+                String::new()
+            };
+            writeln!(
+                out,
+                "| {}{} | {}{more} | {} | {} |",
+                match difference.direction() {
+                    Direction::Gains => "**gains**",
+                    Direction::Loses => "loses",
+                    Direction::Changes => "changes",
+                },
+                if difference.shadow { " (shadow)" } else { "" },
+                parts.join("<br>"),
+                cell(&verdict(&difference.old)),
+                cell(&verdict(&difference.new))
+            )?;
+        }
+        for difference in &self.differences {
+            writeln!(
+                out,
+                "\n<details><summary>Facts: {} to {}</summary>\n\n```json\n{:#}\n```\n</details>",
+                cell(&verdict(&difference.old)),
+                cell(&verdict(&difference.new)),
+                difference.witness.to_json()
+            )?;
+        }
+        for change in &self.ports {
+            writeln!(out, "\n**Port protocol:** {}", cell(&change.words()))?;
+        }
+        for change in &self.tls {
+            writeln!(out, "\n**TLS:** {}", cell(&change.words()))?;
+        }
+        for reason in &self.undecided {
+            writeln!(out, "\n**Not decided:** {}", cell(reason))?;
+        }
+        writeln!(out, "\n{}", conclusion(self))?;
+        Ok(())
     }
-    for change in &comparison.tls {
-        writeln!(out, "~ {}", change.words())?;
-    }
-    for reason in &comparison.undecided {
-        writeln!(out, "not decided: {reason}")?;
-    }
-    writeln!(out, "{}", conclusion(comparison))?;
-    Ok(())
 }
 
 /// What is left out, with its count.
@@ -223,58 +265,6 @@ fn mark(difference: &Difference) -> &'static str {
         Direction::Loses => "- loses",
         Direction::Changes => "~ changes",
     }
-}
-
-fn markdown(comparison: &Comparison, console: &mut Console<'_>) -> Result<(), Failure> {
-    let out = &mut *console.stdout;
-    writeln!(out, "### Egress policy: what this change means\n")?;
-    if !comparison.differences.is_empty() {
-        writeln!(
-            out,
-            "| | who and what | before | after |\n|---|---|---|---|"
-        )?;
-    }
-    for difference in &comparison.differences {
-        let parts: Vec<String> = difference.what.iter().map(|part| cell(part)).collect();
-        let more = if difference.more > 0 {
-            format!("<br>{}", more(difference))
-        } else {
-            String::new()
-        };
-        writeln!(
-            out,
-            "| {}{} | {}{more} | {} | {} |",
-            match difference.direction() {
-                Direction::Gains => "**gains**",
-                Direction::Loses => "loses",
-                Direction::Changes => "changes",
-            },
-            if difference.shadow { " (shadow)" } else { "" },
-            parts.join("<br>"),
-            cell(&verdict(&difference.old)),
-            cell(&verdict(&difference.new))
-        )?;
-    }
-    for difference in &comparison.differences {
-        writeln!(
-            out,
-            "\n<details><summary>Facts: {} to {}</summary>\n\n```json\n{:#}\n```\n</details>",
-            cell(&verdict(&difference.old)),
-            cell(&verdict(&difference.new)),
-            difference.witness.to_json()
-        )?;
-    }
-    for change in &comparison.ports {
-        writeln!(out, "\n**Port protocol:** {}", cell(&change.words()))?;
-    }
-    for change in &comparison.tls {
-        writeln!(out, "\n**TLS:** {}", cell(&change.words()))?;
-    }
-    for reason in &comparison.undecided {
-        writeln!(out, "\n**Not decided:** {}", cell(reason))?;
-    }
-    writeln!(out, "\n{}", conclusion(comparison))?;
-    Ok(())
 }
 
 /// Text that is safe inside a Markdown table. What policies write is letters, digits and stars.

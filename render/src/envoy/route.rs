@@ -33,13 +33,15 @@ pub(super) fn http_route(install: &Install, name: &str, cluster: &str, headers: 
             "max_stream_duration": longest(install),
             "retry_policy": edge::retry_policy(),
         },
-        "request_headers_to_remove": inward_headers(),
+        "request_headers_to_remove": inward_headers(install),
     })
 }
 
-/// The mesh's own words, which do not leave the mesh.
-fn inward_headers() -> Value {
-    MESH_HEADERS.iter().chain(&ENVOY_HEADERS).copied().collect()
+/// Headers that do not leave the mesh: the mesh's own, and those that the settings name.
+fn inward_headers(install: &Install) -> Value {
+    let own = MESH_HEADERS.iter().chain(&ENVOY_HEADERS).copied();
+    let named = install.spec.gateway.remove_headers.iter();
+    own.chain(named.map(String::as_str)).collect()
 }
 
 pub(super) fn tunnel_route(

@@ -52,6 +52,11 @@ pub struct Gateway {
     pub recheck_on_update: Option<bool>,
     /// Log one accepted verdict in this many. 0 logs none. By default every one is logged.
     pub log_accepts: Option<u32>,
+    /// Headers that the gateway removes from requests beside the mesh's own, such as `x-request-id`
+    /// and `traceparent`, in lower case. By default traces go on outside: applications and their
+    /// servers may rely on these headers.
+    #[serde(default)]
+    pub remove_headers: Vec<String>,
     /// Whether the gateway writes an [access log](log.md) line for each request, tunnel and
     /// connection.
     #[serde(default = "yes")]

@@ -54,11 +54,37 @@ pub(super) fn check(gateway: &Gateway, problems: &mut Vec<RenderError>) {
         );
         wrong("spec.gateway.protocols", &message);
     }
+    let of_requests = |name: &&String| !is_removable(name);
+    if let Some(name) = gateway.remove_headers.iter().find(of_requests) {
+        let message = format!(
+            "`{name}` cannot be removed: expected the name of a header in lower case, and none that \
+             HTTP itself needs"
+        );
+        wrong("spec.gateway.removeHeaders", &message);
+    }
     let folder = &gateway.secrets;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     if !folder.starts_with('/') || folder.ends_with('/') || !folder.bytes().all(plain) {
         wrong("spec.gateway.secrets", "expected the path of a folder");
     }
+}
+
+/// Headers without which a request is another one, or none (RFC 9110 §7.2, RFC 9112 §6). What tells
+/// an upgrade is judged.
+const OF_HTTP: [&str; 7] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Whether this names a header that Envoy removes as it is written, and that may go.
+fn is_removable(name: &str) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    (1..=128).contains(&name.len()) && name.bytes().all(is_plain) && !OF_HTTP.contains(&name)
 }
 
 /// Whether no port is stated to carry two protocols, 80 and 443 included.
