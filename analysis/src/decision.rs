@@ -1,5 +1,6 @@
 //! Verdicts and decisions as the command writes them.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use egress_policy::reference::Truth;
@@ -8,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A verdict in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[schemars(rename = "verdict")]
 pub enum VerdictWord {
     /// It is let through.
@@ -60,6 +61,19 @@ impl From<Action<'_>> for VerdictWord {
 )]
 pub struct ReasonWord(pub ReasonCode);
 
+/// By their words.
+impl Ord for ReasonWord {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.as_str().cmp(other.0.as_str())
+    }
+}
+
+impl PartialOrd for ReasonWord {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl From<ReasonWord> for &'static str {
     fn from(word: ReasonWord) -> Self {
         word.0.as_str()
@@ -97,6 +111,32 @@ impl WrittenDecision {
         rule: None,
         inspection: None,
     };
+
+    /// The verdict for people: `Accept`, `Deny`, `Inspect through PROXY`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match &self.inspection {
+            Some(proxy) => action_words(Action::Inspect(proxy)),
+            None => self.verdict.as_str().to_owned(),
+        }
+    }
+}
+
+/// By verdict, then by rule.
+impl Ord for WrittenDecision {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.verdict.cmp(&other.verdict))
+            .then_with(|| self.inspection.cmp(&other.inspection))
+            .then_with(|| self.rule.cmp(&other.rule))
+            .then_with(|| self.code.cmp(&other.code))
+            .then_with(|| self.reason.cmp(other.reason))
+    }
+}
+
+impl PartialOrd for WrittenDecision {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl From<&Decision<'_>> for WrittenDecision {
@@ -156,6 +196,15 @@ pub fn code_of(evaluation: &Evaluation<'_>) -> Option<ReasonWord> {
     match evaluation {
         Evaluation::Final(verdict) => Some(ReasonWord(verdict.enforced.reason)),
         Evaluation::Undecided => None,
+    }
+}
+
+/// What is done, for people: `Accept`, `Deny`, `Inspect through PROXY`.
+#[must_use]
+pub fn action_words(action: Action<'_>) -> String {
+    match action {
+        Action::Inspect(proxy) => format!("Inspect through {proxy}"),
+        Action::Accept | Action::Deny => action.as_str().to_owned(),
     }
 }
 

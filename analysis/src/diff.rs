@@ -13,7 +13,6 @@ mod changed;
 mod compiled;
 mod describe;
 mod explore;
-mod intervals;
 mod merged;
 mod narrowed;
 mod origination;
@@ -34,13 +33,12 @@ use egress_policy::relation::{destinations, sources};
 use egress_policy::verdict::{Decision, Evaluation};
 
 use crate::bundle::PolicyBundle;
+use crate::decision::WrittenDecision;
 use crate::owned_facts::OwnedFacts;
 use crate::witness::{complete, ordinary_address};
 
 pub use origination::TlsChange;
-pub use report::{
-    Comparison, ComparisonReport, Difference, Direction, Outcome, OwnedDecision, PortChange,
-};
+pub use report::{Comparison, ComparisonReport, Difference, Direction, Outcome, PortChange};
 
 use carried::{Carriage, CarriedPorts};
 use changed::changes;
@@ -142,7 +140,7 @@ fn has_shadow(policies: &[Policy]) -> bool {
     })
 }
 
-type Key = (bool, OwnedDecision, OwnedDecision);
+type Key = (bool, WrittenDecision, WrittenDecision);
 
 /// A difference whose parts are still being put together.
 struct Found {
@@ -269,34 +267,48 @@ impl<'p> Comparer<'_, 'p> {
             rule.to.is_empty() || elements.any(|to| to.ports.intersect(&changed).is_some())
         };
         let rules: Vec<&Rule> = index.all().into_iter().filter(at_ports).collect();
-        if rules.len() > MAX_RULES {
-            self.undecided(format!(
+        let why = || {
+            format!(
                 "port {changed} carries another protocol than before: {} rules are about it, more than are compared at once",
                 rules.len()
-            ));
-            for rule in &rules {
-                self.sample(rule, view);
-            }
+            )
+        };
+        if self.too_many(&rules, why, view) {
             return;
         }
         let partition = self.partition(rules.iter().copied());
         let at = (Dimension::Port, partition.ports_in(&changed));
         let regions = Region::all(&partition).within(&vec![at]);
         let wanted = narrowed::Addresses::of(rules.into_iter());
-        let regions: Vec<Region> = regions.into_iter().collect();
-        self.explore(&partition, &regions, |rule| wanted.contains(rule), view);
+        self.explore(
+            &partition,
+            regions.as_slice(),
+            |rule| wanted.contains(rule),
+            view,
+        );
+    }
+
+    /// Whether these are more rules than are compared at once. Then they are sampled.
+    fn too_many(&mut self, rules: &[&'p Rule], why: impl FnOnce() -> String, view: View) -> bool {
+        let too_many = rules.len() > MAX_RULES;
+        if too_many {
+            self.undecided(why());
+            for rule in rules {
+                self.sample(rule, view);
+            }
+        }
+        too_many
     }
 
     fn everywhere(&mut self, index: &Index<'p>, view: View) {
         let rules = index.all();
-        if rules.len() > MAX_RULES {
-            self.undecided(format!(
+        let why = || {
+            format!(
                 "what changed outside the rules touches all {} of them, more than are compared at once",
                 rules.len()
-            ));
-            for rule in &rules {
-                self.sample(rule, view);
-            }
+            )
+        };
+        if self.too_many(&rules, why, view) {
             return;
         }
         let partition = self.partition(rules.iter().copied());
@@ -484,7 +496,7 @@ impl<'p> Comparer<'_, 'p> {
             self.undecided("the engines contradict the comparison of classes".to_owned());
         }
         match seen {
-            Asked::Differ(key) => Some(key),
+            Asked::Differ(key) => Some(*key),
             Asked::Same | Asked::Told | Asked::Undecided => None,
         }
     }
@@ -504,7 +516,7 @@ impl<'p> Comparer<'_, 'p> {
             return Asked::Same;
         }
         let shadow = view == View::Lifted;
-        let (old, new) = (OwnedDecision::of(&old), OwnedDecision::of(&new));
+        let (old, new) = (WrittenDecision::from(&old), WrittenDecision::from(&new));
         // What is enforced differently need not be told again.
         if shadow && self.found.contains_key(&(false, old.clone(), new.clone())) {
             return Asked::Told;
@@ -523,7 +535,7 @@ impl<'p> Comparer<'_, 'p> {
             parts: Vec::new(),
         });
         found.difference.classes += 1;
-        Asked::Differ(key)
+        Asked::Differ(Box::new(key))
     }
 
     /// Where classes are too many: facts that fit the rule, put to both engines.
@@ -556,7 +568,7 @@ enum Asked {
     Same,
     /// They differ, which is told of what is enforced already.
     Told,
-    Differ(Key),
+    Differ(Box<Key>),
     Undecided,
 }
 

@@ -15,11 +15,11 @@ use egress_policy::classes::Addresses;
 use egress_policy::facts::Fact;
 use egress_policy::model::{PlacedRule, Policy, RuleAction, To};
 use egress_policy::reference::{Truth, applies, is_from};
-use egress_policy::relation::source_namespaces;
-use egress_policy::verdict::{Action, Decision, Evaluation, ReasonCode};
+use egress_policy::verdict::{Evaluation, ReasonCode};
 
 use crate::bundle::PolicyBundle;
-use crate::decision::basis_words;
+use crate::by_namespace::ByNamespace;
+use crate::decision::{action_words, basis_words};
 use crate::owned_facts::OwnedFacts;
 use crate::words::{list_words, to_words};
 use asked::{Asker, Question};
@@ -103,50 +103,21 @@ pub fn effective(layers: &PolicyBundle, set: &PolicySet, now: Fact<i64>) -> Effe
 /// The rules of all policies, by namespace.
 struct Rules<'p> {
     all: Vec<PlacedRule<'p>>,
-    by_namespace: HashMap<&'p str, Vec<usize>>,
-    any_namespace: Vec<usize>,
+    by_namespace: ByNamespace<'p>,
 }
 
 impl<'p> Rules<'p> {
     fn of(policies: &'p [Policy]) -> Self {
-        let mut rules = Self {
-            all: Vec::new(),
-            by_namespace: HashMap::new(),
-            any_namespace: Vec::new(),
-        };
-        for placed in policies.iter().flat_map(Policy::rules) {
-            let rule = placed.rule;
-            let number = rules.all.len();
-            rules.all.push(placed);
-            let mut namespaces = BTreeSet::new();
-            let mut any = false;
-            for source in egress_policy::relation::sources(rule) {
-                let of = source.map(source_namespaces).unwrap_or_default();
-                any |= of.is_empty();
-                namespaces.extend(of);
-            }
-            if any {
-                rules.any_namespace.push(number);
-                continue;
-            }
-            for namespace in namespaces {
-                rules
-                    .by_namespace
-                    .entry(namespace)
-                    .or_default()
-                    .push(number);
-            }
+        let all: Vec<PlacedRule<'p>> = policies.iter().flat_map(Policy::rules).collect();
+        Self {
+            by_namespace: ByNamespace::of(all.iter().map(|placed| placed.rule)),
+            all,
         }
-        rules
     }
 
     /// Those that are about a caller, in their order.
     fn about(&self, caller: &OwnedFacts) -> Vec<usize> {
-        let own = caller
-            .namespace()
-            .and_then(|one| self.by_namespace.get(one));
-        let mut numbers: Vec<usize> = own.into_iter().flatten().copied().collect();
-        numbers.extend(&self.any_namespace);
+        let mut numbers: Vec<usize> = self.by_namespace.about(caller.namespace()).collect();
         numbers.sort_unstable();
         caller.with_facts(|facts| {
             numbers.retain(|number| {
@@ -253,7 +224,10 @@ impl Reader<'_, '_> {
         }
         if let Some(would_be) = &verdict.shadow {
             let by = basis_words(would_be);
-            notes.push(format!("without shadow {} by {by}", word(would_be)));
+            notes.push(format!(
+                "without shadow {} by {by}",
+                action_words(would_be.action)
+            ));
         }
         if let Addresses::Class(key) = &verdict.addresses {
             let class = self.set.class(key);
@@ -262,7 +236,7 @@ impl Reader<'_, '_> {
             }
         }
         let by = basis_words(&verdict.enforced);
-        (word(&verdict.enforced), by, notes.join("; "))
+        (action_words(verdict.enforced.action), by, notes.join("; "))
     }
 
     fn note<'t>(&mut self, rule: usize, told: impl Iterator<Item = &'t Told>) {
@@ -284,13 +258,6 @@ impl Reader<'_, '_> {
             Some((id, list_words(others.iter().map(String::as_str), 2)))
         })
         .collect()
-    }
-}
-
-fn word(decision: &Decision<'_>) -> String {
-    match decision.action {
-        Action::Inspect(proxy) => format!("Inspect through {proxy}"),
-        Action::Accept | Action::Deny => decision.action.as_str().to_owned(),
     }
 }
 

@@ -10,13 +10,12 @@ use egress_policy::classes::{AddressClass, Addresses};
 use egress_policy::facts::Fact;
 use egress_policy::model::{Policy, Rule, RuleAction};
 use egress_policy::reference::{Considered, PolicyTrace, Step, Truth, trace};
-use egress_policy::verdict::{Decision, Evaluation, RuleRef};
+use egress_policy::verdict::{Evaluation, RuleRef};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
-use serde_json::Value;
 
 use crate::bundle::PolicyBundle;
-use crate::decision::{Matches, WrittenDecision};
+use crate::decision::Matches;
 use crate::document::Node;
 use crate::lists::List;
 use crate::owned_facts::OwnedFacts;
@@ -202,12 +201,6 @@ fn entry<'p>(
         left_out,
         mismatches,
     }
-}
-
-/// A decision as JSON.
-#[must_use]
-pub fn ruling_json(decision: &Decision<'_>) -> Value {
-    serde_json::to_value(WrittenDecision::from(decision)).unwrap_or_default()
 }
 
 /// What a decision rests on, or null.

@@ -9,6 +9,7 @@
 //! [`files::Files`]. So it also runs in a web page.
 
 pub mod bundle;
+mod by_namespace;
 pub mod coming_from;
 pub mod decision;
 pub mod diagnostic;

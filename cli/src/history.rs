@@ -53,17 +53,6 @@ pub(crate) struct ObjectName {
     name: String,
 }
 
-/// `KIND NAMESPACE NAME`, `-` for no namespace.
-impl std::fmt::Display for ObjectName {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let namespace = match self.namespace.as_str() {
-            "" => "-",
-            namespace => namespace,
-        };
-        write!(formatter, "{} {namespace} {}", self.kind, self.name)
-    }
-}
-
 impl History {
     /// Opens a folder; one that does not exist is empty.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 pub use embedded::{Environment, NAT64_WELL_KNOWN, Nat64Prefixes, NotNat64, embeddings};
-pub(crate) use ranges::Ranges;
+pub use ranges::{Ranges, bits};
 pub use special::{SPECIAL, Special, SpecialRange, metadata, special};
 
 /// Parses a network in CIDR form, strictly: a prefix length, no host bits, no IPv4-mapped IPv6.

@@ -6,6 +6,7 @@
 mod existing;
 mod rules;
 
+use egress_policy::contract::PART_OF;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -165,7 +166,7 @@ impl CollisionCode {
 pub fn collisions(install: &Install, rendered: &Rendered, existing: &[Value]) -> Vec<Collision> {
     let mut found = Vec::new();
     for object in existing.iter().map(existing::Existing) {
-        if object.label("app.kubernetes.io/part-of") == Some(NAME) {
+        if object.label(PART_OF) == Some(NAME) {
             continue;
         }
         if rendered.objects().iter().any(|own| {

@@ -186,7 +186,7 @@ pub(crate) fn stamp(manifest: &mut Value, install: &Install, policy_hash: &str) 
     }
     let mut labels = BTreeMap::from([
         ("app.kubernetes.io/managed-by", "warden".to_owned()),
-        ("app.kubernetes.io/part-of", NAME.to_owned()),
+        (contract::PART_OF, NAME.to_owned()),
     ]);
     if let Some(revision) = &install.spec.istio.revision {
         labels.insert("istio.io/rev", revision.clone());

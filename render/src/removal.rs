@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use egress_policy::contract::PART_OF;
 use serde_json::Value;
 
 use crate::NAME;
@@ -43,7 +44,7 @@ pub fn from_cluster(install: &Install, objects: &[Value], rendered: &[Object]) -
         labels.get(key)?.as_str().map(str::to_owned)
     };
     let own = |object: &&Value| {
-        label(object, "app.kubernetes.io/part-of").as_deref() == Some(NAME)
+        label(object, PART_OF).as_deref() == Some(NAME)
             && label(object, "istio.io/rev") == install.spec.istio.revision
             && object.pointer("/metadata/ownerReferences").is_none()
     };

@@ -1,14 +1,14 @@
 //! The rules that a changed rule can meet.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use egress_policy::address::{Environment, embeddings};
-use egress_policy::model::{From, Hosts, Policy, Rule, RuleAction};
+use egress_policy::address::{Environment, Ranges, embeddings};
+use egress_policy::model::{Hosts, Policy, Rule, RuleAction};
 use egress_policy::name::NamePattern;
-use egress_policy::relation::{destinations, rules_meet, source_namespaces};
+use egress_policy::relation::{destinations, rules_meet};
 use ipnet::IpNet;
 
-use super::intervals::Intervals;
+use crate::by_namespace::{ByNamespace, namespaces};
 
 /// Up to so many pairs of names or networks, each is held against each.
 const MAX_PAIRS: usize = 4_096;
@@ -16,34 +16,19 @@ const MAX_PAIRS: usize = 4_096;
 /// The rules of both sides, by namespace.
 pub(super) struct Index<'p> {
     rules: Vec<&'p Rule>,
-    by_namespace: HashMap<&'p str, Vec<usize>>,
-    any_namespace: Vec<usize>,
+    by_namespace: ByNamespace<'p>,
 }
 
 impl<'p> Index<'p> {
     /// Of everything that is still in force.
     pub(super) fn of(policies: impl Iterator<Item = &'p Policy>, now: i64) -> Self {
-        let mut index = Self {
-            rules: Vec::new(),
-            by_namespace: HashMap::new(),
-            any_namespace: Vec::new(),
-        };
-        for rule in policies.flat_map(Policy::rules).map(|placed| placed.rule) {
-            if rule.expires.is_some_and(|end| end <= now) {
-                continue;
-            }
-            let number = index.rules.len();
-            index.rules.push(rule);
-            match namespaces(rule) {
-                None => index.any_namespace.push(number),
-                Some(names) => {
-                    for name in names {
-                        index.by_namespace.entry(name).or_default().push(number);
-                    }
-                }
-            }
+        let rules = policies.flat_map(Policy::rules).map(|placed| placed.rule);
+        let in_force = |rule: &&Rule| rule.expires.is_none_or(|end| end > now);
+        let rules: Vec<&Rule> = rules.filter(in_force).collect();
+        Self {
+            by_namespace: ByNamespace::of(rules.iter().copied()),
+            rules,
         }
-        index
     }
 
     pub(super) fn all(&self) -> Vec<&'p Rule> {
@@ -54,12 +39,7 @@ impl<'p> Index<'p> {
     pub(super) fn near(&self, rule: &Rule) -> Vec<&'p Rule> {
         let numbers: BTreeSet<usize> = match namespaces(rule) {
             None => (0..self.rules.len()).collect(),
-            Some(names) => {
-                let own = names
-                    .into_iter()
-                    .filter_map(|name| self.by_namespace.get(name));
-                own.flatten().chain(&self.any_namespace).copied().collect()
-            }
+            Some(names) => self.by_namespace.about(names).collect(),
         };
         let mut reach = None;
         let own = size(rule);
@@ -99,7 +79,7 @@ struct Reach<'r> {
     tails: HashSet<String>,
     /// Whole names and tails, and everything that they are below.
     above: HashSet<String>,
-    networks: Option<Intervals>,
+    networks: Option<Ranges>,
 }
 
 impl<'r> Reach<'r> {
@@ -124,7 +104,7 @@ impl<'r> Reach<'r> {
                 Some(Hosts::Networks(listed)) => networks.extend(forms(listed, reach.denies)),
             }
         }
-        reach.networks = (!networks.is_empty()).then(|| networks.into_iter().collect());
+        reach.networks = (!networks.is_empty()).then(|| networks.iter().collect());
         reach
     }
 
@@ -156,7 +136,7 @@ impl<'r> Reach<'r> {
                         || names.iter().any(|name| self.meets_name(name))
                 }
                 Some(Hosts::Networks(listed)) => {
-                    let meets = |own: &Intervals| forms(listed, denies).any(|net| own.meets(&net));
+                    let meets = |own: &Ranges| forms(listed, denies).any(|net| own.meets(&net));
                     (denies && self.some_names) || self.networks.as_ref().is_some_and(meets)
                 }
             })
@@ -210,20 +190,4 @@ impl Addresses {
     pub(super) fn contains(&self, rule: &Rule) -> bool {
         self.0.contains(&std::ptr::from_ref(rule).addr())
     }
-}
-
-/// The namespaces of a rule, if every alternative names some.
-fn namespaces(rule: &Rule) -> Option<Vec<&str>> {
-    let From::Sources(sources) = &rule.from else {
-        return None;
-    };
-    let mut all = Vec::new();
-    for source in &**sources {
-        let names = source_namespaces(source);
-        if names.is_empty() {
-            return None;
-        }
-        all.extend(names);
-    }
-    Some(all)
 }

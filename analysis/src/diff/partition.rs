@@ -11,7 +11,7 @@ mod paths;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 
-use egress_policy::address::{Nat64Prefixes, Special};
+use egress_policy::address::{Nat64Prefixes, Ranges, Special};
 use egress_policy::facts::Protocol;
 use egress_policy::model::{Hosts, LabelOperator, Networks, ServiceAccount, Source, To};
 use egress_policy::name::NamePattern;
@@ -22,7 +22,6 @@ pub(super) use addresses::{AddressAtom, cover};
 pub(super) use names::{NameAtom, Names};
 pub(super) use paths::PathAtom;
 
-use super::intervals::Intervals;
 use super::set::Set;
 use addresses::address_atoms;
 use paths::path_atoms;
@@ -369,8 +368,8 @@ impl Partition {
     /// The classes of addresses in these networks. A Deny is about the IPv4 address behind a form of
     /// IPv6 too.
     pub(super) fn addresses_in(&self, networks: &Networks, deny: bool) -> Rc<Set> {
-        let inside: Intervals = networks.networks.iter().copied().collect();
-        let outside: Intervals = networks.except.iter().copied().collect();
+        let inside: Ranges = networks.networks.iter().collect();
+        let outside: Ranges = networks.except.iter().collect();
         let held = |address| inside.contains(address) && !outside.contains(address);
         self.addresses(|atom| {
             let translated = || {

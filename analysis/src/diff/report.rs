@@ -1,19 +1,16 @@
 //! What a comparison comes to, as the documented JSON.
 
 use egress_policy::facts::Protocol;
-use egress_policy::verdict::{Action, Decision};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
-use serde_json::Value;
 
-use crate::decision::{WrittenDecision, rule_id};
-use crate::explain::ruling_json;
+use crate::decision::{VerdictWord, WrittenDecision};
 use crate::owned_facts::{OwnedFacts, WrittenFacts};
 
 use super::origination::TlsChange;
 
 /// What a change means.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ComparisonReport<'c> {
     /// `not_decided` only where no difference was found and not everything was compared.
@@ -61,7 +58,7 @@ pub enum Direction {
 }
 
 /// A difference in meaning.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 struct DifferenceReport<'c> {
@@ -70,11 +67,9 @@ struct DifferenceReport<'c> {
     /// It is about what would be without shadow.
     shadow: bool,
     /// The verdict of the old policies.
-    #[schemars(with = "WrittenDecision")]
-    old: Value,
+    old: &'c WrittenDecision,
     /// The verdict of the new policies.
-    #[schemars(with = "WrittenDecision")]
-    new: Value,
+    new: &'c WrittenDecision,
     /// Who and what, in words: the broadest first. Each is one set of callers and destinations.
     what: &'c [String],
     /// How many more there are; 0 with `--all`.
@@ -82,8 +77,7 @@ struct DifferenceReport<'c> {
     /// Classes of facts that it covers.
     classes: usize,
     /// Facts for which the two sides differ, as a client asks for them.
-    #[schemars(with = "WrittenFacts")]
-    witness: Value,
+    witness: WrittenFacts,
 }
 
 /// A port that carries another protocol than before, or several in a row.
@@ -146,9 +140,9 @@ pub struct Difference {
     /// It is about what would be without shadow.
     pub shadow: bool,
     /// The verdict of the old policies.
-    pub old: OwnedDecision,
+    pub old: WrittenDecision,
     /// The verdict of the new ones.
-    pub new: OwnedDecision,
+    pub new: WrittenDecision,
     /// Who and what, in words: the broadest first.
     pub what: Vec<String>,
     /// How many more there are.
@@ -159,44 +153,14 @@ pub struct Difference {
     pub witness: OwnedFacts,
 }
 
-/// A verdict, owned.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OwnedDecision {
-    /// Its action's word, with the inspection proxy.
-    pub verdict: String,
-    /// Its rule.
-    pub rule: Option<String>,
-    rank: u8,
-    json: String,
-}
-
-impl OwnedDecision {
-    pub(super) fn of(ruling: &Decision<'_>) -> Self {
-        let (rank, verdict) = match ruling.action {
-            Action::Deny => (0, "Deny".to_owned()),
-            Action::Inspect(proxy) => (1, format!("Inspect through {proxy}")),
-            Action::Accept => (2, "Accept".to_owned()),
-        };
-        Self {
-            verdict,
-            rule: rule_id(ruling.rule),
-            rank,
-            json: ruling_json(ruling).to_string(),
-        }
-    }
-
-    fn to_json(&self) -> Value {
-        serde_json::from_str(&self.json).unwrap_or(Value::Null)
-    }
-}
-
 impl Difference {
     /// Who wins.
     #[must_use]
     pub const fn direction(&self) -> Direction {
-        if self.new.rank > self.old.rank {
+        let (old, new) = (rank(self.old.verdict), rank(self.new.verdict));
+        if new > old {
             Direction::Gains
-        } else if self.new.rank < self.old.rank {
+        } else if new < old {
             Direction::Loses
         } else {
             Direction::Changes
@@ -207,13 +171,22 @@ impl Difference {
         DifferenceReport {
             change: self.direction(),
             shadow: self.shadow,
-            old: self.old.to_json(),
-            new: self.new.to_json(),
+            old: &self.old,
+            new: &self.new,
             what: &self.what,
             more: self.more,
             classes: self.classes,
-            witness: self.witness.to_json(),
+            witness: self.witness.clone().into(),
         }
+    }
+}
+
+/// How much a verdict opens.
+const fn rank(verdict: VerdictWord) -> u8 {
+    match verdict {
+        VerdictWord::Deny | VerdictWord::Undecided => 0,
+        VerdictWord::Inspect => 1,
+        VerdictWord::Accept => 2,
     }
 }
 

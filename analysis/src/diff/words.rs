@@ -7,6 +7,7 @@ use super::explore::Region;
 use super::partition::{Classes, Dimension, PROTOCOLS, Partition, PathAtom};
 use super::set::Set;
 use crate::owned_facts::time_text;
+use crate::words::list_words;
 
 /// Most values of one fact that are written out where not all are wanted.
 const MAX_VALUES: usize = 4;
@@ -87,11 +88,7 @@ impl Speech<'_> {
     /// The values, cut with their count where not all are wanted.
     fn list(&self, values: &[String]) -> String {
         let most = if self.all { values.len() } else { MAX_VALUES };
-        let shown: Vec<&str> = values.iter().take(most).map(String::as_str).collect();
-        match values.len().saturating_sub(most) {
-            0 => shown.join(", "),
-            more => format!("{} and {more} more", shown.join(", ")),
-        }
+        list_words(values.iter().map(String::as_str), most)
     }
 
     /// What is in a set that holds the rest too, first: by what is missing, where that is shorter.

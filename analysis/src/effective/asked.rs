@@ -12,11 +12,8 @@ use egress_policy::settings::AddressCheck;
 use super::Caller;
 use crate::bundle::PolicyBundle;
 use crate::owned_facts::{OwnedFacts, parse_to};
-use crate::witness::{address_in, name_under, ordinary_address, path_under};
+use crate::witness::{UNNAMED, address_in, name_under, ordinary_address, path_under};
 use crate::words::list_words;
-
-/// A name that no policy writes.
-const OTHER_NAME: &str = "zz-any-other.example";
 
 /// One host at one port.
 pub(super) struct Question {
@@ -255,7 +252,7 @@ fn hosts_of(to: &To, ordinary: Option<IpAddr>) -> Vec<(String, Host)> {
             each.collect()
         }
         Hosts::Anywhere => {
-            let name = Name::parse(OTHER_NAME.as_bytes()).ok();
+            let name = Name::parse(format!("{UNNAMED}.example").as_bytes()).ok();
             let name = name.map(|name| ("any name".to_owned(), Host::Name { name, whole: false }));
             let address = ordinary.map(|one| ("any address".to_owned(), Host::Address(one)));
             name.into_iter().chain(address).collect()

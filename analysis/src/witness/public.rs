@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use egress_policy::address::{SPECIAL, special};
+use egress_policy::address::{SPECIAL, bits, special};
 use egress_policy::model::{Hosts, Networks, Policy};
 
 /// Taken where they are as good as any other. Documentation addresses first: nobody mistakes them
@@ -93,8 +93,8 @@ impl Sweep {
     }
 
     fn add(&mut self, set: u64, network: &IpNet) {
-        self.edges.push((bits_of(network.network()), set));
-        let last = bits_of(network.broadcast());
+        self.edges.push((bits(network.network()), set));
+        let last = bits(network.broadcast());
         if let Some(behind) = last.checked_add(1) {
             self.edges.push((behind, set));
         }
@@ -132,8 +132,8 @@ impl Sweep {
     fn take(&self, classes: &mut BTreeMap<u64, Class>, sets: u64, (first, last): (u128, u128)) {
         let preferred = PREFERRED.iter().enumerate().find_map(|(rank, address)| {
             let is_one = address.is_ipv4() == (self.bits == 32);
-            let bits = bits_of(*address);
-            (is_one && first <= bits && bits <= last).then_some((rank, bits))
+            let at = bits(*address);
+            (is_one && first <= at && at <= last).then_some((rank, at))
         });
         let shown = preferred.unwrap_or((PREFERRED.len(), first));
         let class = classes.entry(sets).or_insert(Class { size: 0, shown });
@@ -147,13 +147,6 @@ impl Sweep {
             return Some(IpAddr::V4(Ipv4Addr::from_bits(bits)));
         }
         Some(IpAddr::V6(Ipv6Addr::from_bits(bits)))
-    }
-}
-
-fn bits_of(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        IpAddr::V6(v6) => v6.to_bits(),
     }
 }
 

@@ -10,9 +10,8 @@ use crate::progress::Progress;
 use crate::report;
 use crate::sources::{Inputs, load};
 use egress_analysis::bundle::{PolicyBundle, single_bundle};
-use egress_analysis::diff::{
-    Comparison, Difference, Direction, Options, Outcome, OwnedDecision, Side, compare,
-};
+use egress_analysis::decision::WrittenDecision;
+use egress_analysis::diff::{Comparison, Difference, Direction, Options, Outcome, Side, compare};
 use egress_analysis::owned_facts::parse_time;
 
 /// The semantic difference between two policies: who gains and who loses what, whatever the order
@@ -142,10 +141,10 @@ impl Diff {
     }
 }
 
-fn verdict(judgement: &OwnedDecision) -> String {
-    match &judgement.rule {
-        Some(rule) => format!("{} by {rule}", judgement.verdict),
-        None => judgement.verdict.clone(),
+fn verdict(decision: &WrittenDecision) -> String {
+    match &decision.rule {
+        Some(rule) => format!("{} by {rule}", decision.words()),
+        None => decision.words(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use egress_policy::facts::{Fact, Facts, Protocol};
+use egress_policy::ports::MeshPorts;
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Evaluation, ReasonCode};
 
@@ -204,17 +205,18 @@ impl Explain {
             said.push(format!("the client asks for `{to}`, the name in A-labels"));
         }
         let mut facts = parse_to(&to, self.sni.as_deref())?;
+        let ports = bundle.ports();
         if !bundle.rendered {
-            as_the_mesh_carries_it(&mut facts, bundle, &mut assumptions);
+            as_the_mesh_carries_it(&mut facts, bundle, &ports, &mut assumptions);
         }
-        as_the_gateway_sends_it(&mut facts, bundle, &mut assumptions.said);
+        as_the_gateway_sends_it(&mut facts, &ports, &mut assumptions.said);
         let first = bundle.policies.first();
         let trust_domain = first
             .and_then(|policy| policy.head.trust_domains.first())
             .map_or("cluster.local", String::as_str);
         (facts.caller, facts.claims) = parse_caller(&self.from, trust_domain)?;
         self.set_request(&mut facts, &mut assumptions.said);
-        self.set_address(&mut facts, bundle, &mut assumptions)?;
+        self.set_address(&mut facts, bundle, &ports, &mut assumptions)?;
         facts.now = match &self.time {
             Some(text) => parse_time(text)?,
             None => now.map_or(Fact::Missing, Fact::Known),
@@ -251,11 +253,12 @@ impl Explain {
         &self,
         facts: &mut OwnedFacts,
         bundle: &PolicyBundle,
+        ports: &MeshPorts,
         assumptions: &mut Assumptions,
     ) -> Result<(), Failure> {
         let named = matches!(facts.name, Fact::Known(Some(_)));
         if named && facts.protocol == Protocol::Tcp {
-            let asked = asked_by(facts, bundle).to_owned();
+            let asked = asked_by(facts, bundle, ports).to_owned();
             assumptions.said.push(asked);
         }
         match self.address.as_deref() {
@@ -316,12 +319,13 @@ const fn exit_of(evaluation: &Evaluation<'_>) -> Exit {
 fn as_the_mesh_carries_it(
     facts: &mut OwnedFacts,
     bundle: &PolicyBundle,
+    ports: &MeshPorts,
     assumptions: &mut Assumptions,
 ) {
     let Fact::Known(port) = facts.port else {
         return;
     };
-    match (facts.protocol, bundle.ports().protocol(port)) {
+    match (facts.protocol, ports.protocol(port)) {
         (Protocol::Http | Protocol::Tls, Protocol::Tcp) => {
             assumptions.said.push(format!(
                 "port {port} carries opaque TCP in this mesh, so sidecars send it by address; for {} \
@@ -355,13 +359,12 @@ fn as_the_mesh_carries_it(
 /// server speaks TLS.
 fn as_the_gateway_sends_it(
     facts: &mut OwnedFacts,
-    bundle: &PolicyBundle,
+    ports: &MeshPorts,
     assumptions: &mut Vec<String>,
 ) {
     let (Fact::Known(Some(name)), Fact::Known(port)) = (&facts.name, facts.port) else {
         return;
     };
-    let ports = bundle.ports();
     match facts.protocol {
         Protocol::Http => {
             let Some(origination) = ports.origination(name, port) else {
@@ -392,12 +395,12 @@ fn as_the_gateway_sends_it(
 }
 
 /// Who asks the gateway for a name over opaque TCP.
-fn asked_by(facts: &OwnedFacts, bundle: &PolicyBundle) -> &'static str {
+fn asked_by(facts: &OwnedFacts, bundle: &PolicyBundle, ports: &MeshPorts) -> &'static str {
     let name = match &facts.name {
         Fact::Known(Some(name)) => name.as_str(),
         _ => "",
     };
-    let known = bundle.ports().named_tcp(&bundle.policies);
+    let known = ports.named_tcp(&bundle.policies);
     let stands = known.iter().any(|named| {
         named.name == name && matches!(facts.port, Fact::Known(port) if named.ports.contains(&port))
     });

@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
+use egress_policy::contract::PART_OF;
+use egress_render::NAME;
+
 use super::manifests::write_folder;
 use crate::exit::Failure;
-
-/// The label by which a manifest says that it was rendered, as a line of YAML.
-const LABEL: &str = "app.kubernetes.io/part-of: egress-warden";
 
 /// Writes files, by their names, into a folder, and removes what an earlier render left in it. Gives
 /// the names of what was removed. Names that begin with a dot are passed over.
@@ -73,10 +73,11 @@ fn list(folder: &Path, before: &str, found: &mut Vec<String>) -> std::io::Result
     Ok(())
 }
 
-/// Whether every object of a file carries the label. What cannot be read was not rendered.
+/// Whether every object of a file carries the label of what is rendered. What cannot be read was not rendered.
 fn was_rendered(path: &Path) -> bool {
     let is_file = std::fs::symlink_metadata(path).is_ok_and(|data| data.is_file());
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let labelled = |object: &str| object.lines().any(|line| line.trim() == LABEL);
+    let label = format!("{PART_OF}: {NAME}");
+    let labelled = |object: &str| object.lines().any(|line| line.trim() == label);
     is_file && text.split("\n---").all(labelled)
 }

@@ -323,10 +323,8 @@ impl Cluster for ApiServer {
 
     fn set_tainted(&self, tainted: bool) -> Result<(), ClusterError> {
         // A node that has to be kept free of pods is looked at each time.
-        let mut untainted = self.shared.untainted.lock();
-        let untainted = untainted.as_deref_mut().map_err(|_| {
-            ClusterError::Decode("a request about the node ended in a panic".to_owned())
-        })?;
+        let untainted = self.shared.untainted.lock();
+        let mut untainted = untainted.unwrap_or_else(PoisonError::into_inner);
         if !tainted && untainted.is_some_and(|seen| seen.elapsed() < UNTAINTED_LIFE) {
             return Ok(());
         }

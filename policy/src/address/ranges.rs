@@ -9,7 +9,7 @@ type Range = (u128, u128);
 
 /// A set of addresses. Ranges are ascending and apart from each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ranges {
+pub struct Ranges {
     v4: Vec<Range>,
     v6: Vec<Range>,
 }
@@ -18,13 +18,12 @@ impl<'n> FromIterator<&'n IpNet> for Ranges {
     fn from_iter<I: IntoIterator<Item = &'n IpNet>>(networks: I) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for net in networks {
-            match net {
-                IpNet::V4(net) => v4.push((
-                    u128::from(net.network().to_bits()),
-                    u128::from(net.broadcast().to_bits()),
-                )),
-                IpNet::V6(net) => v6.push((net.network().to_bits(), net.broadcast().to_bits())),
-            }
+            let own = if net.addr().is_ipv4() {
+                &mut v4
+            } else {
+                &mut v6
+            };
+            own.push((bits(net.network()), bits(net.broadcast())));
         }
         Self {
             v4: merged(v4),
@@ -44,17 +43,36 @@ impl Ranges {
 
     /// Whether the whole network is in the set.
     pub(crate) fn cover(&self, net: &IpNet) -> bool {
-        let (ranges, first, last) = match net {
-            IpNet::V4(net) => (
-                &self.v4,
-                u128::from(net.network().to_bits()),
-                u128::from(net.broadcast().to_bits()),
-            ),
-            IpNet::V6(net) => (&self.v6, net.network().to_bits(), net.broadcast().to_bits()),
+        let last = bits(net.broadcast());
+        self.last_from(net.network())
+            .is_some_and(|range| last <= range.1)
+    }
+
+    /// Whether an address is in the set.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let at = bits(address);
+        self.last_from(address).is_some_and(|range| at <= range.1)
+    }
+
+    /// Whether the set and a network have an address in common.
+    #[must_use]
+    pub fn meets(&self, net: &IpNet) -> bool {
+        let first = bits(net.network());
+        self.last_from(net.broadcast())
+            .is_some_and(|range| first <= range.1)
+    }
+
+    /// The last range that begins at or before an address.
+    fn last_from(&self, address: IpAddr) -> Option<&Range> {
+        let ranges = if address.is_ipv4() {
+            &self.v4
+        } else {
+            &self.v6
         };
-        let behind = ranges.partition_point(|range| range.0 <= first);
-        let holding = behind.checked_sub(1).and_then(|i| ranges.get(i));
-        holding.is_some_and(|range| last <= range.1)
+        let at = bits(address);
+        let behind = ranges.partition_point(|range| range.0 <= at);
+        behind.checked_sub(1).and_then(|i| ranges.get(i))
     }
 
     /// The fewest networks that make up the set, IPv4 first, ascending.
@@ -75,6 +93,15 @@ impl Ranges {
             });
         }
         networks
+    }
+}
+
+/// An address as a number.
+#[must_use]
+pub fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
     }
 }
 

@@ -3,11 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use egress_policy::address::{Environment, SPECIAL, Special, embeddings, special};
+use egress_policy::address::{Environment, Ranges, SPECIAL, Special, embeddings, special};
 use egress_policy::model::Networks;
 use ipnet::{IpNet, Ipv4Net};
-
-use crate::diff::intervals::Intervals;
 
 /// A class of addresses.
 #[derive(Clone, Debug)]
@@ -55,11 +53,7 @@ pub(super) fn address_atoms(networks: &[(&Networks, bool)]) -> Vec<AddressAtom> 
             }
         }
     }
-    let listed: Intervals = networks
-        .iter()
-        .flat_map(|(one, _)| &one.networks)
-        .copied()
-        .collect();
+    let listed: Ranges = networks.iter().flat_map(|(one, _)| &one.networks).collect();
     let mut atoms = Vec::with_capacity(v4.len() + v6.len());
     pieces(v4, u128::from(u32::MAX), |first, last| {
         if let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(last)) {
@@ -86,7 +80,7 @@ fn pieces(mut starts: Vec<u128>, max: u128, mut each: impl FnMut(u128, u128)) {
     }
 }
 
-fn atom(first: IpAddr, last: IpAddr, listed: &Intervals) -> AddressAtom {
+fn atom(first: IpAddr, last: IpAddr, listed: &Ranges) -> AddressAtom {
     AddressAtom {
         first,
         last,

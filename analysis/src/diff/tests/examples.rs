@@ -54,7 +54,7 @@ pub(super) fn told(old: (&[&str], &str), new: (&[&str], &str), all: bool) -> Com
 fn lines(found: &Comparison) -> Vec<String> {
     let mut lines = Vec::new();
     for difference in &found.differences {
-        let verdicts = (&difference.old.verdict, &difference.new.verdict);
+        let verdicts = (difference.old.words(), difference.new.words());
         lines.push(format!("{} -> {}", verdicts.0, verdicts.1));
         lines.extend(difference.what.iter().map(|part| format!("  {part}")));
         if difference.more > 0 {
