@@ -96,7 +96,7 @@ impl Authority {
     /// # Errors
     /// If the name is not ASCII.
     pub fn server(&self, name: &str) -> Result<Leaf> {
-        self.sign([SanType::DnsName(Ia5String::try_from(name)?)])
+        self.server_of(&[name])
     }
 
     /// A server's certificate for several names.
@@ -104,10 +104,7 @@ impl Authority {
     /// # Errors
     /// If one is not ASCII.
     pub fn server_of(&self, names: &[&str]) -> Result<Leaf> {
-        let names = names
-            .iter()
-            .map(|name| Ok(SanType::DnsName(Ia5String::try_from(*name)?)));
-        self.sign(names.collect::<Result<Vec<_>>>()?)
+        self.server_of_both(names, &[])
     }
 
     /// A server's certificate for an address.
@@ -115,7 +112,7 @@ impl Authority {
     /// # Errors
     /// If no key can be made.
     pub fn server_at(&self, address: IpAddr) -> Result<Leaf> {
-        self.sign([SanType::IpAddress(address)])
+        self.server_of_both(&[], &[address])
     }
 
     /// A server's certificate for names and addresses.

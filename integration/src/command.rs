@@ -1,10 +1,27 @@
-//! Programs that run to their end and have to succeed, and the log files of those that go on.
+//! Programs: where they are, those that run to their end and have to succeed, and the log files of
+//! those that go on.
 
 use std::fs::{File, OpenOptions};
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output};
 
 use anyhow::{Context, Result, ensure};
+
+/// Where a program is: in the folder that the variable names, else on `PATH`.
+#[must_use]
+pub fn find(variable: &str, name: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = named.into_iter().chain(std::env::split_paths(&path));
+    let mut candidates = folders.map(|folder| folder.join(name));
+    candidates.find(|candidate| candidate.is_file())
+}
+
+/// Whether a variable is set, and not to 0.
+#[must_use]
+pub fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value != "0")
+}
 
 /// Runs a program.
 ///
@@ -12,6 +29,16 @@ use anyhow::{Context, Result, ensure};
 /// That it does not start, or that it fails, with everything that it says.
 pub fn run(command: &mut Command) -> Result<()> {
     output(command).map(drop)
+}
+
+/// Runs a program and ends as it does; with 1 where a signal ended it.
+///
+/// # Errors
+/// That it does not start.
+pub fn exit_code(command: &mut Command) -> Result<ExitCode> {
+    let code = command.status()?.code();
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(1)))
 }
 
 /// An empty file for what a program writes to standard output and standard error. It is opened for

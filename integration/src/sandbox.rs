@@ -75,9 +75,7 @@ pub fn test(name: &str, body: fn() -> Result<()>) -> Result<()> {
 /// # Errors
 /// If no namespace can be made.
 pub fn reenter() -> Result<ExitCode> {
-    let status = this_program()?.args(std::env::args_os().skip(1)).status()?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(ExitCode::from(code.unwrap_or(1)))
+    command::exit_code(this_program()?.args(std::env::args_os().skip(1)))
 }
 
 /// This program, inside.

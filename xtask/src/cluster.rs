@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::run::cargo;
+use crate::run::{cargo, demo_flags, exit_code};
 use crate::{build, envoy};
 
 /// What is done with the cluster.
@@ -55,15 +55,10 @@ pub(crate) fn kubectl(arguments: &[String]) -> Result<ExitCode> {
 /// Prints who reaches what.
 pub(crate) fn demo(json: bool, keep: bool) -> Result<ExitCode> {
     prepare()?;
-    let flags = [(json, "--json"), (keep, "--keep")];
-    let flags = flags.into_iter().filter(|(wanted, _)| *wanted);
-    let flags = flags.map(|(_, flag)| flag);
-    program(&["demo"].into_iter().chain(flags).collect::<Vec<_>>())
+    program(&[&["demo"], &demo_flags(json, keep)[..]].concat())
 }
 
 fn program(arguments: &[&str]) -> Result<ExitCode> {
     let mut command = cargo(&["run", "--quiet", "--package=integration", "--bin=cluster"]);
-    let code = command.arg("--").args(arguments).status()?.code();
-    let code = code.and_then(|code| u8::try_from(code).ok());
-    Ok(ExitCode::from(code.unwrap_or(1)))
+    exit_code(command.arg("--").args(arguments))
 }

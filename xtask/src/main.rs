@@ -191,11 +191,7 @@ fn bypass(json: bool) -> Result<ExitCode> {
 }
 
 fn demo(name: &str, json: bool, keep: bool) -> Result<ExitCode> {
-    let flags: Vec<&str> = [(json, "--json"), (keep, "--keep")]
-        .into_iter()
-        .filter_map(|(wanted, flag)| wanted.then_some(flag))
-        .collect();
-    program(name, &flags)
+    program(name, &run::demo_flags(json, keep))
 }
 
 /// A program of the integration tests, with everything that it needs.
@@ -203,8 +199,5 @@ fn program(name: &str, flags: &[&str]) -> Result<ExitCode> {
     let envoy = envoy::install()?;
     build::wasm()?;
     let mut command = run::cargo(&["run", "--quiet", "--package", "integration", "--bin", name]);
-    command.arg("--").args(flags).env("ENVOY", envoy);
-    let code = command.status()?.code();
-    let code = code.and_then(|code| u8::try_from(code).ok());
-    Ok(ExitCode::from(code.unwrap_or(1)))
+    run::exit_code(command.arg("--").args(flags).env("ENVOY", envoy))
 }

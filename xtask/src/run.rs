@@ -1,7 +1,7 @@
 //! Running programs and telling the user.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
@@ -32,6 +32,21 @@ pub(crate) fn check(command: &mut Command) -> Result<()> {
         .with_context(|| format!("{name} did not start"))?;
     ensure!(status.success(), "{name} failed: {status}");
     Ok(())
+}
+
+/// Runs a command and ends as it does; with 1 where a signal ended it.
+pub(crate) fn exit_code(command: &mut Command) -> Result<ExitCode> {
+    let code = command.status()?.code();
+    let code = code.and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(1)))
+}
+
+/// What a demo is told.
+pub(crate) fn demo_flags(json: bool, keep: bool) -> Vec<&'static str> {
+    [(json, "--json"), (keep, "--keep")]
+        .into_iter()
+        .filter_map(|(wanted, flag)| wanted.then_some(flag))
+        .collect()
 }
 
 /// Runs a command and gives what it writes to standard output.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use integration::cluster::node::{Life, Node};
 use integration::cluster::{around, folder, inside, kubectl, matrix, mesh, ordinary, tools};
+use integration::command;
 
 #[derive(Parser)]
 #[command(about = "A Kubernetes with Istio and the reference case.")]
@@ -67,9 +68,7 @@ fn main() -> Result<ExitCode> {
         }
         Command::Kubectl { arguments } => {
             let node = Node::running(&stays)?.context("no cluster runs: cargo xtask cluster up")?;
-            let code = node.kubectl()?.args(arguments).status()?.code();
-            let code = code.and_then(|code| u8::try_from(code).ok());
-            return Ok(ExitCode::from(code.unwrap_or(1)));
+            return command::exit_code(node.kubectl()?.args(arguments));
         }
         Command::Demo { json, keep } => return demo(json, keep),
     }

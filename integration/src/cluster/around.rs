@@ -358,17 +358,7 @@ fn exempt_control(node: &Node) -> Result<Row> {
         of: "pod/exempt",
     };
     let seen = place.banner(node, address_of(HOST)?, 22, SSH_BANNER)?;
-    kubectl::text(
-        node,
-        &[
-            "-n",
-            "kube-system",
-            "delete",
-            "pod",
-            "exempt",
-            "--wait=false",
-        ],
-    )?;
+    delete(node, "kube-system", "exempt")?;
     let about = "a pod in an exempt namespace".to_owned();
     Ok(Row::new(
         "kube-system",

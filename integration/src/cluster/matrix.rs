@@ -2,7 +2,6 @@
 //! Deployment.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -173,7 +172,7 @@ fn lines(node: &Node) -> Result<Vec<String>> {
 /// The rows for people.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
-    let head = ["", "workload", "destination", "expected", "seen", "rule"].map(str::to_owned);
+    let head = ["", "workload", "destination", "expected", "seen", "rule"];
     let cells = rows.iter().map(|row| {
         [
             if row.as_expected { "ok" } else { "DIFFERS" }.to_owned(),
@@ -184,23 +183,7 @@ pub fn table(rows: &[Row]) -> String {
             row.rule.clone(),
         ]
     });
-    let lines: Vec<_> = std::iter::once(head).chain(cells).collect();
-    let mut widths = [0; 6];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for line in &lines {
-        for (width, cell) in widths.iter().zip(line) {
-            // Writing to a String does not fail.
-            let _ = write!(text, "{cell:width$}  ");
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-    }
-    text
+    warden::table(head, &cells.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

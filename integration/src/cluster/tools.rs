@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use nix::unistd::geteuid;
 
+use crate::command;
 use crate::istio::tools;
 
 /// The folder that holds them, if they are not on `PATH`.
@@ -43,13 +44,9 @@ const MACHINE: [(&str, &str); 7] = [
 /// # Errors
 /// If it is nowhere.
 pub fn find(name: &str) -> Result<PathBuf> {
-    let named = std::env::var_os(FOLDER).map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    let folders = named.into_iter().chain(std::env::split_paths(&path));
-    let mut candidates = folders.chain(system).map(|folder| folder.join(name));
-    candidates
-        .find(|candidate| candidate.is_file())
+    let system = ["/usr/sbin", "/sbin"].map(|folder| PathBuf::from(folder).join(name));
+    command::find(FOLDER, name)
+        .or_else(|| system.into_iter().find(|candidate| candidate.is_file()))
         .with_context(|| format!("no {name}"))
 }
 
@@ -83,5 +80,5 @@ pub fn missing() -> Vec<String> {
 /// Whether a test may be left out for want of them.
 #[must_use]
 pub fn dispensable() -> bool {
-    std::env::var_os(REQUIRED).is_none_or(|value| value == "0")
+    !command::is_set(REQUIRED)
 }

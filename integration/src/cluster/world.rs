@@ -17,10 +17,8 @@ use crate::certificates::Authority;
 use crate::dns::Dns;
 use crate::envoy::eventually;
 use crate::hosts::HOSTS;
-use crate::mesh::{SMTP_BANNER, SSH_BANNER};
-use crate::outside::{Outside, Speech};
 use crate::registry::Registry;
-use crate::{command, workspace};
+use crate::{command, mesh, workspace};
 
 /// The resolver of the world.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
@@ -98,17 +96,9 @@ pub fn run(folder: &Path) -> Result<()> {
     let names = HOSTS.iter().chain(&[(REGISTRY, REGISTRY_ADDRESS)]);
     let names = names.map(|(name, address)| ((*name).to_owned(), IpAddr::V4(*address)));
     let dns = Dns::start(RESOLVER, names)?;
-    let outside = Outside::default();
+    let outside = mesh::world(&authority)?;
     let packets = Arc::default();
-    for (name, address) in HOSTS {
-        for (port, speech) in [
-            (80, Speech::Http(name)),
-            (443, Speech::Https(name)),
-            (22, Speech::Banner(SSH_BANNER)),
-            (25, Speech::Banner(SMTP_BANNER)),
-        ] {
-            outside.serve(&authority, *address, port, &speech)?;
-        }
+    for (_, address) in HOSTS {
         echo(*address, UDP, &packets)?;
     }
     // A public resolver that nobody may ask.

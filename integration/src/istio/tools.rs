@@ -80,7 +80,7 @@ impl Program {
     /// Whether a test may be left out for want of it.
     #[must_use]
     pub fn dispensable(self) -> bool {
-        self.dispensable_where(is_set)
+        self.dispensable_where(command::is_set)
     }
 
     /// The same where these variables are set.
@@ -95,11 +95,7 @@ impl Program {
     /// Where it is: in the folder that [`FOLDER`] names, else on `PATH`.
     #[must_use]
     pub fn find(self) -> Option<PathBuf> {
-        let named = std::env::var_os(FOLDER).map(PathBuf::from);
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = named.into_iter().chain(std::env::split_paths(&path));
-        let mut candidates = folders.map(|folder| folder.join(self.name()));
-        candidates.find(|candidate| candidate.is_file())
+        command::find(FOLDER, self.name())
     }
 
     /// The program, ready for arguments.
@@ -126,10 +122,6 @@ impl fmt::Display for Missing {
             program.recipe()
         )
     }
-}
-
-fn is_set(variable: &str) -> bool {
-    std::env::var_os(variable).is_some_and(|value| value != "0")
 }
 
 /// Runs `istioctl validate` and `istioctl analyze` over a file, as an admin would before applying
