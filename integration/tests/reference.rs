@@ -22,6 +22,7 @@ use egress_filter::host::MetricKind;
 use egress_filter::log_line::{LINES, LogLine};
 use egress_filter::metric::MetricFamily;
 use egress_policy::config::fields::{self, Object};
+use egress_policy::contract;
 use egress_policy::verdict::ReasonCode;
 use egress_render::ACCESS_LOG_FIELDS;
 use egress_render::adopt::CollisionCode;
@@ -554,4 +555,36 @@ fn the_node_guard_is_deployed_for_the_gateway_of_the_installation_page() {
     );
     assert_eq!(admission.matches("operator: NotIn").count(), 2);
     assert_eq!(admission.matches(&listed).count(), 2, "{listed}");
+}
+
+#[test]
+fn every_object_of_the_node_guard_is_marked_as_the_products() {
+    let folder = root().join("cni/deploy");
+    let mut marked = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        // Kustomize's own file is no object of a cluster.
+        if path.extension().is_none_or(|kind| kind != "yaml")
+            || path.ends_with("kustomization.yaml")
+        {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+            let name = &object["metadata"]["name"];
+            let metadata = [
+                Some(&object["metadata"]),
+                object.pointer("/spec/template/metadata"),
+            ];
+            for metadata in metadata.into_iter().flatten() {
+                let value = &metadata["labels"][contract::PART_OF];
+                assert_eq!(value, "egress-warden", "{}: {name}", path.display());
+            }
+            // Else `warden render --prune-list` would take the guard away.
+            let manager = &object["metadata"]["labels"][contract::MANAGED_BY];
+            assert!(manager.is_null(), "{}: {name}", path.display());
+            marked += 1;
+        }
+    }
+    assert!(marked > 10, "{marked}");
 }

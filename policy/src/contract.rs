@@ -13,8 +13,13 @@ pub const POLICY_HASH: &str = "egress-warden.io/policy-hash";
 pub const REVOKED: &str = "egress-warden.io/revoked";
 /// [`POLICY_HASH`] as a JSON pointer into an object (RFC 6901 §3).
 pub const POLICY_HASH_POINTER: &str = "/metadata/annotations/egress-warden.io~1policy-hash";
-/// The label of everything that is rendered, with the product's name.
+/// The label of every object of the product, with its name.
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
+/// The label of every object that the command renders, with [`RENDERER`]. The node guard's objects
+/// come from files and have it not.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`].
+pub const RENDERER: &str = "warden";
 /// Who reports the node agent's events.
 pub const NODE_AGENT: &str = "egress-warden.io/cni-agent";
 /// What the CNI plugin calls itself. Its executable is recognised by it.

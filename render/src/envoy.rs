@@ -209,52 +209,51 @@ fn filters(install: &Install) -> Vec<Value> {
         ),
     ));
     let ports = install.spec.gateway.ports;
-    for (port, more) in [
-        (ports.http, json!({})),
-        (
-            ports.tunnel,
-            json!({
-                "http2_protocol_options": {"allow_connect": true},
-                "upgrade_configs": [{"upgrade_type": "CONNECT"}],
-                // What has come from the server is delivered however slowly the sidecar takes it:
-                // Envoy would cut an HTTP/1.1 tunnel after a second of standstill.
-                "delayed_close_timeout": "0s",
-            }),
-        ),
-    ] {
-        let place = json!({"listener": {
-            "portNumber": port,
-            "filterChain": {"filter": {"name": CONNECTION_MANAGER}},
-        }});
-        let mut manager = more;
-        set(
-            &mut manager,
-            "local_reply_config",
-            refusals::local_replies(),
-        );
-        log::write(install, log::LogSite::AtPort, &mut manager);
-        let manager = named(
-            CONNECTION_MANAGER,
-            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            manager,
-        );
-        patches.push(patch(install, "NETWORK_FILTER", &place, "MERGE", manager));
-    }
-    let port = json!({"listener": {"portNumber": ports.tunnel}});
-    patches.push(patch(
-        install,
-        "LISTENER",
-        &port,
-        "MERGE",
-        json!({"socket_options": [{
-            "description": "TCP_USER_TIMEOUT: a closing tunnel that nobody reads does not stay",
-            "level": IPPROTO_TCP,
-            "name": TCP_USER_TIMEOUT,
-            "int_value": STANDSTILL_MILLISECONDS,
-            "state": "STATE_PREBIND",
-        }]}),
-    ));
+    let tunnels = json!({
+        "http2_protocol_options": {"allow_connect": true},
+        "upgrade_configs": [{"upgrade_type": "CONNECT"}],
+        // What has come from the server is delivered however slowly the sidecar takes it:
+        // Envoy would cut an HTTP/1.1 tunnel after a second of standstill.
+        "delayed_close_timeout": "0s",
+    });
+    patches.push(at_port(install, ports.http, json!({})));
+    patches.push(at_port(install, ports.tunnel, tunnels));
+    patches.push(standstill(install));
     patches
+}
+
+/// How the connection manager of a port answers and logs, beside what that port alone has.
+fn at_port(install: &Install, port: u16, mut manager: Value) -> Value {
+    let at = json!({"listener": {
+        "portNumber": port,
+        "filterChain": {"filter": {"name": CONNECTION_MANAGER}},
+    }});
+    set(
+        &mut manager,
+        "local_reply_config",
+        refusals::local_replies(),
+    );
+    log::write(install, log::LogSite::AtPort, &mut manager);
+    let manager = named(
+        CONNECTION_MANAGER,
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        manager,
+    );
+    patch(install, "NETWORK_FILTER", &at, "MERGE", manager)
+}
+
+/// The kernel ends a tunnel whose sidecar takes nothing more.
+fn standstill(install: &Install) -> Value {
+    let port = install.spec.gateway.ports.tunnel;
+    let options = json!({"socket_options": [{
+        "description": "TCP_USER_TIMEOUT: a closing tunnel that nobody reads does not stay",
+        "level": IPPROTO_TCP,
+        "name": TCP_USER_TIMEOUT,
+        "int_value": STANDSTILL_MILLISECONDS,
+        "state": "STATE_PREBIND",
+    }]});
+    let listener = json!({"listener": {"portNumber": port}});
+    patch(install, "LISTENER", &listener, "MERGE", options)
 }
 
 /// All names in the caller's certificate, ahead of the policy, which has to see if there are

@@ -185,7 +185,7 @@ pub(crate) fn stamp(manifest: &mut Value, install: &Install, policy_hash: &str) 
         set(metadata, "name", json!(name));
     }
     let mut labels = BTreeMap::from([
-        ("app.kubernetes.io/managed-by", "warden".to_owned()),
+        (contract::MANAGED_BY, contract::RENDERER.to_owned()),
         (contract::PART_OF, NAME.to_owned()),
     ]);
     if let Some(revision) = &install.spec.istio.revision {

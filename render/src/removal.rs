@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use egress_policy::contract::PART_OF;
+use egress_policy::contract::{MANAGED_BY, PART_OF, RENDERER};
 use serde_json::Value;
 
 use crate::NAME;
@@ -35,8 +35,13 @@ pub fn between<'v>(
     gone.filter(|line| !kept.contains(line)).collect()
 }
 
+/// Kubernetes makes a Service's Endpoints with the Service's labels, and names no owner.
+fn is_made_from_service(object: &Value) -> bool {
+    object.get("kind").and_then(Value::as_str) == Some("Endpoints")
+}
+
 /// The objects of a cluster that were rendered for this gateway and are not among these any more, as `kubectl get`
-/// prints them: with the product's label, of the same revision, and made by nothing else.
+/// prints them: with the labels of what is rendered, of the same revision, and made by nothing else.
 #[must_use]
 pub fn from_cluster(install: &Install, objects: &[Value], rendered: &[Object]) -> Vec<String> {
     let label = |object: &Value, key: &str| {
@@ -45,6 +50,8 @@ pub fn from_cluster(install: &Install, objects: &[Value], rendered: &[Object]) -
     };
     let own = |object: &&Value| {
         label(object, PART_OF).as_deref() == Some(NAME)
+            && label(object, MANAGED_BY).as_deref() == Some(RENDERER)
+            && !is_made_from_service(object)
             && label(object, "istio.io/rev") == install.spec.istio.revision
             && object.pointer("/metadata/ownerReferences").is_none()
     };

@@ -133,32 +133,27 @@ fn inside(install: &Install, namespace: &str) -> Object {
             })
         })
         .collect();
-    let patch = |apply_to: &str, place: Value, operation: &str, value: Value| {
+    let version = proxies::supported(install);
+    let patch = |apply_to: &str, (field, at): (&str, Value), operation: &str, value: Value| {
         json!({
             "applyTo": apply_to,
-            "match": place,
+            "match": {
+                "context": "SIDECAR_OUTBOUND",
+                "proxy": {"proxyVersion": version},
+                field: at,
+            },
             "patch": {"operation": operation, "value": value},
         })
     };
-    let version = proxies::supported(install);
-    let within = |version: &str, field: &str, place: Value| {
-        json!({
-            "context": "SIDECAR_OUTBOUND",
-            "proxy": {"proxyVersion": version},
-            field: place,
-        })
-    };
+    let in_chain = |chain: Value| ("listener", json!({"filterChain": chain}));
     let manager = "envoy.filters.network.http_connection_manager";
-    let mut patches = vec![
-        // No `prefix_ranges` in these listeners: Envoy looks at the address before it looks at the
-        // protocol, so headless Services would lose their routes, and with them mTLS.
+    let allow_any = json!({"vhost": {"name": "allow_any"}});
+    // No `prefix_ranges` in listeners of HTTP: Envoy looks at the address before it looks at the
+    // protocol, so headless Services would lose their routes, and with them mTLS.
+    let patches = [
         patch(
             "NETWORK_FILTER",
-            within(
-                &version,
-                "listener",
-                json!({"filterChain": {"filter": {"name": manager}}}),
-            ),
+            in_chain(json!({"filter": {"name": manager}})),
             "INSERT_BEFORE",
             set_state(
                 "egress-warden.dialled",
@@ -167,49 +162,23 @@ fn inside(install: &Install, namespace: &str) -> Object {
         ),
         patch(
             "HTTP_ROUTE",
-            within(
-                &version,
-                "routeConfiguration",
-                json!({"vhost": {"name": "allow_any"}}),
-            ),
+            ("routeConfiguration", allow_any),
             "INSERT_FIRST",
-            json!({
-                "name": INSIDE,
-                "match": {
-                    "prefix": "/",
-                    "filter_state": [{"key": DIALLED, "address_match": {"ranges": ranges}}],
-                },
-                "route": {"cluster": STRAIGHT, "timeout": "0s"},
-            }),
+            straight_route(&ranges),
         ),
         patch(
             "FILTER_CHAIN",
-            within(&version, "listener", json!({"name": "virtualOutbound"})),
+            ("listener", json!({"name": "virtualOutbound"})),
             "ADD",
-            json!({
-                "name": INSIDE,
-                "filter_chain_match": {"prefix_ranges": ranges},
-                "filters": [{
-                    "name": TCP_PROXY,
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                        "stat_prefix": STRAIGHT,
-                        "cluster": STRAIGHT,
-                    },
-                }],
-            }),
+            straight_chain(&ranges),
+        ),
+        patch(
+            "NETWORK_FILTER",
+            in_chain(json!({"name": NOT_HTTP, "filter": {"name": TCP_PROXY}})),
+            "INSERT_BEFORE",
+            set_state("egress-warden.inside", &not_http(&networks)),
         ),
     ];
-    patches.push(patch(
-        "NETWORK_FILTER",
-        within(
-            &version,
-            "listener",
-            json!({"filterChain": {"name": NOT_HTTP, "filter": {"name": TCP_PROXY}}}),
-        ),
-        "INSERT_BEFORE",
-        set_state("egress-warden.inside", &not_http(&networks)),
-    ));
     Object::new(
         Stage::Workloads,
         "Pods, Services and nodes are reached straight, by the address that is dialled and not by the
@@ -220,6 +189,34 @@ fn inside(install: &Install, namespace: &str) -> Object {
         // After the tunnel, which it goes before.
         json!({"spec": {"priority": 10, "configPatches": patches}}),
     )
+}
+
+/// A request to one of these ranges goes where it was dialled.
+fn straight_route(ranges: &[Value]) -> Value {
+    json!({
+        "name": INSIDE,
+        "match": {
+            "prefix": "/",
+            "filter_state": [{"key": DIALLED, "address_match": {"ranges": ranges}}],
+        },
+        "route": {"cluster": STRAIGHT, "timeout": "0s"},
+    })
+}
+
+/// So does a connection of no known protocol.
+fn straight_chain(ranges: &[Value]) -> Value {
+    json!({
+        "name": INSIDE,
+        "filter_chain_match": {"prefix_ranges": ranges},
+        "filters": [{
+            "name": TCP_PROXY,
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "stat_prefix": STRAIGHT,
+                "cluster": STRAIGHT,
+            },
+        }],
+    })
 }
 
 /// What was dialled, masked to some bits of it.

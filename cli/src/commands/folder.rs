@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use egress_policy::contract::PART_OF;
+use egress_policy::contract::{MANAGED_BY, PART_OF, RENDERER};
 use egress_render::NAME;
 
 use super::manifests::write_folder;
@@ -73,11 +73,17 @@ fn list(folder: &Path, before: &str, found: &mut Vec<String>) -> std::io::Result
     Ok(())
 }
 
-/// Whether every object of a file carries the label of what is rendered. What cannot be read was not rendered.
+/// Whether every object of a file carries the labels of what is rendered. What cannot be read was not rendered.
 fn was_rendered(path: &Path) -> bool {
     let is_file = std::fs::symlink_metadata(path).is_ok_and(|data| data.is_file());
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let label = format!("{PART_OF}: {NAME}");
-    let labelled = |object: &str| object.lines().any(|line| line.trim() == label);
+    let labels = [
+        format!("{PART_OF}: {NAME}"),
+        format!("{MANAGED_BY}: {RENDERER}"),
+    ];
+    let labelled = |object: &str| {
+        let has = |label: &String| object.lines().any(|line| line.trim() == label);
+        labels.iter().all(has)
+    };
     is_file && text.split("\n---").all(labelled)
 }

@@ -28,7 +28,7 @@ Examples:
   warden render --install install.yaml --output-dir rendered policy.yaml
   warden render --install install.yaml --output-dir rendered --history renders policy.yaml
   warden render --install install.yaml --history renders --prune-list policy.yaml
-  kubectl get $KINDS -A -l app.kubernetes.io/part-of=egress-warden -o json |
+  kubectl get $KINDS -A -l app.kubernetes.io/managed-by=warden -o json |
     warden render --install install.yaml --prune-list --cluster - policy.yaml
   warden render --install install.yaml --udp-exceptions policy.yaml
   warden render --install install.yaml --node-networks policy.yaml
@@ -52,7 +52,8 @@ pub(crate) struct Render {
     #[arg(long, conflicts_with = "output_dir")]
     prune_list: bool,
     /// The cluster's objects as `kubectl get -o json` prints them; `-` is standard input. Only what
-    /// carries the label `app.kubernetes.io/part-of: egress-warden` and is of the same revision counts.
+    /// carries the labels `app.kubernetes.io/part-of: egress-warden` and `app.kubernetes.io/managed-by: warden` and is
+    /// of the same revision counts.
     #[arg(
         long,
         value_name = "FILE",

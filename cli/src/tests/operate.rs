@@ -228,6 +228,10 @@ fn what_is_no_longer_rendered_goes_from_the_folder_and_the_cluster() {
             "below/own.yaml",
             "labels:\n  app.kubernetes.io/part-of: other\n",
         ),
+        (
+            "node-guard.yaml",
+            "metadata:\n  labels:\n    app.kubernetes.io/part-of: egress-warden\n",
+        ),
     ] {
         let path = format!("rendered/{name}");
         folder.write(&path, text);
@@ -283,8 +287,9 @@ fn what_is_no_longer_rendered_goes_from_the_folder_and_the_cluster() {
             r#"{{"apiVersion": "networking.k8s.io/v1", "kind": "{kind}", "metadata": {{"namespace": "app2-ns", "name": "{name}"{more}}}}}"#
         )
     };
-    let label = r#", "labels": {"app.kubernetes.io/part-of": "egress-warden"}"#;
+    let label = r#", "labels": {"app.kubernetes.io/part-of": "egress-warden", "app.kubernetes.io/managed-by": "warden"}"#;
     let owned = format!("{label}, \"ownerReferences\": []");
+    let of_a_file = label.replace(", \"app.kubernetes.io/managed-by\": \"warden\"", "");
     let revised = label.replace('}', ", \"istio.io/rev\": \"canary\"}");
     let objects = [
         object("NetworkPolicy", "egress-warden", label),
@@ -292,6 +297,9 @@ fn what_is_no_longer_rendered_goes_from_the_folder_and_the_cluster() {
         object("Ingress", "old", label),
         object("NetworkPolicy", "mine", ""),
         object("NetworkPolicy", "made", &owned),
+        // The node guard's, which comes from files; a Service's, which Kubernetes makes with its labels.
+        object("DaemonSet", "egress-warden-cni", &of_a_file),
+        object("Endpoints", "egress-gateway", label),
         object("NetworkPolicy", "canary", &revised),
     ];
     let cluster = format!(

@@ -110,8 +110,11 @@ impl Plan {
     }
 }
 
-/// The install settings of this bench: those of the reference case, with the module from a file
-/// and the bench's name server.
+/// The install settings of this bench: those of the reference case, with the module from a file,
+/// the bench's name server, and limits that no loop of a test reaches.
+///
+/// A test that asks until something holds asks the oftener the faster the machine is, for a new
+/// name or to be denied each time. The limits have tests of their own.
 ///
 /// # Errors
 /// If the module is not built.
@@ -138,7 +141,9 @@ pub fn install_file() -> Result<String> {
     });
     let lines: Vec<_> = lines.collect();
     let dns = format!("  dns: {{resolvers: [{DNS}], family: V4}}");
-    Ok(format!("{}\n{dns}\n", lines.join("\n")))
+    let limits =
+        "  limits: {newNamesPerMinute: 100000, names: 100000, denialLinesPerMinute: 100000}";
+    Ok(format!("{}\n{dns}\n{limits}\n", lines.join("\n")))
 }
 
 /// The running mesh. Everything ends when this value does.

@@ -171,8 +171,6 @@ fn settings() -> Result<(Install, tempfile::TempDir, Authority)> {
     std::fs::create_dir_all(secrets.path().join("ca"))?;
     std::fs::write(secrets.path().join("ca/ca.crt"), outside.certificate())?;
     let mut install = install()?;
-    // More names in a few seconds than a workload may ask for.
-    install.spec.limits.new_names_per_minute = 100_000;
     install.spec.gateway.secrets = secrets.path().display().to_string();
     install.spec.cluster.api_server = vec!["203.0.113.1/32".parse()?];
     Ok((install, secrets, outside))
