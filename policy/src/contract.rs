@@ -15,11 +15,9 @@ pub const REVOKED: &str = "egress-warden.io/revoked";
 pub const POLICY_HASH_POINTER: &str = "/metadata/annotations/egress-warden.io~1policy-hash";
 /// The label of every object of the product, with its name.
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
-/// The label of every object that the command renders, with [`RENDERER`]. The node guard's objects
-/// come from files and have it not.
+/// The label of every object that the command renders, with the command's name. The node guard's
+/// objects come from files and do not have it.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// The value of [`MANAGED_BY`].
-pub const RENDERER: &str = "warden";
 /// Who reports the node agent's events.
 pub const NODE_AGENT: &str = "egress-warden.io/cni-agent";
 /// What the CNI plugin calls itself. Its executable is recognised by it.

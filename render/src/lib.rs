@@ -52,6 +52,8 @@ pub use rendered::Rendered;
 
 /// The name that rendered objects carry or begin with.
 pub const NAME: &str = "egress-warden";
+/// Who manages rendered objects (the label `app.kubernetes.io/managed-by`): the command.
+pub const RENDERER: &str = "warden";
 
 #[cfg(test)]
 mod sample;

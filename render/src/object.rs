@@ -7,9 +7,9 @@ use egress_policy::contract;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::NAME;
 use crate::error::RenderError;
 use crate::install::Install;
+use crate::{NAME, RENDERER};
 
 /// The largest object. The API server refuses requests above etcd's 1.5 MiB, and adds to each
 /// object what it keeps of its own.
@@ -185,7 +185,7 @@ pub(crate) fn stamp(manifest: &mut Value, install: &Install, policy_hash: &str) 
         set(metadata, "name", json!(name));
     }
     let mut labels = BTreeMap::from([
-        (contract::MANAGED_BY, contract::RENDERER.to_owned()),
+        (contract::MANAGED_BY, RENDERER.to_owned()),
         (contract::PART_OF, NAME.to_owned()),
     ]);
     if let Some(revision) = &install.spec.istio.revision {

@@ -3,12 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use egress_policy::contract::{MANAGED_BY, PART_OF, RENDERER};
+use egress_policy::contract::{MANAGED_BY, PART_OF};
 use serde_json::Value;
 
-use crate::NAME;
 use crate::install::Install;
 use crate::object::Object;
+use crate::{NAME, RENDERER};
 
 /// One object as `KIND.GROUP NAMESPACE NAME`, as `kubectl delete` takes them: `-` for no namespace, no
 /// group for the core one.

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use egress_policy::contract::{MANAGED_BY, PART_OF, RENDERER};
-use egress_render::NAME;
+use egress_policy::contract::{MANAGED_BY, PART_OF};
+use egress_render::{NAME, RENDERER};
 
 use super::manifests::write_folder;
 use crate::exit::Failure;
