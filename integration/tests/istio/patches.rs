@@ -134,15 +134,16 @@ fn same_names(dump: &Value, names: &[String]) -> Result<Value> {
         text = text.replace(name, &format!("class{i}"));
     }
     let mut dump = serde_json::from_str(&text)?;
-    without_machines(&mut dump);
+    open(&mut dump);
     Ok(dump)
 }
 
-/// Takes the machines out of the plugin's configuration: a module in a file has more of them.
-fn without_machines(value: &mut Value) {
+/// Reads the plugin's configuration, which is text in a string, so that it is compared field by field;
+/// without the machines: a module in a file has more of them.
+fn open(value: &mut Value) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(without_machines),
-        Value::Object(fields) => fields.values_mut().for_each(without_machines),
+        Value::Array(items) => items.iter_mut().for_each(open),
+        Value::Object(fields) => fields.values_mut().for_each(open),
         Value::String(text) => {
             let mut inner = serde_json::from_str(text).unwrap_or_default();
             let Some(limits) = Value::pointer_mut(&mut inner, "/limits") else {
@@ -153,7 +154,7 @@ fn without_machines(value: &mut Value) {
                     .as_object_mut()
                     .and_then(|limits| limits.remove(field));
             }
-            *text = inner.to_string();
+            *value = inner;
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
