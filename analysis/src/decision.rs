@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use egress_policy::reference::Truth;
-use egress_policy::verdict::{Action, Decision, Evaluation, ReasonCode, RuleRef};
+use egress_policy::verdict::{Action, DecidedBy, Decision, Evaluation, ReasonCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ impl From<Action<'_>> for VerdictWord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(into = "&'static str")]
 #[schemars(
-    rename = "code",
+    rename = "reason",
     with = "String",
     extend("enum" = ReasonCode::ALL.map(ReasonCode::as_str))
 )]
@@ -86,31 +86,85 @@ impl fmt::Display for ReasonWord {
     }
 }
 
+/// What decided and why, in its parts. Null for what is not there, and everywhere where undecided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct WrittenDecidedBy {
+    /// The policy; null for refusals of the facts.
+    pub policy: Option<String>,
+    /// The tier; null where the policy as a whole decides.
+    pub tier: Option<String>,
+    /// The rule; null for defaults.
+    pub rule: Option<String>,
+    /// Why, as a word.
+    pub reason: Option<ReasonWord>,
+}
+
+impl WrittenDecidedBy {
+    /// The same for people: `seed/apps/app1-github`, `seed (default)`. Nothing where undecided.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let by = DecidedBy {
+            policy: self.policy.as_deref(),
+            tier: self.tier.as_deref(),
+            rule: self.rule.as_deref(),
+            reason: self.reason?.0,
+        };
+        Some(by.to_string())
+    }
+}
+
+impl From<DecidedBy<&str>> for WrittenDecidedBy {
+    fn from(by: DecidedBy<&str>) -> Self {
+        let DecidedBy {
+            policy,
+            tier,
+            rule,
+            reason,
+        } = by.to_owned();
+        Self {
+            policy,
+            tier,
+            rule,
+            reason: Some(ReasonWord(reason)),
+        }
+    }
+}
+
+impl From<&Evaluation<'_>> for WrittenDecidedBy {
+    fn from(evaluation: &Evaluation<'_>) -> Self {
+        match evaluation {
+            Evaluation::Final(verdict) => verdict.enforced.decided_by().into(),
+            Evaluation::Undecided => Self::default(),
+        }
+    }
+}
+
 /// A verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(rename = "ruling")]
+#[schemars(rename = "decision")]
 pub struct WrittenDecision {
     /// The verdict in one word.
     pub verdict: VerdictWord,
-    /// Why, as a word; null where undecided.
-    pub code: Option<ReasonWord>,
+    /// What decided and why.
+    #[serde(flatten)]
+    pub decided_by: WrittenDecidedBy,
     /// Why, as a sentence.
-    pub reason: &'static str,
-    /// `policy/tier/rule`, shorter for defaults, null for refusals of the facts.
-    pub rule: Option<String>,
+    pub explanation: &'static str,
     /// The inspection proxy of Inspect.
     pub inspection: Option<String>,
 }
 
 impl WrittenDecision {
     /// No decision yet.
-    pub(crate) const UNDECIDED: Self = Self {
-        verdict: VerdictWord::Undecided,
-        code: None,
-        reason: "the given facts decide nothing yet",
-        rule: None,
-        inspection: None,
-    };
+    pub(crate) fn undecided() -> Self {
+        Self {
+            verdict: VerdictWord::Undecided,
+            decided_by: WrittenDecidedBy::default(),
+            explanation: "the given facts decide nothing yet",
+            inspection: None,
+        }
+    }
 
     /// The verdict for people: `Accept`, `Deny`, `Inspect through PROXY`.
     #[must_use]
@@ -122,14 +176,24 @@ impl WrittenDecision {
     }
 }
 
+/// With what decided: `Accept by seed/apps/app1-github`, `Deny by seed (default)`.
+impl fmt::Display for WrittenDecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words())?;
+        match self.decided_by.words() {
+            Some(by) => write!(f, " by {by}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// By verdict, then by rule.
 impl Ord for WrittenDecision {
     fn cmp(&self, other: &Self) -> Ordering {
         (self.verdict.cmp(&other.verdict))
             .then_with(|| self.inspection.cmp(&other.inspection))
-            .then_with(|| self.rule.cmp(&other.rule))
-            .then_with(|| self.code.cmp(&other.code))
-            .then_with(|| self.reason.cmp(other.reason))
+            .then_with(|| self.decided_by.cmp(&other.decided_by))
+            .then_with(|| self.explanation.cmp(other.explanation))
     }
 }
 
@@ -147,9 +211,8 @@ impl From<&Decision<'_>> for WrittenDecision {
         };
         Self {
             verdict: decision.action.into(),
-            code: Some(ReasonWord(decision.reason)),
-            reason: decision.reason.explanation(),
-            rule: rule_id(decision.rule),
+            decided_by: decision.decided_by().into(),
+            explanation: decision.reason.explanation(),
             inspection,
         }
     }
@@ -190,13 +253,14 @@ pub fn verdict_word(evaluation: &Evaluation<'_>) -> VerdictWord {
     }
 }
 
-/// The code of a final evaluation.
+/// The decision for people: `Accept by seed/apps/app1-github`, `Deny by seed (default)`.
 #[must_use]
-pub fn code_of(evaluation: &Evaluation<'_>) -> Option<ReasonWord> {
-    match evaluation {
-        Evaluation::Final(verdict) => Some(ReasonWord(verdict.enforced.reason)),
-        Evaluation::Undecided => None,
-    }
+pub fn decision_words(decision: &Decision<'_>) -> String {
+    format!(
+        "{} by {}",
+        action_words(decision.action),
+        decision.decided_by()
+    )
 }
 
 /// What is done, for people: `Accept`, `Deny`, `Inspect through PROXY`.
@@ -205,42 +269,5 @@ pub fn action_words(action: Action<'_>) -> String {
     match action {
         Action::Inspect(proxy) => format!("Inspect through {proxy}"),
         Action::Accept | Action::Deny => action.as_str().to_owned(),
-    }
-}
-
-/// What a decision rests on: `policy/tier/rule`, shorter for defaults, nothing for refusals.
-#[must_use]
-pub fn rule_id(rule: RuleRef<'_>) -> Option<String> {
-    match rule {
-        RuleRef::None => None,
-        RuleRef::Policy { .. } | RuleRef::Tier { .. } | RuleRef::Rule { .. } => {
-            Some(rule.to_string())
-        }
-    }
-}
-
-/// The same for people: what a default decides says so. Empty for refusals.
-#[must_use]
-pub fn basis_words(decision: &Decision<'_>) -> String {
-    match decision.rule {
-        RuleRef::Policy { .. } | RuleRef::Tier { .. } if decision.reason == ReasonCode::Default => {
-            format!("{} (default)", decision.rule)
-        }
-        basis => basis.to_string(),
-    }
-}
-
-/// What a final evaluation rests on, and the policy that it is of.
-#[must_use]
-pub fn rule_of(evaluation: &Evaluation<'_>) -> Option<(String, String)> {
-    let Evaluation::Final(verdict) = evaluation else {
-        return None;
-    };
-    let rule = verdict.enforced.rule;
-    match rule {
-        RuleRef::None => None,
-        RuleRef::Policy { policy }
-        | RuleRef::Tier { policy, .. }
-        | RuleRef::Rule { policy, .. } => Some((rule.to_string(), policy.to_owned())),
     }
 }

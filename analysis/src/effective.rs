@@ -15,11 +15,11 @@ use egress_policy::classes::Addresses;
 use egress_policy::facts::Fact;
 use egress_policy::model::{PlacedRule, Policy, RuleAction, To};
 use egress_policy::reference::{Truth, applies, is_from};
-use egress_policy::verdict::{Evaluation, ReasonCode};
+use egress_policy::verdict::Evaluation;
 
 use crate::bundle::PolicyBundle;
 use crate::by_namespace::ByNamespace;
-use crate::decision::{action_words, basis_words};
+use crate::decision::{action_words, decision_words};
 use crate::owned_facts::OwnedFacts;
 use crate::words::{list_words, to_words};
 use asked::{Asker, Question};
@@ -216,18 +216,8 @@ impl Reader<'_, '_> {
             return ("Undecided".to_owned(), String::new(), note);
         };
         let mut notes = Vec::new();
-        if !matches!(
-            verdict.enforced.reason,
-            ReasonCode::Rule | ReasonCode::Default
-        ) {
-            notes.push(verdict.enforced.reason.as_str().to_owned());
-        }
         if let Some(would_be) = &verdict.shadow {
-            let by = basis_words(would_be);
-            notes.push(format!(
-                "without shadow {} by {by}",
-                action_words(would_be.action)
-            ));
+            notes.push(format!("without shadow {}", decision_words(would_be)));
         }
         if let Addresses::Class(key) = &verdict.addresses {
             let class = self.set.class(key);
@@ -235,7 +225,7 @@ impl Reader<'_, '_> {
                 notes.push(format!("where names lead: {class}"));
             }
         }
-        let by = basis_words(&verdict.enforced);
+        let by = verdict.enforced.decided_by().to_string();
         (action_words(verdict.enforced.action), by, notes.join("; "))
     }
 
@@ -244,7 +234,6 @@ impl Reader<'_, '_> {
         for (verdict, by, note) in told {
             *opens |= !matches!(verdict.as_str(), "Deny" | NEVER);
             others.insert(match (verdict.as_str(), by.as_str()) {
-                ("Deny", "") => format!("denied ({note})"),
                 ("Deny", by) => format!("denied by {by}"),
                 _ => note.clone(),
             });

@@ -12,7 +12,7 @@ use egress_policy::model::{Policy, Rule, RuleAction};
 use egress_policy::reference::{Considered, PolicyTrace, Step, Truth, trace};
 use egress_policy::verdict::{Evaluation, RuleRef};
 use schemars::JsonSchema;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::bundle::PolicyBundle;
 use crate::decision::Matches;
@@ -20,7 +20,6 @@ use crate::document::Node;
 use crate::lists::List;
 use crate::owned_facts::OwnedFacts;
 
-pub use crate::decision::rule_id;
 pub use answer::Answer;
 pub use change::Change;
 
@@ -57,8 +56,8 @@ pub struct Explanation<'p> {
 #[schemars(inline)]
 pub struct Entry<'p> {
     /// Which.
-    #[serde(serialize_with = "written_rule")]
-    #[schemars(with = "Option<String>")]
+    #[serde(flatten)]
+    #[schemars(with = "WrittenRuleRef")]
     pub rule: RuleRef<'p>,
     /// Its action.
     #[schemars(extend("enum" = RuleAction::WORDS))]
@@ -73,6 +72,21 @@ pub struct Entry<'p> {
     /// What it wanted and did not find, of its closest alternatives.
     #[serde(rename = "because")]
     pub mismatches: Vec<String>,
+}
+
+/// A rule or default as JSON has it.
+#[derive(JsonSchema)]
+#[schemars(inline)]
+struct WrittenRuleRef {
+    /// The policy.
+    #[expect(dead_code, reason = "its name and type are the schema")]
+    policy: Option<String>,
+    /// The tier; null for the policy's default.
+    #[expect(dead_code, reason = "its name and type are the schema")]
+    tier: Option<String>,
+    /// The rule; null for defaults.
+    #[expect(dead_code, reason = "its name and type are the schema")]
+    rule: Option<String>,
 }
 
 /// Judges and explains.
@@ -201,11 +215,6 @@ fn entry<'p>(
         left_out,
         mismatches,
     }
-}
-
-/// What a decision rests on, or null.
-fn written_rule<S: Serializer>(rule: &RuleRef<'_>, serializer: S) -> Result<S::Ok, S::Error> {
-    rule_id(*rule).serialize(serializer)
 }
 
 /// The value of a fact for people.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use egress_analysis::bundle::{PolicyBundle, Reader};
-use egress_analysis::decision::{rule_of, verdict_word};
+use egress_analysis::decision::verdict_word;
 use egress_analysis::diff::{Difference, Direction, Options, Side, compare};
 use egress_analysis::document::{Node, Source};
 use egress_analysis::explain::{Assumptions, explain};
@@ -16,6 +16,7 @@ use egress_analysis::owned_facts::{parse_caller, parse_time, parse_to};
 use egress_analysis::settings::InstallSettings;
 use egress_analysis::{Diagnostic, Severity};
 use egress_policy::facts::Fact;
+use egress_policy::verdict::Evaluation;
 
 const REFERENCE: &str = include_str!("../../cases/policies/reference.yaml");
 const NOW: &str = "2026-12-01T00:00:00Z";
@@ -87,7 +88,10 @@ fn the_reference_policy_answers() {
         (facts.caller, facts.claims) = parse_caller(from, "cluster.local").unwrap();
         facts.now = parse_time(NOW).unwrap();
         let answer = explain(&bundle, &set, facts, Assumptions::default());
-        let by = rule_of(&answer.evaluation).map_or_else(String::new, |(rule, _)| rule);
+        let by = match &answer.evaluation {
+            Evaluation::Final(verdict) => verdict.enforced.rule.to_string(),
+            Evaluation::Undecided => String::new(),
+        };
         let found = (verdict_word(&answer.evaluation).as_str(), by.as_str());
         assert_eq!(found, (*decision, *rule), "{from} {to}");
     }

@@ -18,7 +18,7 @@ mod tests;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use egress_analysis::decision::ReasonWord;
+use egress_analysis::decision::WrittenDecidedBy;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -153,10 +153,9 @@ impl fmt::Display for Attempt {
 pub(crate) struct ProbeExpectation {
     /// In one word.
     pub(crate) verdict: Expectation,
-    /// Its code; null where it is not asked because no rule could open the way.
-    pub(crate) code: Option<ReasonWord>,
-    /// Its rule.
-    pub(crate) rule: Option<String>,
+    /// What decides it and why; null where it is not asked because no rule could open the way.
+    #[serde(flatten)]
+    pub(crate) decided_by: WrittenDecidedBy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -173,11 +172,10 @@ pub(crate) enum Expectation {
 
 impl ProbeExpectation {
     /// No rule opens a way around the gateway.
-    pub(crate) const fn closed() -> Self {
+    pub(crate) fn closed() -> Self {
         Self {
             verdict: Expectation::Refused,
-            code: None,
-            rule: None,
+            decided_by: WrittenDecidedBy::default(),
         }
     }
 }
@@ -202,8 +200,8 @@ pub(crate) enum ProbeResult {
     Reached(String),
     /// The connection stands and nothing was said.
     Open,
-    /// The gateway's own answer, with its code and rule.
-    Denied { code: String, rule: String },
+    /// The gateway's own answer, with what decided it.
+    Denied(WrittenDecidedBy),
     /// Closed, reset, or turned down by something on the way.
     Refused(String),
     /// Nothing came back.

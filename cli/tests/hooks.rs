@@ -19,7 +19,7 @@ cases:
 - name: GitHub
   from: {workload: app1-ns/app1, labels: {egress-ruleset: app1}}
   to: {authority: api.github.com, port: 80}
-  expect: {verdict: VERDICT, code: rule, rule: seed/apps/app1-github}
+  expect: {verdict: VERDICT, policy: seed, tier: apps, rule: app1-github, reason: rule}
 ";
 
 struct Folder(PathBuf);

@@ -18,6 +18,7 @@ use crate::host::{
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const REQUEST_HEADERS: u32 = 0;
+const RESPONSE_TRAILERS: u32 = 3;
 const DOWNSTREAM_DATA: u32 = 2;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const REQUEST: u32 = 0;
@@ -224,6 +225,10 @@ impl Host for EnvoyHost {
 
     fn remove_request_header(&self, name: &str) -> Result<(), HostError> {
         done(unsafe { proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len()) })
+    }
+
+    fn remove_response_trailer(&self, name: &str) -> Result<(), HostError> {
+        done(unsafe { proxy_remove_header_map_value(RESPONSE_TRAILERS, name.as_ptr(), name.len()) })
     }
 
     fn set_request_headers(&self, headers: &[(&[u8], &[u8])]) -> Result<(), HostError> {

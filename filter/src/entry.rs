@@ -123,7 +123,7 @@ impl HttpContext for RequestContext {
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-        action(self.0.on_more())
+        action(self.0.on_answer_trailers())
     }
 }
 

@@ -282,6 +282,10 @@ impl Host for Fake {
         Ok(())
     }
 
+    fn remove_response_trailer(&self, name: &str) -> Result<(), HostError> {
+        self.call(&format!("remove trailer {name}"))
+    }
+
     fn set_request_headers(&self, headers: &[(&[u8], &[u8])]) -> Result<(), HostError> {
         self.call("set headers")?;
         let headers = headers.iter();
@@ -409,6 +413,12 @@ pub(crate) fn http_configuration() -> Value {
 }
 
 /// The reference case's policy, with a few rules more for what it does not need.
+/// What decided, of a line or a body: `POLICY/TIER/RULE`, as far as there are such.
+pub(crate) fn rule_path(json: &Value) -> String {
+    let parts = ["policy", "tier", "rule"].map(|part| json[part].as_str());
+    parts.into_iter().flatten().collect::<Vec<_>>().join("/")
+}
+
 pub(crate) fn policy() -> Value {
     let app1 = json!([{"namespaces": ["app1-ns"], "matchLabels": {"egress-ruleset": "app1"}}]);
     json!({

@@ -94,6 +94,12 @@ pub trait Host {
     /// [`HostError`] if they are not replaced.
     fn set_request_headers(&self, headers: &[(&[u8], &[u8])]) -> Result<(), HostError>;
 
+    /// Removes every trailer of this name from the answer.
+    ///
+    /// # Errors
+    /// [`HostError`] if it is not removed.
+    fn remove_response_trailer(&self, name: &str) -> Result<(), HostError>;
+
     /// Makes Envoy choose the route anew, by the headers as they are now.
     ///
     /// # Errors

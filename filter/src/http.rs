@@ -8,6 +8,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use egress_policy::config::ServerName;
+use egress_policy::contract::DENIED_HEADER;
+use egress_policy::denial::Denial;
 use egress_policy::destination::{Route, RouteHost, from_request, from_tunnel};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::name::Host as Target;
@@ -15,7 +17,7 @@ use egress_policy::verdict::{Action, Decision, Evaluation, ReasonCode, Verdict};
 
 use crate::budget::Taken;
 use crate::caller::identity;
-use crate::denial::{Subject, printable, response, written};
+use crate::denial::{printable, response, written};
 use crate::host::{Flow, Headers, Host, HostError};
 use crate::plugin::Plugin;
 use crate::position::Position;
@@ -124,6 +126,14 @@ impl<H: Host> Http<H> {
         {
             taken.decided();
         }
+        self.on_more()
+    }
+
+    /// An answer ends with trailers. They are the server's, so that they say nothing of denials; its
+    /// headers lose the word by the route.
+    pub fn on_answer_trailers(&self) -> Flow {
+        // Nothing is let through by it.
+        let _ = self.plugin.host.remove_response_trailer(DENIED_HEADER);
         self.on_more()
     }
 
@@ -347,12 +357,9 @@ impl<H: Host> Http<H> {
             .destination
             .known()
             .map_or_else(|| printable(parsed.authority.unwrap_or_default()), written);
-        let subject = Subject {
-            workload: record::workload(facts),
-            destination: &destination,
-        };
+        let denial = Denial::new(record::workload(facts), &destination, &verdict.enforced);
         // If the answer cannot be sent the request still goes nowhere.
-        let _ = host.respond(&response(subject, &verdict.enforced, parsed.wants_json));
+        let _ = host.respond(&response(&denial, parsed.wants_json));
         self.plugin.note(facts, verdict);
         Flow::Stop
     }

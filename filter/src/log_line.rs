@@ -51,7 +51,7 @@ pub const CONFIGURED: &str = "configured";
 pub const REFUSED: &str = "configuration refused";
 
 const WORKLOAD: &str = "The SPIFFE ID in the caller's certificate, or why there is none, such as `without certificate`; `unknown` if it could not be read.";
-const CODE: &str = "The [code](codes.md) of the reason.";
+const REASON: &str = "The [code](codes.md) of the reason.";
 const CONTEXT: &str =
     "`http` for requests and tunnels, `network` for TLS and TCP inside a tunnel or a listener.";
 
@@ -66,11 +66,16 @@ pub const LINES: [LogLine; 4] = [
             always("context", CONTEXT),
             always("policyHash", "The hash of the policies in force."),
             always("action", "`Accept`, `Inspect` or `Deny`."),
-            always("code", CODE),
             always(
-                "rule",
-                "`POLICY/TIER/RULE`; `POLICY/TIER` or `POLICY` for a default; empty if the facts themselves are refused.",
+                "policy",
+                "The policy that decides; null if the facts themselves are refused.",
             ),
+            always(
+                "tier",
+                "The tier that decides; null where the policy as a whole does.",
+            ),
+            always("rule", "The rule that decides; null for a default."),
+            always("reason", REASON),
             always("protocol", "`HTTP`, `TLS` or `TCP`."),
             always("workload", WORKLOAD),
             sometimes(
@@ -87,7 +92,7 @@ pub const LINES: [LogLine; 4] = [
             sometimes("pathBytes", "The length of a path that was cut."),
             sometimes(
                 "wouldBe",
-                "`action`, `code` and `rule` of the verdict without shadow mode, where it differs.",
+                "`action`, `policy`, `tier`, `rule` and `reason` of the verdict without shadow mode, where it differs.",
             ),
         ],
     },
@@ -98,7 +103,7 @@ pub const LINES: [LogLine; 4] = [
         fields: &[
             always("event", "`denials`."),
             always("workload", WORKLOAD),
-            always("code", CODE),
+            always("reason", REASON),
             always(
                 "count",
                 "The number of denials without a line of their own.",

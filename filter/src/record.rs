@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use egress_policy::facts::Fact;
 use egress_policy::limits::Limits;
-use egress_policy::verdict::{Action, Decision, RuleRef, Verdict};
+use egress_policy::verdict::{Action, DecidedBy, Decision, RuleRef, Verdict};
 use serde::{Serialize, Serializer};
 
 use crate::budget::{Budgets, Untold};
@@ -198,8 +198,8 @@ struct Line<'a> {
     context: &'static str,
     policy_hash: &'a str,
     action: &'static str,
-    code: &'static str,
-    rule: String,
+    #[serde(flatten)]
+    decided_by: DecidedBy<&'a str>,
     protocol: &'static str,
     workload: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,7 +215,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     path_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    would_be: Option<WouldBe>,
+    would_be: Option<WouldBe<'a>>,
 }
 
 struct Labels<'a>(&'a OwnedClaims);
@@ -227,10 +227,10 @@ impl Serialize for Labels<'_> {
 }
 
 #[derive(Serialize)]
-struct WouldBe {
+struct WouldBe<'a> {
     action: &'static str,
-    code: &'static str,
-    rule: String,
+    #[serde(flatten)]
+    decided_by: DecidedBy<&'a str>,
 }
 
 fn line(setting: Setting<'_>, facts: &StreamFacts, verdict: &Verdict<'_>) -> String {
@@ -244,8 +244,7 @@ fn line(setting: Setting<'_>, facts: &StreamFacts, verdict: &Verdict<'_>) -> Str
         context: setting.context,
         policy_hash: setting.policy_hash,
         action: verdict.enforced.action.as_str(),
-        code: verdict.enforced.reason.as_str(),
-        rule: verdict.enforced.rule.to_string(),
+        decided_by: verdict.enforced.decided_by(),
         protocol: facts.protocol.as_str(),
         workload: workload(facts),
         labels: match &facts.claims {
@@ -262,8 +261,7 @@ fn line(setting: Setting<'_>, facts: &StreamFacts, verdict: &Verdict<'_>) -> Str
         path_bytes: path.map(str::len).filter(|length| *length > LONGEST_PATH),
         would_be: verdict.shadow.map(|would_be| WouldBe {
             action: would_be.action.as_str(),
-            code: would_be.reason.as_str(),
-            rule: would_be.rule.to_string(),
+            decided_by: would_be.decided_by(),
         }),
     };
     json(&line)
@@ -281,7 +279,7 @@ pub(crate) fn untold_line(untold: &Untold) -> String {
     json(&Sum {
         event: log_line::DENIALS,
         workload: &untold.workload,
-        code: untold.code,
+        reason: untold.code,
         count: untold.count,
     })
 }
@@ -290,7 +288,7 @@ pub(crate) fn untold_line(untold: &Untold) -> String {
 struct Sum<'a> {
     event: &'static str,
     workload: &'a str,
-    code: &'static str,
+    reason: &'static str,
     count: u64,
 }
 

@@ -70,8 +70,8 @@ pub fn forward(host: &impl Host, facts: &StreamFacts) -> Result<Permit, HostErro
 /// Writes a denial. Nothing depends on it: without a token the RBAC lock is closed.
 pub fn store_denial(host: &impl Host, decision: &Decision<'_>) {
     let _ = store_entry(host, DENY, &[]);
-    let words = format!("{} {}", decision.reason, decision.rule);
-    let _ = host.set_property(RULING, words.trim_end().as_bytes());
+    let words = decision.decided_by().to_string();
+    let _ = host.set_property(RULING, words.as_bytes());
 }
 
 /// A space follows the word also where no facts do: no name opens for a longer one.

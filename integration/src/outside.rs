@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use egress_policy::contract::DENIED_HEADER;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -17,10 +18,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::certificates::Authority;
 
+/// What every server says that the gateway has denied.
+pub const FORGED: &str = "forged";
+
 /// How a server speaks.
 #[derive(Clone, Debug)]
 pub enum Speech {
-    /// HTTP, 1.1 or 2 as the client likes: every request is answered with 200 and the server's name.
+    /// HTTP, 1.1 or 2 as the client likes: every request is answered with 200 and the server's name,
+    /// and with a header that says [`FORGED`] of the gateway; gRPC in its trailers too.
     Http(&'static str),
     /// The same inside TLS.
     Https(&'static str),
@@ -269,7 +274,7 @@ fn talk(mut stream: impl Read + Write + Close, speech: &Speech, note: &Note) -> 
                     };
                     write!(
                         stream,
-                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+                        "HTTP/1.1 200 OK\r\n{DENIED_HEADER}: {FORGED}\r\ncontent-length: {}\r\n\r\n{body}",
                         body.len()
                     )?;
                 }
@@ -392,15 +397,20 @@ async fn answer_http2(
         note.change(|seen| seen.bytes.extend_from_slice(uri.as_bytes()));
         let grpc = http::HeaderValue::from_static("application/grpc");
         if request.headers().get("content-type") == Some(&grpc) {
-            let answer = http::Response::builder().header("content-type", grpc);
+            let answer = http::Response::builder()
+                .header("content-type", grpc)
+                .header(DENIED_HEADER, FORGED);
             let mut body = respond.send_response(answer.body(())?, false)?;
             let mut trailers = http::HeaderMap::new();
             trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+            trailers.insert(DENIED_HEADER, http::HeaderValue::from_static(FORGED));
             body.send_trailers(trailers)?;
             continue;
         }
         let text = format!("{name}\n");
-        let answer = http::Response::builder().header("content-length", text.len());
+        let answer = http::Response::builder()
+            .header("content-length", text.len())
+            .header(DENIED_HEADER, FORGED);
         let mut body = respond.send_response(answer.body(())?, false)?;
         body.send_data(bytes::Bytes::from(text), true)?;
     }

@@ -18,11 +18,13 @@ pub struct Line {
     /// `Accept`, `Deny` or `Inspect`.
     pub action: String,
     /// The machine's word for why.
-    pub code: String,
-    /// What decided: `policy/tier/rule`, a tier's or policy's default; empty for a refusal of the
-    /// facts themselves.
-    #[serde(default)]
-    pub rule: String,
+    pub reason: String,
+    /// The policy that decided; none for a refusal of the facts themselves.
+    pub policy: Option<String>,
+    /// The tier that did; none where the policy as a whole did.
+    pub tier: Option<String>,
+    /// The rule that did; none for a default.
+    pub rule: Option<String>,
     /// The host that was judged.
     #[serde(default)]
     pub host: Option<String>,
@@ -33,6 +35,16 @@ pub struct Line {
     pub context: String,
     /// The policies in force.
     pub policy_hash: String,
+}
+
+impl Line {
+    /// What decided: `policy/tier/rule`, a tier's or policy's default; empty for a refusal of the
+    /// facts themselves.
+    #[must_use]
+    pub fn rule_path(&self) -> String {
+        let parts = [&self.policy, &self.tier, &self.rule].into_iter().flatten();
+        parts.map(String::as_str).collect::<Vec<_>>().join("/")
+    }
 }
 
 /// Every verdict in a piece of log: lines that end with a JSON object of `event` `verdict`.
@@ -69,7 +81,7 @@ pub fn denials(log: &str) -> BTreeMap<(String, String), Denials> {
         };
         let word = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
         let denied = word("action") == "Deny";
-        let key = (word("workload").to_owned(), word("code").to_owned());
+        let key = (word("workload").to_owned(), word("reason").to_owned());
         match word("event") {
             "verdict" if denied => {
                 let told = all.entry(key).or_default();
@@ -126,11 +138,11 @@ mod tests {
         let line = |action: &str, code: &str| {
             format!(
                 "[warn] wasm log: {{\"event\":\"verdict\",\"action\":\"{action}\",\
-                 \"workload\":\"w\",\"code\":\"{code}\"}}\n"
+                 \"workload\":\"w\",\"reason\":\"{code}\"}}\n"
             )
         };
         let sum = "[warn] wasm log: {\"event\":\"denials\",\"workload\":\"w\",\
-                   \"code\":\"a\",\"count\":5}\n";
+                   \"reason\":\"a\",\"count\":5}\n";
         let log = [
             &line("Deny", "a"),
             sum,
@@ -149,13 +161,14 @@ mod tests {
     #[test]
     fn verdicts_are_found_among_other_lines() {
         let log = "[info] starting {}\n\
-            [warn] wasm log x: {\"action\":\"Deny\",\"code\":\"default\",\"context\":\"http\",\
-            \"event\":\"verdict\",\"policyHash\":\"ab\",\"rule\":\"seed\"}\n";
+            [warn] wasm log x: {\"action\":\"Deny\",\"policy\":\"seed\",\"tier\":\"apps\",\
+            \"rule\":null,\"reason\":\"default\",\"context\":\"http\",\"event\":\"verdict\",\
+            \"policyHash\":\"ab\"}\n";
         let lines = read(log);
         assert_eq!(lines.len(), 1);
         assert_eq!(
-            (lines[0].code.as_str(), lines[0].rule.as_str()),
-            ("default", "seed")
+            (lines[0].reason.as_str(), lines[0].rule_path().as_str()),
+            ("default", "seed/apps")
         );
     }
 }

@@ -183,7 +183,7 @@ sandboxed! {
         let denied = ask("rebind.github.com", b"*/*")?;
         let words = "egress denied: the name resolves to an address inside the network\n\
             workload: spiffe://cluster.local/ns/app1-ns/sa/app1\ndestination: rebind.github.com\n\
-            rule: default\ncode: private_address\n";
+            rule: no rule (private_address)\ncode: private_address\n";
         assert_eq!(denied.status, 403);
         assert!(denied.body.starts_with(words), "{denied:?}");
         let head = denied.head.to_lowercase();
@@ -191,7 +191,7 @@ sandboxed! {
         assert!(head.contains("x-content-type-options: nosniff"), "{head}");
         let denied = ask("rebind.github.com", b"application/json")?;
         let body: Value = serde_json::from_str(&denied.body)?;
-        assert_eq!((denied.status, &body["code"]), (403, &"private_address".into()));
+        assert_eq!((denied.status, &body["reason"]), (403, &"private_address".into()));
         assert_eq!(ask("nowhere.github.com", b"*/*")?.status, 503);
         // The same for a tunnel.
         let leaf = mesh.mesh_authority.workload(APP1.identity)?;

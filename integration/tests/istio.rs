@@ -22,6 +22,8 @@ mod audit;
 mod carries;
 #[path = "istio/chart.rs"]
 mod chart;
+#[path = "istio/denials.rs"]
+mod denials;
 #[path = "istio/gateway_api.rs"]
 mod gateway_api;
 #[path = "istio/image.rs"]
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         .iter()
         .chain(matrix::CASES)
         .chain(live::CASES)
+        .chain(denials::CASES)
         .chain(patches::CASES)
         .chain(audit::CASES)
         .chain(origination::CASES)

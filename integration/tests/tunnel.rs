@@ -230,7 +230,7 @@ sandboxed! {
                 let opened = connect(&mesh, &leaf, claim.as_deref(), target, http2)
                     .with_context(|| format!("{what}, HTTP/2 {http2}"))?;
                 let line = verdicts::last_since(&mesh.gateway, before);
-                let line = line.map(|line| (line.action, line.code, line.rule));
+                let line = line.map(|line| (line.rule_path(), line.action, line.reason));
                 seen.push((opened, line));
             }
             ensure!(seen[0].1 == seen[1].1, "{what}: {seen:?}");

@@ -24,7 +24,7 @@ use crate::model::Policy;
 use crate::path::RequestPath;
 use crate::reason::ReasonCode;
 use crate::settings::{AddressCheck, Settings};
-use crate::verdict::{Action, Decision, Evaluation};
+use crate::verdict::{Action, DecidedBy, Decision, Evaluation};
 
 /// Where a name leads unless a case says otherwise: an ordinary address (RFC 5737).
 pub const DEFAULT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 80));
@@ -405,8 +405,10 @@ fn seen<C>(evaluation: &Evaluation<'_, C>, left: Option<&[IpAddr]>) -> ExpectedA
                 enforced: ExpectedDecision {
                     verdict: Action::Deny.as_str(),
                     inspection: None,
-                    code: ReasonCode::PrivateAddress,
-                    rule: enforced.rule,
+                    decided_by: DecidedBy {
+                        reason: ReasonCode::PrivateAddress,
+                        ..enforced.decided_by
+                    },
                 },
                 would_be: None,
             }
@@ -458,10 +460,8 @@ pub struct ExpectedDecision {
     pub verdict: &'static str,
     /// The inspection proxy of `Inspect`.
     pub inspection: Option<String>,
-    /// Why.
-    pub code: ReasonCode,
-    /// `policy/tier/rule`, `policy/tier` or `policy`; empty for a refusal of the facts themselves.
-    pub rule: String,
+    /// What decided and why.
+    pub decided_by: DecidedBy<String>,
 }
 
 impl From<&Decision<'_>> for ExpectedDecision {
@@ -472,8 +472,7 @@ impl From<&Decision<'_>> for ExpectedDecision {
                 Action::Inspect(name) => Some(name.to_owned()),
                 Action::Accept | Action::Deny => None,
             },
-            code: ruling.reason,
-            rule: ruling.rule.to_string(),
+            decided_by: ruling.decided_by().to_owned(),
         }
     }
 }
@@ -494,13 +493,9 @@ impl fmt::Display for ExpectedDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.verdict)?;
         if let Some(inspection) = &self.inspection {
-            write!(f, " by {inspection}")?;
+            write!(f, " through {inspection}")?;
         }
-        write!(f, " ({})", self.code)?;
-        if !self.rule.is_empty() {
-            write!(f, " {}", self.rule)?;
-        }
-        Ok(())
+        write!(f, " by {}", self.decided_by)
     }
 }
 

@@ -32,7 +32,7 @@ pub const UNGUARDED: &str = "egress-warden.io/unguarded";
 pub const VERDICT: &str = "warden_verdict";
 /// [`VERDICT`] as Envoy's configuration names it.
 pub const VERDICT_STATE: &str = "wasm.warden_verdict";
-/// Property with code and rule of a denial, for access logs.
+/// Property with what decided a denial, in words for people, for access logs.
 pub const RULING: &str = "warden_ruling";
 /// [`RULING`] as Envoy's configuration names it.
 pub const RULING_STATE: &str = "wasm.warden_ruling";
@@ -211,6 +211,10 @@ pub const WORKLOAD_HEADER: &str = "x-egress-warden-workload";
 /// What an inspection proxy is told of requests and of tunnels of opaque bytes: an address of the
 /// name that is not refused, and the port.
 pub const ADDRESS_HEADER: &str = "x-egress-warden-address";
+
+/// What decided a denial, in the gateway's own answer: [`crate::verdict::DecidedBy`] as JSON. No
+/// server's answer has it.
+pub const DENIED_HEADER: &str = "x-egress-warden-denied";
 
 /// Headers that stay in the mesh: the mesh's own words and ours. A client has no say in the last
 /// three.

@@ -13,6 +13,7 @@ pub mod config;
 pub mod contract;
 mod decode;
 pub mod defect;
+pub mod denial;
 pub mod destination;
 pub mod embedded;
 pub mod facts;

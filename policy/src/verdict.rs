@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
+
 use crate::classes::{Addresses, ClassKey};
 use crate::model::PlacedRule;
 pub use crate::reason::ReasonCode;
@@ -70,6 +73,31 @@ impl<'p> PlacedRule<'p> {
     }
 }
 
+impl<'p> RuleRef<'p> {
+    /// The names of policy, tier and rule, as far as there are.
+    #[must_use]
+    pub const fn parts(&self) -> [Option<&'p str>; 3] {
+        match *self {
+            Self::None => [None, None, None],
+            Self::Policy { policy } => [Some(policy), None, None],
+            Self::Tier { policy, tier } => [Some(policy), Some(tier), None],
+            Self::Rule { policy, tier, rule } => [Some(policy), Some(tier), Some(rule)],
+        }
+    }
+}
+
+/// Its parts, with null for those that are not there.
+impl Serialize for RuleRef<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let names = ["policy", "tier", "rule"];
+        let mut written = serializer.serialize_struct("RuleRef", names.len())?;
+        for (name, part) in names.into_iter().zip(self.parts()) {
+            written.serialize_field(name, &part)?;
+        }
+        written.end()
+    }
+}
+
 impl fmt::Display for RuleRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -90,6 +118,76 @@ pub struct Decision<'p> {
     pub reason: ReasonCode,
     /// Where it is written.
     pub rule: RuleRef<'p>,
+}
+
+/// What decided, in its parts, and why: the form for machines, with `null` for what is not there.
+/// As text it is the form for people: `seed/apps/app1-github` for a rule, `seed (default)` where a
+/// policy or tier decided without one, `no rule (name_malformed)` for a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct DecidedBy<T> {
+    /// The policy's name; none for a refusal of the facts themselves.
+    pub policy: Option<T>,
+    /// The tier's name; none where the policy as a whole decided.
+    pub tier: Option<T>,
+    /// The rule's name within its tier; none for a default.
+    pub rule: Option<T>,
+    /// Why.
+    pub reason: ReasonCode,
+}
+
+impl<T: AsRef<str>> DecidedBy<T> {
+    /// The same, borrowed.
+    pub fn as_deref(&self) -> DecidedBy<&str> {
+        DecidedBy {
+            policy: self.policy.as_ref().map(AsRef::as_ref),
+            tier: self.tier.as_ref().map(AsRef::as_ref),
+            rule: self.rule.as_ref().map(AsRef::as_ref),
+            reason: self.reason,
+        }
+    }
+}
+
+impl DecidedBy<&str> {
+    /// The same with texts of its own.
+    #[must_use]
+    pub fn to_owned(self) -> DecidedBy<String> {
+        DecidedBy {
+            policy: self.policy.map(str::to_owned),
+            tier: self.tier.map(str::to_owned),
+            rule: self.rule.map(str::to_owned),
+            reason: self.reason,
+        }
+    }
+}
+
+impl<T: AsRef<str>> fmt::Display for DecidedBy<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [&self.policy, &self.tier, &self.rule];
+        for (index, part) in parts.into_iter().flatten().enumerate() {
+            let slash = if index > 0 { "/" } else { "" };
+            write!(f, "{slash}{}", part.as_ref())?;
+        }
+        // No policy has a name with a space.
+        f.write_str(if self.policy.is_none() { "no rule" } else { "" })?;
+        match (&self.rule, self.reason) {
+            (Some(_), ReasonCode::Rule) => Ok(()),
+            (_, reason) => write!(f, " ({reason})"),
+        }
+    }
+}
+
+impl<'p> Decision<'p> {
+    /// What decided and why, in its parts.
+    #[must_use]
+    pub const fn decided_by(&self) -> DecidedBy<&'p str> {
+        let [policy, tier, rule] = self.rule.parts();
+        DecidedBy {
+            policy,
+            tier,
+            rule,
+            reason: self.reason,
+        }
+    }
 }
 
 impl Decision<'_> {
@@ -147,3 +245,6 @@ impl<'p, C> Evaluation<'p, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,7 +92,10 @@ fn coverage(files: &[Arc<Loaded>]) -> Result<(), Failed> {
                 };
                 for ruling in rulings {
                     let name = format!("{}: {}", file.name, case.name);
-                    codes.entry(ruling.code).or_default().insert(name);
+                    codes
+                        .entry(ruling.decided_by.reason)
+                        .or_default()
+                        .insert(name);
                 }
             }
         }

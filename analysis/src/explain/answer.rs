@@ -63,7 +63,7 @@ impl Explanation<'_> {
                 WrittenDecision::from(&verdict.enforced),
                 verdict.shadow.as_ref().map(WrittenDecision::from),
             ),
-            Evaluation::Undecided => (WrittenDecision::UNDECIDED, None),
+            Evaluation::Undecided => (WrittenDecision::undecided(), None),
         };
         Answer {
             decision,

@@ -8,13 +8,12 @@ use egress_policy::facts::Fact;
 use egress_policy::model::Rule;
 use egress_policy::reference::{Truth, trace};
 use egress_policy::settings::AddressCheck;
-use egress_policy::verdict::Evaluation;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::bundle::PolicyBundle;
-use crate::decision::{ReasonWord, VerdictWord, code_of, rule_id, verdict_word};
+use crate::decision::{VerdictWord, WrittenDecidedBy, verdict_word};
 use crate::owned_facts::OwnedFacts;
 use crate::witness::{complete, public_addresses};
 use egress_policy::facts::OwnedClaims;
@@ -36,10 +35,9 @@ pub struct Change {
     pub known: Vec<(&'static str, String)>,
     /// The verdict in one word.
     pub verdict: VerdictWord,
-    /// Its code.
-    pub code: Option<ReasonWord>,
-    /// Its rule.
-    pub rule: Option<String>,
+    /// What decides it and why.
+    #[serde(flatten)]
+    pub decided_by: WrittenDecidedBy,
 }
 
 /// Facts and their values as a mapping, in their order.
@@ -67,7 +65,7 @@ pub(super) fn changes(
     let mut add = |candidate: &OwnedFacts| {
         let change = describe(situation, candidate, set);
         let same = |other: &Change| {
-            (other.verdict, &other.rule, other.code) == (change.verdict, &change.rule, change.code)
+            (other.verdict, &other.decided_by) == (change.verdict, &change.decided_by)
         };
         if !change.known.is_empty() && !same(&now) && !changes.iter().any(same) {
             changes.push(change);
@@ -176,11 +174,7 @@ fn describe(before: &OwnedFacts, after: &OwnedFacts, set: &PolicySet) -> Change 
     Change {
         known,
         verdict: verdict_word(&evaluation),
-        code: code_of(&evaluation),
-        rule: match &evaluation {
-            Evaluation::Final(verdict) => rule_id(verdict.enforced.rule),
-            Evaluation::Undecided => None,
-        },
+        decided_by: (&evaluation).into(),
     }
 }
 

@@ -10,7 +10,6 @@ use crate::progress::Progress;
 use crate::report;
 use crate::sources::{Inputs, load};
 use egress_analysis::bundle::{PolicyBundle, single_bundle};
-use egress_analysis::decision::WrittenDecision;
 use egress_analysis::diff::{Comparison, Difference, Direction, Options, Outcome, Side, compare};
 use egress_analysis::owned_facts::parse_time;
 
@@ -141,13 +140,6 @@ impl Diff {
     }
 }
 
-fn verdict(decision: &WrittenDecision) -> String {
-    match &decision.rule {
-        Some(rule) => format!("{} by {rule}", decision.words()),
-        None => decision.words(),
-    }
-}
-
 fn conclusion(comparison: &Comparison) -> String {
     let classes = comparison.classes;
     match comparison.result() {
@@ -173,8 +165,8 @@ impl Report for Comparison {
                 "{}{}: {} -> {}",
                 mark(difference),
                 if difference.shadow { " (shadow)" } else { "" },
-                verdict(&difference.old),
-                verdict(&difference.new)
+                difference.old,
+                difference.new
             )?;
             for part in &difference.what {
                 writeln!(out, "    {part}")?;
@@ -223,16 +215,16 @@ impl Report for Comparison {
                 },
                 if difference.shadow { " (shadow)" } else { "" },
                 parts.join("<br>"),
-                cell(&verdict(&difference.old)),
-                cell(&verdict(&difference.new))
+                cell(&difference.old.to_string()),
+                cell(&difference.new.to_string())
             )?;
         }
         for difference in &self.differences {
             writeln!(
                 out,
                 "\n<details><summary>Facts: {} to {}</summary>\n\n```json\n{:#}\n```\n</details>",
-                cell(&verdict(&difference.old)),
-                cell(&verdict(&difference.new)),
+                cell(&difference.old.to_string()),
+                cell(&difference.new.to_string()),
                 difference.witness.to_json()
             )?;
         }

@@ -14,7 +14,7 @@ use crate::output::{ANNOTATED, Output, Report};
 use crate::progress::Progress;
 use crate::report;
 use crate::sources;
-use egress_analysis::decision::{ReasonWord, VerdictWord, code_of, rule_of, verdict_word};
+use egress_analysis::decision::{VerdictWord, WrittenDecidedBy, verdict_word};
 use egress_analysis::diagnostic::Diagnostic;
 
 /// Run decision cases: policy unit tests that a reviewer can read. Exits 4 if one fails.
@@ -26,7 +26,7 @@ A case file names its policies and lists questions with their answers:
   - name: app1 reaches GitHub
     from: {workload: app1-ns/app1, labels: {egress-ruleset: app1}}
     to: {authority: api.github.com, port: 80}
-    expect: {verdict: Accept, code: rule, rule: seed/apps/app1-github}
+    expect: {verdict: Accept, policy: seed, tier: apps, rule: app1-github, reason: rule}
 
 Examples:
   warden test cases/
@@ -95,12 +95,9 @@ struct Ran {
     passed: bool,
     /// The verdict of the last step.
     verdict: VerdictWord,
-    /// Its code.
-    code: Option<ReasonWord>,
-    /// Its rule.
-    rule: Option<String>,
-    /// The policy that decided it.
-    policy: Option<String>,
+    /// What decided it and why.
+    #[serde(flatten)]
+    decided_by: WrittenDecidedBy,
     #[serde(skip)]
     mismatches: Vec<String>,
     /// The failure as a diagnostic at its case.
@@ -186,7 +183,6 @@ impl Tally {
         let mismatches: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
         let file = ready.source.name().to_owned();
         let message = format!("{}: {}", case.name, mismatches.join("; "));
-        let (rule, policy) = rule_of(&last).unzip();
         self.ran.push(Ran {
             file,
             case: case.name.clone(),
@@ -194,9 +190,7 @@ impl Tally {
             passed: mismatches.is_empty(),
             mismatches,
             verdict: verdict_word(&last),
-            code: code_of(&last),
-            rule,
-            policy,
+            decided_by: (&last).into(),
         });
     }
 
@@ -272,12 +266,9 @@ impl Report for TestReport<'_> {
 impl Ran {
     /// What decided in the end.
     fn decision(&self) -> String {
-        let code = self.code.map(|code| format!(" ({code})"));
-        let by = self.rule.as_ref().map(|rule| format!(" by {rule}"));
-        let policy = self.policy.as_ref();
-        let policy = policy.map(|policy| format!(", policy {policy} decides"));
-        let parts = [by, code, policy].map(Option::unwrap_or_default);
-        format!("{}{}", self.verdict, parts.concat())
+        let by = self.decided_by.words();
+        let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
+        format!("{}{by}", self.verdict)
     }
 }
 

@@ -93,11 +93,8 @@ fn explain_answers_every_case() {
 
 fn answer(json: &Value) -> Value {
     let ruling = |json: &Value| {
-        json!([
-            json["verdict"],
-            json["code"],
-            json["rule"].as_str().unwrap_or("")
-        ])
+        let parts = ["verdict", "policy", "tier", "rule", "reason"];
+        json!(parts.map(|part| &json[part]))
     };
     let would_be = &json["wouldBe"];
     json!([
@@ -112,10 +109,11 @@ fn answer(json: &Value) -> Value {
 
 fn expected(expected: &ExpectedAnswer) -> Value {
     match expected {
-        ExpectedAnswer::Undecided => json!([["Undecided", null, ""], null]),
+        ExpectedAnswer::Undecided => json!([["Undecided", null, null, null, null], null]),
         ExpectedAnswer::Final { enforced, would_be } => {
             let ruling = |r: &egress_policy::case::ExpectedDecision| {
-                json!([r.verdict, r.code.as_str(), r.rule])
+                let by = &r.decided_by;
+                json!([r.verdict, by.policy, by.tier, by.rule, by.reason])
             };
             json!([ruling(enforced), would_be.as_ref().map(ruling)])
         }

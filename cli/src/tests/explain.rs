@@ -1,8 +1,8 @@
 //! `warden explain`: verdicts, exit codes, reasons.
 
-use super::support::{Folder, REFERENCE};
+use super::support::{Folder, REFERENCE, rule_path};
 
-/// Who asks, where to, and the exit code, verdict, code and rule that must follow.
+/// Who asks, where to, and the exit code, verdict, reason and rule that must follow.
 const VERDICTS: &str = "
 app1                     | https://api.github.com                       | 0 Accept rule seed/apps/app1-github
 app1                     | http://api.github.com/repos                  | 0 Accept rule seed/apps/app1-github
@@ -59,8 +59,8 @@ fn verdicts_of_the_reference_case() {
         let seen = [
             ran.exit.to_string(),
             text("verdict"),
-            text("code"),
-            text("rule"),
+            text("reason"),
+            rule_path(&json),
         ];
         assert_eq!(seen.join(" "), cells[2], "{line}");
     }
@@ -155,7 +155,7 @@ fn an_address_is_found_where_networks_hold_all_of_them() {
             "https://www.example.com:8443",
             2,
             vec![
-                "Deny by p/t/all (rule)".to_owned(),
+                "Deny by p/t/all".to_owned(),
                 format!("{leads}198.51.100.1\n"),
                 "  address = 2001:db8::1: Deny by p (default)\n".to_owned(),
             ],
@@ -167,7 +167,7 @@ fn an_address_is_found_where_networks_hold_all_of_them() {
             vec![
                 "Deny by p (default)".to_owned(),
                 format!("{leads}192.0.2.1\n"),
-                "  address = 198.51.100.1: Accept by p/t/dialled (rule)\n".to_owned(),
+                "  address = 198.51.100.1: Accept by p/t/dialled\n".to_owned(),
             ],
         ),
         (
@@ -175,29 +175,29 @@ fn an_address_is_found_where_networks_hold_all_of_them() {
             "https://www.example.com --address-check none",
             2,
             vec![
-                "Deny by p/t/but (rule)".to_owned(),
+                "Deny by p/t/but".to_owned(),
                 format!("{leads}192.0.2.1\n"),
-                "  address = 198.51.100.1: Accept by p/t/www (rule)\n".to_owned(),
+                "  address = 198.51.100.1: Accept by p/t/www\n".to_owned(),
             ],
         ),
         (
             vec![OTHERS, WWW],
             "https://www.example.com --address-check none",
             0,
-            vec!["Accept by p/t/www (rule)".to_owned()],
+            vec!["Accept by p/t/www".to_owned()],
         ),
         (
             vec![WWW, ALL],
             "https://www.example.com --address-check none",
             0,
-            vec!["Accept by p/t/www (rule)".to_owned()],
+            vec!["Accept by p/t/www".to_owned()],
         ),
         // What is stated stands for nothing else.
         (
             vec![WWW, DIALLED],
             "https://www.example.com:8443 --address 198.51.100.7",
             0,
-            vec!["Accept by p/t/dialled (rule)".to_owned()],
+            vec!["Accept by p/t/dialled".to_owned()],
         ),
     ] {
         let folder = Folder::with(&[("policy.yaml", &policy_of(&rules))]);
@@ -300,7 +300,7 @@ fn what_is_unknown_is_undecided_and_says_what_would_decide() {
     assert_eq!(ran.exit, 5);
     assert!(
         ran.stdout
-            .contains("claims = egress-ruleset=app1: Accept by seed/apps/app1-github (rule)")
+            .contains("claims = egress-ruleset=app1: Accept by seed/apps/app1-github")
     );
 }
 

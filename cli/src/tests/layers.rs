@@ -1,6 +1,6 @@
 //! Several policies under install settings, in `test` and `diff`.
 
-use super::support::{Folder, INSTALL, REFERENCE};
+use super::support::{Folder, INSTALL, REFERENCE, rule_path};
 
 const TEAM: &str = "apiVersion: egress-warden.io/v1alpha1
 kind: EgressPolicy
@@ -20,11 +20,11 @@ cases:
 - name: both accept
   from: {workload: app1-ns/a, labels: {egress-ruleset: app1}}
   to: {authority: api.github.com, port: 80}
-  expect: {verdict: Accept, code: rule, rule: seed/apps/app1-github}
+  expect: {verdict: Accept, policy: seed, tier: apps, rule: app1-github, reason: rule}
 - name: the team's policy is the stricter one
   from: {workload: app1-ns/a, labels: {egress-ruleset: app1}}
   to: {authority: gist.github.com, port: 80}
-  expect: {verdict: Deny, code: default, rule: team}
+  expect: {verdict: Deny, policy: team, reason: default}
 ";
 
 fn folder(policies: &str) -> Folder {
@@ -54,7 +54,7 @@ fn cases_run_under_the_install_settings() {
         let policy = |case: usize| json["cases"][case]["policy"].clone();
         assert_eq!([policy(0), policy(1)], ["seed", "team"], "{policies}");
         let ran = folder.warden(&format!("{line} --verbose"));
-        let line = "    Deny by team (default), policy team decides";
+        let line = "    Deny by team (default)";
         assert!(ran.stdout.lines().any(|seen| seen == line), "{ran:?}");
     }
     // Without them the order of the arguments holds, and this one is wrong.
@@ -129,11 +129,8 @@ fn a_difference_of_layers() {
         let differences = json["differences"].as_array().unwrap();
         assert_eq!(differences.len(), 1, "{line}: {ran:?}");
         assert_eq!(differences[0]["change"], "gains", "{line}");
-        assert_eq!(differences[0]["old"]["rule"], "team", "{line}");
-        assert_eq!(
-            differences[0]["new"]["rule"], "seed/apps/app1-github",
-            "{line}"
-        );
+        let by = ["old", "new"].map(|side| rule_path(&differences[0][side]));
+        assert_eq!(by, ["team", "seed/apps/app1-github"], "{line}");
         assert_eq!(differences[0]["witness"]["port"], 443, "{line}: {ran:?}");
     }
     // Without the second layer the first one's verdicts hold.

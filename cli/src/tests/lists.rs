@@ -110,7 +110,7 @@ fn a_case_file_sees_the_list_of_its_policy_and_of_one_in_it() {
 - name: a partner
   from: {workload: shop/web}
   to: {authority: a.partner.example, port: 443}
-  expect: {verdict: Accept, code: rule, rule: shop/apps/partners}
+  expect: {verdict: Accept, policy: shop, tier: apps, rule: partners, reason: rule}
 ";
     folder.write(
         "cases.yaml",
@@ -132,7 +132,7 @@ fn another_list_than_the_reviewed_one_stops_every_command() {
     folder.write("policies/lists/partners.txt", "*.evil.example\n");
     folder.write(
         "cases.yaml",
-        "policies: [policies/policy.yaml]\ncases: [{name: a, from: {workload: a/b}, to: {authority: a.example, port: 443}, expect: {verdict: Deny, code: default, rule: shop}}]\n",
+        "policies: [policies/policy.yaml]\ncases: [{name: a, from: {workload: a/b}, to: {authority: a.example, port: 443}, expect: {verdict: Deny, policy: shop, reason: default}}]\n",
     );
     let install = include_str!("../../../istio/reference/install.yaml");
     folder.write("install.yaml", install);

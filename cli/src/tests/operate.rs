@@ -405,6 +405,31 @@ fn a_revoked_workload_reaches_nothing_and_the_rest_of_the_file_stays() {
     assert_eq!(ask("third", "https://api.github.com"), 0);
 }
 
+/// What `revoke` says of running streams is what is rendered: the module ends them unless the settings
+/// say that it does not, and then they end after their longest duration.
+#[test]
+fn streams_of_a_revoked_workload_end_as_revoke_says() {
+    for (revoked, setting, ends) in [
+        (false, "", false),
+        (true, "", true),
+        (true, "recheckOnUpdate: true", true),
+        (true, "recheckOnUpdate: false", false),
+    ] {
+        let folder = folder();
+        let gateway = format!("  gateway:\n    maxStreamSeconds: 1234\n    {setting}\n");
+        folder.write("install.yaml", &INSTALL.replace("  gateway:\n", &gateway));
+        if revoked {
+            let ran = folder.run(&revoke("app1-ns/app1", &["--write"]));
+            assert_eq!(ran.exit, 0, "{ran:?}");
+        }
+        let ran = folder.warden("render --install install.yaml policy.yaml");
+        assert_eq!(ran.exit, 0, "{ran:?}");
+        let rechecks = ran.stdout.contains("recheckOnUpdate");
+        assert_eq!(rechecks, ends, "revoked: {revoked}, {setting}");
+        assert!(ran.stdout.contains("1234s"), "the longest duration");
+    }
+}
+
 #[test]
 fn what_cannot_be_revoked_is_left_alone() {
     let flow = "apiVersion: egress-warden.io/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {name: p}\n\

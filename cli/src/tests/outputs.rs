@@ -48,7 +48,7 @@ fn every_output_has_its_schema_and_keeps_to_it() {
         ),
         (
             "cases.yaml",
-            "policies: [seed.yaml]\ncases:\n- name: no\n  from: {workload: a/b}\n  to: {authority: a.example, port: 80}\n  expect: {verdict: Accept, code: rule, rule: seed/a/b}\n",
+            "policies: [seed.yaml]\ncases:\n- name: no\n  from: {workload: a/b}\n  to: {authority: a.example, port: 80}\n  expect: {verdict: Accept, policy: seed, tier: a, rule: b, reason: rule}\n",
         ),
     ]);
     folder.write_bytes("module.wasm", MODULE);

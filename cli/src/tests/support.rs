@@ -188,3 +188,14 @@ spec:
 
 /// A module as small as one gets: memory, the exported place, a data segment.
 pub(super) const MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x02\x06\x07\x01\x7f\0A\x80\x08\x0b\x07\x1c\x01\x18warden_embedded_policies\x03\0\x0b\x07\x01\0A\x10\x0b\x01x";
+
+/// What decided, of a decision in JSON: `POLICY/TIER/RULE`, as far as there are such; else `-`.
+pub(crate) fn rule_path(json: &serde_json::Value) -> String {
+    let parts = ["policy", "tier", "rule"].map(|part| json[part].as_str());
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    if parts.is_empty() {
+        "-".to_owned()
+    } else {
+        parts.join("/")
+    }
+}

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 
 use super::{Attempt, Expectation, Group, Message, Probe, ProbeExpectation};
 use egress_analysis::bundle::PolicyBundle;
-use egress_analysis::decision::{ReasonWord, rule_id};
+use egress_analysis::decision::WrittenDecidedBy;
 use egress_analysis::owned_facts::{OwnedFacts, Who, parse_to};
 use egress_analysis::witness::{name_under, ordinary_address, path_under};
 use egress_policy::facts::OwnedClaims;
@@ -295,8 +295,7 @@ impl<'p> Plan<'p> {
         let Evaluation::Final(verdict) = evaluation else {
             return ProbeExpectation {
                 verdict: Expectation::Undecided,
-                code: None,
-                rule: None,
+                decided_by: WrittenDecidedBy::default(),
             };
         };
         let ruling = &verdict.enforced;
@@ -305,8 +304,7 @@ impl<'p> Plan<'p> {
                 Action::Accept | Action::Inspect(_) => Expectation::Reached,
                 Action::Deny => Expectation::Refused,
             },
-            code: Some(ReasonWord(ruling.reason)),
-            rule: rule_id(ruling.rule),
+            decided_by: ruling.decided_by().into(),
         }
     }
 

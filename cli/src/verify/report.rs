@@ -1,5 +1,6 @@
 //! Expected against seen, for people and for machines.
 
+use egress_analysis::decision::WrittenDecidedBy;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -72,10 +73,9 @@ impl From<(Probe, ProbeResult)> for ProbeOutcome {
 pub(super) struct WrittenResult {
     /// In one word.
     kind: ResultKind,
-    /// The code in the gateway's denial.
-    code: Option<String>,
-    /// The rule in it.
-    rule: Option<String>,
+    /// What the gateway's denial says that decided it.
+    #[serde(flatten)]
+    decided_by: WrittenDecidedBy,
     /// In words.
     detail: Option<String>,
 }
@@ -95,11 +95,10 @@ enum ResultKind {
 impl From<ProbeResult> for WrittenResult {
     fn from(seen: ProbeResult) -> Self {
         let (kind, detail) = match seen {
-            ProbeResult::Denied { code, rule } => {
+            ProbeResult::Denied(decided_by) => {
                 return Self {
                     kind: ResultKind::Denied,
-                    code: Some(code),
-                    rule: Some(rule),
+                    decided_by,
                     detail: None,
                 };
             }
@@ -111,8 +110,7 @@ impl From<ProbeResult> for WrittenResult {
         };
         Self {
             kind,
-            code: None,
-            rule: None,
+            decided_by: WrittenDecidedBy::default(),
             detail,
         }
     }
@@ -120,9 +118,9 @@ impl From<ProbeResult> for WrittenResult {
 
 impl ProbeExpectation {
     fn words(&self) -> String {
-        match (self.verdict, self.code) {
+        match (self.verdict, self.decided_by.words()) {
             (Expectation::Reached, _) => "reached".to_owned(),
-            (Expectation::Refused, Some(code)) => format!("refused ({code})"),
+            (Expectation::Refused, Some(by)) => format!("refused by {by}"),
             (Expectation::Refused, None) => "refused".to_owned(),
             (Expectation::Undecided, _) => "undecided".to_owned(),
         }
@@ -132,7 +130,10 @@ impl ProbeExpectation {
 impl ProbeResult {
     fn words(&self) -> String {
         match self {
-            Self::Denied { code, .. } => format!("denied by the gateway ({code})"),
+            Self::Denied(by) => {
+                let by = by.words();
+                format!("denied by the gateway: {}", by.unwrap_or_default())
+            }
             Self::Reached(detail) => format!("reached ({detail})"),
             Self::Refused(detail) => format!("refused ({detail})"),
             Self::Unclear(detail) => format!("unclear ({detail})"),

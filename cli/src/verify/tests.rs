@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use egress_analysis::decision::ReasonWord;
 use egress_policy::facts::Fact;
+use egress_policy::verdict::ReasonCode;
 use socket2::{Domain, Socket, Type};
 
 use super::plan::Planned;
@@ -105,9 +107,9 @@ fn planned_for(
 fn words(planned: &Planned) -> Vec<String> {
     let row = |probe: &Probe| {
         let expected = &probe.expected;
-        let rule = expected.rule.as_deref().unwrap_or("-");
-        let code = expected.code.map_or("-", Into::into);
-        format!("{}: {:?} {code} {rule}", probe.attempt, expected.verdict)
+        let by = expected.decided_by.words();
+        let by = by.as_deref().unwrap_or("-");
+        format!("{}: {:?} {by}", probe.attempt, expected.verdict)
     };
     planned.probes.iter().map(row).collect()
 }
@@ -122,14 +124,14 @@ fn every_destination_that_a_rule_names_is_tried_and_the_engine_says_what_to_expe
     assert_eq!(
         words(&planned),
         [
-            "http://www.github.com/v1/zz: Reached rule seed/apps/pages",
-            "tcp 203.0.113.7:22: Reached rule seed/apps/ssh",
+            "http://www.github.com/v1/zz: Reached seed/apps/pages",
+            "tcp 203.0.113.7:22: Reached seed/apps/ssh",
             // The first of the network is excepted.
-            "tcp 203.0.113.66:22: Reached rule seed/apps/ssh",
-            "ntp 192.0.2.123:123: Reached rule seed/apps/time",
+            "tcp 203.0.113.66:22: Reached seed/apps/ssh",
+            "ntp 192.0.2.123:123: Reached seed/apps/time",
             // Where the name leads is known, and no name may lead there.
-            "tls api.example.com at 10.0.0.5:443: Refused private_address seed/apps/tls",
-            "http://api.weather.gov/: Refused default seed",
+            "tls api.example.com at 10.0.0.5:443: Refused seed/apps/tls (private_address)",
+            "http://api.weather.gov/: Refused seed (default)",
         ]
     );
     assert_eq!(planned.not_tried, ["seed/apps/upload: asks for POST"]);
@@ -145,8 +147,8 @@ fn every_destination_that_a_rule_names_is_tried_and_the_engine_says_what_to_expe
 #[test]
 fn a_name_that_the_gateway_speaks_tls_to_is_tried_over_http() {
     for (port, wanted) in [
-        (443, "http://pay.example/: Reached rule seed/apps/pay"),
-        (8443, "http://pay.example:8443/: Reached rule seed/apps/pay"),
+        (443, "http://pay.example/: Reached seed/apps/pay"),
+        (8443, "http://pay.example:8443/: Reached seed/apps/pay"),
     ] {
         let rule = format!(
             "to: [{{domainNames: [pay.example], ports: [{port}], tls: {{originate: true}}}}]"
@@ -179,12 +181,12 @@ spec:
     for (address, wanted) in [
         (
             [240, 241, 7, 9],
-            "tcp 240.241.7.9:5432: Reached rule seed/apps/db",
+            "tcp 240.241.7.9:5432: Reached seed/apps/db",
         ),
         // No address stands for it: the sidecar asks for where it leads.
         (
             [203, 0, 113, 9],
-            "tcp 203.0.113.9:5432: Refused default seed",
+            "tcp 203.0.113.9:5432: Refused seed (default)",
         ),
     ] {
         let groups = [Group::Destinations];
@@ -204,16 +206,16 @@ fn near_misses_are_misses() {
     let planned = planned(&names, &[Group::NearMisses], &Direct::default());
     let words = words(&planned);
     for wanted in [
-        "http://github.com/: Refused default seed",
-        "http://evilgithub.com/: Refused default seed",
-        "http://api.github.com.evil.example/: Refused default seed",
-        "tls zz.example.com at 198.51.100.1:443: Refused default seed",
-        "http://api.github.com,evil.example/: Refused name_malformed -",
-        "http://api.github.com:22/: Refused route_mismatch -",
-        "tcp 203.0.113.7:23: Refused default seed",
-        "tcp 203.0.113.6:22: Refused default seed",
-        "tcp 203.0.113.8:22: Refused default seed",
-        "tls 198.51.100.1:443 without a server name: Refused sni_missing -",
+        "http://github.com/: Refused seed (default)",
+        "http://evilgithub.com/: Refused seed (default)",
+        "http://api.github.com.evil.example/: Refused seed (default)",
+        "tls zz.example.com at 198.51.100.1:443: Refused seed (default)",
+        "http://api.github.com,evil.example/: Refused no rule (name_malformed)",
+        "http://api.github.com:22/: Refused no rule (route_mismatch)",
+        "tcp 203.0.113.7:23: Refused seed (default)",
+        "tcp 203.0.113.6:22: Refused seed (default)",
+        "tcp 203.0.113.8:22: Refused seed (default)",
+        "tls 198.51.100.1:443 without a server name: Refused no rule (sni_missing)",
     ] {
         assert!(
             words.iter().any(|word| word == wanted),
@@ -304,16 +306,12 @@ fn nothing_unclear_passes_for_good() {
         },
         expected: ProbeExpectation {
             verdict,
-            code: None,
-            rule: None,
+            decided_by: WrittenDecidedBy::default(),
         },
         known_live: inhabited,
     };
     let reached = ProbeResult::Reached(String::new());
-    let denied = ProbeResult::Denied {
-        code: String::new(),
-        rule: String::new(),
-    };
+    let denied = ProbeResult::Denied(WrittenDecidedBy::default());
     let (refused, unclear) = (
         ProbeResult::Refused(String::new()),
         ProbeResult::Unclear(String::new()),
@@ -448,16 +446,21 @@ fn a_client_hello_carries_the_name_or_none() {
     assert!(!find(&bare) && !bare.windows(7).any(|part| part == b"invalid"));
 }
 
+fn by_default() -> WrittenDecidedBy {
+    WrittenDecidedBy {
+        policy: Some("seed".to_owned()),
+        reason: Some(ReasonWord(ReasonCode::Default)),
+        ..WrittenDecidedBy::default()
+    }
+}
+
 #[test]
 fn the_report_is_as_documented() {
     let planned = planned(&[], &[Group::Destinations], &Direct::default());
     let seen = [
         ProbeResult::Reached("200".to_owned()),
         ProbeResult::Open,
-        ProbeResult::Denied {
-            code: "default".to_owned(),
-            rule: "default".to_owned(),
-        },
+        ProbeResult::Denied(by_default()),
         ProbeResult::Refused("closed".to_owned()),
         ProbeResult::Dropped,
         ProbeResult::Unclear("503".to_owned()),
@@ -481,6 +484,6 @@ fn the_report_is_as_documented() {
     let json = serde_json::from_str(&written(Output::Json)).unwrap();
     crate::tests::outputs::is_as_documented("verify", &json);
     assert_eq!(json["probes"].as_array().unwrap().len(), 6);
-    assert_eq!(json["probes"][2]["seen"]["code"], "default");
-    assert!(written(Output::Human).contains("denied by the gateway (default)"));
+    assert_eq!(json["probes"][2]["seen"]["reason"], "default");
+    assert!(written(Output::Human).contains("denied by the gateway: seed (default)"));
 }

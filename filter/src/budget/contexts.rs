@@ -35,7 +35,7 @@ fn open(fake: &Fake, configuration: &Value) -> (Http<Fake>, Flow) {
 
 fn code(fake: &Fake) -> String {
     let line = fake.verdict().expect("a verdict");
-    line["code"].as_str().unwrap().to_owned()
+    line["reason"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn lines_have_a_budget_and_counters_have_none() {
     fake.set_seconds(60);
     plugin.tick();
     let workload = "spiffe://cluster.local/ns/app1-ns/sa/app1";
-    let sum = |count: u32| json!({"event": "denials", "workload": workload, "code": "default", "count": count});
+    let sum = |count: u32| json!({"event": "denials", "workload": workload, "reason": "default", "count": count});
     assert_eq!(sums(&fake), [sum(47)]);
     // What is left when the configuration goes is told then.
     for _ in 0..5 {

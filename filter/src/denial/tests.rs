@@ -1,50 +1,45 @@
+use egress_policy::verdict::{Action, Decision, ReasonCode, RuleRef};
+
 use super::*;
 
-fn denial(basis: RuleRef<'_>, code: ReasonCode) -> String {
-    let subject = Subject {
-        workload: "spiffe://cluster.local/ns/app1-ns/sa/app1",
-        destination: "github.com:443",
-    };
-    let decision = Decision {
-        action: egress_policy::verdict::Action::Deny,
-        reason: code,
-        rule: basis,
-    };
-    response(subject, &decision, false).body
-}
-
+/// Status, gRPC status, and the header's JSON.
 #[test]
-fn the_text_names_everything_that_a_request_for_access_needs() {
-    let body = denial(RuleRef::Policy { policy: "seed" }, ReasonCode::Default);
-    for line in [
-        "egress denied: no rule of the policy allows this destination",
-        "workload: spiffe://cluster.local/ns/app1-ns/sa/app1",
-        "destination: github.com:443",
-        "rule: default",
-        "code: default",
+fn every_denial_has_its_status_and_says_in_a_header_what_decided() {
+    let policy = RuleRef::Policy { policy: "seed" };
+    for (rule, reason, status, grpc_status, header) in [
+        (
+            policy,
+            ReasonCode::Default,
+            403,
+            7,
+            r#"{"policy":"seed","tier":null,"rule":null,"reason":"default"}"#,
+        ),
+        (
+            RuleRef::None,
+            ReasonCode::LimitStreams,
+            429,
+            8,
+            r#"{"policy":null,"tier":null,"rule":null,"reason":"limit_streams"}"#,
+        ),
     ] {
-        assert!(body.lines().any(|found| found == line), "{line}\n{body}");
+        let decision = Decision {
+            action: Action::Deny,
+            reason,
+            rule,
+        };
+        for wants_json in [false, true] {
+            let denial = Denial::new("w", "d", &decision);
+            let response = response(&denial, wants_json);
+            assert_eq!(
+                (response.status, response.grpc_status),
+                (status, grpc_status)
+            );
+            let headers = response.headers.iter();
+            let found = headers.filter(|(name, _)| *name == "x-egress-warden-denied");
+            let found: Vec<_> = found.map(|(_, value)| value.as_str()).collect();
+            assert_eq!(found, [header]);
+        }
     }
-    assert!(
-        body.contains("ask: propose a rule") && body.contains("`seed`"),
-        "{body}"
-    );
-}
-
-#[test]
-fn a_rule_is_named_and_what_no_rule_can_change_is_said() {
-    let rule = RuleRef::Rule {
-        policy: "seed",
-        tier: "platform",
-        rule: "no-metadata-service",
-    };
-    assert!(denial(rule, ReasonCode::Rule).contains("rule: seed/platform/no-metadata-service\n"));
-    assert!(denial(RuleRef::None, ReasonCode::NameMalformed).contains("whatever the policy says"));
-    let tier = RuleRef::Tier {
-        policy: "seed",
-        tier: "apps",
-    };
-    assert!(denial(tier, ReasonCode::FactsMissing).contains("owners of egress policy `seed`"));
 }
 
 #[test]

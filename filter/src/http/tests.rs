@@ -46,8 +46,8 @@ fn outcome(fake: &Fake, flow: Flow) -> RequestOutcome {
             let line = fake.verdict().expect("every denial is logged");
             assert_eq!(fake.response().map(|response| response.status), Some(403));
             RequestOutcome::Denied(
-                line["code"].as_str().unwrap().to_owned(),
-                line["rule"].as_str().unwrap().to_owned(),
+                line["reason"].as_str().unwrap().to_owned(),
+                crate::fake::rule_path(&line),
             )
         }
         other => panic!("{other:?}"),
@@ -514,7 +514,7 @@ fn two_metadata_headers_are_no_claim() {
             fake.header("x-envoy-peer-metadata", value)
         });
     assert_eq!(Http::new(plugin).on_request_headers(), Flow::Stop);
-    assert_eq!(doubled.verdict().unwrap()["code"], "facts_missing");
+    assert_eq!(doubled.verdict().unwrap()["reason"], "facts_missing");
 }
 
 #[test]
@@ -799,12 +799,29 @@ fn a_denial_says_who_what_which_and_how() {
     let body: Value = serde_json::from_str(&response.body).unwrap();
     assert_eq!(body["workload"], crate::fake::APP1);
     assert_eq!(body["destination"], "github.com:80");
-    assert_eq!(body["rule"], "default");
-    assert_eq!(body["code"], "default");
+    assert_eq!(crate::fake::rule_path(&body), "seed");
+    assert_eq!(body["reason"], "default");
     assert!(body["ask"].as_str().unwrap().contains("`seed`"));
     assert_eq!(response.details, "warden_default");
     assert_eq!(response.grpc_status, 7);
-    assert_eq!(fake.state("warden_ruling").as_deref(), Some("default seed"));
+    assert_eq!(
+        fake.state("warden_ruling").as_deref(),
+        Some("seed (default)")
+    );
+}
+
+/// Trailers pass, without the word by which the gateway tells its own denials.
+#[test]
+fn no_server_says_in_trailers_that_the_gateway_denied() {
+    let fake = app1_to("api.github.com");
+    let plugin = fake.plugin(&http_configuration());
+    let http = Http::new(plugin);
+    assert_eq!(http.on_request_headers(), Flow::Continue);
+    fake.forget_calls();
+    assert_eq!(http.on_answer_trailers(), Flow::Continue);
+    let calls = fake.calls();
+    let removed = "remove trailer x-egress-warden-denied";
+    assert!(calls.iter().any(|call| call == removed), "{calls:?}");
 }
 
 #[test]

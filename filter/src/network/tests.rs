@@ -47,7 +47,7 @@ fn code(fake: &Fake) -> String {
     format!(
         "{} {}",
         line["action"].as_str().unwrap(),
-        line["code"].as_str().unwrap()
+        line["reason"].as_str().unwrap()
     )
 }
 

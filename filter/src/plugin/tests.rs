@@ -25,7 +25,7 @@ fn without_a_policy_everything_is_denied() {
     let fake = Fake::app1().get("api.github.com", "warden-http");
     let plugin = fake.plugin(&configuration);
     assert_eq!(Http::new(plugin).on_request_headers(), Flow::Stop);
-    assert_eq!(fake.verdict().unwrap()["code"], "no_policy");
+    assert_eq!(fake.verdict().unwrap()["reason"], "no_policy");
 }
 
 #[test]

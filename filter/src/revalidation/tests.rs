@@ -95,12 +95,12 @@ fn the_end_is_logged_once_with_the_caller() {
     }
     assert_eq!(fake.verdicts().len(), seen + 1);
     let line = fake.verdict().expect("a line");
-    assert_eq!(line["code"], "policy_replaced");
+    assert_eq!(line["reason"], "policy_replaced");
     assert_eq!(line["protocol"], "TCP");
     assert_eq!(line["workload"], APP1);
     assert_eq!(
         fake.state("warden_ruling").as_deref(),
-        Some("policy_replaced")
+        Some("no rule (policy_replaced)")
     );
     assert_eq!(
         fake.metric("warden_verdicts.deny.policy_replaced.none"),
@@ -140,7 +140,7 @@ fn a_connection_of_the_inner_listener_ends_too_decided_or_not() {
         assert_eq!(flow, Flow::Stop);
         assert!(fake.closed());
         let line = fake.verdict().unwrap();
-        assert_eq!(line["code"], "policy_replaced");
+        assert_eq!(line["reason"], "policy_replaced");
         assert_eq!(&line["protocol"], protocol);
     }
 }

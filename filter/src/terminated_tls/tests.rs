@@ -43,7 +43,7 @@ fn judged(fake: &Fake) -> String {
         return fake.dynamic_host().unwrap_or_default();
     }
     let line = fake.verdict().expect("every denial is logged");
-    line["code"].as_str().unwrap_or_default().to_owned()
+    line["reason"].as_str().unwrap_or_default().to_owned()
 }
 
 /// A request inside: the connection has TLS of its own, and no certificate of anybody's.
@@ -185,7 +185,7 @@ fn a_tunnel_that_can_only_be_denied_does_not_go_inward() {
         let flow = Http::new(fake.plugin(&tunnels())).on_request_headers();
         assert_eq!(flow, Flow::Stop, "{authority}");
         assert_eq!(
-            fake.verdict().expect("a verdict")["code"],
+            fake.verdict().expect("a verdict")["reason"],
             code,
             "{authority}"
         );
@@ -194,5 +194,8 @@ fn a_tunnel_that_can_only_be_denied_does_not_go_inward() {
     let fake = Fake::app1().get("api.github.com", "inward");
     let flow = Http::new(fake.plugin(&tunnels())).on_request_headers();
     assert_eq!(flow, Flow::Stop);
-    assert_eq!(fake.verdict().expect("a verdict")["code"], "route_mismatch");
+    assert_eq!(
+        fake.verdict().expect("a verdict")["reason"],
+        "route_mismatch"
+    );
 }

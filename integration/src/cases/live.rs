@@ -30,6 +30,7 @@ use crate::mesh::{
 };
 use crate::outside::Outside;
 use crate::peer::Peer;
+use crate::verdicts::Line;
 use crate::{policy, verdicts};
 
 use super::attempt::{Attempt, Metadata, Proof, Speech};
@@ -217,11 +218,10 @@ fn once(stage: &LiveGateway, gateway: &Envoy, attempt: &Attempt) -> Result<()> {
     let ExpectedAnswer::Final { enforced, .. } = &attempt.expect else {
         bail!("nothing final is expected");
     };
-    let wanted = (
-        enforced.verdict,
-        enforced.code.as_str(),
-        enforced.rule.as_str(),
-    );
+    let by = &enforced.decided_by;
+    let parts = [&by.policy, &by.tier, &by.rule].into_iter().flatten();
+    let rule = parts.map(String::as_str).collect::<Vec<_>>().join("/");
+    let wanted = (enforced.verdict, by.reason.as_str(), rule);
     let came = match (came, &line) {
         (Came::NoAddressLeft, Some(line)) if line.action == "Deny" => Came::Denied,
         (Came::NoAddressLeft, None) => bail!("answered for the module, which was not asked"),
@@ -233,12 +233,13 @@ fn once(stage: &LiveGateway, gateway: &Envoy, attempt: &Attempt) -> Result<()> {
         (Came::NoAddressLeft, _) if attempt.name.is_none() => bail!("no address left of no name"),
         // The module's line, if there is one, says which rule accepted the name.
         (Came::NoAddressLeft, line) => {
-            let rule = line.as_ref().map_or(wanted.2, |line| &line.rule);
+            let rule = line.as_ref().map(Line::rule_path);
+            let rule = rule.unwrap_or_else(|| wanted.2.clone());
             ("Deny", ReasonCode::PrivateAddress.as_str(), rule)
         }
         (Came::Reached | Came::Denied, line) => {
             let line = line.as_ref().context("no verdict was logged")?;
-            (line.action.as_str(), line.code.as_str(), line.rule.as_str())
+            (line.action.as_str(), line.reason.as_str(), line.rule_path())
         }
     };
     if seen != wanted {

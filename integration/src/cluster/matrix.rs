@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
+use egress_policy::verdict::{DecidedBy, ReasonCode};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -146,17 +147,18 @@ impl Log {
     }
 }
 
-/// The rule that a line of the module names; its code where no rule decided.
+/// What a line of the module says that decided, as people read it.
 fn rule(line: &str) -> Option<String> {
     let (start, end) = (line.find('{')?, line.rfind('}')?);
     let event: Value = serde_json::from_str(line.get(start..=end)?).ok()?;
     let field = |name: &str| event.get(name).and_then(Value::as_str);
-    let named = field("rule").filter(|rule| !rule.is_empty());
-    Some(match (named, field("code")?) {
-        (Some(rule), "rule") => rule.to_owned(),
-        (Some(rule), code) => format!("{code} {rule}"),
-        (None, code) => code.to_owned(),
-    })
+    let by = DecidedBy {
+        policy: field("policy"),
+        tier: field("tier"),
+        rule: field("rule"),
+        reason: ReasonCode::parse(field("reason")?)?,
+    };
+    Some(by.to_string())
 }
 
 fn lines(node: &Node) -> Result<Vec<String>> {
@@ -194,16 +196,16 @@ mod tests {
     fn a_line_of_the_module_names_its_rule() {
         for (line, expected) in [
             (
-                r#"wasm log x: {"event":"verdict","code":"rule","rule":"app1-github"} thread=1"#,
-                Some("app1-github"),
+                r#"wasm log x: {"event":"verdict","policy":"seed","tier":"apps","rule":"app1-github","reason":"rule"} thread=1"#,
+                Some("seed/apps/app1-github"),
             ),
             (
-                r#"wasm log x: {"event":"verdict","code":"default","rule":"seed"} thread=1"#,
-                Some("default seed"),
+                r#"wasm log x: {"event":"verdict","policy":"seed","tier":null,"rule":null,"reason":"default"} thread=1"#,
+                Some("seed (default)"),
             ),
             (
-                r#"{"event":"verdict","code":"route_mismatch","rule":""}"#,
-                Some("route_mismatch"),
+                r#"{"event":"verdict","policy":null,"tier":null,"rule":null,"reason":"route_mismatch"}"#,
+                Some("no rule (route_mismatch)"),
             ),
             (r#"{"event":"verdict"}"#, None),
             ("nothing", None),

@@ -53,7 +53,7 @@ pub(super) fn attempt(mesh: &Mesh, module: Module, row: &Row) -> Result<DemoOutc
         (None, false)
     };
     let said = match &seen {
-        AttemptResult::Denied(Some(body)) => body.get("code").and_then(Value::as_str),
+        AttemptResult::Denied(Some(body)) => body.get("reason").and_then(Value::as_str),
         // TLS is closed before its ClientHello is looked at: only Envoy's own line tells.
         AttemptResult::Denied(None) if no_address_left => Some(ReasonCode::PrivateAddress.as_str()),
         _ => None,
@@ -74,12 +74,11 @@ fn outcome(
 ) -> DemoOutcome {
     let said = said.filter(|_| line.as_ref().is_none_or(|line| line.action != "Deny"));
     let (rule, code) = line.map_or(("-".to_owned(), "-".to_owned()), |line| {
-        let rule = if line.rule.is_empty() {
-            "-".to_owned()
-        } else {
-            line.rule
+        let rule = match line.rule_path() {
+            path if path.is_empty() => "-".to_owned(),
+            path => path,
         };
-        (rule, line.code)
+        (rule, line.reason)
     });
     let code = said.map_or(code, str::to_owned);
     let seen = match seen {
@@ -89,7 +88,7 @@ fn outcome(
             format!("denied, {leaked} bytes arrived")
         }
         AttemptResult::Denied(Some(body))
-            if body.get("code").and_then(Value::as_str) != Some(&code) =>
+            if body.get("reason").and_then(Value::as_str) != Some(&code) =>
         {
             format!("denied, but the log says {code} and the body {body}")
         }

@@ -431,11 +431,20 @@ impl Bench {
     }
 
     /// A tunnel to a name, for which the workload asks the gateway itself, with its own certificate;
-    /// the gateway's answer.
+    /// the status of the gateway's answer.
     ///
     /// # Errors
     /// If it is neither answered nor closed.
     pub fn tunnel(&self, app: &str, name: &str, port: u16) -> Result<Option<u16>> {
+        let answer = self.ask_for_tunnel(app, name, port)?;
+        Ok(answer.map(|answer| answer.status))
+    }
+
+    /// The same with the whole answer.
+    ///
+    /// # Errors
+    /// As [`Bench::tunnel`].
+    pub fn ask_for_tunnel(&self, app: &str, name: &str, port: u16) -> Result<Option<Response>> {
         let read = |file: String| std::fs::read_to_string(self.files().join(file));
         let authority = read("mesh-ca.pem".to_owned())?;
         let leaf = Leaf {
@@ -449,8 +458,7 @@ impl Bench {
             return Ok(None);
         };
         let headers = [("Host", asked.as_bytes())];
-        let answer = client::request(&mut session, "CONNECT", &asked, &headers)?;
-        Ok(answer.map(|answer| answer.status))
+        client::request(&mut session, "CONNECT", &asked, &headers)
     }
 
     /// The first line of the gateway's access log in which a field begins so, when it is there.

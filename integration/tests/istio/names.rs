@@ -139,7 +139,7 @@ fn names_over_opaque_tcp_are_judged_as_names() -> Result<()> {
     ensure!(heard(&bench, "app1", LEFT)? == said("left"));
     ensure!(heard(&bench, "app1", RIGHT)? == said("right"));
     let line = verdicts::last_since(&bench.gateway, 0).context("no verdict")?;
-    ensure!(line.rule == "names/t/databases", "{line:?}");
+    ensure!(line.rule_path() == "names/t/databases", "{line:?}");
 
     // Denied, and nobody is asked for the name.
     let reached = bench.outside.seen().len();

@@ -13,6 +13,7 @@ use crate::read::{read_policy, timestamp};
 use crate::reason::ReasonCode;
 use crate::settings::AddressCheck;
 use crate::tree::{Node, Shape};
+use crate::verdict::DecidedBy;
 
 use super::{
     Asker, Case, CaseFile, CaseInput, DEFAULT_TRUST_DOMAIN, ExpectedAnswer, ExpectedDecision,
@@ -176,7 +177,7 @@ fn read_step<N: Node>(
         input.now = or_word(&node, &at.field("now"), defects, timestamp)?;
     }
     if let Some(node) = fields.take("refused") {
-        input.refused = Some(read_code(&node, &at.field("refused"), defects)?);
+        input.refused = Some(read_reason(&node, &at.field("refused"), defects)?);
     }
     let limit = fields
         .optional("limit", at, defects, boolean)
@@ -521,7 +522,7 @@ fn read_exactly<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option
     address
 }
 
-fn read_code<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<ReasonCode> {
+fn read_reason<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<ReasonCode> {
     let words = ReasonCode::ALL.map(|code| (code.as_str(), code));
     word(node, at, defects, &words)
 }
@@ -609,8 +610,9 @@ fn take_ruling<N: Node>(
     let verdict = fields.required("verdict", at, defects, |node, at, defects| {
         word(node, at, defects, &words)
     });
-    let code = fields.optional("code", at, defects, read_code);
-    let rule = fields.optional("rule", at, defects, text);
+    let reason = fields.optional("reason", at, defects, read_reason);
+    let [policy, tier, rule] =
+        ["policy", "tier", "rule"].map(|field| fields.optional(field, at, defects, text));
     let inspection = fields.optional("inspection", at, defects, text);
     let verdict = verdict?;
     if (verdict == "Inspect") != inspection.is_some() {
@@ -618,21 +620,30 @@ fn take_ruling<N: Node>(
         defects.add(DefectKind::Conflict, at, message, None);
     }
     if verdict == "Undecided" {
-        if code.is_some() || rule.is_some() {
-            let message = "Undecided has no code and no rule";
+        if reason.is_some() || policy.is_some() || tier.is_some() || rule.is_some() {
+            let message = "Undecided has no reason, and nothing decided";
             defects.add(DefectKind::Conflict, at, message, None);
         }
         return Some(ExpectedAnswer::Undecided);
     }
-    if code.is_none() {
-        let message = "`code` is missing";
+    if reason.is_none() {
+        let message = "`reason` is missing";
         defects.add(DefectKind::MissingField, at, message, None);
+    }
+    if (rule.is_some() && tier.is_none()) || (tier.is_some() && policy.is_none()) {
+        let message = "a `rule` is named with its `tier`, and a `tier` with its `policy`";
+        let hint = "write `policy: seed, tier: apps, rule: app1-github` with your names";
+        defects.add(DefectKind::Conflict, at, message, Some(hint.to_owned()));
     }
     let enforced = ExpectedDecision {
         verdict,
         inspection,
-        code: code?,
-        rule: rule.unwrap_or_default(),
+        decided_by: DecidedBy {
+            policy,
+            tier,
+            rule,
+            reason: reason?,
+        },
     };
     Some(ExpectedAnswer::Final {
         enforced,

@@ -11,7 +11,7 @@ fn read(cases: &str) -> Result<CaseFile, Vec<String>> {
 #[test]
 fn a_case_must_say_what_it_means() {
     let http = "to: {protocol: HTTP, authority: a.example, port: 80}";
-    let deny = "expect: {verdict: Deny, code: no_policy}";
+    let deny = "expect: {verdict: Deny, reason: no_policy}";
     for (case, expected) in [
         (
             format!("- {{name: x, {http}, {deny}}}"),
@@ -43,19 +43,25 @@ fn a_case_must_say_what_it_means() {
         ),
         (
             format!("- {{name: x, from: {{workload: a/b}}, {http}, expect: {{verdict: Deny}}}}"),
-            "cases[0].expect: `code` is missing",
+            "cases[0].expect: `reason` is missing",
         ),
         (
             format!(
-                "- {{name: x, from: {{workload: a/b}}, {http}, expect: {{verdict: Deny, code: nope}}}}"
+                "- {{name: x, from: {{workload: a/b}}, {http}, expect: {{verdict: Deny, reason: nope}}}}"
             ),
-            "cases[0].expect.code: unknown value `nope`",
+            "cases[0].expect.reason: unknown value `nope`",
         ),
         (
             format!(
-                "- {{name: x, from: {{workload: a/b}}, {http}, expect: {{verdict: Undecided, code: rule}}}}"
+                "- {{name: x, from: {{workload: a/b}}, {http}, expect: {{verdict: Undecided, reason: rule}}}}"
             ),
-            "cases[0].expect: Undecided has no code",
+            "cases[0].expect: Undecided has no reason",
+        ),
+        (
+            format!(
+                "- {{name: x, from: {{workload: a/b}}, {http}, expect: {{verdict: Accept, rule: seed/apps/r, reason: rule}}}}"
+            ),
+            "cases[0].expect: a `rule` is named with its `tier`",
         ),
         (
             format!("- {{name: x, from: {{workload: a/b}}, {http}, {deny}, bogus: 1}}"),
@@ -76,7 +82,7 @@ fn a_wrong_answer_is_a_mismatch_of_its_step() {
         "- name: x
   from: {workload: a/b}
   to: {protocol: HTTP, authority: a.example, port: 80}
-  expect: {verdict: Deny, code: no_policy}
+  expect: {verdict: Deny, reason: no_policy}
   then:
   - {expect: {verdict: Undecided}}
 ",
@@ -90,7 +96,7 @@ fn a_wrong_answer_is_a_mismatch_of_its_step() {
     assert_eq!(found.len(), 1);
     assert_eq!(
         found[0].to_string(),
-        "step 2: expected Undecided; got Deny (no_policy)"
+        "step 2: expected Undecided; got Deny by no rule (no_policy)"
     );
 }
 

@@ -63,7 +63,10 @@ pub const ACCESS_LOG_FIELDS: [(&str, &str); 16] = [
         "verdict",
         "`accept`, `inspect`, `deny`, or `forward` for a tunnel whose TLS is judged inside it; `null` if the module was not asked, and on the way to an inspection proxy.",
     ),
-    ("ruling", "For a denial: its code and rule."),
+    (
+        "ruling",
+        "For a denial: what decided, as in the answer's line `rule`.",
+    ),
 ];
 
 /// Characters of what a caller writes, so that no line is longer for it.

@@ -1,52 +1,71 @@
-//! What a client is told where Envoy itself has nothing to connect to, because every address of the
-//! name is refused: the same as by the module, which has accepted the name.
+//! What a client is told where Envoy itself refuses: the same as by the module, and in the header that
+//! no server's answer has.
+//!
+//! - Every address of the name is refused. The module has accepted the name, and there is nothing to
+//!   connect to.
+//! - No route takes the upgrade. Envoy makes no filters for it, so the module is not asked.
+//! - The RBAC lock is closed, because the module has not opened it. Envoy's own body stays.
 
-use egress_policy::verdict::ReasonCode;
+use egress_policy::contract::DENIED_HEADER;
+use egress_policy::denial::Denial;
+use egress_policy::verdict::{Decision, ReasonCode};
 use serde_json::{Value, json};
 
-/// In the details that Envoy gives such an answer: `dns_resolution_failure{address_denied}`. A name
-/// that does not exist has others, and stays a 503.
-const DETAILS: &str = "response.code_details.contains(\"address_denied\")";
-const ASK: &str = "this is refused whatever the policy says; send this text to whoever runs the \
-                   egress gateway";
+use crate::object::set;
+
+/// A refusal, by the details that Envoy gives its answer. The first is
+/// `dns_resolution_failure{address_denied}`: a name that does not exist has others, and stays a 503.
+const REFUSALS: [(&str, ReasonCode); 2] = [
+    (
+        "response.code_details.contains(\"address_denied\")",
+        ReasonCode::PrivateAddress,
+    ),
+    (
+        "response.code_details == \"upgrade_failed\"",
+        ReasonCode::ConnectNotAllowed,
+    ),
+];
+const LOCKED: &str = "response.code_details.startsWith(\"rbac_access_denied\")";
 
 /// `local_reply_config` of an HTTP connection manager. The first that fits is taken.
 pub(super) fn local_replies() -> Value {
-    let code = ReasonCode::PrivateAddress;
-    let (reason, code) = (code.explanation(), code.as_str());
-    let json = json!({
-        "content_type": "application/json",
-        "json_format": {
-            "workload": "%DOWNSTREAM_PEER_URI_SAN%",
-            "destination": "%REQ(:AUTHORITY)%",
-            "rule": "default",
-            "code": code,
-            "reason": reason,
-            "ask": ASK,
-        },
+    let refused = REFUSALS.into_iter().flat_map(|(details, reason)| {
+        let decision = Decision::refusal(reason);
+        let denial = Denial::new("%DOWNSTREAM_PEER_URI_SAN%", "%REQ(:AUTHORITY)%", &decision);
+        let json = json!({"content_type": "application/json", "json_format": denial});
+        let text = json!({
+            "content_type": "text/plain; charset=utf-8",
+            "text_format_source": {"inline_string": denial.text()},
+        });
+        // Without the header the expression is an error, and fits nothing.
+        let wants_json = format!("{details} && request.headers[\"accept\"].contains(\"json\")");
+        [
+            mapper(&wants_json, reason, Some(&json)),
+            mapper(details, reason, Some(&text)),
+        ]
     });
-    let text = format!(
-        "egress denied: {reason}\nworkload: %DOWNSTREAM_PEER_URI_SAN%\n\
-         destination: %REQ(:AUTHORITY)%\nrule: default\ncode: {code}\nask: {ASK}\n"
-    );
-    let text = json!({
-        "content_type": "text/plain; charset=utf-8",
-        "text_format_source": {"inline_string": text},
-    });
-    // Without the header the expression is an error, and fits nothing.
-    let wants_json = format!("{DETAILS} && request.headers[\"accept\"].contains(\"json\")");
-    json!({"mappers": [mapper(&wants_json, &json), mapper(DETAILS, &text)]})
+    let locked = mapper(LOCKED, ReasonCode::EngineError, None);
+    let mappers: Vec<_> = refused.chain([locked]).collect();
+    json!({"mappers": mappers})
 }
 
-fn mapper(expression: &str, body: &Value) -> Value {
-    json!({
+fn mapper(expression: &str, reason: ReasonCode, body: Option<&Value>) -> Value {
+    let header = |key: &str, value: &str| json!({"header": {"key": key, "value": value}});
+    let by = json!(Decision::refusal(reason).decided_by()).to_string();
+    let mut mapper = json!({
         "filter": {"extension_filter": crate::envoy::named(
-            "egress-warden.refused-address",
+            "egress-warden.refused",
             "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
             json!({"expression": expression}),
         )},
         "status_code": 403,
-        "body_format_override": body,
-        "headers_to_add": [{"header": {"key": "x-content-type-options", "value": "nosniff"}}],
-    })
+        "headers_to_add": [
+            header("x-content-type-options", "nosniff"),
+            header(DENIED_HEADER, &by),
+        ],
+    });
+    if let Some(body) = body {
+        set(&mut mapper, "body_format_override", body.clone());
+    }
+    mapper
 }

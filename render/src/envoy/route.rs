@@ -1,6 +1,8 @@
 //! One route: for requests, for tunnels, and what makes it take only what carries a verdict token.
 
-use egress_policy::contract::{ENVOY_HEADERS, MESH_HEADERS, VERDICT_STATE, entry_prefix};
+use egress_policy::contract::{
+    DENIED_HEADER, ENVOY_HEADERS, MESH_HEADERS, VERDICT_STATE, entry_prefix,
+};
 use serde_json::{Value, json};
 
 use super::{edge, locked_for, longest_stream};
@@ -34,6 +36,8 @@ pub(super) fn http_route(install: &Install, name: &str, cluster: &str, headers: 
             "retry_policy": edge::retry_policy(),
         },
         "request_headers_to_remove": inward_headers(install),
+        // What the gateway itself says of a denial, no server says for it.
+        "response_headers_to_remove": [DENIED_HEADER],
     })
 }
 
@@ -60,5 +64,6 @@ pub(super) fn tunnel_route(
             "max_stream_duration": longest(install),
             "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
         },
+        "response_headers_to_remove": [DENIED_HEADER],
     })
 }

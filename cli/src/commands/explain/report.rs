@@ -1,8 +1,8 @@
 //! An explanation for people.
 
-use egress_analysis::decision::{Matches, rule_id};
+use egress_analysis::decision::{Matches, decision_words};
 use egress_analysis::explain::{Answer, Entry, Explanation};
-use egress_policy::verdict::{Action, Evaluation};
+use egress_policy::verdict::Evaluation;
 use serde::Serialize;
 
 use crate::Console;
@@ -31,28 +31,11 @@ impl Report for ExplainReport<'_> {
         match &explanation.evaluation {
             Evaluation::Final(verdict) => {
                 let ruling = &verdict.enforced;
-                let by = rule_id(ruling.rule)
-                    .map(|rule| format!(" by {rule}"))
-                    .unwrap_or_default();
-                let proxy = match ruling.action {
-                    Action::Inspect(proxy) => format!(" through {proxy}"),
-                    Action::Accept | Action::Deny => String::new(),
-                };
-                writeln!(
-                    out,
-                    "{}{proxy}{by} ({}): {}",
-                    ruling.action.as_str(),
-                    ruling.reason,
-                    ruling.reason.explanation()
-                )?;
+                let why = ruling.reason.explanation();
+                writeln!(out, "{}: {why}", decision_words(ruling))?;
                 if let Some(would_be) = &verdict.shadow {
-                    let by = rule_id(would_be.rule).unwrap_or_default();
-                    writeln!(
-                        out,
-                        "without shadow it would be {} by {by} ({})",
-                        would_be.action.as_str(),
-                        would_be.reason
-                    )?;
+                    let words = decision_words(would_be);
+                    writeln!(out, "without shadow it would be {words}")?;
                 }
             }
             Evaluation::Undecided => {
@@ -79,14 +62,9 @@ impl Report for ExplainReport<'_> {
                 .iter()
                 .map(|(fact, value)| format!("{fact} = {value}"))
                 .collect();
-            let by = change.rule.as_deref().unwrap_or("no rule");
-            let code = change.code.map_or("-", Into::into);
-            writeln!(
-                out,
-                "  {}: {} by {by} ({code})",
-                known.join(", "),
-                change.verdict
-            )?;
+            let by = change.decided_by.words();
+            let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
+            writeln!(out, "  {}: {}{by}", known.join(", "), change.verdict)?;
         }
         Ok(())
     }
@@ -118,11 +96,10 @@ impl ExplainReport<'_> {
                 (true, false) => "its networks are left out of the name's addresses",
                 (true, true) => "its networks cannot be counted where a name leads",
             };
-            let id = rule_id(entry.rule).unwrap_or_default();
             writeln!(
                 console.stdout,
-                "  {id} ({}{shadow}): {matches}",
-                entry.action
+                "  {} ({}{shadow}): {matches}",
+                entry.rule, entry.action
             )?;
             for mismatch in &entry.mismatches {
                 writeln!(console.stdout, "      {mismatch}")?;

@@ -1,5 +1,7 @@
 //! Whose answer an HTTP response is: the destination's, the gateway's, or a proxy's on the way.
 
+use egress_analysis::decision::{ReasonWord, WrittenDecidedBy};
+use egress_policy::verdict::ReasonCode;
 use serde_json::Value;
 
 use super::{Said, printable};
@@ -60,10 +62,13 @@ fn denial(body: &[u8]) -> Option<ProbeResult> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
     text("ask")?;
-    Some(ProbeResult::Denied {
-        code: text("code")?,
-        rule: text("rule")?,
-    })
+    let reason = ReasonCode::parse(&text("reason")?)?;
+    Some(ProbeResult::Denied(WrittenDecidedBy {
+        policy: text("policy"),
+        tier: text("tier"),
+        rule: text("rule"),
+        reason: Some(ReasonWord(reason)),
+    }))
 }
 
 fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
@@ -85,12 +90,13 @@ mod tests {
 
     #[test]
     fn an_answer_is_told_from_a_refusal() {
-        let denied = "{\"workload\":\"w\",\"destination\":\"d\",\"rule\":\"default\",\
-            \"code\":\"default\",\"reason\":\"r\",\"ask\":\"a\"}\n";
-        let is_denied = ProbeResult::Denied {
-            code: "default".to_owned(),
-            rule: "default".to_owned(),
-        };
+        let denied = "{\"workload\":\"w\",\"destination\":\"d\",\"policy\":\"seed\",\"tier\":null,\
+            \"rule\":null,\"reason\":\"default\",\"explanation\":\"r\",\"ask\":\"a\"}\n";
+        let is_denied = ProbeResult::Denied(WrittenDecidedBy {
+            policy: Some("seed".to_owned()),
+            reason: Some(ReasonWord(ReasonCode::Default)),
+            ..WrittenDecidedBy::default()
+        });
         let refused = |text: &str| ProbeResult::Refused(text.to_owned());
         let reached = |text: &str| ProbeResult::Reached(text.to_owned());
         let unclear = |text: &str| ProbeResult::Unclear(text.to_owned());
@@ -109,7 +115,7 @@ mod tests {
             // Somebody else's JSON is not ours.
             (
                 "403 Forbidden",
-                "{\"code\":\"default\",\"rule\":\"x\"}",
+                "{\"reason\":\"default\",\"rule\":\"x\"}",
                 unclear("403 without a reason"),
             ),
             ("200 OK", "hello", reached("200")),
