@@ -121,7 +121,7 @@ impl From<DecidedBy<&str>> for WrittenDecidedBy {
             tier,
             rule,
             reason,
-        } = by.to_owned();
+        } = by.into_owned();
         Self {
             policy,
             tier,

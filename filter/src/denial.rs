@@ -29,7 +29,7 @@ pub fn response(denial: &Denial<'_>, wants_json: bool) -> Response {
     };
     Response {
         status,
-        details: format!("warden_{reason}"),
+        details: format!("warden_{}", denial.decided_by.reason),
         headers: vec![
             ("content-type", content_type.to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),

@@ -167,6 +167,10 @@ sandboxed! {
             let headers = [("Host", &b"api.github.com"[..]), ("User-Agent", b"x")];
             let answer = request(&mut stream, "GET", "/", &headers)?.context("closed")?;
             assert_eq!(answer.status, expected, "{reroute}");
+            // The lock's denial has the module's header; a server's answer has none, whatever it sent.
+            let said = r#"x-egress-warden-denied: {"policy":null,"tier":null,"rule":null,"reason":"engine_error"}"#;
+            assert_eq!(answer.head.contains(said), expected == 403, "{answer:?}");
+            assert_eq!(answer.head.matches("x-egress-warden-denied").count(), usize::from(expected == 403));
         }
         Ok(())
     }
@@ -189,6 +193,8 @@ sandboxed! {
         let head = denied.head.to_lowercase();
         assert!(head.contains("content-type: text/plain; charset=utf-8"), "{head}");
         assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+        let by = r#"x-egress-warden-denied: {"policy":null,"tier":null,"rule":null,"reason":"private_address"}"#;
+        assert!(head.contains(by), "{head}");
         let denied = ask("rebind.github.com", b"application/json")?;
         let body: Value = serde_json::from_str(&denied.body)?;
         assert_eq!((denied.status, &body["reason"]), (403, &"private_address".into()));

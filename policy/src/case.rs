@@ -472,7 +472,7 @@ impl From<&Decision<'_>> for ExpectedDecision {
                 Action::Inspect(name) => Some(name.to_owned()),
                 Action::Accept | Action::Deny => None,
             },
-            decided_by: ruling.decided_by().to_owned(),
+            decided_by: ruling.decided_by().into_owned(),
         }
     }
 }

@@ -135,22 +135,10 @@ pub struct DecidedBy<T> {
     pub reason: ReasonCode,
 }
 
-impl<T: AsRef<str>> DecidedBy<T> {
-    /// The same, borrowed.
-    pub fn as_deref(&self) -> DecidedBy<&str> {
-        DecidedBy {
-            policy: self.policy.as_ref().map(AsRef::as_ref),
-            tier: self.tier.as_ref().map(AsRef::as_ref),
-            rule: self.rule.as_ref().map(AsRef::as_ref),
-            reason: self.reason,
-        }
-    }
-}
-
 impl DecidedBy<&str> {
     /// The same with texts of its own.
     #[must_use]
-    pub fn to_owned(self) -> DecidedBy<String> {
+    pub fn into_owned(self) -> DecidedBy<String> {
         DecidedBy {
             policy: self.policy.map(str::to_owned),
             tier: self.tier.map(str::to_owned),

@@ -35,7 +35,7 @@ fn every_denial_has_its_status_and_says_in_a_header_what_decided() {
                 (status, grpc_status)
             );
             let headers = response.headers.iter();
-            let found = headers.filter(|(name, _)| *name == "x-egress-warden-denied");
+            let found = headers.filter(|(name, _)| *name == DENIED_HEADER);
             let found: Vec<_> = found.map(|(_, value)| value.as_str()).collect();
             assert_eq!(found, [header]);
         }

@@ -445,20 +445,34 @@ impl Bench {
     /// # Errors
     /// As [`Bench::tunnel`].
     pub fn ask_for_tunnel(&self, app: &str, name: &str, port: u16) -> Result<Option<Response>> {
+        let asked = format!("{name}:{port}");
+        let headers = [("Host", asked.as_bytes())];
+        self.ask_gateway(app, 8443, ("CONNECT", &asked), &headers)
+    }
+
+    /// What a workload asks of a port of the gateway itself, with its own certificate; the answer.
+    ///
+    /// # Errors
+    /// If it is neither answered nor closed.
+    pub fn ask_gateway(
+        &self,
+        app: &str,
+        port: u16,
+        (method, target): (&str, &str),
+        headers: &[(&str, &[u8])],
+    ) -> Result<Option<Response>> {
         let read = |file: String| std::fs::read_to_string(self.files().join(file));
         let authority = read("mesh-ca.pem".to_owned())?;
         let leaf = Leaf {
             certificate: read(format!("{app}.pem"))?,
             key: read(format!("{app}.key"))?,
         };
-        let asked = format!("{name}:{port}");
-        let stream = client::connect(SocketAddrV4::new(GATEWAY, 8443))?;
+        let stream = client::connect(SocketAddrV4::new(GATEWAY, port))?;
         let config = client::tls_config(&authority, Some(&leaf))?;
         let Some(mut session) = client::tls(stream, config, mesh::GATEWAY_NAME)? else {
             return Ok(None);
         };
-        let headers = [("Host", asked.as_bytes())];
-        client::request(&mut session, "CONNECT", &asked, &headers)
+        client::request(&mut session, method, target, headers)
     }
 
     /// The first line of the gateway's access log in which a field begins so, when it is there.

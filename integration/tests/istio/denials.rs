@@ -37,19 +37,23 @@ fn denied_among(headers: &HeaderMap) -> Vec<&str> {
     values.map(|value| value.to_str().unwrap_or("?")).collect()
 }
 
-/// The request of a workload for an upgrade, as an application sends it.
-fn upgrade(bench: &Bench, host: &'static str, token: &'static str) -> Result<Response> {
+/// What a request for an upgrade has.
+const fn upgrading(token: &'static str) -> [(&'static str, &'static [u8]); 5] {
+    [
+        ("Host", b"api.github.com"),
+        ("Connection", b"Upgrade"),
+        ("Upgrade", token.as_bytes()),
+        ("Sec-WebSocket-Version", b"13"),
+        ("Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+    ]
+}
+
+/// An upgrade that an application asks for through its sidecar.
+fn upgrade(bench: &Bench, token: &'static str) -> Result<Response> {
     let address = SocketAddrV4::new(address_of("api.github.com")?, 80);
     let answer = bench.inside("app1", move || {
         let mut stream = client::connect(address)?;
-        let headers: [(&str, &[u8]); 5] = [
-            ("Host", host.as_bytes()),
-            ("Connection", b"Upgrade"),
-            ("Upgrade", token.as_bytes()),
-            ("Sec-WebSocket-Version", b"13"),
-            ("Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="),
-        ];
-        client::request(&mut stream, "GET", "/", &headers)
+        client::request(&mut stream, "GET", "/", &upgrading(token))
     })?;
     answer.context("closed")
 }
@@ -62,6 +66,10 @@ fn every_denial_says_what_decided_in_its_protocol() -> Result<()> {
     let github = address_of("api.github.com")?;
     let http = |host: &str| bench.http("app1", github, host)?.context("closed");
     let tunnel = |name: &str, port| bench.ask_for_tunnel("app1", name, port)?.context("closed");
+    let at_gateway = |port| {
+        let answer = bench.ask_gateway("app1", port, ("GET", "/"), &upgrading("something"))?;
+        answer.context("closed")
+    };
     for (what, answer, header, code) in [
         ("HTTP/1.1", http("github.com")?, DEFAULT, "default"),
         (
@@ -72,25 +80,40 @@ fn every_denial_says_what_decided_in_its_protocol() -> Result<()> {
         ),
         (
             "a WebSocket",
-            upgrade(&bench, "api.github.com", "websocket")?,
+            upgrade(&bench, "websocket")?,
             UPGRADE,
             "connect_not_allowed",
         ),
         (
-            "an upgrade that no rule can list",
-            upgrade(&bench, "api.github.com", "something")?,
+            "an upgrade that no rule can list, of the gateway itself",
+            at_gateway(8080)?,
+            UNKNOWN_UPGRADE,
+            "connect_not_allowed",
+        ),
+        (
+            "an upgrade where the gateway takes tunnels",
+            at_gateway(8443)?,
             UNKNOWN_UPGRADE,
             "connect_not_allowed",
         ),
         ("CONNECT", tunnel("evil.example", 7000)?, DEFAULT, "default"),
     ] {
-        println!("{what}: {answer:?}");
         ensure!(answer.status == 403, "{what}: {answer:?}");
         ensure!(denied_in(&answer) == [header], "{what}: {answer:?}");
         let has_code = answer.body.contains(&format!("code: {code}\n"))
             || answer.body.contains(&format!("\"reason\":\"{code}\""));
         ensure!(has_code, "{what}: {answer:?}");
     }
+    // In Envoy's own JSON, too, what is not there is null.
+    let refused = http("rebind.github.com")?;
+    let nulls = ["policy", "tier", "rule"].map(|part| format!("\"{part}\":null"));
+    ensure!(
+        nulls.iter().all(|null| refused.body.contains(null)),
+        "{refused:?}"
+    );
+    // Its sidecar does not pass such an upgrade on.
+    let answer = upgrade(&bench, "something")?;
+    ensure!(answer.status == 403 && answer.body.is_empty(), "{answer:?}");
     let get = Request::get("http://github.com/").body(())?;
     let call = Request::post("http://github.com/service/Method")
         .header("content-type", "application/grpc")

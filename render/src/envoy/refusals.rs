@@ -25,6 +25,9 @@ const REFUSALS: [(&str, ReasonCode); 2] = [
         ReasonCode::ConnectNotAllowed,
     ),
 ];
+/// What Envoy writes null for in JSON: nobody writes this metadata. A null in the manifest would not
+/// stay, because a merge patch, by which `kubectl apply` changes objects, deletes what is null.
+const NOTHING: &str = "%DYNAMIC_METADATA(egress-warden:nothing)%";
 const LOCKED: &str = "response.code_details.startsWith(\"rbac_access_denied\")";
 
 /// `local_reply_config` of an HTTP connection manager. The first that fits is taken.
@@ -32,7 +35,13 @@ pub(super) fn local_replies() -> Value {
     let refused = REFUSALS.into_iter().flat_map(|(details, reason)| {
         let decision = Decision::refusal(reason);
         let denial = Denial::new("%DOWNSTREAM_PEER_URI_SAN%", "%REQ(:AUTHORITY)%", &decision);
-        let json = json!({"content_type": "application/json", "json_format": denial});
+        let mut fields = json!(denial);
+        for (_, value) in fields.as_object_mut().into_iter().flatten() {
+            if value.is_null() {
+                *value = json!(NOTHING);
+            }
+        }
+        let json = json!({"content_type": "application/json", "json_format": fields});
         let text = json!({
             "content_type": "text/plain; charset=utf-8",
             "text_format_source": {"inline_string": denial.text()},
@@ -51,7 +60,8 @@ pub(super) fn local_replies() -> Value {
 
 fn mapper(expression: &str, reason: ReasonCode, body: Option<&Value>) -> Value {
     let header = |key: &str, value: &str| json!({"header": {"key": key, "value": value}});
-    let by = json!(Decision::refusal(reason).decided_by()).to_string();
+    // Names and words alone, which JSON can say.
+    let by = serde_json::to_string(&Decision::refusal(reason).decided_by()).unwrap_or_default();
     let mut mapper = json!({
         "filter": {"extension_filter": crate::envoy::named(
             "egress-warden.refused",
@@ -68,4 +78,27 @@ fn mapper(expression: &str, reason: ReasonCode, body: Option<&Value>) -> Value {
         set(&mut mapper, "body_format_override", body.clone());
     }
     mapper
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has_null(value: &Value) -> bool {
+        match value {
+            Value::Null => true,
+            Value::Array(items) => items.iter().any(has_null),
+            Value::Object(fields) => fields.values().any(has_null),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        }
+    }
+
+    #[test]
+    fn nothing_is_null_that_a_patch_would_delete() {
+        let replies = local_replies();
+        assert!(!has_null(&replies), "{replies}");
+        let header = r#"{"policy":null,"tier":null,"rule":null,"reason":"private_address"}"#;
+        let quoted = json!(header).to_string();
+        assert_eq!(replies.to_string().matches(&quoted).count(), 2, "{replies}");
+    }
 }
