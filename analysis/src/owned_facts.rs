@@ -119,16 +119,7 @@ impl OwnedFacts {
     pub fn from_facts(facts: &Facts<'_>) -> Self {
         Self {
             protocol: facts.protocol,
-            caller: facts.caller.map(|caller| match caller {
-                Caller::Workload(id) => Who::Workload {
-                    trust_domain: id.trust_domain.to_owned(),
-                    namespace: id.namespace.to_owned(),
-                    service_account: id.service_account.to_owned(),
-                },
-                Caller::NoCertificate => Who::NoCertificate,
-                Caller::Plaintext => Who::Plaintext,
-                Caller::Malformed => Who::Malformed,
-            }),
+            caller: facts.caller.map(Who::from),
             claims: facts.claims.map(OwnedClaims::from),
             name: facts.destination.name.map(Option::<&Name>::cloned),
             address: facts.destination.address,
@@ -162,6 +153,21 @@ impl OwnedFacts {
     pub fn to_json(&self) -> Value {
         // Texts, numbers and mappings of texts: nothing that JSON cannot hold.
         serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+impl From<Caller<'_>> for Who {
+    fn from(caller: Caller<'_>) -> Self {
+        match caller {
+            Caller::Workload(id) => Self::Workload {
+                trust_domain: id.trust_domain.to_owned(),
+                namespace: id.namespace.to_owned(),
+                service_account: id.service_account.to_owned(),
+            },
+            Caller::NoCertificate => Self::NoCertificate,
+            Caller::Plaintext => Self::Plaintext,
+            Caller::Malformed => Self::Malformed,
+        }
     }
 }
 

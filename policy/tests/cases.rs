@@ -86,6 +86,7 @@ fn coverage(files: &[Arc<Loaded>]) -> Result<(), Failed> {
                         undecided += 1;
                         Vec::new()
                     }
+                    ExpectedAnswer::Verdict(_) => Vec::new(),
                     ExpectedAnswer::Final { enforced, would_be } => {
                         std::iter::once(enforced).chain(would_be).collect()
                     }

@@ -2,16 +2,21 @@
 
 use std::net::IpAddr;
 
+use egress_policy::case::line::{AskerLine, LineError, TargetLine};
 use egress_policy::destination::{Destination, Hello, from_tls};
-use egress_policy::facts::{Fact, Protocol, SpiffeId};
-use egress_policy::name::{Authority, Host, canonical};
+use egress_policy::facts::{Fact, Protocol};
+use egress_policy::name::{Host, canonical};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{OwnedClaims, OwnedFacts, Who};
 use crate::failure::Failure;
 
-const FROM_HINT: &str = "NAMESPACE/SERVICE-ACCOUNT[,label=KEY=VALUE]...[,cluster=NAME][,trust-domain=NAME], a spiffe:// id, plaintext, no-certificate, malformed, unknown or missing";
+impl From<LineError> for Failure {
+    fn from(error: LineError) -> Self {
+        Self::new(error.to_string()).with_hint(error.hint)
+    }
+}
 
 /// `--from`: the caller and what it claims. Without labels, what it claims stays open.
 ///
@@ -21,110 +26,10 @@ pub fn parse_caller(
     text: &str,
     trust_domain: &str,
 ) -> Result<(Fact<Who>, Fact<OwnedClaims>), Failure> {
-    let wrong = |what: String| Failure::new(what).with_hint(FROM_HINT);
-    let mut parts = text.split(',');
-    let who = parts.next().unwrap_or_default();
-    let mut trust_domain = trust_domain.to_owned();
-    let mut claims: Option<Fact<OwnedClaims>> = None;
-    let mut claimed = OwnedClaims {
-        namespace: String::new(),
-        cluster: None,
-        labels: Vec::new(),
-    };
-    let mut claims_namespace = None;
-    for part in parts {
-        match part.split_once('=') {
-            Some(("label", label)) => {
-                let (key, value) = label
-                    .split_once('=')
-                    .ok_or_else(|| wrong(format!("`{part}` is not label=KEY=VALUE")))?;
-                claimed.labels.push((key.to_owned(), value.to_owned()));
-            }
-            Some(("cluster", name)) => claimed.cluster = Some(name.to_owned()),
-            Some(("trust-domain", name)) => name.clone_into(&mut trust_domain),
-            Some(("claimed-namespace", name)) => claims_namespace = Some(name.to_owned()),
-            Some(("claims", "none")) => claims = Some(Fact::Known(claimed.clone())),
-            Some(("claims", "unknown")) => claims = Some(Fact::Pending),
-            Some(("claims", "missing")) => claims = Some(Fact::Missing),
-            _ => return Err(wrong(format!("`{part}` says nothing about a caller"))),
-        }
-    }
-    let caller = match who {
-        "unknown" => Fact::Pending,
-        "missing" => Fact::Missing,
-        "plaintext" => Fact::Known(Who::Plaintext),
-        "no-certificate" => Fact::Known(Who::NoCertificate),
-        "malformed" => Fact::Known(Who::Malformed),
-        _ if who.starts_with("spiffe://") => {
-            Fact::Known(SpiffeId::parse(who.as_bytes()).map_or(Who::Malformed, owned))
-        }
-        _ => {
-            let id = format!(
-                "spiffe://{trust_domain}/{}",
-                who.split_once('/')
-                    .map_or_else(String::new, |(namespace, account)| {
-                        format!("ns/{namespace}/sa/{account}")
-                    })
-            );
-            let id = SpiffeId::parse(id.as_bytes())
-                .map_err(|_| wrong(format!("`{who}` is no caller")))?;
-            Fact::Known(owned(id))
-        }
-    };
-    let said =
-        !claimed.labels.is_empty() || claimed.cluster.is_some() || claims_namespace.is_some();
-    let own_namespace = match &caller {
-        Fact::Known(Who::Workload { namespace, .. }) => namespace.clone(),
-        Fact::Known(_) | Fact::Pending | Fact::Missing => String::new(),
-    };
-    let namespace = claims_namespace.unwrap_or(own_namespace);
-    let claims = match claims {
-        Some(Fact::Known(metadata)) => Fact::Known(OwnedClaims {
-            namespace,
-            ..metadata
-        }),
-        Some(open) => open,
-        None if said => Fact::Known(OwnedClaims {
-            namespace,
-            ..claimed
-        }),
-        None => Fact::Pending,
-    };
-    Ok((caller, claims))
+    let line = AskerLine::parse(text, trust_domain)?;
+    let caller = line.peer.caller().map(Who::from);
+    Ok((caller, line.claims.unwrap_or(Fact::Pending)))
 }
-
-fn owned(id: SpiffeId<'_>) -> Who {
-    Who::Workload {
-        trust_domain: id.trust_domain.to_owned(),
-        namespace: id.namespace.to_owned(),
-        service_account: id.service_account.to_owned(),
-    }
-}
-
-/// What a scheme of `--to` stands for: the protocol, and the port where none is written.
-struct Scheme {
-    protocol: Protocol,
-    port: Option<u16>,
-    upgrade: Option<&'static str>,
-}
-
-fn scheme(word: &str) -> Option<Scheme> {
-    let of = |protocol, port, upgrade| Scheme {
-        protocol,
-        port,
-        upgrade,
-    };
-    Some(match word {
-        "http" => of(Protocol::Http, Some(80), None),
-        "ws" => of(Protocol::Http, Some(80), Some("websocket")),
-        "https" | "tls" | "wss" => of(Protocol::Tls, Some(443), None),
-        "tcp" => of(Protocol::Tcp, None, None),
-        "udp" => of(Protocol::Udp, None, None),
-        _ => return None,
-    })
-}
-
-const TO_HINT: &str = "http://HOST[:PORT]/PATH, https://HOST, tls://HOST:PORT, ws://HOST, tcp://HOST:PORT or udp://ADDRESS:PORT";
 
 /// `--to`: a destination as a URL, and the server name inside TLS if it is another.
 ///
@@ -132,43 +37,17 @@ const TO_HINT: &str = "http://HOST[:PORT]/PATH, https://HOST, tls://HOST:PORT, w
 /// What is wrong with the text. A host that the gateway would refuse is no error: the refusal is
 /// the answer.
 pub fn parse_to(text: &str, sni: Option<&str>) -> Result<OwnedFacts, Failure> {
-    let wrong = |what: String| Failure::new(what).with_hint(TO_HINT);
-    let (word, rest) = text
-        .split_once("://")
-        .ok_or_else(|| wrong(format!("`{text}` has no scheme")))?;
-    let scheme = scheme(word).ok_or_else(|| wrong(format!("unknown scheme `{word}`")))?;
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-    let mut situation = OwnedFacts::pending(scheme.protocol);
-    if scheme.protocol == Protocol::Http {
-        let path = if path.starts_with('/') {
-            path.to_owned()
-        } else {
-            format!("/{path}")
-        };
-        situation.path = Fact::Known(Some(path));
+    let line = TargetLine::parse(text)?;
+    let mut situation = OwnedFacts::pending(line.protocol);
+    if line.protocol == Protocol::Http {
+        situation.path = Fact::Known(Some(line.request_path()));
         situation.method = Fact::Known("GET".to_owned());
-        situation.upgrade = Fact::Known(scheme.upgrade.map(str::to_owned));
+        situation.upgrade = Fact::Known(line.upgrade.map(str::to_owned));
     }
-    let parsed = match Authority::parse(authority.as_bytes()) {
-        Ok(parsed) => parsed,
-        Err(code) => {
-            situation.refused = Some(code);
-            return Ok(situation);
-        }
-    };
-    let port = parsed
-        .port
-        .or(scheme.port)
-        .ok_or_else(|| wrong(format!("`{text}` names no port")))?;
-    let dialled = Destination {
-        host: parsed.host,
-        port,
-    };
-    if scheme.protocol == Protocol::Tls {
-        judge_tls(&mut situation, &dialled, sni);
-    } else {
-        set_destination(&mut situation, &dialled);
+    match &line.destination {
+        Err(code) => situation.refused = Some(*code),
+        Ok(dialled) if line.protocol == Protocol::Tls => judge_tls(&mut situation, dialled, sni),
+        Ok(dialled) => set_destination(&mut situation, dialled),
     }
     Ok(situation)
 }

@@ -100,10 +100,12 @@ pub fn attempt(case: &Case, gateway: &Gateway) -> Result<Attempt, LeftOut> {
     if input.now != Fact::Known(DEFAULT_NOW) {
         return Err("another time than now");
     }
-    let ExpectedAnswer::Final { enforced, .. } = &step.expect else {
-        return Err("a moment before the last");
+    let verdict = match &step.expect {
+        ExpectedAnswer::Undecided => return Err("a moment before the last"),
+        ExpectedAnswer::Verdict(verdict) => verdict,
+        ExpectedAnswer::Final { enforced, .. } => enforced.verdict,
     };
-    if enforced.inspection.is_some() {
+    if verdict == "Inspect" {
         return Err("an inspection proxy");
     }
     let answers = match (&input.to.answers, input.to.address) {

@@ -215,13 +215,16 @@ fn once(stage: &LiveGateway, gateway: &Envoy, attempt: &Attempt) -> Result<()> {
         Speech::Tunnel { authority, bytes } => tunnel(stage, attempt, authority, bytes)?,
     };
     let (line, no_address_left) = verdicts::told_since(gateway, log_before);
-    let ExpectedAnswer::Final { enforced, .. } = &attempt.expect else {
-        bail!("nothing final is expected");
+    let (verdict, basis) = match &attempt.expect {
+        ExpectedAnswer::Undecided => bail!("nothing final is expected"),
+        ExpectedAnswer::Verdict(verdict) => (*verdict, None),
+        ExpectedAnswer::Final { enforced, .. } => {
+            let by = &enforced.decided_by;
+            let parts = [&by.policy, &by.tier, &by.rule].into_iter().flatten();
+            let rule = parts.map(String::as_str).collect::<Vec<_>>().join("/");
+            (enforced.verdict, Some((by.reason.as_str(), rule)))
+        }
     };
-    let by = &enforced.decided_by;
-    let parts = [&by.policy, &by.tier, &by.rule].into_iter().flatten();
-    let rule = parts.map(String::as_str).collect::<Vec<_>>().join("/");
-    let wanted = (enforced.verdict, by.reason.as_str(), rule);
     let came = match (came, &line) {
         (Came::NoAddressLeft, Some(line)) if line.action == "Deny" => Came::Denied,
         (Came::NoAddressLeft, None) => bail!("answered for the module, which was not asked"),
@@ -234,7 +237,8 @@ fn once(stage: &LiveGateway, gateway: &Envoy, attempt: &Attempt) -> Result<()> {
         // The module's line, if there is one, says which rule accepted the name.
         (Came::NoAddressLeft, line) => {
             let rule = line.as_ref().map(Line::rule_path);
-            let rule = rule.unwrap_or_else(|| wanted.2.clone());
+            let wanted = basis.as_ref().map(|(_, rule)| rule.clone());
+            let rule = rule.or(wanted).unwrap_or_default();
             ("Deny", ReasonCode::PrivateAddress.as_str(), rule)
         }
         (Came::Reached | Came::Denied, line) => {
@@ -242,11 +246,15 @@ fn once(stage: &LiveGateway, gateway: &Envoy, attempt: &Attempt) -> Result<()> {
             (line.action.as_str(), line.reason.as_str(), line.rule_path())
         }
     };
-    if seen != wanted {
-        bail!("expected {wanted:?}, the gateway logged {seen:?} and {came:?}");
+    let (action, code, rule) = seen;
+    let rests = |(reason, path): &(&str, String)| *reason == code && *path == rule;
+    if action != verdict || !basis.as_ref().is_none_or(rests) {
+        bail!(
+            "expected {verdict} {basis:?}, the gateway logged {action} {code} {rule} and {came:?}"
+        );
     }
     let reached = came == Came::Reached;
-    if reached != (enforced.verdict == "Accept") {
+    if reached != (verdict == "Accept") {
         let log = gateway.log()?;
         let log = log.get(log_before..).unwrap_or_default();
         bail!("{seen:?} was logged, and the client saw {came:?}:\n{log}");

@@ -15,6 +15,7 @@ use crate::settings::AddressCheck;
 use crate::tree::{Node, Shape};
 use crate::verdict::DecidedBy;
 
+use super::line::{AskerLine, LineError, TargetLine};
 use super::{
     Asker, Case, CaseFile, CaseInput, DEFAULT_TRUST_DOMAIN, ExpectedAnswer, ExpectedDecision,
     Gateway, HelloSeen, Peer, PolicyRef, Step, Subject, Target,
@@ -113,10 +114,13 @@ fn read_case<N: Node>(
     defects: &mut Defects,
     names: &mut HashSet<String>,
 ) -> Option<Case> {
+    let line = one_line(node);
     let mut fields = Fields::of(node, at, defects)?;
-    let name = fields
-        .require("name", at, defects)
-        .and_then(|node| text(&node, &at.field("name"), defects));
+    let name = match (fields.has("name"), line) {
+        // A line of text says itself what it is about.
+        (false, Some(line)) => Some(line),
+        _ => fields.required("name", at, defects, text),
+    };
     if let Some(name) = &name
         && !names.insert(name.clone())
     {
@@ -158,6 +162,21 @@ fn read_case<N: Node>(
         why,
         steps,
     })
+}
+
+/// A question whose two sides are texts, in words.
+fn one_line<N: Node>(node: &N) -> Option<String> {
+    let Ok(Shape::Map(pairs)) = node.shape() else {
+        return None;
+    };
+    let side = |name: &str| {
+        let (_, node) = pairs.iter().find(|(key, _)| *key == name)?;
+        match node.shape() {
+            Ok(Shape::Text(text)) => Some(text.into_owned()),
+            _ => None,
+        }
+    };
+    Some(format!("{} to {}", side("from")?, side("to")?))
 }
 
 fn read_step<N: Node>(
@@ -234,7 +253,28 @@ fn bytes<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Vec<u8
     }
 }
 
+/// A side of a question that is one line of text; `None` where it is written in fields.
+fn in_line<N: Node, T>(
+    node: &N,
+    at: &At<'_>,
+    defects: &mut Defects,
+    parse: impl FnOnce(&str) -> Result<T, LineError>,
+) -> Option<Option<T>> {
+    let Ok(Shape::Text(text)) = node.shape() else {
+        return None;
+    };
+    let read = parse(&text).map_err(|error| {
+        defects.add(DefectKind::BadValue, at, error.to_string(), error.hint.to_owned());
+    });
+    Some(read.ok())
+}
+
 fn read_from<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, from: &mut Asker) {
+    let parse = |text: &str| AskerLine::parse(text, DEFAULT_TRUST_DOMAIN).map(Asker::from);
+    if let Some(read) = in_line(node, at, defects, parse) {
+        *from = read.unwrap_or_default();
+        return;
+    }
     let Some(mut fields) = Fields::of(node, at, defects) else {
         return;
     };
@@ -331,6 +371,11 @@ fn read_labels<N: Node>(
 }
 
 fn read_to<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, to: &mut Target) {
+    let parse = |text: &str| TargetLine::parse(text).and_then(|line| line.target());
+    if let Some(read) = in_line(node, at, defects, parse) {
+        *to = read.unwrap_or_default();
+        return;
+    }
     let Some(mut fields) = Fields::of(node, at, defects) else {
         return;
     };
@@ -536,8 +581,7 @@ fn check_connects(
     at: &At<'_>,
     defects: &mut Defects,
 ) {
-    let opens =
-        matches!(expect, ExpectedAnswer::Final { enforced, .. } if enforced.verdict != "Deny");
+    let opens = expect.opens();
     let mut conflict = |message: &str| {
         defects.add(DefectKind::Conflict, at, message, None);
     };
@@ -564,9 +608,19 @@ fn check_connects(
     }
 }
 
+const VERDICTS: [&str; 4] = ["Accept", "Deny", "Inspect", "Undecided"];
+
 type Expectation = (ExpectedAnswer, Option<Vec<IpAddr>>);
 
 fn read_expect<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Expectation> {
+    if let Ok(Shape::Text(_)) = node.shape() {
+        let verdict = word(node, at, defects, &VERDICTS.map(|word| (word, word)))?;
+        let expected = match verdict {
+            "Undecided" => ExpectedAnswer::Undecided,
+            verdict => ExpectedAnswer::Verdict(verdict),
+        };
+        return Some((expected, None));
+    }
     let mut fields = Fields::of(node, at, defects)?;
     let connects = fields.optional("connects", at, defects, |node, at, defects| {
         let mut connects = list(node, at, defects, read_exactly);
@@ -606,7 +660,7 @@ fn take_ruling<N: Node>(
     at: &At<'_>,
     defects: &mut Defects,
 ) -> Option<ExpectedAnswer> {
-    let words = ["Accept", "Deny", "Inspect", "Undecided"].map(|word| (word, word));
+    let words = VERDICTS.map(|word| (word, word));
     let verdict = fields.required("verdict", at, defects, |node, at, defects| {
         word(node, at, defects, &words)
     });

@@ -76,6 +76,63 @@ fn a_case_must_say_what_it_means() {
     }
 }
 
+/// What is wrong in a line, where, and what to write instead.
+#[test]
+fn a_line_says_where_it_is_wrong() {
+    for (case, expected) in [
+        (
+            "{from: a, to: \"http://a.example\", expect: Deny}",
+            "cases[0].from: `a` is no caller (NAMESPACE/SERVICE-ACCOUNT",
+        ),
+        (
+            "{from: \"a/b,label=x\", to: \"http://a.example\", expect: Deny}",
+            "cases[0].from: `label=x` is not label=KEY=VALUE (NAMESPACE/SERVICE-ACCOUNT",
+        ),
+        (
+            "{from: \"a/b,app=x\", to: \"http://a.example\", expect: Deny}",
+            "cases[0].from: `app=x` says nothing about a caller (NAMESPACE/SERVICE-ACCOUNT",
+        ),
+        (
+            "{from: a/b, to: a.example, expect: Deny}",
+            "cases[0].to: `a.example` has no scheme (http://HOST[:PORT]/PATH",
+        ),
+        (
+            "{from: a/b, to: \"ftp://a.example\", expect: Deny}",
+            "cases[0].to: unknown scheme `ftp` (http://HOST[:PORT]/PATH",
+        ),
+        (
+            "{from: a/b, to: \"tcp://a.example\", expect: Deny}",
+            "cases[0].to: `tcp://a.example` names no port (http://HOST[:PORT]/PATH",
+        ),
+        (
+            "{from: a/b, to: \"udp://192.0.2.1:53\", expect: Deny}",
+            "cases[0].to: UDP does not go through the gateway (`warden explain",
+        ),
+        (
+            "{from: a/b, to: \"http://a.example\", expect: Allow}",
+            "cases[0].expect: unknown value `Allow`",
+        ),
+        (
+            "{from: {workload: a/b}, to: \"http://a.example\", expect: Deny}",
+            "cases[0]: `name` is missing",
+        ),
+    ] {
+        let found = read(&format!("- {case}")).map(|_| ()).expect_err(case);
+        assert_eq!(found.len(), 1, "{case}\n{found:#?}");
+        assert!(found[0].starts_with(expected), "{case}\n{found:#?}");
+    }
+}
+
+#[test]
+fn two_equal_lines_are_one_case() {
+    let line = "- {from: a/b, to: \"http://a.example\", expect: Deny}\n";
+    let found = read(&line.repeat(2)).map(|_| ()).expect_err("twice");
+    assert_eq!(
+        found,
+        ["cases[1].name: another case is named `a/b to http://a.example`"]
+    );
+}
+
 #[test]
 fn a_wrong_answer_is_a_mismatch_of_its_step() {
     let file = read(
