@@ -31,6 +31,8 @@ pub(in crate::diff) struct Names {
     globs: Vec<NamePattern>,
     /// Globs beyond the bound.
     pub(super) too_many: bool,
+    /// The classes of the names that are written out.
+    exact: HashMap<Name, usize>,
     /// The classes by their reversed labels, so that what is below a base stands together.
     order: Vec<(String, usize)>,
 }
@@ -87,7 +89,12 @@ impl Names {
         });
         let mut order: Vec<(String, usize)> = keys.collect();
         order.sort_unstable();
+        let exact = atoms.iter().enumerate().filter_map(|(i, atom)| match atom {
+            NameAtom::Exact(name) => Some((name.clone(), i)),
+            NameAtom::Below { .. } | NameAtom::None => None,
+        });
         Self {
+            exact: exact.collect(),
             atoms,
             globs,
             too_many,
@@ -101,10 +108,7 @@ impl Names {
         for pattern in patterns {
             match pattern {
                 NamePattern::Exact(name) => {
-                    let key = reversed(name.as_str());
-                    let place = self.order.partition_point(|(known, _)| *known < key);
-                    let found = self.order.get(place).filter(|(known, _)| *known == key);
-                    if let Some((_, i)) = found {
+                    if let Some(i) = self.exact.get(name) {
                         set.insert(*i);
                     }
                 }
