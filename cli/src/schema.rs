@@ -1,6 +1,13 @@
 //! The policy file's JSON Schema, for editors. A test holds it against the decoder, field by field.
 
+mod cases;
+
 use serde_json::{Value, json};
+
+pub use cases::cases_schema;
+
+/// The folder of the schemas' identifiers. Nothing is fetched from there.
+const IDENTIFIERS: &str = "https://egress-warden.io/schemas/v1alpha1";
 
 fn texts(description: &str, item: &Value) -> Value {
     json!({
@@ -29,10 +36,24 @@ fn put(object: &mut Value, key: &str, value: Value) {
     }
 }
 
+/// Says of which version of JSON Schema a schema is, what identifies it, and what it is called.
+fn finished(schema: &mut Value, name: &str, title: &str) {
+    let identifier = format!("{IDENTIFIERS}/{name}.schema.json");
+    for (key, value) in [
+        ("$schema", "https://json-schema.org/draft/2020-12/schema"),
+        ("$id", identifier.as_str()),
+        ("title", title),
+    ] {
+        put(schema, key, json!(value));
+    }
+}
+
 /// The schema of install settings (JSON Schema 2020-12), made from the types that read them.
 #[must_use]
 pub fn settings_schema() -> Value {
-    egress_render::Install::schema()
+    let mut schema = egress_render::Install::schema();
+    finished(&mut schema, "settings", "EgressGateway");
+    schema
 }
 
 /// The schema (JSON Schema 2020-12).
@@ -54,7 +75,11 @@ pub fn policy_schema() -> Value {
         "default": "Enforce",
     });
     let time = json!({"type": "string", "format": "date-time"});
-    let metadata = object("", &["name"], &json!({"name": name}));
+    let metadata = object(
+        "What the policy is called.",
+        &["name"],
+        &json!({"name": name}),
+    );
     let tier = object(
         "Rules in order; the first match decides.",
         &["name"],
@@ -66,11 +91,16 @@ pub fn policy_schema() -> Value {
                 "enum": ["Pass", "Deny"],
                 "default": "Pass",
             },
-            "rules": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/rule"}},
+            "rules": {
+                "description": "In order.",
+                "type": "array",
+                "minItems": 1,
+                "items": {"$ref": "#/$defs/rule"},
+            },
         }),
     );
     let spec = object(
-        "",
+        "The policy.",
         &["identity", "tiers"],
         &json!({
             "identity": identity(),
@@ -108,18 +138,13 @@ pub fn policy_schema() -> Value {
         "Who may reach what outside the mesh.",
         &["apiVersion", "kind", "metadata", "spec"],
         &json!({
-            "apiVersion": {"const": egress_policy::read::API_VERSION},
-            "kind": {"enum": egress_policy::read::KINDS},
+            "apiVersion": {"description": "The version of the format.", "const": egress_policy::read::API_VERSION},
+            "kind": {"description": "A policy of the platform, or of a team.", "enum": egress_policy::read::KINDS},
             "metadata": metadata,
             "spec": spec,
         }),
     );
-    put(
-        &mut schema,
-        "$schema",
-        json!("https://json-schema.org/draft/2020-12/schema"),
-    );
-    put(&mut schema, "title", json!(egress_policy::read::KIND));
+    finished(&mut schema, "policy", egress_policy::read::KIND);
     let definitions = json!({
         "rule": rule(&name, &mode, &time),
         "source": source(&namespace, &account),
@@ -157,7 +182,9 @@ fn workloads(
     });
     let mut required = Vec::new();
     if let Some(expires) = expires {
-        put(&mut properties, "expires", expires.clone());
+        let mut expires = expires.clone();
+        put(&mut expires, "description", json!("Until when (RFC 3339)."));
+        put(&mut properties, "expires", expires);
         required.push("expires");
     }
     object(description, &required, &properties)
@@ -209,8 +236,8 @@ fn source(namespace: &Value, account: &Value) -> Value {
         "As in Kubernetes. NotIn and DoesNotExist open only beside Exists or In on the same key.",
         &["key", "operator"],
         &json!({
-            "key": {"type": "string"},
-            "operator": {"enum": ["In", "NotIn", "Exists", "DoesNotExist"]},
+            "key": {"description": "The label's key.", "type": "string"},
+            "operator": {"description": "What must hold of its value.", "enum": ["In", "NotIn", "Exists", "DoesNotExist"]},
             "values": texts("For In and NotIn.", &text),
         }),
     );
@@ -229,7 +256,12 @@ fn source(namespace: &Value, account: &Value) -> Value {
                 "minProperties": 1,
                 "additionalProperties": {"type": "string"},
             },
-            "matchExpressions": {"type": "array", "minItems": 1, "items": expression},
+            "matchExpressions": {
+                "description": "Conditions on labels: the caller's claim.",
+                "type": "array",
+                "minItems": 1,
+                "items": expression,
+            },
         }),
     )
 }
@@ -246,7 +278,7 @@ fn to(may_refer: bool) -> Value {
         "The gateway originates TLS, so methods and paths can be judged.",
         &["originate"],
         &json!({
-            "originate": {"const": true},
+            "originate": {"description": "Always true.", "const": true},
             "caCertificates": {"description": "A CA bundle at the gateway.", "type": "string"},
             "clientCertificate": {"description": "A Kubernetes secret.", "type": "string"},
             "sni": {"description": "The name to ask for, if it is another.", "type": "string"},
@@ -322,4 +354,4 @@ fn to(may_refer: bool) -> Value {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

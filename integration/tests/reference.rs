@@ -103,15 +103,6 @@ fn install_settings() {
 }
 
 #[test]
-fn the_schema_of_install_settings() {
-    let schema = warden::schema::settings_schema();
-    compare(
-        &root().join("docs/settings.schema.json"),
-        &format!("{schema:#}\n"),
-    );
-}
-
-#[test]
 fn node_configuration() {
     let tables = schema_tables(&NodeConfig::schema(), "The file");
     page("node-configuration.md", &[("node configuration", tables)]);

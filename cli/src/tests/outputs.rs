@@ -166,8 +166,17 @@ fn the_validator_finds_what_is_wrong() {
 }
 
 /// Keywords that say nothing about values.
-const SILENT: [&str; 6] = [
+const SILENT: [&str; 14] = [
     "$schema",
+    "$id",
+    "examples",
+    // What the decoders look at by themselves.
+    "pattern",
+    "minLength",
+    "uniqueItems",
+    "dependentRequired",
+    "minProperties",
+    "propertyNames",
     "$defs",
     "title",
     "description",
@@ -177,7 +186,7 @@ const SILENT: [&str; 6] = [
 
 /// What is wrong with a value by as much of JSON Schema 2020-12 as the schemas use. Another keyword
 /// panics, so that none is passed over.
-fn wrong(schema: &Value, root: &Value, value: &Value, at: &str) -> Vec<String> {
+pub(crate) fn wrong(schema: &Value, root: &Value, value: &Value, at: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (keyword, says) in schema.as_object().unwrap() {
         match keyword.as_str() {
