@@ -9,6 +9,7 @@ mod doctor;
 mod explain;
 mod fmt;
 mod folder;
+mod init;
 mod manifests;
 mod package;
 mod render;
@@ -42,6 +43,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(init::Init),
     Check(check::Check),
     Explain(explain::Explain),
     Test(test::Test),
@@ -61,6 +63,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         match self {
+            Self::Init(command) => command.run(console),
             Self::Check(command) => command.run(console),
             Self::Explain(command) => command.run(console),
             Self::Test(command) => command.run(console),
