@@ -10,11 +10,11 @@ use crate::{Console, run};
 pub(crate) const NOW: i64 = 1_796_083_200;
 
 /// A folder that goes away with the test.
-pub(super) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     /// A new one with these files.
-    pub(super) fn with(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn with(files: &[(&str, &str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("warden-test-{}-{number}", std::process::id());
@@ -27,47 +27,47 @@ impl Folder {
     }
 
     /// Writes a file, with its folders.
-    pub(super) fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         self.write_bytes(name, text.as_bytes());
     }
 
     /// The same, of any bytes.
-    pub(super) fn write_bytes(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write_bytes(&self, name: &str, bytes: &[u8]) {
         let path = self.0.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
 
     /// Reads a file.
-    pub(super) fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.0.join(name)).unwrap()
     }
 
     /// Takes a file away.
-    pub(super) fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         std::fs::remove_file(self.0.join(name)).unwrap();
     }
 
     /// The names of the files in one of its folders.
-    pub(super) fn names(&self, folder: &str) -> Vec<String> {
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.join(folder)).unwrap();
         let name = |entry: std::fs::DirEntry| entry.file_name().into_string().unwrap();
         entries.map(|entry| name(entry.unwrap())).collect()
     }
 
     /// Runs a command line in it, `warden` left out.
-    pub(super) fn warden(&self, line: &str) -> Ran {
+    pub(crate) fn warden(&self, line: &str) -> Ran {
         self.warden_with(line, "")
     }
 
     /// The same, with standard input.
-    pub(super) fn warden_with(&self, line: &str, stdin: &str) -> Ran {
+    pub(crate) fn warden_with(&self, line: &str, stdin: &str) -> Ran {
         let args: Vec<&str> = line.split_whitespace().collect();
         self.run_with(&args, stdin)
     }
 
     /// Runs a command with these arguments, which may hold spaces.
-    pub(super) fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.run_with(args, "")
     }
 
@@ -98,25 +98,12 @@ impl Folder {
 }
 
 /// Notes which files `kubectl apply` is given, and that they are there.
-const KUBECTL: &str = r#"#!/bin/sh
-case " $* " in
-  *" apply --server-side "*) ;;
-  *" apply "*) echo "not --server-side: $*" >&2; exit 1 ;;
-  *) echo '{"event":"verdict"}'; exit 0 ;;
-esac
-while [ $# -gt 0 ]; do
-  if [ "$1" = -f ]; then
-    [ -f "$2" ] || { echo "no file $2" >&2; exit 1; }
-    echo "$2" >> "$APPLIED"
-  fi
-  shift
-done
-"#;
+const KUBECTL: &str = include_str!("../../tests/kubectl.sh");
 
 impl Folder {
     /// Runs lines of a page in a shell, where `kubectl` only notes what it would apply and `warden`
     /// does nothing. Gives the files, in their order.
-    pub(super) fn applied_by(&self, lines: &str) -> Vec<String> {
+    pub(crate) fn applied_by(&self, lines: &str) -> Vec<String> {
         use std::os::unix::fs::PermissionsExt as _;
         for (name, text) in [("kubectl", KUBECTL), ("warden", "#!/bin/sh\n")] {
             self.write(&format!("bin/{name}"), text);
@@ -146,34 +133,34 @@ impl Drop for Folder {
 
 /// What a run gave.
 #[derive(Debug)]
-pub(super) struct Ran {
+pub(crate) struct Ran {
     /// The exit code.
-    pub(super) exit: u8,
+    pub(crate) exit: u8,
     /// Standard output.
-    pub(super) stdout: String,
+    pub(crate) stdout: String,
     /// Standard error.
-    pub(super) stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
     /// The exit code is one of the table's, and whatever could not be done is said.
-    pub(super) fn is_documented(&self) -> bool {
+    pub(crate) fn is_documented(&self) -> bool {
         let said = !(self.stdout.is_empty() && self.stderr.is_empty());
         crate::Exit::ALL.iter().any(|exit| exit.code() == self.exit)
             && (said || !matches!(self.exit, 1 | 3 | 4))
     }
 
     /// Standard output as JSON.
-    pub(super) fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 /// The reference policy.
-pub(super) const REFERENCE: &str = include_str!("../../../cases/policies/reference.yaml");
+pub(crate) const REFERENCE: &str = include_str!("../../../cases/policies/reference.yaml");
 
 /// Install settings of two policies, the team's for one namespace.
-pub(super) const INSTALL: &str = "apiVersion: egress-warden.io/v1alpha1
+pub(crate) const INSTALL: &str = "apiVersion: egress-warden.io/v1alpha1
 kind: EgressGateway
 spec:
   istio: {version: \"1.32\"}
@@ -187,7 +174,7 @@ spec:
 ";
 
 /// A module as small as one gets: memory, the exported place, a data segment.
-pub(super) const MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x02\x06\x07\x01\x7f\0A\x80\x08\x0b\x07\x1c\x01\x18warden_embedded_policies\x03\0\x0b\x07\x01\0A\x10\x0b\x01x";
+pub(crate) const MODULE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x02\x06\x07\x01\x7f\0A\x80\x08\x0b\x07\x1c\x01\x18warden_embedded_policies\x03\0\x0b\x07\x01\0A\x10\x0b\x01x";
 
 /// What decided, of a decision in JSON: `POLICY/TIER/RULE`, as far as there are such; else `-`.
 pub(crate) fn rule_path(json: &serde_json::Value) -> String {
