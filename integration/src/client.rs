@@ -14,7 +14,7 @@ use crate::certificates::Leaf;
 use crate::envoy::PATIENCE;
 
 /// The port to which a sidecar has everything redirected.
-const REDIRECT: u16 = 15001;
+pub const REDIRECT: u16 = 15001;
 
 /// A TLS session over a connection.
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;

@@ -14,7 +14,8 @@ use crate::{command, workspace};
 /// things work.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-const ADMIN_PORT: u16 = 15000;
+/// The port of every admin listener.
+pub const ADMIN_PORT: u16 = 15000;
 
 /// Polls until `done`, or fails with `what`.
 ///

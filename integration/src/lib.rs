@@ -14,6 +14,7 @@
 //! - [`command`] runs programs that have to succeed.
 //! - [`extension`] writes the policy where the gateway looks for it.
 
+pub mod bypass;
 pub mod cases;
 pub mod certificates;
 pub mod classes;
@@ -37,6 +38,7 @@ pub mod outside;
 pub mod peer;
 pub mod policy;
 pub mod registry;
+pub mod report;
 pub mod sandbox;
 pub mod template;
 pub mod verdicts;

@@ -140,16 +140,30 @@ pub(crate) fn static_for(
     Ok(target().join(musl).join(folder).join(program))
 }
 
+/// Where the module is once it is built.
+pub(crate) fn module() -> PathBuf {
+    target().join("wasm32-wasip1/wasm/egress_filter.wasm")
+}
+
 /// Prints the module's size and fails above the budget.
 pub(crate) fn size() -> Result<()> {
     wasm()?;
-    let path = target().join("wasm32-wasip1/wasm/egress_filter.wasm");
+    let path = module();
     let size = std::fs::metadata(&path)
         .with_context(|| path.display().to_string())?
         .len();
     say(&format!("egress_filter.wasm: {size} bytes of {BUDGET}"));
     ensure!(size <= BUDGET, "the module is over its budget");
     Ok(())
+}
+
+/// Builds a program of this workspace. Cargo shows how far it is: a bar in a terminal, a line for each
+/// crate elsewhere.
+pub(crate) fn program(package: &str, name: &str) -> Result<()> {
+    progress(&format!(
+        "building {name}, which takes minutes the first time"
+    ));
+    check(&mut cargo(&["build", "--package", package, "--bin", name]))
 }
 
 /// Runs the engine's benchmark.

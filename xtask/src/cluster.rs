@@ -38,6 +38,7 @@ pub(crate) fn run(verb: Verb) -> Result<ExitCode> {
     let word = match verb {
         Verb::Up => {
             prepare()?;
+            build::program("integration", "cluster")?;
             "up"
         }
         Verb::Down => "down",
@@ -55,6 +56,7 @@ pub(crate) fn kubectl(arguments: &[String]) -> Result<ExitCode> {
 /// Prints who reaches what.
 pub(crate) fn demo(json: bool, keep: bool) -> Result<ExitCode> {
     prepare()?;
+    build::program("integration", "cluster")?;
     program(&[&["demo"], &demo_flags(json, keep)[..]].concat())
 }
 

@@ -2,6 +2,7 @@
 
 mod build;
 mod cluster;
+mod commands;
 mod dependencies;
 mod dist;
 mod envoy;
@@ -73,7 +74,7 @@ enum Command {
         #[arg(long)]
         long: bool,
     },
-    /// Build the proxy-wasm modules.
+    /// Build the proxy-wasm modules, and print the path of the one that judges.
     Wasm,
     /// Build what runs outside an image of its own as static files, and print their paths: the
     /// `warden` command for pods, the CNI plugin and its agent for nodes.
@@ -95,6 +96,15 @@ enum Command {
     Size,
     /// Measure the time per verdict as policies grow, and fail if it grows too.
     Bench {
+        /// Measure the commands instead: seconds and memory of `warden check`, `diff`, `docs`,
+        /// `package` and `render`, in release, on a list of this many names.
+        #[arg(
+            long,
+            value_name = "NAMES",
+            num_args = 0..=1,
+            default_missing_value = "500000"
+        )]
+        commands: Option<u32>,
         /// What the benchmark takes: a shape, or `--help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -145,11 +155,19 @@ fn main() -> Result<ExitCode> {
         Command::Cluster { verb } => cluster::run(verb),
         Command::Kubectl { arguments } => cluster::kubectl(&arguments),
         Command::Test { only, long } => Ok(test::run(only, long)),
-        Command::Wasm => build::wasm().map(|()| ExitCode::SUCCESS),
+        Command::Wasm => {
+            build::wasm()?;
+            run::say(&build::module().display().to_string());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Static => build::static_files().map(|()| ExitCode::SUCCESS),
         Command::Dist { rebuild } => dist::run(rebuild).map(|()| ExitCode::SUCCESS),
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
-        Command::Bench { arguments } => build::bench(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Bench {
+            commands: Some(names),
+            ..
+        } => commands::measure(names).map(|()| ExitCode::SUCCESS),
+        Command::Bench { arguments, .. } => build::bench(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Soak { short, .. } => {
             let flags: &[&str] = if short { &["--short"] } else { &[] };
             program("noisy-neighbour", flags)
@@ -167,27 +185,12 @@ fn main() -> Result<ExitCode> {
 
 /// The truth table of the node guard, which makes its own network namespaces.
 fn bypass(json: bool) -> Result<ExitCode> {
-    let mut table = run::cargo(&["test", "--quiet", "--package", "egress-cni"]);
-    table.args([
-        "--test",
-        "kernel",
-        "--",
-        "--nocapture",
-        "--test-threads=1",
-        "truth_table::",
-    ]);
-    if !json {
-        return run::check(&mut table).map(|()| ExitCode::SUCCESS);
-    }
-    let output = table
-        .env("EGRESS_CNI_JSON", "1")
-        .stderr(std::process::Stdio::inherit())
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
-    run::say(&format!("[\n{}\n]", rows.join(",\n")));
-    let shown = output.status.success() && !rows.is_empty();
-    Ok(ExitCode::from(u8::from(!shown)))
+    let tests = suites::one("egress-cni", "kernel")?;
+    let name = "bypass-demo";
+    build::program("integration", name)?;
+    let mut command = run::cargo(&["run", "--quiet", "--package=integration", "--bin", name]);
+    command.arg("--").args(run::demo_flags(json, false));
+    run::exit_code(command.arg(tests))
 }
 
 fn demo(name: &str, json: bool, keep: bool) -> Result<ExitCode> {
@@ -198,6 +201,7 @@ fn demo(name: &str, json: bool, keep: bool) -> Result<ExitCode> {
 fn program(name: &str, flags: &[&str]) -> Result<ExitCode> {
     let envoy = envoy::install()?;
     build::wasm()?;
-    let mut command = run::cargo(&["run", "--quiet", "--package", "integration", "--bin", name]);
+    build::program("integration", name)?;
+    let mut command = run::cargo(&["run", "--quiet", "--package=integration", "--bin", name]);
     run::exit_code(command.arg("--").args(flags).env("ENVOY", envoy))
 }

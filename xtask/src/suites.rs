@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::run::{cargo, output, root};
+use crate::run::{cargo, output, progress, root};
 
 /// The test programs that run for a minute or more. Most of it is waiting.
 const LONGEST: [&str; 6] = [
@@ -85,6 +85,25 @@ pub(crate) fn build(folders: Option<&[&str]>) -> Result<BTreeSet<Suite>> {
     text.lines()
         .filter_map(|line| read(line).transpose())
         .collect()
+}
+
+/// Builds one test program of a package, and gives its path. Cargo shows how far it is.
+///
+/// # Errors
+/// If it does not compile.
+pub(crate) fn one(package: &str, name: &str) -> Result<PathBuf> {
+    progress(&format!(
+        "building {name}, which takes minutes the first time"
+    ));
+    let mut command = cargo(&[
+        "test",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    command.args(["--package", package, "--test", name]);
+    let text = output(command.stderr(Stdio::inherit())).context("the test does not compile")?;
+    let mut found = text.lines().filter_map(|line| read(line).transpose());
+    Ok(found.next().context("cargo names no program")??.program)
 }
 
 /// The name of the package in a folder.

@@ -30,6 +30,16 @@ enum Expect {
 }
 use Expect::{Either, Pass, Refuse};
 
+impl Expect {
+    const fn word(self) -> &'static str {
+        match self {
+            Pass => "passes",
+            Refuse => "dropped",
+            Either => "either",
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Route {
     name: &'static str,
@@ -326,6 +336,7 @@ impl Bench {
 )]
 struct Line {
     route: &'static str,
+    expected: [&'static str; 2],
     without: bool,
     workload: bool,
     refused: u64,
@@ -375,6 +386,7 @@ fn table(main: Main) {
             || !counted(route.gateway, refused_gateway);
         lines.push(Line {
             route: route.name,
+            expected: [route.workload, route.gateway].map(Expect::word),
             without,
             workload: guarded,
             refused,
@@ -389,16 +401,20 @@ fn table(main: Main) {
     );
 }
 
+/// A line of text for people, or of JSON for `cargo xtask demo --bypass`.
 fn print(main: Main, lines: &[Line]) {
     let word = |passed: bool| if passed { "passes" } else { "dropped" };
-    println!(
-        "\n{main:?}\n{:<55} {:>8} {:>9} {:>8} {:>8}",
-        "route", "without", "workload", "counted", "gateway"
-    );
     let as_json = std::env::var_os("EGRESS_CNI_JSON").is_some();
+    if !as_json {
+        println!(
+            "\n{main:?}\n{:<55} {:>8} {:>9} {:>8} {:>8}",
+            "route", "without", "workload", "counted", "gateway"
+        );
+    }
     for line in lines {
         let Line {
             route,
+            expected: [of_workload, of_gateway],
             without,
             workload,
             refused,
@@ -408,7 +424,8 @@ fn print(main: Main, lines: &[Line]) {
         if as_json {
             let row = serde_json::json!({
                 "plugin": format!("{main:?}"), "route": route, "without": word(*without),
-                "workload": word(*workload), "counted": refused, "gateway": word(*gateway), "asExpected": !wrong
+                "workload": word(*workload), "counted": refused, "gateway": word(*gateway),
+                "expected": {"workload": of_workload, "gateway": of_gateway}, "asExpected": !wrong
             });
             println!("{row}");
             continue;

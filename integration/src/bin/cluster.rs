@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use integration::cluster::node::{Life, Node};
-use integration::cluster::{around, folder, inside, kubectl, matrix, mesh, ordinary, tools};
-use integration::command;
+use integration::cluster::{
+    GATEWAY, around, folder, inside, kubectl, matrix, mesh, ordinary, tools,
+};
+use integration::istio::reference;
+use integration::{command, report};
 
 #[derive(Parser)]
 #[command(about = "A Kubernetes with Istio and the reference case.")]
@@ -98,8 +101,39 @@ fn demo(json: bool, keep: bool) -> Result<ExitCode> {
     } else {
         matrix::table(&rows)
     })?;
-    eprintln!("{} rows, {differ} differ", rows.len());
+    eprintln!("{}", report::summary(rows.len(), differ));
+    if keep {
+        say(&pasted(&node)?)?;
+    }
     Ok(ExitCode::from(u8::from(differ > 0)))
+}
+
+/// What to try on a cluster that stays, with the files that a change begins with.
+fn pasted(node: &Node) -> Result<String> {
+    let (settings, policy) = (
+        node.folder().join("install.json"),
+        node.folder().join("policy.json"),
+    );
+    std::fs::write(&settings, format!("{:#}\n", mesh::settings()?))?;
+    std::fs::write(&policy, format!("{:#}\n", reference::policy()?))?;
+    let (settings, policy) = (settings.display(), policy.display());
+    let kubectl = "cargo xtask kubectl";
+    Ok(format!(
+        "\nthe cluster stays; try, from app1, from app2, and over TCP:\n\
+         {kubectl} -n app1-ns exec deploy/app1 -c app -- curl -si http://api.github.com/\n\
+         {kubectl} -n app1-ns exec deploy/app1 -c app -- curl -si http://evilgithub.com/\n\
+         {kubectl} -n app1-ns exec deploy/app1 -c app -- curl -sik https://api.github.com/\n\
+         {kubectl} -n app2-ns exec deploy/app2 -c app -- curl -si http://api.weather.gov/\n\
+         {kubectl} -n app1-ns exec deploy/app1 -c app -- bash -c 'head -1 < /dev/tcp/203.0.113.7/22'\n\
+         {kubectl} -n app2-ns exec deploy/app2 -c app -- bash -c 'head -1 < /dev/tcp/8.8.8.8/25'\n\
+         the gateway's log and metrics:\n\
+         {kubectl} -n {GATEWAY} logs -l istio=egressgateway --tail=20\n\
+         {kubectl} -n {GATEWAY} exec deploy/egress-gateway -- pilot-agent request GET stats\n\
+         another policy: edit {policy}, then\n\
+         warden render --install {settings} {policy} | {kubectl} apply --server-side -f -\n\
+         and to end it:\n\
+         cargo xtask cluster down"
+    ))
 }
 
 fn say(text: &str) -> Result<()> {

@@ -1,11 +1,15 @@
 //! The reference case in real Envoys: `cargo xtask demo`.
 
+use std::io::BufRead;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Parser;
-use integration::mesh::{APP1, DNS, Mesh};
-use integration::{demo, sandbox};
+use integration::client::REDIRECT;
+use integration::envoy::ADMIN_PORT;
+use integration::mesh::{ADMIN, APP1, APP2, APP3, DNS, Mesh, Workload};
+use integration::{demo, policy, report, sandbox};
 
 #[derive(Parser)]
 #[command(about = "Run the reference case in real Envoys.")]
@@ -43,7 +47,7 @@ fn main() -> Result<ExitCode> {
     } else {
         demo::table(&outcomes)
     });
-    eprintln!("{} rows, {differing} differ", outcomes.len());
+    eprintln!("{}", report::summary(outcomes.len(), differing));
     eprintln!(
         "names asked for: {}; of denied names: {}",
         unasked.join(" "),
@@ -61,28 +65,83 @@ fn main() -> Result<ExitCode> {
     )))
 }
 
-/// Prints what to try and waits for the end of the input.
+/// Prints what to try, and puts an edited policy in force at every line of the input until it ends.
 fn keep(mesh: &Mesh) -> Result<()> {
     let files = mesh.files();
     sandbox::resolve_with(DNS, &files.join("resolv.conf"))?;
+    let file = files.join("policy.json");
+    std::fs::write(&file, format!("{:#}\n", policy::demo()?))?;
     std::fs::write(
         files.join("outside-ca.pem"),
         mesh.outside_authority.certificate(),
     )?;
-    let enter = sandbox::enter_with()?;
-    let through = format!("curl -i --connect-to ::{}:", APP1.sidecar);
-    let ca = files.join("outside-ca.pem");
-    say(&format!(
-        "as app1:\n  {enter} {through} http://api.github.com/\n  \
-         {enter} {through} http://evilgithub.com/\n  \
-         {enter} {through} --cacert {} https://api.github.com/\n\
-         the gateway's log and configuration are in {}\n\
-         press Enter to end",
-        ca.display(),
-        files.display()
-    ));
-    std::io::stdin().read_line(&mut String::new())?;
+    say(&lines(files, &sandbox::enter_with()?));
+    let mut known = std::fs::read(&file)?;
+    let mut input = std::io::stdin().lock();
+    while input.read_line(&mut String::new())? > 0 {
+        let now = std::fs::read(&file)?;
+        say(&if now == known {
+            "the file has not changed".to_owned()
+        } else if let Err(error) = put_in_force(mesh, &file) {
+            format!("the gateway keeps the policy that it has: {error:#}")
+        } else {
+            "the policy is in force".to_owned()
+        });
+        known = now;
+    }
     Ok(())
+}
+
+/// Gives every place of the gateway the policy of this file.
+fn put_in_force(mesh: &Mesh, file: &Path) -> Result<()> {
+    let policy = policy::read(file)?;
+    for extension in policy::everywhere(&[policy]) {
+        ensure!(
+            mesh.update(&extension)?,
+            "it refuses this one; its log says why"
+        );
+    }
+    Ok(())
+}
+
+/// Commands to paste: as every workload, over TCP, the log, the metrics, and another policy.
+fn lines(files: &Path, enter: &str) -> String {
+    let shown = files.display();
+    let curl =
+        |workload: &Workload| format!("{enter} curl -si --connect-to ::{}:", workload.sidecar);
+    // The PROXY protocol's line says which address the application has dialled.
+    let tcp = |workload: &Workload, to: &str, port: u16| {
+        let sidecar = workload.sidecar;
+        format!(
+            "{enter} bash -c \"exec 3<>/dev/tcp/{sidecar}/{REDIRECT}; \
+             printf 'PROXY TCP4 {sidecar} {to} 1 {port}\\r\\n' >&3; timeout 3 head -1 <&3\""
+        )
+    };
+    let (app1, app2, app3) = (curl(&APP1), curl(&APP2), curl(&APP3));
+    [
+        "\neverything goes on running; paste these into another terminal",
+        "as app1, which may reach GitHub and a partner's SSH:",
+        &format!("{app1} http://api.github.com/"),
+        &format!("{app1} http://evilgithub.com/"),
+        &format!("{app1} --cacert {shown}/outside-ca.pem https://api.github.com/"),
+        &tcp(&APP1, "203.0.113.7", 22),
+        &tcp(&APP1, "203.0.113.8", 22),
+        "as app2, which may reach the weather and a mail server:",
+        &format!("{app2} http://api.weather.gov/"),
+        &format!("{app2} http://alerts.weather.gov/"),
+        &tcp(&APP2, "8.8.8.8", 25),
+        "as app3, whose inspection proxy is down since the last rows:",
+        &format!("{app3} http://api.weather.gov/"),
+        &format!("{app3} http://api.github.com/"),
+        "the gateway's verdicts as they come, its metrics, its configuration:",
+        &format!("tail -f {shown}/gateway.log | grep --line-buffered '\"event\":\"verdict\"'"),
+        &format!("{enter} curl -s http://{ADMIN}:{ADMIN_PORT}/stats/prometheus | grep warden"),
+        &format!("less {shown}/gateway.json"),
+        "another policy: edit the file, press Enter here, and try again",
+        &format!("${{EDITOR:-vi}} {shown}/policy.json"),
+        "the end of the input (Ctrl-D) ends everything",
+    ]
+    .join("\n")
 }
 
 #[expect(

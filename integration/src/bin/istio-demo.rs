@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use integration::istio::matrix;
 use integration::istio::tools::{Missing, Program};
-use integration::sandbox;
+use integration::{report, sandbox};
 
 fn main() -> Result<ExitCode> {
     if Program::Istiod.find().is_none() {
@@ -30,11 +30,8 @@ fn main() -> Result<ExitCode> {
         .iter()
         .filter(|outcome| outcome.came != outcome.expected)
         .count();
-    eprintln!(
-        "{} rows, {differ} differ; leaks: {}",
-        outcomes.len(),
-        leaks.len()
-    );
+    let summary = report::summary(outcomes.len(), differ);
+    eprintln!("{summary}; leaks: {}", leaks.len());
     for leak in &leaks {
         eprintln!("{leak}");
     }

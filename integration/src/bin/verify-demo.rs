@@ -3,9 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use integration::end_to_end::{self, EndToEnd, Node};
+use integration::mesh::APP1;
+use integration::report::{self, Row, cell};
 use integration::sandbox;
+use serde_json::Value;
 use warden::Exit;
 
 fn main() -> Result<ExitCode> {
@@ -16,17 +19,13 @@ fn main() -> Result<ExitCode> {
     let _way = end_to_end::start(&|_| {})?;
     let node = Node::new()?;
     EndToEnd::capture()?;
-    let only: &[&str] = if std::env::args().any(|argument| argument == "--json") {
-        &["--output", "json"]
-    } else {
-        &["--all"]
-    };
-    let bypass = [only, &["--only", "bypass"]].concat();
-    let mut good = show("through the sidecar, without the node guard", only)? == Exit::Defects;
+    let json = std::env::args().any(|argument| argument == "--json");
+    let bypass = ["--only", "bypass"];
+    let mut good = show("through the sidecar, without the node guard", json, &[])? == Exit::Defects;
     node.guard()?;
-    good &= show("through the sidecar, with the guard", only)? == Exit::Ok;
+    good &= show("through the sidecar, with the guard", json, &[])? == Exit::Ok;
     EndToEnd::uncapture()?;
-    good &= show("past the sidecar, with the guard", &bypass)? == Exit::Ok;
+    good &= show("past the sidecar, with the guard", json, &bypass)? == Exit::Ok;
     eprintln!(
         "demo: {}",
         if good {
@@ -38,10 +37,38 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!good)))
 }
 
-fn show(what: &str, arguments: &[&str]) -> Result<Exit> {
-    eprintln!("\n{what}:");
-    let (exit, text) = EndToEnd::verify(arguments)?;
-    std::io::stdout().write_all(text.as_bytes())?;
+/// Runs `warden verify` in the pod, and prints what it found below a heading, or as it is.
+fn show(what: &str, json: bool, arguments: &[&str]) -> Result<Exit> {
+    let (exit, text) = EndToEnd::verify(&[&["--output", "json"], arguments].concat())?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        eprintln!("{what}:");
+        out.write_all(text.as_bytes())?;
+    } else {
+        let report: Value = serde_json::from_str(&text)?;
+        let probes = report.get("probes").and_then(Value::as_array);
+        let rows: Vec<Row> = probes.context("no probes")?.iter().map(row).collect();
+        let differ = rows.iter().filter(|row| !row.as_expected).count();
+        let summary = report::summary(rows.len(), differ);
+        write!(out, "{what}:\n{}{summary}\n\n", report::table(rows))?;
+    }
     eprintln!("exit code {}", exit.code());
     Ok(exit)
+}
+
+/// An attempt as `warden verify` writes it.
+fn row(probe: &Value) -> Row {
+    let text = |pointer: &str| probe.pointer(pointer).and_then(Value::as_str);
+    let [attempt, verdict, kind] = ["/attempt", "/expected/verdict", "/seen/kind"]
+        .map(|pointer| text(pointer).unwrap_or_default().to_owned());
+    let detail = text("/seen/detail").filter(|_| kind != "reached");
+    Row {
+        as_expected: text("/result") == Some("as_expected"),
+        workload: APP1.name.to_owned(),
+        destination: attempt,
+        expected: verdict,
+        seen: detail.map_or_else(|| kind.clone(), |detail| format!("{kind} ({detail})")),
+        rule: cell(text("/seen/rule")),
+        code: cell(text("/seen/code")),
+    }
 }

@@ -16,6 +16,7 @@ use crate::envoy::eventually_within;
 use crate::hosts::address_of;
 use crate::istio::matrix::{ROWS, Try};
 use crate::mesh::{SMTP_BANNER, SSH_BANNER};
+use crate::report::{self, cell};
 
 /// A row of the table.
 #[derive(Clone, Debug, Serialize)]
@@ -174,23 +175,34 @@ fn lines(node: &Node) -> Result<Vec<String>> {
 /// The rows for people.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
-    let head = ["", "workload", "destination", "expected", "seen", "rule"];
-    let cells = rows.iter().map(|row| {
-        [
-            if row.as_expected { "ok" } else { "DIFFERS" }.to_owned(),
-            row.workload.clone(),
-            row.destination.clone(),
-            row.expected.to_owned(),
-            row.seen.clone(),
-            row.rule.clone(),
-        ]
-    });
-    warden::table(head, &cells.collect::<Vec<_>>())
+    report::table(rows.iter().map(|row| {
+        let (rule, code) = rule_and_code(&row.rule);
+        report::Row {
+            as_expected: row.as_expected,
+            workload: row.workload.clone(),
+            destination: row.destination.clone(),
+            expected: row.expected.to_owned(),
+            seen: row.seen.clone(),
+            rule: cell(Some(rule)),
+            code: cell(code),
+        }
+    }))
+}
+
+/// What is given as the reason, as a rule and a code: of a verdict, both; of others, that who gives it.
+fn rule_and_code(reason: &str) -> (&str, Option<&str>) {
+    let split = reason.strip_suffix(')').and_then(|text| text.rsplit_once(" ("));
+    match split {
+        Some(("no rule", code)) => ("", Some(code)),
+        Some((rule, code)) => (rule, Some(code)),
+        None if reason.contains('/') => (reason, Some(ReasonCode::Rule.as_str())),
+        None => (reason, None),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ProbeResult, Row, rule, table};
+    use super::{ProbeResult, Row, rule, rule_and_code, table};
 
     #[test]
     fn a_line_of_the_module_names_its_rule() {
@@ -211,6 +223,22 @@ mod tests {
             ("nothing", None),
         ] {
             assert_eq!(rule(line).as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_a_rule_and_a_code() {
+        for (reason, expected) in [
+            (
+                "seed/apps/app1-github",
+                ("seed/apps/app1-github", Some("rule")),
+            ),
+            ("seed (default)", ("seed", Some("default"))),
+            ("no rule (route_mismatch)", ("", Some("route_mismatch"))),
+            ("node guard", ("node guard", None)),
+            ("-", ("-", None)),
+        ] {
+            assert_eq!(rule_and_code(reason), expected, "{reason}");
         }
     }
 

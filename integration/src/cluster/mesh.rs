@@ -121,6 +121,14 @@ fn reference_case(node: &Node, steps: &mut Steps<'_>) -> Result<()> {
 /// # Errors
 /// If the module is not built.
 pub fn install() -> Result<Install> {
+    Ok(serde_json::from_value(settings()?)?)
+}
+
+/// The same as a document.
+///
+/// # Errors
+/// As [`install`].
+pub fn settings() -> Result<Value> {
     let (place, module) = world::module()?;
     let text = std::fs::read_to_string(reference::folder().join("install.yaml"))?;
     let mut settings: Value = serde_saphyr::from_str(&text)?;
@@ -130,7 +138,7 @@ pub fn install() -> Result<Install> {
         "guardrails": {"istioCni": true},
     }});
     merge(&mut settings, &more);
-    Ok(serde_json::from_value(settings)?)
+    Ok(settings)
 }
 
 /// The node guard's configuration as it comes, enforced instead of counted.

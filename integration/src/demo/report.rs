@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::DemoOutcome;
+use crate::report::{self, Row};
 
 /// The outcomes as JSON.
 ///
@@ -15,25 +16,13 @@ pub fn json(outcomes: &[DemoOutcome]) -> Result<String> {
 /// The outcomes as a table, with a mark where one is not as expected.
 #[must_use]
 pub fn table(outcomes: &[DemoOutcome]) -> String {
-    let head = [
-        "",
-        "workload",
-        "destination",
-        "expected",
-        "seen",
-        "rule",
-        "code",
-    ];
-    let rows = outcomes.iter().map(|outcome| {
-        [
-            if outcome.as_expected { "ok" } else { "DIFFERS" }.to_owned(),
-            outcome.workload.to_owned(),
-            outcome.destination.clone(),
-            outcome.expected.clone(),
-            outcome.seen.clone(),
-            outcome.rule.clone(),
-            outcome.code.clone(),
-        ]
-    });
-    warden::table(head, &rows.collect::<Vec<_>>())
+    report::table(outcomes.iter().map(|outcome| Row {
+        as_expected: outcome.as_expected,
+        workload: outcome.workload.to_owned(),
+        destination: outcome.destination.clone(),
+        expected: outcome.expected.clone(),
+        seen: outcome.seen.clone(),
+        rule: outcome.rule.clone(),
+        code: outcome.code.clone(),
+    }))
 }

@@ -1,6 +1,5 @@
 //! The reference matrix as an application sees it, over both hops.
 
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Context, Result};
@@ -17,6 +16,7 @@ use crate::dns;
 use crate::envoy::eventually;
 use crate::mesh::{SMTP_BANNER, SSH_BANNER, address_of};
 use crate::outside::{Outside, Speech};
+use crate::report::{self, Row, cell};
 use crate::sandbox;
 
 /// What an application tries.
@@ -281,25 +281,19 @@ impl Try {
     }
 }
 
-/// The rows for people.
+/// The rows for people. An application is not told what decided.
 #[must_use]
 pub fn table(outcomes: &[MatrixOutcome]) -> String {
-    let mut text = String::new();
-    for outcome in outcomes {
-        let seen = if outcome.came { "through" } else { "refused" };
-        let mark = if outcome.came == outcome.expected {
-            ""
-        } else {
-            "  <- differs"
-        };
-        // Writing to a String does not fail.
-        let _ = writeln!(
-            text,
-            "{:<5} {:<40} {seen}{mark}",
-            outcome.app, outcome.attempt
-        );
-    }
-    text
+    let word = |came| if came { "reached" } else { "not reached" };
+    report::table(outcomes.iter().map(|outcome| Row {
+        as_expected: outcome.came == outcome.expected,
+        workload: outcome.app.to_owned(),
+        destination: outcome.attempt.clone(),
+        expected: word(outcome.expected).to_owned(),
+        seen: word(outcome.came).to_owned(),
+        rule: cell(None),
+        code: cell(None),
+    }))
 }
 
 /// The rows for machines.
