@@ -66,7 +66,7 @@ pub fn tables(lines: &[Value]) -> String {
     }
     let tables = groups
         .into_iter()
-        .map(|((_, plugins), rows)| format!("{plugins}:\n{}", report::table(rows)));
+        .map(|((_, plugins), rows)| format!("pod network {plugins}:\n{}", report::table(rows)));
     tables.collect::<Vec<_>>().join("\n")
 }
 
@@ -78,7 +78,7 @@ pub fn summary(lines: &[Value]) -> String {
         found.count()
     };
     format!(
-        "of {} routes, {} arrive without the guard; with it the workload's arrive on {}, the gateway's on {}",
+        "{} routes: {} arrive without the guard; with it {} of a workload's and {} of the gateway's",
         lines.len(),
         count("/without", "passes"),
         count("/workload", "passes"),
@@ -110,13 +110,13 @@ mod tests {
         ];
         let text = tables(&lines);
         assert_eq!(text.matches("QUIC").count(), 2, "{text}");
-        assert!(text.starts_with("Bridge, Ptp:\n"), "{text}");
+        assert!(text.starts_with("pod network Bridge, Ptp:\n"), "{text}");
         assert!(!text.contains("DIFFERS"), "{text}");
         assert!(text.contains("node guard  counted"), "{text}");
         assert_eq!(rows(&lines).len(), 6);
         assert_eq!(
             summary(&lines),
-            "of 3 routes, 3 arrive without the guard; with it the workload's arrive on 0, the gateway's on 3"
+            "3 routes: 3 arrive without the guard; with it 0 of a workload's and 3 of the gateway's"
         );
     }
 

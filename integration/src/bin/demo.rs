@@ -137,7 +137,8 @@ fn lines(files: &Path, enter: &str) -> String {
         &format!("tail -f {shown}/gateway.log | grep --line-buffered '\"event\":\"verdict\"'"),
         &format!("{enter} curl -s http://{ADMIN}:{ADMIN_PORT}/stats/prometheus | grep warden"),
         &format!("less {shown}/gateway.json"),
-        "another policy: edit the file, press Enter here, and try again",
+        "another policy: write \"evilgithub.com\" beside \"*.github.com\", press Enter here, and the second \
+         command reaches it",
         &format!("${{EDITOR:-vi}} {shown}/policy.json"),
         "the end of the input (Ctrl-D) ends everything",
     ]
