@@ -328,8 +328,10 @@ const VERDICTS: [&str; 4] = ["Accept", "Deny", "Inspect", "Undecided"];
 fn of_ruling() -> Value {
     json!({
         "verdict": words("The verdict.", &VERDICTS),
-        "code": code("Why. Every verdict but Undecided has one."),
-        "rule": text("POLICY/TIER/RULE, POLICY/TIER for a tier's default, POLICY for the policy's."),
+        "policy": text("The policy that decides; left out where the facts themselves are refused."),
+        "tier": text("Its tier; left out for the policy's default."),
+        "rule": text("The tier's rule; left out for the tier's default."),
+        "reason": code("Why. Every verdict but Undecided has one."),
         "inspection": text("The inspection proxy of Inspect."),
     })
 }

@@ -228,7 +228,7 @@ fn case_files_are_read_as_their_schema_says() {
                 "from": {"workload": "a/b", "labels": "pending"},
                 "to": {"authority": {"hex": "61"}, "port": 80},
                 "expect": {"verdict": "Undecided"},
-                "then": [{"from": {"labels": {}}, "expect": {"verdict": "Deny", "code": "default"}}],
+                "then": [{"from": {"labels": {}}, "expect": {"verdict": "Deny", "reason": "default"}}],
             },
         ],
     });
@@ -256,7 +256,7 @@ fn case_files_are_read_as_their_schema_says() {
         ("/cases/1/to/authority/hex", json!(61)),
         ("/cases/1/expect/verdict", json!("Pass")),
         ("/cases/1/then", json!([])),
-        ("/cases/1/then/0/expect/code", json!("unknown")),
+        ("/cases/1/then/0/expect/reason", json!("unknown")),
         ("/cases/1/then/0/expected", json!(1)),
     ] {
         let mut document = fine.clone();

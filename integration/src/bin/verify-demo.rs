@@ -62,13 +62,15 @@ fn row(probe: &Value) -> Row {
     let [attempt, verdict, kind] = ["/attempt", "/expected/verdict", "/seen/kind"]
         .map(|pointer| text(pointer).unwrap_or_default().to_owned());
     let detail = text("/seen/detail").filter(|_| kind != "reached");
+    let rule = ["/seen/policy", "/seen/tier", "/seen/rule"].map(text);
+    let rule: Vec<&str> = rule.into_iter().flatten().collect();
     Row {
         as_expected: text("/result") == Some("as_expected"),
         workload: APP1.name.to_owned(),
         destination: attempt,
         expected: verdict,
         seen: detail.map_or_else(|| kind.clone(), |detail| format!("{kind} ({detail})")),
-        rule: cell(text("/seen/rule")),
-        code: cell(text("/seen/code")),
+        rule: cell(Some(&rule.join("/"))),
+        code: cell(text("/seen/reason")),
     }
 }

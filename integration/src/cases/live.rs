@@ -257,7 +257,7 @@ fn once(stage: &LiveGateway, gateway: &Envoy, attempt: &Attempt) -> Result<()> {
     if reached != (verdict == "Accept") {
         let log = gateway.log()?;
         let log = log.get(log_before..).unwrap_or_default();
-        bail!("{seen:?} was logged, and the client saw {came:?}:\n{log}");
+        bail!("{action} {code} {rule} was logged, and the client saw {came:?}:\n{log}");
     }
     let arrived = stage.bytes() - bytes_before;
     if !reached && arrived > 0 {
