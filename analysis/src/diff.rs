@@ -10,16 +10,9 @@
 
 mod carried;
 mod changed;
-mod compiled;
-mod describe;
-mod explore;
-mod merged;
-mod narrowed;
 mod origination;
-mod partition;
 mod report;
-mod set;
-mod words;
+mod sampled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -33,21 +26,23 @@ use egress_policy::relation::{destinations, sources};
 use egress_policy::verdict::{Decision, Evaluation};
 
 use crate::bundle::PolicyBundle;
+use crate::carriage::Carriage;
 use crate::decision::WrittenDecision;
 use crate::owned_facts::OwnedFacts;
-use crate::witness::{complete, ordinary_address};
+use crate::regions::compiled::{self, Compiler, View};
+use crate::regions::explore::{Explorer, Leaf, Region, Stopped};
+use crate::regions::narrowed::{self, Index};
+use crate::regions::partition::{Collector, Dimension, NameAtom, PROTOCOLS, Partition};
+use crate::regions::set::Set;
+use crate::regions::words::{self, Words};
+use crate::regions::{describe, merged};
+use crate::witness::complete;
 
 pub use origination::TlsChange;
 pub use report::{Comparison, ComparisonReport, Difference, Direction, Outcome, PortChange};
 
-use carried::{Carriage, CarriedPorts};
+use carried::CarriedPorts;
 use changed::changes;
-use compiled::{Compiler, View};
-use explore::{Explorer, Leaf, Region, Stopped};
-use narrowed::Index;
-use partition::{Collector, Dimension, NameAtom, PROTOCOLS, Partition};
-use set::Set;
-use words::Words;
 
 /// Most rules that one comparison looks at together.
 const MAX_RULES: usize = 3_000;
@@ -155,12 +150,13 @@ impl Found {
         let mut known = BTreeSet::new();
         let mut others = 0;
         for part in self.parts {
-            if !known.insert(part.text.clone()) {
+            let text = part.text();
+            if !known.insert(text.clone()) {
                 continue;
             }
             others += usize::from(!part.broad);
             if all || part.broad || others <= MAX_PARTS {
-                self.difference.what.push(part.text);
+                self.difference.what.push(text);
             } else {
                 self.difference.more += 1;
             }
@@ -336,23 +332,7 @@ impl<'p> Comparer<'_, 'p> {
             .for_each(|port| collector.port(port));
         let (old, new) = (self.old.layers, self.new.layers);
         for policy in old.policies.iter().chain(&new.policies) {
-            let head = &policy.head;
-            collector
-                .trust_domains
-                .extend(head.trust_domains.iter().map(String::as_str));
-            let shadow = head.shadow_workloads.iter();
-            collector
-                .times
-                .extend(shadow.clone().map(|entry| entry.expires));
-            for workloads in shadow.map(|entry| &entry.workloads).chain(&head.applies_to) {
-                collector
-                    .namespaces
-                    .extend(workloads.namespaces.iter().map(String::as_str));
-                let accounts = workloads.service_accounts.iter();
-                collector
-                    .accounts
-                    .extend(accounts.map(|sa| (sa.namespace.as_str(), sa.name.as_str())));
-            }
+            collector.head(&policy.head);
         }
         collector.finish(self.now)
     }
@@ -413,7 +393,8 @@ impl<'p> Comparer<'_, 'p> {
         }
         for (key, regions) in differing {
             (options.progress)("differences are put together");
-            let regions = merged::merged(partition, self.ports, regions);
+            let exists = |protocol, port| self.ports.carriage(protocol, port).is_some();
+            let regions = merged::merged(partition, &exists, regions);
             let parts = regions.iter();
             let parts = parts.map(|region| words::words(partition, region, options.all));
             if let Some(found) = self.found.get_mut(&key) {
@@ -542,9 +523,9 @@ impl<'p> Comparer<'_, 'p> {
     fn sample(&mut self, rule: &Rule, view: View) {
         for source in sources(rule) {
             for to in destinations(rule) {
-                let mut witness = describe::ordinary(to, self.now);
+                let mut witness = sampled::ordinary(to, self.now);
                 complete(&mut witness, source, to, rule);
-                describe::resolve_pending(&mut witness);
+                sampled::resolve_pending(&mut witness);
                 let port = witness.port.known().unwrap_or_default();
                 let carriage = self.ports.carriage(witness.protocol, port);
                 // Where other facts stand for these, they are asked about as they are.
@@ -603,11 +584,6 @@ fn ruling(evaluation: Evaluation<'_>, view: View) -> Option<Decision<'_>> {
         }
         (Evaluation::Undecided, _) => None,
     }
-}
-
-/// An ordinary address, where sampling needs one.
-fn sample_address() -> Option<std::net::IpAddr> {
-    ordinary_address(&[])
 }
 
 #[cfg(test)]

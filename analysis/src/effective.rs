@@ -133,7 +133,7 @@ impl<'p> Rules<'p> {
 
 struct Reader<'r, 'p> {
     set: &'r PolicySet,
-    asker: Asker<'p>,
+    asker: Asker,
     rules: Rules<'p>,
     asked: usize,
     /// Of opening rules: whether they let something through, and what the answers were if not.

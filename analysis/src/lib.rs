@@ -8,8 +8,10 @@
 //! It does no I/O, has no clock and starts no thread: whoever asks hands in texts, the time and a
 //! [`files::Files`]. So it also runs in a web page.
 
+pub mod access;
 pub mod bundle;
 mod by_namespace;
+pub mod carriage;
 pub mod coming_from;
 pub mod decision;
 pub mod diagnostic;
@@ -22,6 +24,7 @@ pub mod files;
 pub mod lint;
 pub mod lists;
 pub mod owned_facts;
+mod regions;
 pub mod schema;
 pub mod settings;
 pub mod witness;

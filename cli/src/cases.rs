@@ -8,6 +8,7 @@ use egress_policy::case::{Case, CaseFile, PolicyRef};
 use crate::Console;
 use crate::exit::Failure;
 use egress_analysis::bundle::{PolicyBundle, PolicySource, Reader, parse};
+use egress_analysis::carriage::Mesh;
 use egress_analysis::diagnostic::{Diagnostic, Location};
 use egress_analysis::document::{self, Documents, Source};
 use egress_analysis::lists::{self, Folder};
@@ -86,7 +87,7 @@ pub(crate) fn read_cases(
     let Some(root) = documents.roots().next() else {
         return Ok(Ok(None));
     };
-    let file = match CaseFile::read(&root) {
+    let mut file = match CaseFile::read(&root) {
         Ok(file) if found.is_empty() => file,
         Ok(_) => return Ok(Err(found)),
         Err(defects) => {
@@ -128,6 +129,9 @@ pub(crate) fn read_cases(
             .map(|proxy| proxy.name.clone());
         bundle.inspection = Some(names.collect());
     }
+    let mesh = Mesh::of(&bundle);
+    let steps = file.cases.iter_mut().flat_map(|case| &mut case.steps);
+    steps.for_each(|step| mesh.carry_target(&mut step.input.to));
     Ok(match bundle.compile() {
         Ok(set) => Ok(Some(Ready {
             source,

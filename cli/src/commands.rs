@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod access;
 mod adopt;
 mod check;
 mod completions;
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Init(init::Init),
     Check(check::Check),
     Explain(explain::Explain),
+    Who(access::Who),
+    What(access::What),
     Test(test::Test),
     Diff(diff::Diff),
     Fmt(fmt::Fmt),
@@ -66,6 +69,8 @@ impl Command {
             Self::Init(command) => command.run(console),
             Self::Check(command) => command.run(console),
             Self::Explain(command) => command.run(console),
+            Self::Who(command) => command.run(console),
+            Self::What(command) => command.run(console),
             Self::Test(command) => command.run(console),
             Self::Diff(command) => command.run(console),
             Self::Fmt(command) => command.run(console),

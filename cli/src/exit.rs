@@ -47,19 +47,21 @@ impl Exit {
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Ok => "Success. With `explain`: the verdict is Accept or Inspect.",
+            Self::Ok => {
+                "Success. With `explain`: the verdict is Accept or Inspect. With `who` and `what`: something is let through."
+            }
             Self::Failed => {
                 "The command cannot run, or its arguments are wrong. It writes why to standard error."
             }
             Self::Denied => {
-                "`explain`: the verdict is Deny. `diff --no-gains`: the new policies accept more."
+                "`explain`: the verdict is Deny. `who`, `what`: nothing is let through. `diff --no-gains`: the new policies accept more."
             }
             Self::Defects => {
                 "The command found defects: errors in a file, differences, or a mesh that is not set up as required."
             }
             Self::CasesFailed => "`test`: a decision case failed.",
             Self::Undecided => {
-                "`explain`: not enough facts to decide. `diff`: it found no difference, and could not compare everything. `verify`: nothing differs, and some probes were inconclusive."
+                "`explain`: not enough facts to decide. `who`, `what`: nothing was found, and not everything was looked at. `diff`: it found no difference, and could not compare everything. `verify`: nothing differs, and some probes were inconclusive."
             }
         }
     }

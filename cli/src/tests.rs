@@ -1,5 +1,6 @@
 //! The command as its users run it, without a process.
 
+mod access;
 mod cases;
 mod check;
 mod diagnostics;

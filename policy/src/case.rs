@@ -223,6 +223,9 @@ pub struct Target {
     pub path: Fact<Option<Vec<u8>>>,
     /// HTTP: the upgrade token; `Known(None)` without one.
     pub upgrade: Fact<Option<String>>,
+    /// The URL, where the case has one: what a client asks for. Everything else here is what a gateway
+    /// is given where the mesh carries it as it is asked for.
+    pub url: Option<String>,
 }
 
 impl Default for Target {
@@ -241,6 +244,7 @@ impl Default for Target {
             method: Fact::Known("GET".to_owned()),
             path: Fact::Known(Some(b"/".to_vec())),
             upgrade: Fact::Known(None),
+            url: None,
         }
     }
 }

@@ -1,50 +1,18 @@
-//! Requests as the mesh carries them: a port carries one protocol for every workload, whatever a
-//! client speaks there.
+//! What ports carry on both sides of a comparison.
 
 use std::collections::BTreeSet;
 
-use egress_policy::facts::{Fact, Protocol};
-use egress_policy::ports::{MeshPorts, StatedPorts};
-use egress_policy::verdict::ReasonCode;
+use egress_policy::facts::Protocol;
+use egress_policy::ports::StatedPorts;
 
 use super::Side;
 use super::report::PortChange;
-use crate::owned_facts::OwnedFacts;
-
-/// What becomes of a request or a connection at a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Carriage {
-    /// It is judged as it was asked for.
-    AsAsked,
-    /// The port carries opaque TCP, so sidecars send it by address.
-    ByAddress,
-    /// The port carries something else, so it does not get through.
-    Refused,
-}
-
-impl Carriage {
-    /// The facts that a gateway judges.
-    pub(super) fn judged(self, asked: &OwnedFacts) -> OwnedFacts {
-        let mut facts = asked.clone();
-        match self {
-            Self::AsAsked => {}
-            Self::ByAddress => {
-                facts.protocol = Protocol::Tcp;
-                facts.name = Fact::Known(None);
-                facts.method = Fact::Missing;
-                facts.path = Fact::Missing;
-                facts.upgrade = Fact::Missing;
-            }
-            Self::Refused => facts.refused = Some(ReasonCode::HelloMalformed),
-        }
-        facts
-    }
-}
+use crate::carriage::{Carriage, Mesh};
 
 /// What ports carry on both sides.
 pub(super) struct CarriedPorts {
-    old: MeshPorts,
-    new: MeshPorts,
+    old: Mesh,
+    new: Mesh,
 }
 
 impl CarriedPorts {
@@ -57,7 +25,7 @@ impl CarriedPorts {
             } else {
                 &side.layers.protocols
             };
-            MeshPorts::of(&side.layers.policies, settings, &mut Vec::new())
+            Mesh::stated(&side.layers.policies, settings)
         };
         Self {
             old: ports(old, new),
@@ -84,10 +52,7 @@ impl CarriedPorts {
     /// The ports that carry HTTP or TLS on some side.
     pub(super) fn routed(&self) -> BTreeSet<u16> {
         let sides = [&self.old, &self.new].into_iter();
-        sides
-            .flat_map(|side| side.http.iter().chain(&side.tls))
-            .copied()
-            .collect()
+        sides.flat_map(Mesh::routed).collect()
     }
 
     /// The changed ports as ranges, for people.
@@ -111,19 +76,16 @@ impl CarriedPorts {
     /// What becomes of a protocol at a port, before and after. `None` where the mesh never carries
     /// it so, or where other facts stand for it.
     pub(super) fn carriage(&self, asked: Protocol, port: u16) -> Option<[Carriage; 2]> {
-        use Protocol::{Http, Tcp, Tls};
         let [old, new] = self.at(port);
-        if asked == Protocol::Udp {
-            return Some([Carriage::AsAsked; 2]);
-        }
-        if old == new {
+        if old == new && asked != Protocol::Udp {
             // At a port of opaque TCP the same comes by address as opaque TCP.
-            return (asked == old || asked == Tcp).then_some([Carriage::AsAsked; 2]);
+            return (asked == old || asked == Protocol::Tcp).then_some([Carriage::AsAsked; 2]);
         }
-        Some([old, new].map(|carried| match (asked, carried) {
-            (Http | Tls, Tcp) => Carriage::ByAddress,
-            (asked, carried) if asked == carried => Carriage::AsAsked,
-            _ => Carriage::Refused,
-        }))
+        // Opaque TCP stands for nothing else where one side alone carries it.
+        let one = |mesh: &Mesh| match mesh.carriage(asked, port) {
+            Carriage::AsAsked if !mesh.carries(asked, port) => Carriage::Refused,
+            carriage => carriage,
+        };
+        Some([one(&self.old), one(&self.new)])
     }
 }

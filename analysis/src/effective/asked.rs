@@ -6,13 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::model::{Hosts, Networks, To};
 use egress_policy::name::{Name, NamePattern};
-use egress_policy::ports::{MeshPorts, Named};
 use egress_policy::settings::AddressCheck;
 
 use super::Caller;
 use crate::bundle::PolicyBundle;
+use crate::carriage::Mesh;
 use crate::owned_facts::{OwnedFacts, parse_to};
-use crate::witness::{UNNAMED, address_in, name_under, ordinary_address, path_under};
+use crate::witness::{UNNAMED, address_in, name_under, path_under};
 use crate::words::list_words;
 
 /// One host at one port.
@@ -63,25 +63,18 @@ enum Host {
     Address(IpAddr),
 }
 
-pub(super) struct Asker<'p> {
-    ports: MeshPorts,
-    named: Vec<Named>,
+pub(super) struct Asker {
+    mesh: Mesh,
     classes: bool,
-    ordinary: Option<IpAddr>,
     now: Fact<i64>,
-    layers: &'p PolicyBundle,
 }
 
-impl<'p> Asker<'p> {
-    pub(super) fn new(layers: &'p PolicyBundle, now: Fact<i64>) -> Self {
-        let ports = layers.ports();
+impl Asker {
+    pub(super) fn new(layers: &PolicyBundle, now: Fact<i64>) -> Self {
         Self {
-            named: ports.named_tcp(&layers.policies),
-            ports,
+            mesh: Mesh::of(layers),
             classes: layers.settings.address_check == AddressCheck::Classes,
-            ordinary: ordinary_address(&layers.policies),
             now,
-            layers,
         }
     }
 
@@ -98,7 +91,7 @@ impl<'p> Asker<'p> {
     /// The hosts of an element at its ports.
     pub(super) fn questions<'q>(&'q self, to: &'q To) -> impl Iterator<Item = Question> + 'q {
         let ports = self.ports_of(to);
-        hosts_of(to, self.ordinary)
+        hosts_of(to, self.mesh.ordinary())
             .into_iter()
             .flat_map(move |(text, host)| {
                 let each = ports.clone().into_iter();
@@ -110,7 +103,7 @@ impl<'p> Asker<'p> {
     /// Ports that are told apart: what they carry, and the rest.
     fn ports_of(&self, to: &To) -> Vec<(String, u16)> {
         let udp = to.protocols == [Protocol::Udp];
-        let carried = |port: &u16| !udp && self.ports.protocol(*port) != Protocol::Tcp;
+        let carried = |port: &u16| !udp && self.mesh.protocol(*port) != Protocol::Tcp;
         let mut all = Vec::new();
         let ranges: Vec<_> = if to.ports.is_any() {
             vec![1..=u16::MAX]
@@ -146,7 +139,7 @@ impl<'p> Asker<'p> {
         } else if to.tls.is_some() {
             Protocol::Http
         } else {
-            self.ports.protocol(port)
+            self.mesh.protocol(port)
         };
         Question {
             host: text.to_owned(),
@@ -195,7 +188,7 @@ impl<'p> Asker<'p> {
             facts.upgrade = Fact::Known(to.upgrades.first().cloned());
         }
         if !(self.classes || matches!(facts.address, Fact::Known(_))) {
-            facts.address = self.ordinary.map_or(Fact::Pending, Fact::Known);
+            facts.address = self.mesh.ordinary().map_or(Fact::Pending, Fact::Known);
         }
         Ok(facts)
     }
@@ -209,15 +202,13 @@ impl<'p> Asker<'p> {
         protocol: Protocol,
         to: &To,
     ) -> Result<(), String> {
-        let known = || {
-            let mut named = self.named.iter();
-            named.any(|one| one.name == name.as_str() && one.ports.contains(&port))
-        };
+        let known =
+            || self.mesh.is_unstated() || (whole && self.mesh.names_over_tcp(name.as_str(), port));
         match protocol {
             Protocol::Http | Protocol::Tls => Ok(()),
             // What no rule names is asked about as it is sent.
             _ if to.hosts == Hosts::Anywhere => Err("names are sent by address there".to_owned()),
-            Protocol::Tcp if self.layers.rendered || (whole && known()) => Ok(()),
+            Protocol::Tcp if known() => Ok(()),
             Protocol::Tcp | Protocol::Udp => Err(format!(
                 "sidecars send {} by address, so no rule matches the name",
                 if protocol == Protocol::Udp {

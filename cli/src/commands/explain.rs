@@ -3,10 +3,8 @@
 mod report;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 
 use egress_policy::facts::{Fact, Facts, Protocol};
-use egress_policy::ports::MeshPorts;
 use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Evaluation, ReasonCode};
 
@@ -18,6 +16,7 @@ use crate::progress::Progress;
 use crate::report::refuse;
 use crate::sources::{Inputs, load, read_one};
 use egress_analysis::bundle::{PolicyBundle, single_bundle};
+use egress_analysis::carriage::Mesh;
 use egress_analysis::document::to_a_labels;
 use egress_analysis::explain::{Assumptions, Explanation, explain};
 use egress_analysis::lint::port_conflicts;
@@ -204,19 +203,18 @@ impl Explain {
             let said = &mut assumptions.said;
             said.push(format!("the client asks for `{to}`, the name in A-labels"));
         }
-        let mut facts = parse_to(&to, self.sni.as_deref())?;
-        let ports = bundle.ports();
-        if !bundle.rendered {
-            as_the_mesh_carries_it(&mut facts, bundle, &ports, &mut assumptions);
-        }
-        as_the_gateway_sends_it(&mut facts, &ports, &mut assumptions.said);
+        let mesh = Mesh::of(bundle);
+        let judged = mesh.judged(&parse_to(&to, self.sni.as_deref())?);
+        let mut facts = judged.facts;
+        assumptions.said.extend(judged.said);
+        assumptions.address = judged.ordinary;
         let first = bundle.policies.first();
         let trust_domain = first
             .and_then(|policy| policy.head.trust_domains.first())
             .map_or("cluster.local", String::as_str);
         (facts.caller, facts.claims) = parse_caller(&self.from, trust_domain)?;
         self.set_request(&mut facts, &mut assumptions.said);
-        self.set_address(&mut facts, bundle, &ports, &mut assumptions)?;
+        self.set_address(&mut facts, bundle, &mesh, &mut assumptions)?;
         facts.now = match &self.time {
             Some(text) => parse_time(text)?,
             None => now.map_or(Fact::Missing, Fact::Known),
@@ -253,14 +251,12 @@ impl Explain {
         &self,
         facts: &mut OwnedFacts,
         bundle: &PolicyBundle,
-        ports: &MeshPorts,
+        mesh: &Mesh,
         assumptions: &mut Assumptions,
     ) -> Result<(), Failure> {
         let named = matches!(facts.name, Fact::Known(Some(_)));
-        if named && facts.protocol == Protocol::Tcp {
-            let asked = asked_by(facts, bundle, ports).to_owned();
-            assumptions.said.push(asked);
-        }
+        let asked = mesh.asks_by_name(facts);
+        assumptions.said.extend(asked.map(str::to_owned));
         match self.address.as_deref() {
             // Where the name leads is no question of the verdict; its class says where it may.
             None if named && bundle.settings.address_check == AddressCheck::Classes => {
@@ -311,102 +307,5 @@ const fn exit_of(evaluation: &Evaluation<'_>) -> Exit {
             Action::Deny => Exit::Denied,
         },
         Evaluation::Undecided => Exit::Undecided,
-    }
-}
-
-/// What a request becomes at a port that carries something else in this mesh, whatever the client
-/// speaks there.
-fn as_the_mesh_carries_it(
-    facts: &mut OwnedFacts,
-    bundle: &PolicyBundle,
-    ports: &MeshPorts,
-    assumptions: &mut Assumptions,
-) {
-    let Fact::Known(port) = facts.port else {
-        return;
-    };
-    match (facts.protocol, ports.protocol(port)) {
-        (Protocol::Http | Protocol::Tls, Protocol::Tcp) => {
-            assumptions.said.push(format!(
-                "port {port} carries opaque TCP in this mesh, so sidecars send it by address; for {} \
-                 a rule of the first policy says `protocols: [{0}]` there, or the install settings do",
-                facts.protocol.as_str()
-            ));
-            let named = matches!(facts.name, Fact::Known(Some(_)));
-            let address = if named {
-                ordinary_address(&bundle.policies)
-            } else {
-                facts.address.known()
-            };
-            let asked = address.map(|address| format!("tcp://{}", SocketAddr::new(address, port)));
-            if let Some(Ok(by_address)) = asked.map(|asked| parse_to(&asked, None)) {
-                *facts = by_address;
-                assumptions.address = named;
-            }
-        }
-        (Protocol::Http, Protocol::Tls) => {
-            assumptions.said.push(format!(
-                "port {port} carries TLS in this mesh, and the client speaks plain HTTP there"
-            ));
-            facts.protocol = Protocol::Tls;
-            facts.refused = Some(ReasonCode::HelloMalformed);
-        }
-        _ => {}
-    }
-}
-
-/// What the gateway judges of a request that it sends on in TLS of its own: the port at which the
-/// server speaks TLS.
-fn as_the_gateway_sends_it(
-    facts: &mut OwnedFacts,
-    ports: &MeshPorts,
-    assumptions: &mut Vec<String>,
-) {
-    let (Fact::Known(Some(name)), Fact::Known(port)) = (&facts.name, facts.port) else {
-        return;
-    };
-    match facts.protocol {
-        Protocol::Http => {
-            let Some(origination) = ports.origination(name, port) else {
-                return;
-            };
-            assumptions.push(format!(
-                "the gateway speaks TLS to `{name}` itself, at port {}, which is the port that is judged",
-                origination.port
-            ));
-            facts.port = Fact::Known(origination.port);
-        }
-        Protocol::Tls => {
-            let own = ports.originations.iter();
-            let own = own.filter(|one| one.port == port && one.holds(name));
-            assumptions.extend(own.take(1).map(|one| {
-                let entry = match one.entry() {
-                    80 => String::new(),
-                    port => format!(":{port}"),
-                };
-                format!(
-                    "the gateway speaks TLS to `{name}` itself where the application speaks HTTP: ask \
-                     for http://{name}{entry}"
-                )
-            }));
-        }
-        Protocol::Tcp | Protocol::Udp => {}
-    }
-}
-
-/// Who asks the gateway for a name over opaque TCP.
-fn asked_by(facts: &OwnedFacts, bundle: &PolicyBundle, ports: &MeshPorts) -> &'static str {
-    let name = match &facts.name {
-        Fact::Known(Some(name)) => name.as_str(),
-        _ => "",
-    };
-    let known = ports.named_tcp(&bundle.policies);
-    let stands = known.iter().any(|named| {
-        named.name == name && matches!(facts.port, Fact::Known(port) if named.ports.contains(&port))
-    });
-    if stands {
-        "the install settings give the name an address (`tunnel.names`), and the sidecar asks for the name; without it sidecars send opaque TCP by address: ask for tcp://ADDRESS"
-    } else {
-        "the client asks the gateway for the name by CONNECT itself; sidecars send opaque TCP by address: ask for tcp://ADDRESS"
     }
 }

@@ -42,6 +42,66 @@ fn every_case_passes() {
     assert!(passed >= 150, "{passed}");
 }
 
+/// A URL is what a client asks for: it is judged as the mesh of the policies carries it, as `explain`
+/// judges it.
+#[test]
+fn urls_are_judged_as_the_mesh_carries_them() {
+    let folder = cases();
+    for (policy, from, to, expect) in [
+        // At a port of opaque TCP the sidecar goes by address.
+        (
+            "reference",
+            "app1-ns/app1,label=egress-ruleset=app1",
+            "http://203.0.113.7:22/",
+            "Accept",
+        ),
+        (
+            "reference",
+            "app1-ns/app1,label=egress-ruleset=app1",
+            "https://api.github.com:8443",
+            "Deny",
+        ),
+        // TLS at a port of requests, and requests at a port of TLS.
+        (
+            "reference",
+            "app1-ns/app1,label=egress-ruleset=app1",
+            "https://api.github.com:80",
+            "Deny",
+        ),
+        (
+            "reference",
+            "app1-ns/app1,label=egress-ruleset=app1",
+            "http://api.github.com:443",
+            "Deny",
+        ),
+        // The gateway speaks TLS itself.
+        (
+            "origination",
+            "app1-ns/app1,label=egress-ruleset=app1",
+            "http://api.payments.example/v1/ledger",
+            "Accept",
+        ),
+        (
+            "origination",
+            "app1-ns/app1,label=egress-ruleset=app1",
+            "http://api.payments.example/admin",
+            "Deny",
+        ),
+    ] {
+        let file = format!(
+            "policies: [policies/{policy}.yaml]\ncases:\n- {{from: \"{from}\", to: \"{to}\", expect: {expect}}}\n"
+        );
+        folder.write("line.yaml", &file);
+        let ran = folder.warden("test line.yaml --verbose");
+        assert_eq!(ran.exit, 0, "{to}: {ran:?}");
+        let exit = if expect == "Deny" { 2 } else { 0 };
+        let explained = folder.warden(&format!(
+            "explain policies/{policy}.yaml --from {from} --to {to}"
+        ));
+        assert_eq!(explained.exit, exit, "{to}: {explained:?}");
+    }
+}
+
 #[test]
 fn explain_answers_every_case() {
     let folder = cases();

@@ -61,6 +61,8 @@ fn every_output_has_its_schema_and_keeps_to_it() {
         let line = match command {
             Command::Check => "check seed.yaml",
             Command::Explain => "explain seed.yaml --from app1-ns/a --to http://api.github.com/x",
+            Command::Who => "who seed.yaml --to *.github.com",
+            Command::What => "what seed.yaml --from app1-ns",
             Command::Test => "test cases.yaml",
             Command::Diff => "diff seed.yaml new.yaml",
             Command::Doctor => {

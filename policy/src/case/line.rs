@@ -53,8 +53,7 @@ impl AskerLine {
                 _ => return Err(wrong(format!("`{part}` says nothing about a caller"))),
             }
         }
-        let peer =
-            peer(who, trust_domain).ok_or_else(|| wrong(format!("`{who}` is no caller")))?;
+        let peer = peer(who, trust_domain).ok_or_else(|| wrong(format!("`{who}` is no caller")))?;
         Ok(Self {
             claims: said.claims(&peer),
             peer,

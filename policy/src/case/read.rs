@@ -264,7 +264,12 @@ fn in_line<N: Node, T>(
         return None;
     };
     let read = parse(&text).map_err(|error| {
-        defects.add(DefectKind::BadValue, at, error.to_string(), error.hint.to_owned());
+        defects.add(
+            DefectKind::BadValue,
+            at,
+            error.to_string(),
+            error.hint.to_owned(),
+        );
     });
     Some(read.ok())
 }
@@ -371,7 +376,11 @@ fn read_labels<N: Node>(
 }
 
 fn read_to<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, to: &mut Target) {
-    let parse = |text: &str| TargetLine::parse(text).and_then(|line| line.target());
+    let parse = |text: &str| {
+        let target = TargetLine::parse(text)?.target()?;
+        let url = Some(text.to_owned());
+        Ok(Target { url, ..target })
+    };
     if let Some(read) = in_line(node, at, defects, parse) {
         *to = read.unwrap_or_default();
         return;

@@ -18,6 +18,7 @@ use crate::commands::rollback::RollbackReport;
 use crate::commands::test::TestReport;
 use crate::commands::verify::GatewayReport;
 use crate::verify::PodReport;
+use egress_analysis::access::Access;
 use egress_analysis::diff::ComparisonReport;
 use egress_analysis::explain::Answer;
 
@@ -28,6 +29,10 @@ pub(crate) enum Command {
     Check,
     /// `warden explain`.
     Explain,
+    /// `warden who`.
+    Who,
+    /// `warden what`.
+    What,
     /// `warden test`.
     Test,
     /// `warden diff`.
@@ -52,9 +57,11 @@ pub(crate) enum Command {
 
 impl Command {
     /// Every such command.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Check,
         Self::Explain,
+        Self::Who,
+        Self::What,
         Self::Test,
         Self::Diff,
         Self::Doctor,
@@ -72,6 +79,8 @@ impl Command {
         match self {
             Self::Check => "check",
             Self::Explain => "explain",
+            Self::Who => "who",
+            Self::What => "what",
             Self::Test => "test",
             Self::Diff => "diff",
             Self::Doctor => "doctor",
@@ -90,6 +99,7 @@ impl Command {
         match self {
             Self::Check => CheckReport::json_schema(generator),
             Self::Explain => Answer::json_schema(generator),
+            Self::Who | Self::What => Access::json_schema(generator),
             Self::Test => TestReport::json_schema(generator),
             Self::Diff => ComparisonReport::json_schema(generator),
             Self::Doctor => DoctorReport::json_schema(generator),

@@ -7,20 +7,20 @@ use egress_policy::verdict::Action;
 
 use egress_policy::facts::Protocol;
 
-use super::carried::Carriage;
 use super::compiled::{CompiledPolicy, Cond, Effect, Entry};
 use super::partition::{Dimension, Partition};
 use super::set::Set;
+use crate::carriage::Carriage;
 
 /// A product of classes: for every fact those that are left.
 #[derive(Clone, Debug)]
-pub(super) struct Region(pub(super) BTreeMap<Dimension, Rc<Set>>);
+pub(crate) struct Region(pub(crate) BTreeMap<Dimension, Rc<Set>>);
 
 /// The class of known claims.
-pub(super) const CLAIMS_KNOWN: usize = 0;
+pub(crate) const CLAIMS_KNOWN: usize = 0;
 
 impl Region {
-    pub(super) fn all(partition: &Partition) -> Self {
+    pub(crate) fn all(partition: &Partition) -> Self {
         let sets = partition.dims.keys();
         Self(
             sets.map(|dim| (dim.clone(), Rc::new(Set::all(partition.size(dim)))))
@@ -29,7 +29,7 @@ impl Region {
     }
 
     /// What is left of it under these constraints; `None` for nothing.
-    pub(super) fn within(&self, cond: &Cond) -> Option<Self> {
+    pub(crate) fn within(&self, cond: &Cond) -> Option<Self> {
         let mut region = self.clone();
         for (dim, set) in cond {
             let here = region.0.get_mut(dim)?;
@@ -142,15 +142,15 @@ enum Next {
 }
 
 /// A region in which both sides are decided.
-pub(super) struct Leaf<'p> {
-    pub(super) region: Region,
-    pub(super) old: Action<'p>,
-    pub(super) new: Action<'p>,
+pub(crate) struct Leaf<'p> {
+    pub(crate) region: Region,
+    pub(crate) old: Action<'p>,
+    pub(crate) new: Action<'p>,
 }
 
 /// Why an exploration ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stopped {
+pub(crate) enum Stopped {
     /// There are more regions than its budget.
     Budget,
     /// The caller's time is over.
@@ -158,7 +158,7 @@ pub(super) enum Stopped {
 }
 
 /// Both sides of a comparison over one partition.
-pub(super) struct Explorer<'e, 'p> {
+pub(crate) struct Explorer<'e, 'p> {
     partition: &'e Partition,
     sides: [Vec<CompiledPolicy<'p>>; 2],
     by_address: ByAddress,
@@ -169,7 +169,7 @@ pub(super) struct Explorer<'e, 'p> {
 }
 
 impl<'e, 'p> Explorer<'e, 'p> {
-    pub(super) fn new(
+    pub(crate) fn new(
         partition: &'e Partition,
         sides: [Vec<CompiledPolicy<'p>>; 2],
         budget: usize,
@@ -189,7 +189,7 @@ impl<'e, 'p> Explorer<'e, 'p> {
     }
 
     /// Splits `region` until both sides are decided everywhere in it.
-    pub(super) fn explore(
+    pub(crate) fn explore(
         &mut self,
         region: Region,
         carriage: [Carriage; 2],

@@ -4,7 +4,7 @@ mod callers;
 mod destinations;
 
 use super::explore::Region;
-use super::partition::{Classes, Dimension, PROTOCOLS, Partition, PathAtom};
+use super::partition::{Classes, Dimension, PROTOCOLS, Partition};
 use super::set::Set;
 use crate::owned_facts::time_text;
 use crate::words::list_words;
@@ -14,71 +14,118 @@ const MAX_VALUES: usize = 4;
 
 /// A region in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Words {
-    pub(super) text: String,
+pub(crate) struct Words {
+    /// Who asks; empty for all whom the question is about.
+    pub(crate) who: String,
+    /// For what; empty for all that the question is about.
+    pub(crate) to: String,
+    /// When, if not always.
+    pub(crate) when: Option<String>,
+    /// It rests on what callers claim of themselves.
+    pub(crate) claimed: bool,
     /// It holds callers, names or addresses that no rule names.
-    pub(super) broad: bool,
+    pub(crate) broad: bool,
     /// Sorts the broadest first.
-    pub(super) rank: (u8, usize),
+    pub(crate) rank: (u8, usize),
 }
 
 impl Words {
     /// Facts that fit a rule, where not all classes were looked at.
-    pub(super) fn sampled(rule: &str) -> Self {
+    pub(crate) fn sampled(rule: &str) -> Self {
         Self {
-            text: format!("facts that fit `{rule}`"),
+            who: format!("facts that fit `{rule}`"),
+            to: String::new(),
+            when: None,
+            claimed: false,
             broad: false,
             rank: (4, 0),
         }
+    }
+
+    /// All of it.
+    pub(crate) fn text(&self) -> String {
+        let parts = [Some(&self.who), Some(&self.to), self.when.as_ref()];
+        let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
+        let parts: Vec<&str> = parts.map(String::as_str).collect();
+        parts.join("; ")
     }
 }
 
 /// How much is written out.
 #[derive(Clone, Copy)]
-pub(super) struct Speech<'s> {
-    partition: &'s Partition,
-    region: &'s Region,
+pub(crate) struct Speech<'s> {
+    pub(crate) partition: &'s Partition,
+    pub(crate) region: &'s Region,
+    /// What the question is about: what is as wide as that is not said again.
+    pub(crate) asked: Option<&'s Region>,
     /// Every value, however many.
-    all: bool,
+    pub(crate) all: bool,
 }
 
 /// A region in words; with `all`, every value is written out.
-pub(super) fn words(partition: &Partition, region: &Region, all: bool) -> Words {
+pub(crate) fn words(partition: &Partition, region: &Region, all: bool) -> Words {
     let speech = Speech {
         partition,
         region,
+        asked: None,
         all,
     };
-    let mut parts = vec![format!("from {}", speech.callers())];
-    for dim in partition.dims.keys().filter(|dim| dim.is_of_claims()) {
-        parts.extend(speech.claimed(dim));
-    }
-    parts.push(speech.destinations());
-    parts.extend(speech.protocols());
-    parts.extend(speech.ports());
-    parts.extend(speech.requests());
-    parts.extend(speech.times());
-    let (callers, destinations) = (speech.any_other_caller(), speech.any_other_destination());
-    let rank = match (callers, destinations) {
-        (true, true) => 0,
-        (false, true) => 1,
-        (true, false) => 2,
-        (false, false) => 3,
-    };
-    // Of two that are as broad, the one with more values comes first.
-    let counted = [Dimension::Account, Dimension::Name, Dimension::Address];
-    let values = counted.iter().filter_map(|dim| region.0.get(dim));
-    let values: usize = values.map(|set| set.len()).sum();
+    let words = speech.words();
     Words {
-        text: parts.join("; "),
-        broad: callers || destinations,
-        rank: (rank, usize::MAX - values),
+        who: format!("from {}", words.who),
+        ..words
     }
 }
 
 impl Speech<'_> {
+    /// The region in words.
+    pub(crate) fn words(&self) -> Words {
+        let mut who: Vec<String> = self.callers().into_iter().collect();
+        let claims = self.partition.dims.keys();
+        for dim in claims.filter(|dim| dim.is_of_claims()) {
+            who.extend(self.claimed(dim));
+        }
+        let mut to: Vec<String> = self.destinations().into_iter().collect();
+        to.extend(self.protocols());
+        to.extend(self.ports());
+        to.extend(self.requests());
+        let (callers, destinations) = (self.any_other_caller(), self.any_other_destination());
+        let rank = match (callers, destinations) {
+            (true, true) => 0,
+            (false, true) => 1,
+            (true, false) => 2,
+            (false, false) => 3,
+        };
+        // Of two that are as broad, the one with more values comes first.
+        let counted = [Dimension::Account, Dimension::Name, Dimension::Address];
+        let values = counted.iter().filter_map(|dim| self.region.0.get(dim));
+        let values: usize = values.map(|set| set.len()).sum();
+        Words {
+            who: who.join("; "),
+            to: to.join("; "),
+            when: self.times(),
+            claimed: self.rests_on_claims(),
+            broad: callers || destinations,
+            rank: (rank, usize::MAX - values),
+        }
+    }
+
+    /// Whether labels or clusters tell its callers from others.
+    fn rests_on_claims(&self) -> bool {
+        let claims = |dim: &&Dimension| matches!(dim, Dimension::Cluster | Dimension::Label(_));
+        let mut dims = self.partition.dims.keys().filter(claims);
+        dims.any(|dim| self.set(dim).is_some_and(|set| !set.is_all()))
+    }
+
     fn set(&self, dim: &Dimension) -> Option<&Set> {
         self.region.0.get(dim).map(|set| &**set)
+    }
+
+    /// The set of a fact that is not as wide as the question.
+    fn narrower(&self, dim: &Dimension) -> Option<&Set> {
+        let asked = self.asked.and_then(|asked| asked.0.get(dim));
+        let set = self.set(dim).filter(|set| !set.is_all());
+        set.filter(|set| asked.is_none_or(|asked| **asked != **set))
     }
 
     fn classes(&self, dim: &Dimension) -> Option<&Classes> {
@@ -103,7 +150,7 @@ impl Speech<'_> {
     }
 
     fn protocols(&self) -> Option<String> {
-        let set = self.set(&Dimension::Protocol)?;
+        let set = self.narrower(&Dimension::Protocol)?;
         let words: Vec<&str> = set
             .iter()
             .filter_map(|i| PROTOCOLS.get(i).map(|protocol| protocol.as_str()))
@@ -115,7 +162,7 @@ impl Speech<'_> {
     }
 
     fn ports(&self) -> Option<String> {
-        let set = self.set(&Dimension::Port).filter(|set| !set.is_all())?;
+        let set = self.narrower(&Dimension::Port)?;
         let Some(Classes::Ports(ports)) = self.classes(&Dimension::Port) else {
             return None;
         };
@@ -137,7 +184,7 @@ impl Speech<'_> {
     fn requests(&self) -> Vec<String> {
         let mut parts = Vec::new();
         if let (Some(set), Some(Classes::Texts(texts))) = (
-            self.set(&Dimension::Method),
+            self.narrower(&Dimension::Method),
             self.classes(&Dimension::Method),
         ) {
             let connect = texts.iter().position(|text| text == "CONNECT");
@@ -148,7 +195,7 @@ impl Speech<'_> {
             }
         }
         if let (Some(set), Some(Classes::Optional(texts))) = (
-            self.set(&Dimension::Upgrade),
+            self.narrower(&Dimension::Upgrade),
             self.classes(&Dimension::Upgrade),
         ) {
             // The first class is no upgrade.
@@ -157,28 +204,15 @@ impl Speech<'_> {
                 parts.push(format!("upgrade {}", self.optional(set, texts)));
             }
         }
-        if let (Some(set), Some(Classes::Paths(paths))) =
-            (self.set(&Dimension::Path), self.classes(&Dimension::Path))
-            && !set.is_all()
-        {
-            let texts = set
-                .iter()
-                .filter_map(|i| paths.get(i))
-                .map(|atom| match atom {
-                    PathAtom::Absent => "absent".to_owned(),
-                    PathAtom::Malformed => "malformed".to_owned(),
-                    PathAtom::Clean { witness, .. } => witness.as_deref().map_or_else(
-                        || "several globs at once".to_owned(),
-                        |path| format!("like {path}"),
-                    ),
-                });
-            parts.push(format!("path {}", self.list(&texts.collect::<Vec<_>>())));
+        if let Some(set) = self.narrower(&Dimension::Path) {
+            let texts = self.partition.paths_in_words(set);
+            parts.push(format!("path {}", self.list(&texts)));
         }
         parts
     }
 
     fn times(&self) -> Option<String> {
-        let set = self.set(&Dimension::Time).filter(|set| !set.is_all())?;
+        let set = self.narrower(&Dimension::Time)?;
         let Some(Classes::Times(times)) = self.classes(&Dimension::Time) else {
             return None;
         };

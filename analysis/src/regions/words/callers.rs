@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::Speech;
-use crate::diff::compiled::{NO_CERTIFICATE, PLAINTEXT, WORKLOAD, fresh};
-use crate::diff::explore::CLAIMS_KNOWN;
-use crate::diff::partition::{Classes, Dimension};
-use crate::diff::set::Set;
+use crate::regions::compiled::{NO_CERTIFICATE, PLAINTEXT, WORKLOAD, fresh};
+use crate::regions::explore::CLAIMS_KNOWN;
+use crate::regions::partition::{Classes, Dimension};
+use crate::regions::set::Set;
 
 impl Speech<'_> {
     /// Whether callers are among them that no rule names.
-    pub(super) fn any_other_caller(&self) -> bool {
+    pub(crate) fn any_other_caller(&self) -> bool {
         let kind = |kind| {
             self.set(&Dimension::Kind)
                 .is_some_and(|set| set.contains(kind))
@@ -28,14 +28,15 @@ impl Speech<'_> {
             || (kind(WORKLOAD) && unnamed.is_some_and(|last| set.contains(last)))
     }
 
-    pub(super) fn callers(&self) -> String {
-        let (Some(kinds), Some(accounts)) =
-            (self.set(&Dimension::Kind), self.set(&Dimension::Account))
-        else {
-            return String::new();
-        };
+    /// Who asks; nothing for all whom the question is about.
+    pub(crate) fn callers(&self) -> Option<String> {
+        let dims = [Dimension::Kind, Dimension::Account];
+        if self.asked.is_some() && dims.iter().all(|dim| self.is_as_asked(dim)) {
+            return None;
+        }
+        let (kinds, accounts) = (self.set(&Dimension::Kind)?, self.set(&Dimension::Account)?);
         if kinds.is_all() && accounts.is_all() && self.is_every_identity() {
-            return "everyone".to_owned();
+            return Some("everyone".to_owned());
         }
         let mut parts = Vec::new();
         if kinds.contains(WORKLOAD) {
@@ -47,7 +48,13 @@ impl Speech<'_> {
         if kinds.contains(PLAINTEXT) {
             parts.push("callers in plaintext".to_owned());
         }
-        parts.join(", ")
+        Some(parts.join(", "))
+    }
+
+    /// Whether a fact is as wide as the question, which is about some of its values.
+    pub(crate) fn is_as_asked(&self, dim: &Dimension) -> bool {
+        let asked = self.asked.and_then(|asked| asked.0.get(dim));
+        asked.is_some_and(|asked| !asked.is_all() && self.set(dim) == Some(&**asked))
     }
 
     /// Whether nothing beside namespaces and accounts tells workloads apart here.
@@ -72,8 +79,8 @@ impl Speech<'_> {
     }
 
     /// A fact of the certificate or of the peer metadata, where it is not any.
-    pub(super) fn claimed(&self, dim: &Dimension) -> Option<String> {
-        let set = self.set(dim).filter(|set| !set.is_all())?;
+    pub(crate) fn claimed(&self, dim: &Dimension) -> Option<String> {
+        let set = self.narrower(dim)?;
         match (dim, self.classes(dim)?) {
             (Dimension::Claims, _) if set.contains(CLAIMS_KNOWN) => None,
             (Dimension::Claims, _) => Some("metadata missing".to_owned()),

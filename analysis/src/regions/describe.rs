@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use egress_policy::facts::{Fact, OwnedClaims, Protocol};
-use egress_policy::model::To;
 use egress_policy::name::Name;
 
 use super::explore::{CLAIMS_KNOWN, Region};
@@ -12,7 +11,7 @@ use super::set::Set;
 use crate::owned_facts::{MALFORMED_PATH, OwnedFacts, Who};
 
 /// Facts out of a region; `None` where no value of some class is known.
-pub(super) fn witness(partition: &Partition, region: &Region) -> Option<OwnedFacts> {
+pub(crate) fn witness(partition: &Partition, region: &Region) -> Option<OwnedFacts> {
     let pick = Pick { partition, region };
     let protocol = *PROTOCOLS.get(pick.first(&Dimension::Protocol)?)?;
     let mut situation = OwnedFacts::pending(protocol);
@@ -159,59 +158,5 @@ impl Pick<'_> {
                     PathAtom::Clean { .. } => None,
                 })
         })
-    }
-}
-
-/// Facts for sampling, of which only the protocol and the time are known.
-pub(super) fn ordinary(to: Option<&To>, now: i64) -> OwnedFacts {
-    let listed = to.and_then(|to| to.protocols.first().copied());
-    let request = to.is_some_and(To::compares_requests);
-    let protocol = match listed {
-        _ if request => Protocol::Http,
-        Some(protocol) => protocol,
-        None => Protocol::Tls,
-    };
-    let mut situation = OwnedFacts::pending(protocol);
-    situation.now = Fact::Known(now);
-    situation
-}
-
-/// Gives what is still open an ordinary value.
-pub(super) fn resolve_pending(situation: &mut OwnedFacts) {
-    if !matches!(situation.caller, Fact::Known(_)) {
-        situation.caller = Fact::Known(Who::Workload {
-            trust_domain: "cluster.local".to_owned(),
-            namespace: super::compiled::fresh().to_owned(),
-            service_account: "default".to_owned(),
-        });
-    }
-    if !matches!(situation.claims, Fact::Known(_)) {
-        situation.claims = Fact::Known(OwnedClaims {
-            namespace: situation.namespace().unwrap_or_default().to_owned(),
-            cluster: Some("other".to_owned()),
-            labels: Vec::new(),
-        });
-    }
-    if !matches!(situation.address, Fact::Known(_))
-        && let Some(address) = super::sample_address()
-    {
-        situation.address = Fact::Known(address);
-    }
-    if !matches!(situation.name, Fact::Known(_)) {
-        situation.name = Fact::Known(None);
-    }
-    if !matches!(situation.port, Fact::Known(_)) {
-        situation.port = Fact::Known(443);
-    }
-    if situation.protocol == Protocol::Http {
-        if !matches!(situation.method, Fact::Known(_)) {
-            situation.method = Fact::Known("GET".to_owned());
-        }
-        if !matches!(situation.upgrade, Fact::Known(_)) {
-            situation.upgrade = Fact::Known(None);
-        }
-        if !matches!(situation.path, Fact::Known(_)) {
-            situation.path = Fact::Known(Some("/".to_owned()));
-        }
     }
 }

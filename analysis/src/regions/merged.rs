@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use egress_policy::facts::Protocol;
 
-use super::carried::CarriedPorts;
 use super::explore::{CLAIMS_KNOWN, Region};
 use super::partition::{Dimension, PROTOCOLS, Partition};
 use super::set::Set;
@@ -19,14 +18,14 @@ const MAX_ABSORBED: usize = 512;
 /// Facts that only requests have.
 const OF_REQUESTS: [Dimension; 3] = [Dimension::Method, Dimension::Upgrade, Dimension::Path];
 
-/// The same facts in fewer regions, which may overlap. Where a protocol does not exist at a port, the
-/// region may hold both all the same.
-pub(super) fn merged(
+/// The same facts in fewer regions, which may overlap. Where a protocol does not exist at a port
+/// (`exists`), the region may hold both all the same.
+pub(crate) fn merged(
     partition: &Partition,
-    ports: &CarriedPorts,
+    exists: &dyn Fn(Protocol, u16) -> bool,
     regions: Vec<Region>,
 ) -> Vec<Region> {
-    let mut merger = Merger::new(partition, ports);
+    let mut merger = Merger::new(partition, exists);
     let mut rows: Vec<Vec<u32>> = regions
         .into_iter()
         .map(|region| merger.row(region))
@@ -76,11 +75,9 @@ struct Merger {
 }
 
 impl Merger {
-    fn new(partition: &Partition, ports: &CarriedPorts) -> Self {
-        let possible = PROTOCOLS.map(|protocol| {
-            let exists = partition.ports(|port| ports.carriage(protocol, port).is_some());
-            Set::clone(&exists)
-        });
+    fn new(partition: &Partition, exists: &dyn Fn(Protocol, u16) -> bool) -> Self {
+        let possible =
+            PROTOCOLS.map(|protocol| Set::clone(&partition.ports(|port| exists(protocol, port))));
         let mut merger = Self {
             dims: partition.dims.keys().cloned().collect(),
             sets: Vec::new(),

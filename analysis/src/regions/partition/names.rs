@@ -6,11 +6,11 @@ use std::ops::Range;
 use egress_policy::name::{Name, NamePattern};
 
 use super::{MAX_GLOBS, UNNAMED, vector_of};
-use crate::diff::set::Set;
+use crate::regions::set::Set;
 
 /// A class of destination names.
 #[derive(Clone, Debug)]
-pub(in crate::diff) enum NameAtom {
+pub(crate) enum NameAtom {
     /// An address literal: no name.
     None,
     Exact(Name),
@@ -26,11 +26,11 @@ pub(in crate::diff) enum NameAtom {
 
 /// All classes, and an index over them.
 #[derive(Clone, Debug)]
-pub(in crate::diff) struct Names {
-    pub(in crate::diff) atoms: Vec<NameAtom>,
+pub(crate) struct Names {
+    pub(crate) atoms: Vec<NameAtom>,
     globs: Vec<NamePattern>,
     /// Globs beyond the bound.
-    pub(super) too_many: bool,
+    pub(crate) too_many: bool,
     /// The classes of the names that are written out.
     exact: HashMap<Name, usize>,
     /// The classes by their reversed labels, so that what is below a base stands together.
@@ -38,7 +38,7 @@ pub(in crate::diff) struct Names {
 }
 
 impl Names {
-    pub(super) fn of(mut patterns: Vec<&NamePattern>) -> Self {
+    pub(crate) fn of(mut patterns: Vec<&NamePattern>) -> Self {
         patterns.sort_unstable();
         patterns.dedup();
         let mut bases: HashSet<String> = HashSet::new();
@@ -103,7 +103,7 @@ impl Names {
     }
 
     /// The classes of names that one of the patterns matches.
-    pub(super) fn under(&self, patterns: &[NamePattern]) -> Set {
+    pub(crate) fn under(&self, patterns: &[NamePattern]) -> Set {
         let mut set = Set::none(self.atoms.len());
         for pattern in patterns {
             match pattern {
@@ -149,8 +149,28 @@ impl Names {
         set
     }
 
+    /// Base, depth and globs of the class of a name that no pattern writes out.
+    #[cfg(test)]
+    pub(crate) fn class_of(&self, name: &Name) -> (Option<String>, bool, u32) {
+        let bases: HashSet<String> = self
+            .atoms
+            .iter()
+            .filter_map(|atom| match atom {
+                NameAtom::Below { base, .. } => base.clone(),
+                _ => None,
+            })
+            .collect();
+        let base = longest_base(name, &bases).map(str::to_owned);
+        let deep = base.as_deref().is_some_and(|base| is_deep(name, base));
+        (
+            base,
+            deep,
+            vector_of(&self.globs, |glob| glob.matches(name)),
+        )
+    }
+
     /// The classes strictly below a base, by number.
-    pub(in crate::diff) fn below(&self, base: &str) -> impl Iterator<Item = (usize, &NameAtom)> {
+    pub(crate) fn below(&self, base: &str) -> impl Iterator<Item = (usize, &NameAtom)> {
         let places = self.order.get(self.places(base)).unwrap_or_default();
         places
             .iter()

@@ -15,38 +15,38 @@ use super::set::Set;
 use egress_policy::relation::{destinations, sources};
 
 /// Constraints that must all hold.
-pub(super) type Cond = Vec<(Dimension, Rc<Set>)>;
+pub(crate) type Cond = Vec<(Dimension, Rc<Set>)>;
 
 /// What an entry does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect<'p> {
+pub(crate) enum Effect<'p> {
     End(Action<'p>),
     Pass,
 }
 
 /// One alternative of a rule, a refusal, or a default.
 #[derive(Clone, Debug)]
-pub(super) struct Entry<'p> {
+pub(crate) struct Entry<'p> {
     /// What must hold.
-    pub(super) cond: Cond,
+    pub(crate) cond: Cond,
     /// What must hold of claims: unknown where they are missing.
-    pub(super) claims: Cond,
+    pub(crate) claims: Cond,
     /// What then.
-    pub(super) effect: Effect<'p>,
+    pub(crate) effect: Effect<'p>,
 }
 
 /// One policy.
 #[derive(Clone, Debug)]
-pub(super) struct CompiledPolicy<'p> {
+pub(crate) struct CompiledPolicy<'p> {
     /// Whom it is for; `None` is everybody.
-    pub(super) applies: Option<Cond>,
+    pub(crate) applies: Option<Cond>,
     /// Entries by tier; the last tier is the policy's default.
-    pub(super) tiers: Vec<Vec<Entry<'p>>>,
+    pub(crate) tiers: Vec<Vec<Entry<'p>>>,
 }
 
 /// Whether shadow is lifted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum View {
+pub(crate) enum View {
     /// What is enforced.
     Enforced,
     /// What would be without shadow.
@@ -54,14 +54,14 @@ pub(super) enum View {
 }
 
 /// Builds entries over one partition.
-pub(super) struct Compiler<'u> {
-    pub(super) partition: &'u Partition,
-    pub(super) view: View,
+pub(crate) struct Compiler<'u> {
+    pub(crate) partition: &'u Partition,
+    pub(crate) view: View,
 }
 
 impl<'p> Compiler<'_> {
     /// A policy, of whose rules only those count for which `relevant` holds.
-    pub(super) fn policy(
+    pub(crate) fn policy(
         &self,
         policy: &'p Policy,
         relevant: impl Fn(&Rule) -> bool,
@@ -212,7 +212,7 @@ impl<'p> Compiler<'_> {
     }
 
     /// Everything that one alternative of a rule can touch, malformed paths included.
-    pub(super) fn reach(&self, rule: &Rule, source: Option<&Source>, to: Option<&To>) -> Vec<Cond> {
+    pub(crate) fn reach(&self, rule: &Rule, source: Option<&Source>, to: Option<&To>) -> Vec<Cond> {
         let (who, _) = self.source(rule, source);
         let mut reached = Vec::new();
         for mut place in self.to(to, rule.action == RuleAction::Deny) {
@@ -227,7 +227,7 @@ impl<'p> Compiler<'_> {
     }
 
     /// The proven part and the claimed part of a source.
-    fn source(&self, rule: &Rule, source: Option<&Source>) -> (Cond, Cond) {
+    pub(crate) fn source(&self, rule: &Rule, source: Option<&Source>) -> (Cond, Cond) {
         let partition = self.partition;
         let mut cond = Vec::new();
         let mut claims = Vec::new();
@@ -336,7 +336,7 @@ impl<'p> Compiler<'_> {
         alternatives
     }
 
-    fn place(&self, place: &Hosts, deny: bool, cond: &mut Cond) {
+    pub(crate) fn place(&self, place: &Hosts, deny: bool, cond: &mut Cond) {
         match place {
             Hosts::Anywhere => {}
             Hosts::Names(patterns) => {
@@ -415,11 +415,11 @@ const fn entry(cond: Cond, effect: Effect<'_>) -> Entry<'_> {
 }
 
 /// The class of callers with an identity.
-pub(super) const WORKLOAD: usize = 0;
+pub(crate) const WORKLOAD: usize = 0;
 /// The class of callers with TLS and without an identity.
-pub(super) const NO_CERTIFICATE: usize = 1;
+pub(crate) const NO_CERTIFICATE: usize = 1;
 /// The class of callers without TLS.
-pub(super) const PLAINTEXT: usize = 2;
+pub(crate) const PLAINTEXT: usize = 2;
 
 /// Callers with an identity.
 fn workload() -> Rc<Set> {
@@ -431,6 +431,6 @@ fn texts(listed: &[String]) -> HashSet<&str> {
 }
 
 /// A fresh text for what no condition names.
-pub(super) const fn fresh() -> &'static str {
+pub(crate) const fn fresh() -> &'static str {
     UNNAMED
 }

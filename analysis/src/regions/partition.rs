@@ -13,27 +13,29 @@ use std::rc::Rc;
 
 use egress_policy::address::{Nat64Prefixes, Ranges, Special};
 use egress_policy::facts::Protocol;
-use egress_policy::model::{Hosts, LabelOperator, Networks, ServiceAccount, Source, To};
+use egress_policy::model::{
+    Head, Hosts, LabelOperator, Networks, ServiceAccount, Source, To, Workloads,
+};
 use egress_policy::name::NamePattern;
 use egress_policy::path::PathPattern;
 use egress_policy::port::PortSet;
 
-pub(super) use addresses::{AddressAtom, cover};
-pub(super) use names::{NameAtom, Names};
-pub(super) use paths::PathAtom;
+pub(crate) use addresses::{AddressAtom, cover};
+pub(crate) use names::{NameAtom, Names};
+pub(crate) use paths::PathAtom;
 
 use super::set::Set;
 use addresses::address_atoms;
 use paths::path_atoms;
 
 /// A value that no policy writes.
-pub(super) const UNNAMED: &str = "zz9-other";
+pub(crate) const UNNAMED: &str = "zz9-other";
 /// Most globs whose combinations are written out.
 const MAX_GLOBS: usize = 6;
 
 /// One fact that conditions look at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Dimension {
+pub(crate) enum Dimension {
     Kind,
     TrustDomain,
     Account,
@@ -52,7 +54,7 @@ pub(super) enum Dimension {
 
 impl Dimension {
     /// Whether it is about what a certificate or the peer metadata says beside the account.
-    pub(super) const fn is_of_claims(&self) -> bool {
+    pub(crate) const fn is_of_claims(&self) -> bool {
         matches!(
             self,
             Self::TrustDomain | Self::Claims | Self::Cluster | Self::Label(_)
@@ -62,7 +64,7 @@ impl Dimension {
 
 /// What is behind the classes of a fact.
 #[derive(Clone, Debug)]
-pub(super) enum Classes {
+pub(crate) enum Classes {
     /// Workload, no certificate, plaintext.
     Kinds,
     /// Known, missing.
@@ -82,22 +84,22 @@ pub(super) enum Classes {
 
 /// All classes.
 #[derive(Clone, Debug)]
-pub(super) struct Partition {
-    pub(super) dims: BTreeMap<Dimension, Classes>,
+pub(crate) struct Partition {
+    pub(crate) dims: BTreeMap<Dimension, Classes>,
     named: [Rc<Set>; 2],
     /// Special addresses, all and those that no rule opens.
     refused: [Rc<Set>; 2],
     path_globs: Vec<PathPattern>,
     /// Globs beyond the bound: what they decide is not compared.
-    pub(super) too_many_globs: bool,
+    pub(crate) too_many_globs: bool,
 }
 
 /// Collects the conditions that a comparison can meet.
 #[derive(Default)]
-pub(super) struct Collector<'p> {
-    pub(super) trust_domains: BTreeSet<&'p str>,
-    pub(super) namespaces: BTreeSet<&'p str>,
-    pub(super) accounts: BTreeSet<(&'p str, &'p str)>,
+pub(crate) struct Collector<'p> {
+    pub(crate) trust_domains: BTreeSet<&'p str>,
+    pub(crate) namespaces: BTreeSet<&'p str>,
+    pub(crate) accounts: BTreeSet<(&'p str, &'p str)>,
     clusters: BTreeSet<&'p str>,
     labels: BTreeMap<&'p str, BTreeSet<&'p str>>,
     names: Vec<&'p NamePattern>,
@@ -106,11 +108,11 @@ pub(super) struct Collector<'p> {
     methods: BTreeSet<&'p str>,
     upgrades: BTreeSet<&'p str>,
     paths: BTreeMap<&'p str, &'p PathPattern>,
-    pub(super) times: BTreeSet<i64>,
+    pub(crate) times: BTreeSet<i64>,
 }
 
 impl<'p> Collector<'p> {
-    pub(super) fn source(&mut self, source: &'p Source) {
+    pub(crate) fn source(&mut self, source: &'p Source) {
         self.trust_domains
             .extend(source.trust_domains.iter().map(String::as_str));
         self.namespaces
@@ -134,13 +136,54 @@ impl<'p> Collector<'p> {
         }
     }
 
+    /// What a policy says outside its rules.
+    pub(crate) fn head(&mut self, head: &'p Head) {
+        let trust_domains = head.trust_domains.iter();
+        self.trust_domains.extend(trust_domains.map(String::as_str));
+        let shadow = head.shadow_workloads.iter();
+        self.times.extend(shadow.clone().map(|entry| entry.expires));
+        for workloads in shadow.map(|entry| &entry.workloads).chain(&head.applies_to) {
+            self.workloads(workloads);
+        }
+    }
+
+    fn workloads(&mut self, workloads: &'p Workloads) {
+        let namespaces = workloads.namespaces.iter();
+        self.namespaces.extend(namespaces.map(String::as_str));
+        let accounts = workloads.service_accounts.iter();
+        self.accounts
+            .extend(accounts.map(|sa| (sa.namespace.as_str(), sa.name.as_str())));
+    }
+
     /// An element of a rule, which denies or does not.
-    pub(super) fn to(&mut self, to: &'p To, deny: bool) {
+    pub(crate) fn to(&mut self, to: &'p To, deny: bool) {
         match &to.hosts {
             Hosts::Anywhere => {}
-            Hosts::Names(patterns) => self.names.extend(patterns.iter()),
-            Hosts::Networks(networks) => self.networks.push((networks, deny)),
+            Hosts::Names(patterns) => self.names(patterns.iter()),
+            Hosts::Networks(networks) => self.networks(networks, deny),
         }
+        self.requests(to);
+        self.paths(to);
+    }
+
+    /// Patterns of names.
+    pub(crate) fn names(&mut self, patterns: impl IntoIterator<Item = &'p NamePattern>) {
+        self.names.extend(patterns);
+    }
+
+    /// Networks of a rule, which denies or does not.
+    pub(crate) fn networks(&mut self, networks: &'p Networks, deny: bool) {
+        self.networks.push((networks, deny));
+    }
+
+    /// The paths of an element.
+    pub(crate) fn paths(&mut self, to: &'p To) {
+        self.paths
+            .extend(to.paths.iter().map(|path| (path.as_str(), path)));
+    }
+
+    /// What an element says beside hosts and paths.
+    pub(crate) fn requests(&mut self, to: &'p To) {
         self.ports.extend(
             to.ports
                 .ranges()
@@ -148,17 +191,25 @@ impl<'p> Collector<'p> {
         );
         self.methods.extend(to.methods.iter().map(String::as_str));
         self.upgrades.extend(to.upgrades.iter().map(String::as_str));
-        self.paths
-            .extend(to.paths.iter().map(|path| (path.as_str(), path)));
+    }
+
+    /// A label that a caller has.
+    pub(crate) fn label(&mut self, key: &'p str, value: &'p str) {
+        self.labels.entry(key).or_default().insert(value);
+    }
+
+    /// The cluster of a caller.
+    pub(crate) fn cluster(&mut self, name: &'p str) {
+        self.clusters.insert(name);
     }
 
     /// Ports at which what the mesh carries changes.
-    pub(super) fn port(&mut self, port: u16) {
+    pub(crate) fn port(&mut self, port: u16) {
         self.ports.insert((port, port));
     }
 
     /// The classes of everything that was collected, from `now` on.
-    pub(super) fn finish(self, now: i64) -> Partition {
+    pub(crate) fn finish(self, now: i64) -> Partition {
         let fresh_after = |texts: &BTreeSet<&str>| -> Vec<String> {
             let known = texts.iter().map(|text| (*text).to_owned());
             known.chain([UNNAMED.to_owned()]).collect()
@@ -257,7 +308,7 @@ fn vector_of<T>(globs: &[T], matches: impl Fn(&T) -> bool) -> u32 {
 
 impl Partition {
     /// How many classes a fact has.
-    pub(super) fn size(&self, dim: &Dimension) -> usize {
+    pub(crate) fn size(&self, dim: &Dimension) -> usize {
         match self.dims.get(dim) {
             None => 0,
             Some(Classes::Kinds) => 3,
@@ -279,7 +330,7 @@ impl Partition {
     }
 
     /// The classes whose text is listed.
-    pub(super) fn texts(&self, dim: &Dimension, holds: impl Fn(&str) -> bool) -> Rc<Set> {
+    pub(crate) fn texts(&self, dim: &Dimension, holds: impl Fn(&str) -> bool) -> Rc<Set> {
         match self.dims.get(dim) {
             Some(Classes::Texts(atoms)) => {
                 self.set(dim, |i| atoms.get(i).is_some_and(|t| holds(t)))
@@ -288,7 +339,7 @@ impl Partition {
         }
     }
 
-    pub(super) fn optional(
+    pub(crate) fn optional(
         &self,
         dim: &Dimension,
         holds: impl Fn(Option<&str>) -> bool,
@@ -302,7 +353,7 @@ impl Partition {
     }
 
     /// The classes of workloads in one of these namespaces, or that run as one of these accounts.
-    pub(super) fn accounts(
+    pub(crate) fn accounts(
         &self,
         namespaces: &[String],
         accounts: &[ServiceAccount],
@@ -329,14 +380,14 @@ impl Partition {
         })
     }
 
-    pub(super) fn protocols(&self, holds: impl Fn(Protocol) -> bool) -> Rc<Set> {
+    pub(crate) fn protocols(&self, holds: impl Fn(Protocol) -> bool) -> Rc<Set> {
         self.set(&Dimension::Protocol, |i| {
             PROTOCOLS.get(i).is_some_and(|p| holds(*p))
         })
     }
 
     /// The classes of ports in a set.
-    pub(super) fn ports_in(&self, ports: &PortSet) -> Rc<Set> {
+    pub(crate) fn ports_in(&self, ports: &PortSet) -> Rc<Set> {
         let ranges: Vec<_> = ports.ranges().collect();
         self.ports(|port| {
             let place = ranges.partition_point(|range| *range.end() < port);
@@ -347,7 +398,7 @@ impl Partition {
     }
 
     /// The classes for whose first port this holds.
-    pub(super) fn ports(&self, holds: impl Fn(u16) -> bool) -> Rc<Set> {
+    pub(crate) fn ports(&self, holds: impl Fn(u16) -> bool) -> Rc<Set> {
         match self.dims.get(&Dimension::Port) {
             Some(Classes::Ports(atoms)) => self.set(&Dimension::Port, |i| {
                 atoms.get(i).is_some_and(|(first, _)| holds(*first))
@@ -356,7 +407,7 @@ impl Partition {
         }
     }
 
-    pub(super) fn addresses(&self, holds: impl Fn(&AddressAtom) -> bool) -> Rc<Set> {
+    pub(crate) fn addresses(&self, holds: impl Fn(&AddressAtom) -> bool) -> Rc<Set> {
         match self.dims.get(&Dimension::Address) {
             Some(Classes::Addresses(atoms)) => {
                 self.set(&Dimension::Address, |i| atoms.get(i).is_some_and(&holds))
@@ -367,7 +418,7 @@ impl Partition {
 
     /// The classes of addresses in these networks. A Deny is about the IPv4 address behind a form of
     /// IPv6 too.
-    pub(super) fn addresses_in(&self, networks: &Networks, deny: bool) -> Rc<Set> {
+    pub(crate) fn addresses_in(&self, networks: &Networks, deny: bool) -> Rc<Set> {
         let inside: Ranges = networks.networks.iter().collect();
         let outside: Ranges = networks.except.iter().collect();
         let held = |address| inside.contains(address) && !outside.contains(address);
@@ -381,13 +432,13 @@ impl Partition {
     }
 
     /// Addresses that no name may lead to, with or without those that a rule can open.
-    pub(super) fn refused(&self, exempt: bool) -> Rc<Set> {
+    pub(crate) fn refused(&self, exempt: bool) -> Rc<Set> {
         let [all, closed] = &self.refused;
         Rc::clone(if exempt { closed } else { all })
     }
 
     /// The classes of times before a moment.
-    pub(super) fn before(&self, end: i64) -> Rc<Set> {
+    pub(crate) fn before(&self, end: i64) -> Rc<Set> {
         match self.dims.get(&Dimension::Time) {
             Some(Classes::Times(atoms)) => self.set(&Dimension::Time, |i| {
                 atoms.get(i).is_some_and(|start| *start < end)
@@ -397,13 +448,13 @@ impl Partition {
     }
 
     /// Destinations with a name, or without.
-    pub(super) fn named(&self, named: bool) -> Rc<Set> {
+    pub(crate) fn named(&self, named: bool) -> Rc<Set> {
         let [without, with] = &self.named;
         Rc::clone(if named { with } else { without })
     }
 
     /// The classes of names for which this holds.
-    pub(super) fn names(&self, holds: impl Fn(&NameAtom) -> bool) -> Rc<Set> {
+    pub(crate) fn names(&self, holds: impl Fn(&NameAtom) -> bool) -> Rc<Set> {
         match self.dims.get(&Dimension::Name) {
             Some(Classes::Names(names)) => {
                 self.set(&Dimension::Name, |i| names.atoms.get(i).is_some_and(&holds))
@@ -413,20 +464,58 @@ impl Partition {
     }
 
     /// The classes of names that one of the patterns matches.
-    pub(super) fn names_under(&self, patterns: &[NamePattern]) -> Rc<Set> {
+    pub(crate) fn names_under(&self, patterns: &[NamePattern]) -> Rc<Set> {
         match self.dims.get(&Dimension::Name) {
             Some(Classes::Names(names)) => Rc::new(names.under(patterns)),
             _ => Rc::new(Set::none(0)),
         }
     }
 
-    /// The classes of paths that one of the globs matches; of malformed ones.
-    pub(super) fn paths(&self, globs: &[PathPattern]) -> Rc<Set> {
+    /// The classes of paths that one of the globs matches. A class with an example is told by it, so
+    /// that its globs need not all have been collected.
+    pub(crate) fn paths(&self, globs: &[PathPattern]) -> Rc<Set> {
         let wanted = vector_of(&self.path_globs, |glob| globs.contains(glob));
-        self.path_set(|atom| matches!(atom, PathAtom::Clean { globs, .. } if globs & wanted != 0))
+        self.path_set(|atom| match atom {
+            PathAtom::Clean {
+                witness: Some(path),
+                ..
+            } => globs.iter().any(|glob| glob.matches(path)),
+            PathAtom::Clean { globs, .. } => globs & wanted != 0,
+            PathAtom::Absent | PathAtom::Malformed => false,
+        })
     }
 
-    pub(super) fn malformed_paths(&self) -> Rc<Set> {
+    /// A set of paths as globs that policies write, and an example of each class that is left.
+    pub(crate) fn paths_in_words(&self, set: &Set) -> Vec<String> {
+        let Some(Classes::Paths(atoms)) = self.dims.get(&Dimension::Path) else {
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        let mut told = Set::none(atoms.len());
+        for glob in &self.path_globs {
+            let own = self.paths(std::slice::from_ref(glob));
+            if own.within(set) && !own.within(&told) {
+                told = told.or(&own);
+                texts.push(glob.as_str().to_owned());
+            }
+        }
+        let rest = set.minus(&told);
+        let rest = rest.iter().filter_map(|i| atoms.get(i));
+        texts.extend(rest.filter_map(|atom| match atom {
+            PathAtom::Absent => Some("absent".to_owned()),
+            PathAtom::Malformed => Some("malformed".to_owned()),
+            PathAtom::Clean { witness, .. } => witness.as_ref().map(|path| format!("like {path}")),
+        }));
+        texts
+    }
+
+    /// The globs that match a path, by number.
+    #[cfg(test)]
+    pub(crate) fn globs_of(&self, path: &str) -> u32 {
+        vector_of(&self.path_globs, |glob| glob.matches(path))
+    }
+
+    pub(crate) fn malformed_paths(&self) -> Rc<Set> {
         self.path_set(|atom| matches!(atom, PathAtom::Malformed))
     }
 
@@ -441,5 +530,5 @@ impl Partition {
 }
 
 /// The protocols, by the number of their class.
-pub(super) const PROTOCOLS: [Protocol; 4] =
+pub(crate) const PROTOCOLS: [Protocol; 4] =
     [Protocol::Http, Protocol::Tls, Protocol::Tcp, Protocol::Udp];

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Speech;
-use crate::diff::partition::{AddressAtom, Classes, Dimension, NameAtom, Names, cover};
-use crate::diff::set::Set;
+use crate::regions::partition::{AddressAtom, Classes, Dimension, NameAtom, Names, cover};
+use crate::regions::set::Set;
 
 impl Speech<'_> {
     /// Whether names or addresses are among them that no rule names.
-    pub(super) fn any_other_destination(&self) -> bool {
+    pub(crate) fn any_other_destination(&self) -> bool {
         let (Some(set), Some(Classes::Names(names))) =
             (self.set(&Dimension::Name), self.classes(&Dimension::Name))
         else {
@@ -30,35 +30,43 @@ impl Speech<'_> {
         set.contains(0) && addresses.iter().filter_map(|i| atoms.get(i)).any(unlisted)
     }
 
-    /// Names and addresses, as `to ...`.
-    pub(super) fn destinations(&self) -> String {
-        let (Some(set), Some(Classes::Names(names))) =
-            (self.set(&Dimension::Name), self.classes(&Dimension::Name))
-        else {
-            return String::new();
+    /// Names and addresses, as `to ...`; nothing for all that the question is about.
+    pub(crate) fn destinations(&self) -> Option<String> {
+        let set = self.set(&Dimension::Name)?;
+        let Some(Classes::Names(names)) = self.classes(&Dimension::Name) else {
+            return None;
         };
+        let places = self.places();
+        let where_names_lead = matches!(places, Places::Any | Places::Ordinary);
+        if self.is_as_asked(&Dimension::Name)
+            && (where_names_lead || self.is_as_asked(&Dimension::Address))
+        {
+            return None;
+        }
         // The first class is that of destinations without a name.
         let literal = set.contains(0);
-        let places = self.places();
         let has_names = set.iter().any(|i| i > 0);
         let names = has_names.then(|| self.names(names, set));
-        match (names, literal) {
+        Some(match (names, literal) {
             (None, _) => match places {
                 Places::Any => "to any address".to_owned(),
                 Places::Ordinary => "to any public address".to_owned(),
+                Places::Private => "to any public or private address".to_owned(),
                 Places::Networks(text) => format!("to {text}"),
             },
             (Some(names), false) => match places {
                 // That is where names may lead anyway.
                 Places::Any | Places::Ordinary => format!("to {names}"),
+                Places::Private => format!("to {names}, private addresses too"),
                 Places::Networks(text) => format!("to {names} at {text}"),
             },
             (Some(names), true) => match places {
                 Places::Any => format!("to {names}, any address"),
                 Places::Ordinary => format!("to {names}, any public address"),
+                Places::Private => format!("to {names}, any public or private address"),
                 Places::Networks(text) => format!("to {names} or by address, at {text}"),
             },
-        }
+        })
     }
 
     fn places(&self) -> Places {
@@ -73,6 +81,9 @@ impl Speech<'_> {
         }
         if *set == self.partition.refused(false).complement() {
             return Places::Ordinary;
+        }
+        if *set == self.partition.refused(true).complement() {
+            return Places::Private;
         }
         let families = [IpAddr::is_ipv4, IpAddr::is_ipv6];
         let texts = families
@@ -133,7 +144,10 @@ impl Speech<'_> {
 
 enum Places {
     Any,
+    /// Public ones.
     Ordinary,
+    /// Those, and what `allowPrivate` opens.
+    Private,
     Networks(String),
 }
 

@@ -11,15 +11,15 @@ const MAX_PATHS: usize = 30;
 
 /// A class of request paths.
 #[derive(Clone, Debug)]
-pub(in crate::diff) enum PathAtom {
+pub(crate) enum PathAtom {
     Absent,
     Malformed,
     Clean { globs: u32, witness: Option<String> },
 }
 
-pub(super) type PathClasses = (Vec<PathAtom>, Vec<PathPattern>, bool);
+pub(crate) type PathClasses = (Vec<PathAtom>, Vec<PathPattern>, bool);
 
-pub(super) fn path_atoms(listed: &BTreeMap<&str, &PathPattern>) -> PathClasses {
+pub(crate) fn path_atoms(listed: &BTreeMap<&str, &PathPattern>) -> PathClasses {
     let is_wild = |path: &&&PathPattern| path.as_str().contains(['*', '{']);
     let mut globs: Vec<PathPattern> = listed
         .values()

@@ -14,14 +14,14 @@ use crate::by_namespace::{ByNamespace, namespaces};
 const MAX_PAIRS: usize = 4_096;
 
 /// The rules of both sides, by namespace.
-pub(super) struct Index<'p> {
+pub(crate) struct Index<'p> {
     rules: Vec<&'p Rule>,
     by_namespace: ByNamespace<'p>,
 }
 
 impl<'p> Index<'p> {
     /// Of everything that is still in force.
-    pub(super) fn of(policies: impl Iterator<Item = &'p Policy>, now: i64) -> Self {
+    pub(crate) fn of(policies: impl Iterator<Item = &'p Policy>, now: i64) -> Self {
         let rules = policies.flat_map(Policy::rules).map(|placed| placed.rule);
         let in_force = |rule: &&Rule| rule.expires.is_none_or(|end| end > now);
         let rules: Vec<&Rule> = rules.filter(in_force).collect();
@@ -31,12 +31,12 @@ impl<'p> Index<'p> {
         }
     }
 
-    pub(super) fn all(&self) -> Vec<&'p Rule> {
+    pub(crate) fn all(&self) -> Vec<&'p Rule> {
         self.rules.clone()
     }
 
     /// Rules that can match something that this one matches.
-    pub(super) fn near(&self, rule: &Rule) -> Vec<&'p Rule> {
+    pub(crate) fn near(&self, rule: &Rule) -> Vec<&'p Rule> {
         let numbers: BTreeSet<usize> = match namespaces(rule) {
             None => (0..self.rules.len()).collect(),
             Some(names) => self.by_namespace.about(names).collect(),
@@ -180,14 +180,14 @@ fn self_and_above(name: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A set of rules, by where they lie in memory: equal rules are still two.
-pub(super) struct Addresses(HashSet<usize>);
+pub(crate) struct Addresses(HashSet<usize>);
 
 impl Addresses {
-    pub(super) fn of<'p>(rules: impl Iterator<Item = &'p Rule>) -> Self {
+    pub(crate) fn of<'p>(rules: impl Iterator<Item = &'p Rule>) -> Self {
         Self(rules.map(|rule| std::ptr::from_ref(rule).addr()).collect())
     }
 
-    pub(super) fn contains(&self, rule: &Rule) -> bool {
+    pub(crate) fn contains(&self, rule: &Rule) -> bool {
         self.0.contains(&std::ptr::from_ref(rule).addr())
     }
 }

@@ -9,19 +9,19 @@ use ipnet::{IpNet, Ipv4Net};
 
 /// A class of addresses.
 #[derive(Clone, Debug)]
-pub(in crate::diff) struct AddressAtom {
-    pub(in crate::diff) first: IpAddr,
-    pub(in crate::diff) last: IpAddr,
-    pub(in crate::diff) special: Option<Special>,
+pub(crate) struct AddressAtom {
+    pub(crate) first: IpAddr,
+    pub(crate) last: IpAddr,
+    pub(crate) special: Option<Special>,
     /// Whether a rule writes a network that holds it.
-    pub(in crate::diff) listed: bool,
+    pub(crate) listed: bool,
 }
 
 /// IPv4-mapped addresses are compared as IPv4, so nothing is left of them.
 const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
 
 /// The classes, IPv4 first, ascending. A Deny is about networks in their forms of IPv6 too.
-pub(super) fn address_atoms(networks: &[(&Networks, bool)]) -> Vec<AddressAtom> {
+pub(crate) fn address_atoms(networks: &[(&Networks, bool)]) -> Vec<AddressAtom> {
     let (mut v4, mut v6): (Vec<u128>, Vec<u128>) = (vec![0], vec![0]);
     let mut cut = |network: IpNet| match (network.network(), network.broadcast()) {
         (IpAddr::V4(first), IpAddr::V4(last)) => {
@@ -91,7 +91,7 @@ fn atom(first: IpAddr, last: IpAddr, listed: &Ranges) -> AddressAtom {
 
 /// The fewest networks that hold exactly these classes, in their order. The IPv4-mapped addresses of
 /// IPv6, which are no class, count as held where both their neighbours are.
-pub(in crate::diff) fn cover<'a>(atoms: impl Iterator<Item = &'a AddressAtom>) -> Vec<IpNet> {
+pub(crate) fn cover<'a>(atoms: impl Iterator<Item = &'a AddressAtom>) -> Vec<IpNet> {
     let mut ranges: Vec<(IpAddr, IpAddr)> = Vec::new();
     for atom in atoms {
         match ranges.last_mut() {
