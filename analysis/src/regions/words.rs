@@ -114,7 +114,7 @@ impl Speech<'_> {
     fn rests_on_claims(&self) -> bool {
         let claims = |dim: &&Dimension| matches!(dim, Dimension::Cluster | Dimension::Label(_));
         let mut dims = self.partition.dims.keys().filter(claims);
-        dims.any(|dim| self.set(dim).is_some_and(|set| !set.is_all()))
+        dims.any(|dim| self.narrower(dim).is_some())
     }
 
     fn set(&self, dim: &Dimension) -> Option<&Set> {

@@ -6,10 +6,10 @@ use super::support::{Folder, REFERENCE};
 const ANSWERS: &str = "
 who --to https://api.github.com/x      | 0 | app1-ns; label egress-ruleset app1 | https://api.github.com/x | Accept | seed/apps/app1-github
 who --to 203.0.113.7:22                | 0 | app1-ns; label egress-ruleset app1 | 203.0.113.7:22 | Accept | seed/apps/app1-partner-ssh
-who --to *.github.com                  | 0 | app1-ns; label egress-ruleset app1 | protocol HTTP, TLS; port 80, 443 | Accept | seed/apps/app1-github
+who --to *.github.com                  | 0 | app1-ns; label egress-ruleset app1 | port 80, 443 | Accept | seed/apps/app1-github
 who --to https://github.com            | 2 | Nobody may reach https://github.com.
 who --to https://203.0.113.7           | 2 | Nobody may reach https://203.0.113.7.
-what --from app1-ns/a,label=egress-ruleset=app1 | 0 | app1-ns/a,label=egress-ruleset=app1 | *.github.com; protocol HTTP, TLS; port 80, 443 | Accept | seed/apps/app1-github
+what --from app1-ns/a,label=egress-ruleset=app1 | 0 | app1-ns/a,label=egress-ruleset=app1 | *.github.com; port 80, 443 | Accept | seed/apps/app1-github
 what --from app3-ns                    | 2 | app3-ns may reach nothing.
 what --from plaintext                  | 2 | plaintext may reach nothing.
 who --to ftp://api.github.com          | 1 | error: unknown scheme `ftp`

@@ -191,7 +191,9 @@ pub fn table(rows: &[Row]) -> String {
 
 /// What is given as the reason, as a rule and a code: of a verdict, both; of others, that who gives it.
 fn rule_and_code(reason: &str) -> (&str, Option<&str>) {
-    let split = reason.strip_suffix(')').and_then(|text| text.rsplit_once(" ("));
+    let split = reason
+        .strip_suffix(')')
+        .and_then(|text| text.rsplit_once(" ("));
     match split {
         Some(("no rule", code)) => ("", Some(code)),
         Some((rule, code)) => (rule, Some(code)),

@@ -116,11 +116,9 @@ impl AccessReport {
             notes.push("labels and clusters are what the workload says of itself".to_owned());
         }
         if let Some(would_be) = &answer.would_be {
-            let by = would_be.rule.as_ref().map(|rule| format!(" by {rule}"));
-            let by = by.unwrap_or_default();
-            notes.push(format!("in shadow: without it {}{by}", would_be.words()));
+            notes.push(format!("in shadow: without it {would_be}"));
         }
-        let by = answer.decision.rule.as_ref().map(ToString::to_string);
+        let by = answer.decision.decided_by.words();
         [
             whole(&part.who, Asks::What),
             whole(&part.to, Asks::Who),
