@@ -2,6 +2,7 @@
 
 mod cases;
 
+use egress_policy::contract::INSTALL_KIND;
 use serde_json::{Value, json};
 
 pub use cases::cases_schema;
@@ -52,7 +53,7 @@ fn finished(schema: &mut Value, name: &str, title: &str) {
 #[must_use]
 pub fn settings_schema() -> Value {
     let mut schema = egress_render::Install::schema();
-    finished(&mut schema, "settings", "EgressGateway");
+    finished(&mut schema, "settings", INSTALL_KIND);
     schema
 }
 
