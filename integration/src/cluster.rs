@@ -11,9 +11,11 @@
 //! - [`exec`] tries things from within pods.
 //! - [`matrix`] is who reaches what in the reference case, [`around`] the ways around the gateway,
 //!   [`ordinary`] what stays in the cluster.
+//! - [`admission`] hands the tables of admission cases to an API server of their own.
 //!
 //! Its data files are in `integration/cluster/`. What runs here has to be root.
 
+pub mod admission;
 pub mod around;
 pub mod exec;
 pub mod image;

@@ -9,17 +9,18 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use anyhow::{Result, anyhow, ensure};
 use integration::cluster::matrix::{self, Row};
 use integration::cluster::node::{Life, Node};
-use integration::cluster::{around, folder, inside, mesh, ordinary, tools, world};
+use integration::cluster::{admission, around, folder, inside, mesh, ordinary, tools, world};
 use integration::hosts::address_of;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 type Body = fn(&Node) -> Result<()>;
 
 /// Every test, by name.
-const CASES: [(&str, Body); 3] = [
+const CASES: [(&str, Body); 4] = [
     ("who_reaches_what_by_kubectl_exec", who_reaches_what),
     ("what_stays_in_the_cluster_goes_on", what_stays),
     ("no_way_around_leads_out_of_a_real_pod", no_way_around),
+    ("the_api_server_answers_as_the_tables_say", tables),
 ];
 
 fn main() -> Result<ExitCode> {
@@ -90,6 +91,21 @@ fn what_stays(node: &Node) -> Result<()> {
 
 fn no_way_around(node: &Node) -> Result<()> {
     as_expected(&around::run(node, |_| {})?)
+}
+
+fn tables(node: &Node) -> Result<()> {
+    let outcomes = admission::run(node)?;
+    let mut differ = Vec::new();
+    for outcome in outcomes {
+        let (table, agree) = (&outcome.table, outcome.agree);
+        eprintln!(
+            "{table}: {agree} as the table says, {} not",
+            outcome.differ.len()
+        );
+        differ.extend(outcome.differ.iter().map(|row| format!("{table}: {row}")));
+    }
+    ensure!(differ.is_empty(), "{}", differ.join("\n"));
+    Ok(())
 }
 
 /// What the outside world saw of all that was tried: no connection to a host that no rule allows

@@ -6,6 +6,8 @@ pub(crate) mod namespaces;
 mod pods;
 mod services;
 mod sidecars;
+#[cfg(any(test, feature = "tables"))]
+pub mod tables;
 #[cfg(test)]
 mod tests;
 

@@ -43,6 +43,8 @@ pub use embedded::EmbeddedPolicies;
 pub use envoy::log::ACCESS_LOG_FIELDS;
 pub use error::RenderError;
 pub use guardrails::admission::refusals;
+#[cfg(feature = "tables")]
+pub use guardrails::tables as admission_tables;
 pub use install::Install;
 pub use object::Object;
 pub use prepared::{

@@ -73,6 +73,41 @@ pub fn run() -> Result<()> {
     }
 }
 
+/// The arguments of an API server of the node in this folder.
+pub(super) fn api_server(folder: &Path) -> Vec<String> {
+    let certificate = |name: &str| {
+        let at = folder.join("pki").join(name);
+        (
+            format!("{}.pem", at.display()),
+            format!("{}.key", at.display()),
+        )
+    };
+    let (server, server_key) = certificate("apiserver");
+    let (client, client_key) = certificate("to-kubelet");
+    let (accounts, accounts_key) = certificate("accounts");
+    let (authority, _) = certificate("ca");
+    vec![
+        "--etcd-servers=http://127.0.0.1:2379".to_owned(),
+        "--bind-address=0.0.0.0".to_owned(),
+        format!("--advertise-address={ADDRESS}"),
+        format!("--tls-cert-file={server}"),
+        format!("--tls-private-key-file={server_key}"),
+        format!("--client-ca-file={authority}"),
+        format!("--kubelet-client-certificate={client}"),
+        format!("--kubelet-client-key={client_key}"),
+        format!("--kubelet-certificate-authority={authority}"),
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        format!("--service-account-issuer={ISSUER}"),
+        format!("--service-account-key-file={accounts}"),
+        format!("--service-account-signing-key-file={accounts_key}"),
+        format!("--service-cluster-ip-range={SERVICES}"),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--enable-admission-plugins=NodeRestriction".to_owned(),
+        "--allow-privileged=true".to_owned(),
+        "--profiling=false".to_owned(),
+    ]
+}
+
 struct Inside {
     folder: PathBuf,
 }
@@ -167,39 +202,7 @@ impl Inside {
     }
 
     fn api_server(&self) -> Result<()> {
-        let certificate = |name: &str| {
-            (
-                self.pki(&format!("{name}.pem")),
-                self.pki(&format!("{name}.key")),
-            )
-        };
-        let (server, server_key) = certificate("apiserver");
-        let (client, client_key) = certificate("to-kubelet");
-        let (accounts, accounts_key) = certificate("accounts");
-        let authority = self.pki("ca.pem");
-        self.part(
-            "kube-apiserver",
-            &[
-                "--etcd-servers=http://127.0.0.1:2379".to_owned(),
-                "--bind-address=0.0.0.0".to_owned(),
-                format!("--advertise-address={ADDRESS}"),
-                format!("--tls-cert-file={server}"),
-                format!("--tls-private-key-file={server_key}"),
-                format!("--client-ca-file={authority}"),
-                format!("--kubelet-client-certificate={client}"),
-                format!("--kubelet-client-key={client_key}"),
-                format!("--kubelet-certificate-authority={authority}"),
-                "--kubelet-preferred-address-types=InternalIP".to_owned(),
-                format!("--service-account-issuer={ISSUER}"),
-                format!("--service-account-key-file={accounts}"),
-                format!("--service-account-signing-key-file={accounts_key}"),
-                format!("--service-cluster-ip-range={SERVICES}"),
-                "--authorization-mode=Node,RBAC".to_owned(),
-                "--enable-admission-plugins=NodeRestriction".to_owned(),
-                "--allow-privileged=true".to_owned(),
-                "--profiling=false".to_owned(),
-            ],
-        )
+        self.part("kube-apiserver", &api_server(&self.folder))
     }
 
     fn at(&self, name: &str) -> String {

@@ -164,7 +164,7 @@ fn namespaces() -> Vec<Value> {
 
 /// Istio's objects, as its own command makes them, without the metrics that a stock Envoy has no
 /// filter for: the command always puts them back.
-fn istio() -> Result<Vec<Value>> {
+pub(super) fn istio() -> Result<Vec<Value>> {
     let folder = tempfile::tempdir()?;
     let operator = folder.path().join("operator.yaml");
     std::fs::write(

@@ -1,56 +1,22 @@
 //! The admission policies, evaluated: the rendered ones and the CNI plugin's, by an implementation
-//! of CEL, against tables of objects. The API server's own evaluation is not run.
+//! of CEL, against tables of objects. The tests on a cluster hand the same tables to an API server.
 
 mod kinds;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::admission::Admission;
+use super::tables::{self, Row, Table};
 use crate::install::{Guardrails, Install};
 
 const INSTALL: &str = include_str!("../../../istio/reference/install.yaml");
-const POLICY: &str = include_str!("../../../cases/policies/reference.yaml");
-const PODS: &[&str] = &[
-    include_str!("tests/pods.yaml"),
-    include_str!("tests/pods-node.yaml"),
-];
-const NAMES: &[&str] = &[
-    include_str!("tests/names.yaml"),
-    include_str!("tests/names-routes.yaml"),
-];
-const CNI: &str = include_str!("../../../cni/deploy/admission.yaml");
 
-/// A table: what is asked for, and why it is refused, if it is.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Table {
-    /// Parts that the rows name.
-    #[serde(rename = "parts")]
-    _parts: Value,
-    cases: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    case: String,
-    object: Value,
-    #[serde(default)]
-    before: Value,
-    #[serde(default)]
-    user: String,
-    /// The node that the user's token is bound to.
-    #[serde(default)]
-    node: Option<String>,
-    /// Whether the user may change the admission policies themselves.
-    #[serde(default)]
-    admin: bool,
-    /// Messages in the order of the policy. One whose expression cannot be evaluated is refused
-    /// too, and begins with `cannot be evaluated: `.
-    #[serde(default)]
-    refused: Vec<String>,
-}
+const PODS: &str = "egress-warden-pods.istio-egress";
+const ISTIO: &str = "egress-warden-istio.istio-egress";
+const NAMES: &str = "egress-warden-names.istio-egress";
+const SERVICES: &str = "egress-warden-services.istio-egress";
+const SIDECARS: &str = "egress-warden-sidecars.istio-egress";
+const NODE_GUARD: &str = "egress-warden-cni-pods";
 
 impl Row {
     fn request(&self) -> Value {
@@ -65,17 +31,39 @@ impl Row {
     }
 }
 
-/// The rows of tables, one after the other.
-fn rows(tables: &[&str]) -> Vec<Row> {
-    let read = |table: &&str| serde_saphyr::from_str::<Table>(table).unwrap().cases;
-    tables.iter().flat_map(read).collect()
+/// The tables about a policy.
+fn about(policy: &str) -> Vec<Table> {
+    let mut tables = tables::all().unwrap();
+    tables.retain(|table| table.policies.iter().any(|name| name == policy));
+    assert!(!tables.is_empty(), "no table is about {policy}");
+    tables
 }
 
-fn holds(policy: &Value, tables: &[&str]) {
-    let admission = Admission::new(policy).unwrap();
+/// The rows about a policy, one table after the other.
+fn rows(policy: &str) -> Vec<Row> {
+    let tables = about(policy).into_iter();
+    tables.flat_map(|table| table.cases).collect()
+}
+
+/// A policy with the settings of its tables.
+fn of_tables(policy: &str) -> Value {
+    let policies = about(policy).into_iter().map(|table| {
+        let place = table.policies.iter().position(|name| name == policy);
+        table.bound().unwrap()[place.unwrap()].policy.clone()
+    });
+    let policies: Vec<_> = policies.collect();
+    assert!(
+        policies.windows(2).all(|pair| pair[0] == pair[1]),
+        "the tables about {policy} have other settings"
+    );
+    policies[0].clone()
+}
+
+fn holds(policy: &str) {
+    let admission = Admission::new(&of_tables(policy)).unwrap();
     let mut alone = vec![false; admission.len()];
     let mut wrong = Vec::new();
-    for case in &rows(tables) {
+    for case in &rows(policy) {
         let refusals = admission.judge(&case.object, &case.before, &case.request());
         let messages: Vec<_> = refusals.iter().map(|(_, message)| message).collect();
         if messages != case.refused.iter().collect::<Vec<_>>() {
@@ -95,43 +83,22 @@ fn holds(policy: &Value, tables: &[&str]) {
     );
 }
 
-fn rendered(name: &str, change: impl FnOnce(&mut Guardrails)) -> Value {
+/// The policy about pods, with guardrails that no table has.
+fn pods(change: impl FnOnce(&mut Guardrails)) -> Value {
     let mut install = Install::read(INSTALL).unwrap();
     change(&mut install.spec.guardrails);
-    rendered_with(name, &install)
-}
-
-fn rendered_with(name: &str, install: &Install) -> Value {
-    let policy = serde_saphyr::from_str(POLICY).unwrap();
-    let rendered = crate::render(install, &[policy]).unwrap();
-    let found = rendered
-        .objects()
-        .iter()
-        .find(|object| object.kind() == "ValidatingAdmissionPolicy" && object.name() == name);
-    found.unwrap().manifest().clone()
-}
-
-fn cni(name: &str) -> Value {
-    CNI.split("\n---\n")
-        .map(|document| serde_saphyr::from_str::<Value>(document).unwrap())
-        .find(|object| {
-            object["kind"] == "ValidatingAdmissionPolicy" && object["metadata"]["name"] == name
-        })
-        .unwrap()
+    super::pods(&install).manifest().clone()
 }
 
 #[test]
 fn pods_that_go_around_their_sidecar_are_refused() {
-    let policy = rendered("egress-warden-pods.istio-egress", |_| ());
-    holds(&policy, PODS);
+    holds(PODS);
 }
 
 /// Where Istio's CNI plugin redirects, nothing may be named `istio-init`.
 #[test]
 fn pods_that_the_cni_plugin_of_istio_passes_over_are_refused() {
-    let policy = rendered("egress-warden-pods.istio-egress", |guardrails| {
-        guardrails.istio_cni = true;
-    });
+    let policy = pods(|guardrails| guardrails.istio_cni = true);
     let rows = rows(PODS);
     let find = |name: &str| rows.iter().find(|case| case.case == name).unwrap();
     let admission = Admission::new(&policy).unwrap();
@@ -143,71 +110,38 @@ fn pods_that_the_cni_plugin_of_istio_passes_over_are_refused() {
 
 #[test]
 fn istio_objects_that_open_the_gateway_are_refused() {
-    let policy = rendered("egress-warden-istio.istio-egress", |_| ());
-    holds(&policy, &[include_str!("tests/istio.yaml")]);
+    holds(ISTIO);
 }
 
 #[test]
 fn bindings_that_change_what_is_captured_are_refused() {
-    let table = &[include_str!("tests/bindings.yaml")];
-    holds(
-        &rendered("egress-warden-bindings.istio-egress", |_| ()),
-        table,
-    );
-    holds(&cni("egress-warden-cni-bindings"), table);
-}
-
-/// The reference case, in a mesh that has names of its own.
-fn names() -> Value {
-    let mut install = Install::read(INSTALL).unwrap();
-    install.spec.cluster.mesh_domains = vec!["mesh.internal".to_owned()];
-    rendered_with("egress-warden-names.istio-egress", &install)
+    holds("egress-warden-bindings.istio-egress");
+    holds("egress-warden-cni-bindings");
 }
 
 #[test]
 fn istio_objects_that_give_outside_names_are_refused() {
-    holds(&names(), NAMES);
-}
-
-/// The reference case, with a policy that names a port for opaque TCP and a namespace that writes
-/// endpoints.
-fn services() -> Value {
-    let mut install = Install::read(INSTALL).unwrap();
-    install.spec.workloads.mesh_hosts = Some(vec!["app2-ns".to_owned(), "sales".to_owned()]);
-    install.spec.guardrails.naming_namespaces = vec!["platform".to_owned()];
-    install.spec.guardrails.endpoint_writers = vec!["patroni".to_owned()];
-    install.spec.gateway.protocols.tcp = vec![5432];
-    rendered_with("egress-warden-services.istio-egress", &install)
+    holds(NAMES);
 }
 
 #[test]
 fn services_and_endpoints_that_take_addresses_and_ports_are_refused() {
-    holds(&services(), &[include_str!("tests/services.yaml")]);
-}
-
-fn sidecars() -> Value {
-    rendered("egress-warden-sidecars.istio-egress", |guardrails| {
-        guardrails.extension_namespaces = vec!["app2-ns".to_owned()];
-        guardrails.jwks_uris = vec!["https://idp.bank.example/keys".to_owned()];
-    })
+    holds(SERVICES);
 }
 
 #[test]
 fn objects_by_which_others_connect_for_a_tenant_are_refused() {
-    holds(&sidecars(), &[include_str!("tests/sidecars.yaml")]);
+    holds(SIDECARS);
 }
 
 #[test]
 fn namespaces_that_are_called_like_a_domain_are_refused() {
-    let policy = rendered("egress-warden-namespaces.istio-egress", |guardrails| {
-        guardrails.top_level_namespaces = vec!["bank".to_owned()];
-    });
-    holds(&policy, &[include_str!("tests/namespaces.yaml")]);
+    holds("egress-warden-namespaces.istio-egress");
 }
 
 #[test]
 fn images_from_elsewhere_are_refused_where_registries_are_listed() {
-    let policy = rendered("egress-warden-pods.istio-egress", |guardrails| {
+    let policy = pods(|guardrails| {
         guardrails.image_registries = vec!["registry.example".to_owned()];
     });
     let admission = Admission::new(&policy).unwrap();
@@ -233,18 +167,12 @@ fn images_from_elsewhere_are_refused_where_registries_are_listed() {
 
 #[test]
 fn pods_that_the_guard_cannot_hold_are_refused() {
-    holds(
-        &cni("egress-warden-cni-pods"),
-        &[include_str!("tests/cni-pods.yaml")],
-    );
+    holds(NODE_GUARD);
 }
 
 #[test]
 fn the_agent_changes_its_taint_and_nothing_else() {
-    holds(
-        &cni("egress-warden-cni-agent"),
-        &[include_str!("tests/cni-agent.yaml")],
-    );
+    holds("egress-warden-cni-agent");
 }
 
 /// What is refused when it is made is refused, in the same words, when something harmless is
@@ -259,28 +187,16 @@ fn what_is_refused_to_be_made_is_refused_to_become() {
         json!({"metadata": {"name": "s", "namespace": "sales"}, "kind": "Service", "spec": {}});
     let sidecar =
         json!({"metadata": {"name": "s"}, "kind": "ProxyConfig", "spec": {"concurrency": 7}});
-    for (policy, tables, harmless) in [
-        (
-            rendered("egress-warden-pods.istio-egress", |_| ()),
-            PODS,
-            &pod,
-        ),
-        (
-            rendered("egress-warden-istio.istio-egress", |_| ()),
-            &[include_str!("tests/istio.yaml")],
-            &istio,
-        ),
-        (names(), NAMES, &named),
-        (services(), &[include_str!("tests/services.yaml")], &service),
-        (sidecars(), &[include_str!("tests/sidecars.yaml")], &sidecar),
-        (
-            cni("egress-warden-cni-pods"),
-            &[include_str!("tests/cni-pods.yaml")],
-            &pod,
-        ),
+    for (policy, harmless) in [
+        (PODS, &pod),
+        (ISTIO, &istio),
+        (NAMES, &named),
+        (SERVICES, &service),
+        (SIDECARS, &sidecar),
+        (NODE_GUARD, &pod),
     ] {
-        let admission = Admission::new(&policy).unwrap();
-        let table = rows(tables);
+        let admission = Admission::new(&of_tables(policy)).unwrap();
+        let table = rows(policy);
         let judge = |row: &Row, object: &Value, before: &Value| {
             let refusals = admission.judge(object, before, &row.request());
             refusals.into_iter().map(|(_, message)| message).collect()
@@ -320,7 +236,7 @@ fn the_two_installations_share_no_name() {
         "namespaces",
     ] {
         let name = format!("name: egress-warden-{name}.");
-        assert!(!CNI.contains(&name), "{name}");
+        assert!(!tables::NODE_GUARD.contains(&name), "{name}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::{NAMES, PODS, rows};
+use super::rows;
 
 const VERDICTS: &str = include_str!("../kinds.yaml");
 const ISTIO: &str = include_str!("../kinds/istio.txt");
@@ -168,16 +168,7 @@ fn is_meant(pattern: &str, kind: &str) -> bool {
 
 /// The cases of a policy's tables that are refused.
 fn refused(policy: &str) -> BTreeSet<String> {
-    let tables: &[&str] = match policy {
-        "names" => NAMES,
-        "pods" => PODS,
-        "istio" => &[include_str!("istio.yaml")],
-        "services" => &[include_str!("services.yaml")],
-        "sidecars" => &[include_str!("sidecars.yaml")],
-        "bindings" => &[include_str!("bindings.yaml")],
-        other => panic!("{other} is no policy"),
-    };
-    let rows = rows(tables).into_iter();
+    let rows = rows(&format!("egress-warden-{policy}.istio-egress")).into_iter();
     let refused = rows.filter(|row| !row.refused.is_empty());
     refused.map(|row| row.case).collect()
 }
