@@ -11,6 +11,7 @@
 //! - [`exec`] tries things from within pods.
 //! - [`matrix`] is who reaches what in the reference case, [`around`] the ways around the gateway,
 //!   [`ordinary`] what stays in the cluster.
+//! - [`page`] follows pages of the documentation, [`install_page`] the page Install.
 //! - [`admission`] hands the tables of admission cases to an API server of their own.
 //!
 //! Its data files are in `integration/cluster/`. What runs here has to be root.
@@ -20,11 +21,13 @@ pub mod around;
 pub mod exec;
 pub mod image;
 pub mod inside;
+pub mod install_page;
 pub mod kubectl;
 pub mod matrix;
 pub mod mesh;
 pub mod node;
 pub mod ordinary;
+pub mod page;
 pub mod pki;
 pub mod tools;
 pub mod world;

@@ -5,18 +5,25 @@
 
 use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
 use integration::cluster::matrix::{self, Row};
 use integration::cluster::node::{Life, Node};
-use integration::cluster::{admission, around, folder, inside, mesh, ordinary, tools, world};
+use integration::cluster::{
+    admission, around, folder, inside, install_page, mesh, ordinary, tools, world,
+};
 use integration::hosts::address_of;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 type Body = fn(&Node) -> Result<()>;
 
+/// The page Install is followed before the reference case is on the cluster.
+const INSTALL_PAGE: (&str, Body) = ("the_install_page_works_as_it_is_written", install_page);
+
 /// Every test, by name.
-const CASES: [(&str, Body); 4] = [
+const CASES: [(&str, Body); 5] = [
+    INSTALL_PAGE,
     ("who_reaches_what_by_kubectl_exec", who_reaches_what),
     ("what_stays_in_the_cluster_goes_on", what_stays),
     ("no_way_around_leads_out_of_a_real_pod", no_way_around),
@@ -35,15 +42,13 @@ fn main() -> Result<ExitCode> {
         eprintln!("skipped: {}: {}", names.join(", "), missing.join("; "));
     }
     let trials = CASES.iter().map(|(name, body)| {
-        let run = || with_cluster(*body).map_err(|error| Failed::from(format!("{error:#}")));
+        let run = || with_cluster(name, *body).map_err(|error| Failed::from(format!("{error:#}")));
         Trial::test(*name, run).with_ignored_flag(ignored)
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if let Some(Ok(cluster)) = CLUSTER.get() {
-        cluster
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .stop()?;
+        let cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        cluster.node.stop()?;
         // Logs are of use where something failed; images and volumes take a gigabyte.
         if !conclusion.has_failed() {
             std::fs::remove_dir_all(folder().join("test"))?;
@@ -52,24 +57,42 @@ fn main() -> Result<ExitCode> {
     Ok(conclusion.exit_code())
 }
 
-/// The cluster, or why there is none.
-static CLUSTER: OnceLock<Result<Mutex<Node>, String>> = OnceLock::new();
+struct Cluster {
+    node: Node,
+    /// Whether the reference case is on it.
+    enforced: bool,
+}
 
-fn with_cluster(body: Body) -> Result<()> {
+/// The cluster, or why there is none.
+static CLUSTER: OnceLock<Result<Mutex<Cluster>, String>> = OnceLock::new();
+
+fn with_cluster(name: &str, body: Body) -> Result<()> {
     let cluster = CLUSTER.get_or_init(|| {
         start()
             .map(Mutex::new)
             .map_err(|error| format!("{error:#}"))
     });
     let cluster = cluster.as_ref().map_err(|error| anyhow!(error.clone()))?;
-    body(&cluster.lock().unwrap_or_else(PoisonError::into_inner))
+    let mut cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+    if name != INSTALL_PAGE.0 && !cluster.enforced {
+        mesh::enforce(&cluster.node, &mut |step| eprintln!("cluster: {step}"))?;
+        cluster.enforced = true;
+    }
+    let start = Instant::now();
+    let outcome = body(&cluster.node);
+    eprintln!("cluster: {} s  {name}", start.elapsed().as_secs());
+    outcome
 }
 
-fn start() -> Result<Node> {
+fn start() -> Result<Cluster> {
     let missing = tools::missing();
     ensure!(missing.is_empty(), "{}", missing.join("\n"));
     let mut steps = |step: &str| eprintln!("cluster: {step}");
-    mesh::up(&folder().join("test"), Life::Ours, &mut steps)
+    let node = mesh::up(&folder().join("test"), Life::Ours, &mut steps)?;
+    Ok(Cluster {
+        node,
+        enforced: false,
+    })
 }
 
 /// Prints the table, and fails on a row that differs.
@@ -83,6 +106,10 @@ fn as_expected(rows: &[Row]) -> Result<()> {
 fn who_reaches_what(node: &Node) -> Result<()> {
     as_expected(&matrix::run(node, |_| {})?)?;
     nothing_denied(node)
+}
+
+fn install_page(node: &Node) -> Result<()> {
+    install_page::run(node, &mut |line| eprintln!("{line}"))
 }
 
 fn what_stays(node: &Node) -> Result<()> {

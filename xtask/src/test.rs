@@ -37,6 +37,9 @@ pub(crate) enum Part {
     Dependencies,
     /// On a real Kubernetes with the real Istio; part of `envoy` in a full run.
     Cluster,
+    /// The page Install, followed on that cluster: prints each command with its exit code and seconds,
+    /// and what holds after it; part of `cluster`.
+    InstallPage,
 }
 
 impl Part {
@@ -55,7 +58,15 @@ impl Part {
             Self::Istio => &["render", "integration"],
             Self::Cli => &["analysis", "cli", "package", "xtask/dist"],
             Self::Wasm | Self::Dependencies => &[],
-            Self::Cluster => &["integration"],
+            Self::Cluster | Self::InstallPage => &["integration"],
+        }
+    }
+
+    /// What of its test programs it runs, by the names of tests; everything if there is none.
+    const fn named(self) -> &'static [&'static str] {
+        match self {
+            Self::InstallPage => &["the_install_page_works_as_it_is_written"],
+            _ => &[],
         }
     }
 
@@ -64,7 +75,7 @@ impl Part {
         let mut folders = self.folders().iter();
         let all = match self {
             Self::Istio => suite.folder.ends_with("render") || suite.name == "istio",
-            Self::Cluster => suite.name == "cluster",
+            Self::Cluster | Self::InstallPage => suite.name == "cluster",
             _ => true,
         };
         all && folders.any(|folder| root().join(folder) == suite.folder)
@@ -247,7 +258,7 @@ fn prepare(part: Part, count: &mut Count) -> Result<Vec<(&'static str, OsString)
             envoy::install()?;
             build::wasm()?;
         }
-        Part::Envoy | Part::Cluster => cluster::prepare()?,
+        Part::Envoy | Part::Cluster | Part::InstallPage => cluster::prepare()?,
         Part::Engine | Part::Cli | Part::Wasm | Part::Dependencies => {}
     }
     Ok(Vec::new())
@@ -259,7 +270,13 @@ fn alone(part: Part, count: &mut Count) -> Result<()> {
         Part::Engine => build::bench(&["--samples=31".to_owned()]),
         Part::Wasm => wasm_cases(count),
         Part::Dependencies => dependencies(count),
-        Part::Filter | Part::Cni | Part::Istio | Part::Envoy | Part::Cli | Part::Cluster => Ok(()),
+        Part::Filter
+        | Part::Cni
+        | Part::Istio
+        | Part::Envoy
+        | Part::Cli
+        | Part::Cluster
+        | Part::InstallPage => Ok(()),
     }
 }
 
@@ -335,6 +352,7 @@ fn jobs_of(part: Part, count: &Count, variables: &[(&str, OsString)]) -> Result<
         .filter(|suite| part.has(suite))
         .map(|suite| {
             let mut command = suite.command();
+            command.args(part.named());
             command.envs(variables.iter().map(|(name, value)| (name, value)));
             if count.long {
                 command.envs(LONG);

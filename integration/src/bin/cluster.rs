@@ -81,9 +81,10 @@ fn main() -> Result<ExitCode> {
 fn up(life: Life) -> Result<Node> {
     let missing = tools::missing();
     ensure!(missing.is_empty(), "{}", missing.join("\n"));
-    mesh::up(&folder().join("kept"), life, &mut |step| {
-        eprintln!("cluster: {step}");
-    })
+    let mut tell = |step: &str| eprintln!("cluster: {step}");
+    let node = mesh::up(&folder().join("kept"), life, &mut tell)?;
+    mesh::enforce(&node, &mut tell)?;
+    Ok(node)
 }
 
 fn demo(json: bool, keep: bool) -> Result<ExitCode> {

@@ -87,10 +87,13 @@ impl Archive {
 fn pause() -> Result<Plan> {
     let mut files = Files::default();
     files.busybox()?;
-    files.text("pause", "#!/bin/sh\nexec sleep 1000000000\n");
+    // It ends when it is asked to, as Kubernetes' own does.
+    let script = "#!/bin/sh\ntrap 'exit 0' TERM INT\nsleep 1000000000 &\nwait\n";
+    files.text("pause", script);
     Ok(Plan {
         name: ("bench.example/pause", "1"),
-        more: Vec::new(),
+        // What the node guard's way out ends with.
+        more: vec!["registry.k8s.io/pause:3.10".to_owned()],
         entrypoint: "/pause",
         files,
     })

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use nix::sys::wait::waitpid;
@@ -24,6 +24,8 @@ pub const CGROUP: &str = "WARDEN_CLUSTER_CGROUP";
 pub const STAYS: &str = "WARDEN_CLUSTER_STAYS";
 /// The role of the node's first process.
 pub const NODE: &str = "node";
+/// The role of the command `warden`, in the program that has its library.
+pub const WARDEN: &str = "warden";
 /// The role of the outside world.
 const WORLD: &str = "world";
 
@@ -45,6 +47,9 @@ pub fn run() -> Result<()> {
     let Some(role) = std::env::var_os(ROLE) else {
         return Ok(());
     };
+    if role == WARDEN {
+        std::process::exit(warden().into());
+    }
     let folder = PathBuf::from(std::env::var_os(FOLDER).context(FOLDER)?);
     if role == WORLD {
         return world::run(&folder);
@@ -106,6 +111,25 @@ pub(super) fn api_server(folder: &Path) -> Vec<String> {
         "--allow-privileged=true".to_owned(),
         "--profiling=false".to_owned(),
     ]
+}
+
+/// Runs `warden` with this process's arguments.
+fn warden() -> u8 {
+    let directory = std::env::current_dir().unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+    let mut stdout = std::io::stdout();
+    let exit = warden::run(
+        std::env::args_os(),
+        &mut warden::Console {
+            stdin: &mut std::io::stdin(),
+            stdout: &mut stdout,
+            stderr: &mut std::io::stderr(),
+            now: now.and_then(|since| i64::try_from(since.as_secs()).ok()),
+            directory: &directory,
+            color: false,
+        },
+    );
+    exit.code()
 }
 
 struct Inside {

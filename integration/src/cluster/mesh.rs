@@ -34,7 +34,7 @@ impl<'t> Steps<'t> {
     }
 }
 
-/// Brings up a node in `folder` and everything of the reference case on it, enforced.
+/// Brings up a node in `folder` with Istio on it.
 ///
 /// # Errors
 /// If a part does not come up.
@@ -51,13 +51,13 @@ pub fn up(folder: &Path, life: Life, tell: &mut dyn FnMut(&str)) -> Result<Node>
         image.import(&node)?;
     }
     steps.done("images are on the node");
-    system(&node, &mut steps)?;
-    reference_case(&node, &mut steps)?;
+    mesh(&node)?;
+    steps.done("CoreDNS answers");
     Ok(node)
 }
 
-/// DNS, Istio, and the node guard; before the guard's agent, a pod that is there first.
-fn system(node: &Node, steps: &mut Steps<'_>) -> Result<()> {
+/// DNS and Istio. The node has the taint by which pods wait for the node guard.
+fn mesh(node: &Node) -> Result<()> {
     kubectl::apply(
         node,
         &data(
@@ -65,16 +65,36 @@ fn system(node: &Node, steps: &mut Steps<'_>) -> Result<()> {
             &[("RESOLVER", &world::RESOLVER.to_string())],
         )?,
     )?;
-    kubectl::apply_all(node, &namespaces())?;
-    kubectl::apply_all(node, &istio()?)?;
+    let injected = json!({"istio-injection": "enabled"});
+    let mut objects = vec![
+        namespace("istio-system", &json!({})),
+        namespace("app1-ns", &injected),
+        namespace("app2-ns", &injected),
+    ];
+    objects.extend(istio()?);
+    kubectl::apply_all(node, &objects)?;
+    kubectl::rolled_out(node, "kube-system", "deploy/coredns")
+}
+
+/// Puts everything of the reference case on a node that has Istio, enforced.
+///
+/// # Errors
+/// If a part does not come up.
+pub fn enforce(node: &Node, tell: &mut dyn FnMut(&str)) -> Result<()> {
+    let mut steps = Steps::new(tell);
+    guard(node, &mut steps)?;
+    reference_case(node, &mut steps)
+}
+
+/// The node guard, and a pod that is there before its agent.
+fn guard(node: &Node, steps: &mut Steps<'_>) -> Result<()> {
     kubectl::apply(node, &around::early()?)?;
-    kubectl::rolled_out(node, "kube-system", "deploy/coredns")?;
     let early = ["-n", "app1-ns", "wait", "--for=condition=Ready"];
     kubectl::text(
         node,
         &[&early[..], &["pod/early", "--timeout=120s"]].concat(),
     )?;
-    steps.done("CoreDNS answers, and a pod runs that no guard knows");
+    steps.done("a pod runs that no guard knows");
     let deploy = workspace::root().join("cni/deploy");
     kubectl::text(
         node,
@@ -91,8 +111,8 @@ fn system(node: &Node, steps: &mut Steps<'_>) -> Result<()> {
 
 /// What `warden render` writes, the workloads, and what a stock Envoy needs.
 fn reference_case(node: &Node, steps: &mut Steps<'_>) -> Result<()> {
-    let patches = test_patches_with(Path::new(image::FIXTURE))?;
-    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&patches)?;
+    let mut objects = vec![namespace(GATEWAY, &json!({}))];
+    objects.extend(test_patches()?);
     let rendered = reference::of(&install()?, &[reference::policy()?])?;
     for object in rendered.objects() {
         let mut object: Value = serde_saphyr::from_str(&object.yaml())?;
@@ -150,16 +170,14 @@ fn node_guard() -> Result<String> {
     Ok(text.replace(COUNT, "\"mode\": \"enforce\""))
 }
 
-/// The namespaces that an admin makes.
-fn namespaces() -> Vec<Value> {
-    let namespace = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
-    let injected = json!({"istio-injection": "enabled"});
-    vec![
-        namespace("istio-system", json!({})),
-        namespace(GATEWAY, json!({})),
-        namespace("app1-ns", injected.clone()),
-        namespace("app2-ns", injected),
-    ]
+fn namespace(name: &str, labels: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+}
+
+/// What a stock Envoy needs in the place of Istio's own filters.
+pub(super) fn test_patches() -> Result<Vec<Value>> {
+    let patches = test_patches_with(Path::new(image::FIXTURE))?;
+    Ok(serde_saphyr::from_multiple(&patches)?)
 }
 
 /// Istio's objects, as its own command makes them, without the metrics that a stock Envoy has no
