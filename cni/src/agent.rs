@@ -27,7 +27,7 @@ use crate::guard::{Guard, GuardError};
 use crate::link;
 use crate::nft::NftError;
 use crate::rules::{self, Counted, ElementKey, ServiceEndpoints};
-use crate::store::{Locked, Record};
+use crate::store::{Locked, Record, Store, StoreError};
 use canary::{Canary, CanaryError};
 use cluster::{Cluster, ClusterError, PodView};
 use install::{InstallError, NodePaths};
@@ -59,8 +59,8 @@ pub enum AgentError {
     Canary(#[from] CanaryError),
 }
 
-impl From<crate::store::StoreError> for AgentError {
-    fn from(error: crate::store::StoreError) -> Self {
+impl From<StoreError> for AgentError {
+    fn from(error: StoreError) -> Self {
         Self::Guard(error.into())
     }
 }
@@ -352,6 +352,24 @@ impl<C: Cluster> Agent<C> {
         }
         Ok(all)
     }
+}
+
+/// Tells the plugin what the API server says of the node's pods, so that each is treated by it from its
+/// first packet. A pass would tell too late where it takes long: pods start meanwhile.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn tell_plugin(store: &Store, pods: &[PodView]) -> Result<(), StoreError> {
+    let identities = pods.iter().map(|pod| &pod.identity);
+    let expected: BTreeMap<_, _> = identities
+        .filter(|identity| !identity.uid.is_empty())
+        .map(|identity| (identity.uid.clone(), identity.clone()))
+        .collect();
+    // One that does not decode is written anew.
+    if store.expected().ok().as_ref() == Some(&expected) {
+        return Ok(());
+    }
+    store.set_expected(&expected)
 }
 
 /// Whose packet a refusal was: by the veth it came in on, else by the source address, which

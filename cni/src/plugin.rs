@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use crate::attachment::{Attachment, AttachmentId};
+use crate::attachment::{Attachment, AttachmentId, PodIdentity};
 use crate::config::NodeConfig;
 use crate::guard::{Guard, GuardError};
 use crate::link::{self, LinkError};
@@ -17,6 +18,9 @@ use crate::store::{Locked, Record, Store};
 
 /// Longer than any configuration: what comes after it is not read.
 const LONGEST_INPUT: u64 = 8 << 20;
+
+/// How long a pod of the gateway's namespace waits for what the agent knows of it.
+const AGENT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs one call of the protocol: environment through `get`, configuration from `input`,
 /// result or error object to `output`. Returns the process's exit code.
@@ -136,13 +140,13 @@ fn add(
     let config = node_config(network)?;
     match attachment(environment, network, &previous) {
         Ok(attachment) => {
+            let record = Record {
+                identity: identity(environment, network, &config)?,
+                ..Record::new(attachment, environment.netns.clone())
+            };
             let (guard, locked) = locked(network)?;
             guard
-                .admit_into_whole_tables(
-                    &locked,
-                    &config,
-                    Record::new(attachment, environment.netns.clone()),
-                )
+                .admit_into_whole_tables(&locked, &config, record)
                 .map_err(failed)?;
         }
         Err(error @ LinkError::Unguardable(_)) if network.on_unguardable == OnUnguardable::Warn => {
@@ -156,6 +160,32 @@ fn add(
         Err(error) => return Err(unguardable(&error)),
     }
     Ok(result)
+}
+
+/// What the agent knows of the pod. In the gateway's namespace it is waited for: a gateway pod
+/// that is taken for a workload is refused what it fetches first. What is not known in time opens
+/// nothing; the agent makes up for it.
+fn identity(
+    environment: &Environment,
+    network: &NetworkConfig,
+    config: &NodeConfig,
+) -> Result<Option<PodIdentity>, CniError> {
+    let Environment { namespace, uid, .. } = environment;
+    if uid.is_empty() {
+        return Ok(None);
+    }
+    let store = Store::open(&network.state_dir).map_err(failed)?;
+    let gateway = config.gateway.as_ref();
+    let waits = gateway.is_some_and(|gateway| gateway.namespace == *namespace);
+    let deadline = Instant::now() + AGENT_PATIENCE;
+    loop {
+        // What does not decode is not known.
+        let known = store.expected().unwrap_or_default().remove(uid);
+        if known.is_some() || !waits || Instant::now() > deadline {
+            return Ok(known);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn prev_result(raw: &str) -> Result<PrevResult, CniError> {

@@ -208,6 +208,8 @@ pub struct Environment {
     pub namespace: String,
     /// `K8S_POD_NAME` out of `CNI_ARGS`; empty if not given.
     pub pod: String,
+    /// `K8S_POD_UID` out of `CNI_ARGS`; empty if not given.
+    pub uid: String,
 }
 
 impl Environment {
@@ -241,6 +243,7 @@ impl Environment {
             netns: None,
             namespace: String::new(),
             pod: String::new(),
+            uid: String::new(),
         };
         // CNI_PATH is for plugins that call others; this one calls none, so it is not judged.
         if matches!(verb, Verb::Add | Verb::Del | Verb::Check) {
@@ -264,7 +267,7 @@ impl Environment {
             )
         };
         match (container_id, ifname, netns, pod) {
-            (Ok(container_id), Ok(ifname), Ok(netns), Ok((namespace, pod))) => {
+            (Ok(container_id), Ok(ifname), Ok(netns), Ok([namespace, pod, uid])) => {
                 *self = Self {
                     verb: self.verb,
                     container_id,
@@ -272,6 +275,7 @@ impl Environment {
                     netns,
                     namespace,
                     pod,
+                    uid,
                 };
                 Ok(())
             }
@@ -341,9 +345,9 @@ fn netns(value: Option<String>) -> Result<Option<PathBuf>, CniError> {
     }
 }
 
-/// Namespace and pod name from `CNI_ARGS`, "KEY=VALUE" pairs separated by semicolons. A key
+/// Namespace, name and UID of the pod from `CNI_ARGS`, "KEY=VALUE" pairs separated by semicolons. A key
 /// that is given twice is refused: which of the two counts must not be a guess.
-fn pod_of(args: &str) -> Result<(String, String), CniError> {
+fn pod_of(args: &str) -> Result<[String; 3], CniError> {
     let mut pairs = BTreeMap::new();
     for pair in args.split(';').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair
@@ -370,7 +374,13 @@ fn pod_of(args: &str) -> Result<(String, String), CniError> {
             ))
         }
     };
-    Ok((name("K8S_POD_NAMESPACE", 63)?, name("K8S_POD_NAME", 253)?))
+    // It is only ever looked up.
+    let uid = pairs.get("K8S_POD_UID").copied().unwrap_or_default();
+    Ok([
+        name("K8S_POD_NAMESPACE", 63)?,
+        name("K8S_POD_NAME", 253)?,
+        uid.to_owned(),
+    ])
 }
 
 /// What to do with an interface that cannot be guarded.

@@ -5,6 +5,7 @@
 //! pods/CONTAINER@IFNAME.json    one record per interface
 //! keys/KEY/CONTAINER@IFNAME     who uses a host link or an address
 //! followed.json                 what the agent last learnt about Services
+//! expected.json                 what it last learnt about pods
 //! baseline.json                 what the kernel printed of the tables when they were loaded
 //! ```
 //! A record is written before its keys and rules and removed after them, so whatever is killed
@@ -13,6 +14,7 @@
 //! out again before a lost DEL): such an element stays, because removing it would open the
 //! other pod.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -286,6 +288,22 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn set_followed(&self, _: &Locked, followed: &ServiceEndpoints) -> Result<(), StoreError> {
         write(&self.root.join("followed.json"), followed)
+    }
+
+    /// What the agent last learnt about the node's pods, by their UIDs; empty before it has.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn expected(&self) -> Result<BTreeMap<String, PodIdentity>, StoreError> {
+        Ok(read(&self.root.join("expected.json"))?.unwrap_or_default())
+    }
+
+    /// Keeps what the agent learnt about them. It alone writes this, from one thread.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn set_expected(&self, expected: &BTreeMap<String, PodIdentity>) -> Result<(), StoreError> {
+        write(&self.root.join("expected.json"), expected)
     }
 
     /// What the kernel printed of the tables when they were loaded; empty before that.

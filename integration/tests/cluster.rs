@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, ensure};
 use integration::cluster::matrix::{self, Row};
 use integration::cluster::node::{Life, Node};
 use integration::cluster::{
-    admission, around, folder, inside, install_page, mesh, ordinary, tools, world,
+    GATEWAY, admission, around, folder, inside, install_page, kubectl, mesh, ordinary, tools, world,
 };
 use integration::hosts::address_of;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -104,8 +104,25 @@ fn as_expected(rows: &[Row]) -> Result<()> {
 }
 
 fn who_reaches_what(node: &Node) -> Result<()> {
+    gateway_was_known(node)?;
     as_expected(&matrix::run(node, |_| {})?)?;
     nothing_denied(node)
+}
+
+/// The node guard took no gateway pod for a workload: nothing of theirs was refused.
+fn gateway_was_known(node: &Node) -> Result<()> {
+    let events = [
+        "get",
+        "events",
+        "-n",
+        GATEWAY,
+        "--field-selector",
+        "reason=EgressBypassDropped",
+    ];
+    let messages = ["-o", "jsonpath={.items[*].message}"];
+    let events = kubectl::text(node, &[&events[..], &messages].concat())?;
+    ensure!(events.is_empty(), "refused to a gateway pod: {events}");
+    Ok(())
 }
 
 fn install_page(node: &Node) -> Result<()> {

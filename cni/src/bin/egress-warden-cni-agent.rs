@@ -15,7 +15,7 @@ use egress_cni::agent::exporter::Exporter;
 use egress_cni::agent::install::NodePaths;
 use egress_cni::agent::metrics::{Metrics, PodName};
 use egress_cni::agent::nflog::{Log, Refusal};
-use egress_cni::agent::{Agent, EVENT_INTERVAL, Settings, attribute, uninstall};
+use egress_cni::agent::{Agent, EVENT_INTERVAL, Settings, attribute, tell_plugin, uninstall};
 use egress_cni::guard::Guard;
 use egress_cni::link::LinkNews;
 use egress_cni::nft::Nft;
@@ -25,6 +25,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Between passes when nothing rings.
 const TICK: Duration = Duration::from_secs(10);
+/// Between two looks at the node's pods for the plugin, which waits for them for two seconds.
+const NEWS_OF_PODS: Duration = Duration::from_millis(200);
 /// Between passes however much rings: a busy node changes pods many times a second.
 const BREATH: Duration = Duration::from_millis(500);
 /// How old the agent's view of the records may be when a refusal is attributed.
@@ -153,6 +155,7 @@ fn run(node: &Node) -> Result<(), String> {
     let metrics = Arc::clone(&exporter.metrics);
     let mut agent = Agent::new(settings, node.guard()?, server.clone(), metrics);
     runtime.spawn(exporter.clone().serve(listener));
+    tell_of_pods(node, server.clone())?;
     listen(node, server, Arc::clone(&exporter.metrics))?;
     listen_to_links(bell);
     let mut last = String::new();
@@ -195,6 +198,29 @@ fn listen_to_links(bell: Sender<()>) {
             eprintln!("egress-warden-cni-agent: news of interfaces: {error}");
         }
     });
+}
+
+/// Tells the plugin of the node's pods, on a thread of its own: it does not wait for passes.
+fn tell_of_pods(node: &Node, server: ApiServer) -> Result<(), String> {
+    let guard = node.guard()?;
+    std::thread::spawn(move || {
+        let mut last = String::new();
+        loop {
+            // That the API server does not answer is what passes tell of.
+            if let Ok(pods) = server.pods() {
+                let told = tell_plugin(guard.store(), &pods);
+                let state = told
+                    .err()
+                    .map_or_else(String::new, |error| error.to_string());
+                if state != last {
+                    eprintln!("egress-warden-cni-agent: pods for the plugin: {state}");
+                    last = state;
+                }
+            }
+            std::thread::sleep(NEWS_OF_PODS);
+        }
+    });
+    Ok(())
 }
 
 /// Reads the kernel's log on a thread of its own.

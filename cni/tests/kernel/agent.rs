@@ -10,7 +10,7 @@ use egress_cni::agent::cluster::{ApiServer, Cluster as _, TAINT};
 use egress_cni::agent::install::NodePaths;
 use egress_cni::agent::metrics::Metrics;
 use egress_cni::agent::nflog::Log;
-use egress_cni::agent::{Agent, Settings, attribute, uninstall};
+use egress_cni::agent::{Agent, Settings, attribute, tell_plugin, uninstall};
 use serde_json::{Value, json};
 
 use crate::api_server::{Fault, Stub, pod, slices};
@@ -18,7 +18,7 @@ use crate::packet::{Shape, Transport, build};
 use crate::probe::{DEADLINE, send};
 use crate::sandbox::{sandboxed, sh};
 use crate::truth_table::{Bench, Location};
-use crate::world::{Main, Pod, World, nft, plugin, reference};
+use crate::world::{Main, Pod, World, call, nft, plugin, reference};
 
 pub(crate) struct Node {
     pub(crate) stub: Stub,
@@ -115,6 +115,71 @@ impl Node {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// A pod that the agent knows is what it is from its ADD on: a gateway pod may fetch at once, a pod with
+/// exceptions has them. Nobody else is, and nobody waits for an agent that does not say anything but
+/// who may be the gateway.
+#[test]
+fn pods_are_known_before_their_interface() {
+    sandboxed("agent::pods_are_known_before_their_interface", || {
+        let mut world = World::new(Main::Routed);
+        let mut node = node(&world, &ptp());
+        let known = |namespace: &str, name: &str, account: &str, uid: &str| {
+            let mut pod = pod(namespace, name, account, &json!({"app": "chrony"}), false);
+            pod["metadata"]["uid"] = json!(uid);
+            pod
+        };
+        node.pods(&[
+            known("istio-egress", "gateway", "egressgateway", "u1"),
+            known("istio-egress", "other", "default", "u2"),
+            known("clock", "clock", "default", "u3"),
+        ]);
+        node.mend();
+        let pods = node.agent.cluster().pods().unwrap();
+        tell_plugin(world.guard().store(), &pods).unwrap();
+        for (namespace, name, uid, kind, waits) in [
+            ("istio-egress", "gateway", "u1", "gateway", false),
+            ("istio-egress", "other", "u2", "workload", false),
+            // The same name, and another pod.
+            ("istio-egress", "gateway", "u4", "workload", true),
+            ("istio-egress", "gateway", "", "workload", false),
+            ("app1-ns", "gateway", "u5", "workload", false),
+            ("clock", "clock", "u3", "workload with exceptions", false),
+            ("clock", "clock", "u6", "workload", false),
+        ] {
+            let case = format!("{namespace}/{name} {uid}");
+            let added = world.pod("x", &format!("p{uid}{}", namespace.len()), false);
+            let added = Pod {
+                namespace: namespace.to_owned(),
+                ..added
+            };
+            let mut environment = World::environment(&added);
+            for (variable, value) in &mut environment {
+                if *variable == "CNI_ARGS" {
+                    *value = format!(
+                        "K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};K8S_POD_UID={uid}"
+                    );
+                }
+            }
+            let environment: Vec<_> = environment
+                .iter()
+                .map(|(variable, value)| (*variable, value.as_str()))
+                .collect();
+            let start = Instant::now();
+            let config = world.chained(Some(&added.result));
+            call(&plugin(), "ADD", &environment, &config).unwrap();
+            assert_eq!(start.elapsed() > Duration::from_secs(2), waits, "{case}");
+            let record = world.guard().store().get(&added.id()).unwrap().unwrap();
+            let gateways = nft("list set inet egress_warden gateway_pod4");
+            let found = match record.grants.len() {
+                _ if gateways.contains(&added.v4.to_string()) => "gateway",
+                0 => "workload",
+                _ => "workload with exceptions",
+            };
+            assert_eq!(found, kind, "{case}");
+        }
+    });
 }
 
 /// What libcni writes about an attachment.
