@@ -115,6 +115,8 @@ fn deployment(
         })
         .collect();
     let seconds = install.drain_seconds();
+    // The number of pods is the autoscaler's alone: stated here, each later server-side apply would
+    // conflict with it, or take pods away under load.
     let mut body = json!({"spec": {
         // A new pod is there before an old one goes.
         "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},

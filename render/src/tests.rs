@@ -46,6 +46,22 @@ fn keys(rendered: &Rendered) -> BTreeSet<String> {
     objects.map(Object::file_name).collect()
 }
 
+/// The Deployment's account is there, and the number of its pods is the autoscaler's alone.
+#[test]
+fn the_gateway_s_deployment_has_an_account_and_leaves_its_size_to_the_autoscaler() {
+    let rendered = rendered(&team("a", GatewayApi::Istio, 100));
+    let find = |kind: &str| {
+        let mut objects = rendered.objects().iter().map(Object::manifest);
+        objects.find(|object| object["kind"] == kind).unwrap()
+    };
+    let deployment = find("Deployment");
+    let account = deployment.pointer("/spec/template/spec/serviceAccountName");
+    assert_eq!(account, find("ServiceAccount").pointer("/metadata/name"));
+    assert_eq!(deployment.pointer("/spec/replicas"), None);
+    let fewest = find("HorizontalPodAutoscaler").pointer("/spec/minReplicas");
+    assert_eq!(fewest, Some(&json!(2)));
+}
+
 #[test]
 fn a_gateway_per_team_shares_no_object_with_another() {
     for api in [GatewayApi::Istio, GatewayApi::Kubernetes] {
