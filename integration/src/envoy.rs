@@ -101,6 +101,20 @@ impl Envoy {
     /// # Errors
     /// As [`Envoy::start`].
     pub fn start_with(config: &Path, admin: Ipv4Addr, log: PathBuf, workers: u8) -> Result<Self> {
+        Self::start_at_level(config, admin, log, workers, "info")
+    }
+
+    /// The same with a log level.
+    ///
+    /// # Errors
+    /// As [`Envoy::start`].
+    pub fn start_at_level(
+        config: &Path,
+        admin: Ipv4Addr,
+        log: PathBuf,
+        workers: u8,
+        level: &str,
+    ) -> Result<Self> {
         let output = command::log_file(&log)?;
         let process = Command::new(binary()?)
             .args([
@@ -111,7 +125,7 @@ impl Envoy {
                 "--file-flush-interval-msec",
                 "50",
                 "-l",
-                "info",
+                level,
                 "-c",
             ])
             .arg(config)

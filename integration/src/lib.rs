@@ -9,6 +9,7 @@
 //! - [`corpus`] is everything that somebody at the gateway could try.
 //! - [`istio`] has a real control plane feed the same Envoys.
 //! - [`end_to_end`] puts pod, gateway and outside into namespaces of their own, under the node guard.
+//! - [`gateway_bench`] measures what a verdict costs, beside other ways to judge a request.
 //! - [`registry`] is a registry for images.
 //! - [`cluster`] is a Kubernetes with Istio, in namespaces of its own.
 //! - [`command`] runs programs that have to succeed.
@@ -27,6 +28,7 @@ pub mod dns;
 pub mod end_to_end;
 pub mod envoy;
 pub mod extension;
+pub mod gateway_bench;
 pub mod hosts;
 pub mod http2;
 pub mod http2_raw;

@@ -17,7 +17,7 @@ mod test;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -94,18 +94,12 @@ enum Command {
     },
     /// Print the size of the module and fail if it is over its budget.
     Size,
-    /// Measure the time per verdict as policies grow, and fail if it grows too.
+    /// Measure the time per verdict as policies grow, and fail if it grows too; with `gateway`, what
+    /// a verdict costs in a real Envoy beside other ways to judge a request; with `commands`, seconds
+    /// and memory of `warden check`, `diff`, `docs`, `package` and `render`, in release, on a long list.
     Bench {
-        /// Measure the commands instead: seconds and memory of `warden check`, `diff`, `docs`,
-        /// `package` and `render`, in release, on a list of this many names.
-        #[arg(
-            long,
-            value_name = "NAMES",
-            num_args = 0..=1,
-            default_missing_value = "500000"
-        )]
-        commands: Option<u32>,
-        /// What the benchmark takes: a shape, or `--help`.
+        /// A shape of policies, or `--help`; `gateway` and what that takes; or `commands`, and of how
+        /// many names their list is (500,000 if left out).
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -163,11 +157,7 @@ fn main() -> Result<ExitCode> {
         Command::Static => build::static_files().map(|()| ExitCode::SUCCESS),
         Command::Dist { rebuild } => dist::run(rebuild).map(|()| ExitCode::SUCCESS),
         Command::Size => build::size().map(|()| ExitCode::SUCCESS),
-        Command::Bench {
-            commands: Some(names),
-            ..
-        } => commands::measure(names).map(|()| ExitCode::SUCCESS),
-        Command::Bench { arguments, .. } => build::bench(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Bench { arguments } => bench(&arguments),
         Command::Soak { short, .. } => {
             let flags: &[&str] = if short { &["--short"] } else { &[] };
             program("noisy-neighbour", flags)
@@ -195,6 +185,25 @@ fn bypass(json: bool) -> Result<ExitCode> {
 
 fn demo(name: &str, json: bool, keep: bool) -> Result<ExitCode> {
     program(name, &run::demo_flags(json, keep))
+}
+
+/// The engine's benchmark, or the gateway's.
+fn bench(arguments: &[String]) -> Result<ExitCode> {
+    match arguments.split_first() {
+        Some((first, rest)) if first == "gateway" => {
+            let flags: Vec<&str> = rest.iter().map(String::as_str).collect();
+            program("gateway-bench", &flags)
+        }
+        Some((first, rest)) if first == "commands" => {
+            let names = match rest {
+                [] => commands::NAMES,
+                [names] => names.parse().context("how many names")?,
+                _ => bail!("`bench commands` takes how many names the list has"),
+            };
+            commands::measure(names).map(|()| ExitCode::SUCCESS)
+        }
+        _ => build::bench(arguments).map(|()| ExitCode::SUCCESS),
+    }
 }
 
 /// A program of the integration tests, with everything that it needs.
