@@ -11,8 +11,7 @@ use log::LevelFilter;
 use prost::Message;
 
 use crate::host::{
-    Headers, Host, HostError, Level, Metric, MetricKind, Response, level_filter, parse_pairs,
-    write_pairs,
+    Headers, Host, HostError, Level, Metric, MetricKind, Response, level_filter, write_pairs,
 };
 
 const OK: u32 = 0;
@@ -220,7 +219,7 @@ impl Host for EnvoyHost {
         let bytes = returned(|data, size| unsafe {
             proxy_get_header_map_pairs(REQUEST_HEADERS, data, size)
         })?;
-        bytes.as_deref().and_then(parse_pairs).ok_or(HostError)
+        bytes.and_then(Headers::parse).ok_or(HostError)
     }
 
     fn remove_request_header(&self, name: &str) -> Result<(), HostError> {
@@ -317,6 +316,10 @@ impl Host for EnvoyHost {
     fn metric(&self, metric: Metric) -> Result<u64, HostError> {
         let mut value = 0;
         done(unsafe { proxy_get_metric(metric.0, &raw mut value) }).map(|()| value)
+    }
+
+    fn logs(&self, level: Level) -> bool {
+        level <= log::max_level()
     }
 
     fn log(&self, level: Level, line: &str) {

@@ -9,7 +9,7 @@ use egress_policy::config::PluginConfig;
 use egress_policy::embedded::Embedded;
 use serde_json::{Value, json};
 
-use crate::host::{Headers, Host, HostError, Level, Metric, MetricKind, Response};
+use crate::host::{Headers, Host, HostError, Level, Metric, MetricKind, Response, write_pairs};
 use crate::plugin::Plugin;
 use crate::role::{Role, accept_configuration};
 
@@ -22,7 +22,7 @@ pub(crate) struct Fake(Rc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     properties: RefCell<BTreeMap<Vec<String>, Vec<u8>>>,
-    headers: RefCell<Headers>,
+    headers: RefCell<Vec<(Vec<u8>, Vec<u8>)>>,
     held: RefCell<Vec<u8>>,
     seconds: Cell<u64>,
     calls: RefCell<Vec<String>>,
@@ -32,6 +32,8 @@ struct Inner {
     responses: RefCell<Vec<Response>>,
     closed: Cell<u32>,
     lines: RefCell<Vec<(Level, String)>>,
+    /// The least severe level that it logs; all, without.
+    level: Cell<Option<Level>>,
     metrics: RefCell<Vec<(String, i64)>>,
     configuration: RefCell<Vec<u8>>,
 }
@@ -186,6 +188,11 @@ impl Fake {
         found.map(|(_, value)| value.clone()).collect()
     }
 
+    /// From now on it logs lines of this level and more severe ones.
+    pub(crate) fn log_from(&self, level: Level) {
+        self.0.level.set(Some(level));
+    }
+
     /// The last log line that is a verdict.
     pub(crate) fn verdict(&self) -> Option<Value> {
         self.verdicts().pop()
@@ -272,7 +279,12 @@ impl Host for Fake {
 
     fn request_headers(&self) -> Result<Headers, HostError> {
         self.call("headers")?;
-        Ok(self.0.headers.borrow().clone())
+        let headers = self.0.headers.borrow();
+        let pairs = headers
+            .iter()
+            .map(|(name, value)| (name.as_slice(), value.as_slice()));
+        let bytes = write_pairs(&pairs.collect::<Vec<_>>()).ok_or(HostError)?;
+        Headers::parse(bytes).ok_or(HostError)
     }
 
     fn remove_request_header(&self, name: &str) -> Result<(), HostError> {
@@ -372,6 +384,10 @@ impl Host for Fake {
         self.call("metric")?;
         let value = self.0.metrics.borrow()[usize::try_from(metric.0).unwrap()].1;
         Ok(u64::try_from(value).unwrap())
+    }
+
+    fn logs(&self, level: Level) -> bool {
+        self.0.level.get().is_none_or(|least| level <= least)
     }
 
     fn log(&self, level: Level, line: &str) {

@@ -37,8 +37,41 @@ pub enum Flow {
     Stop,
 }
 
-/// Header names and values, in order, duplicates included.
-pub type Headers = Vec<(Vec<u8>, Vec<u8>)>;
+/// Header names and values, in order, duplicates included. They stay where the host has written them:
+/// a request has dozens, of which a few are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    bytes: Vec<u8>,
+    places: Vec<Place>,
+}
+
+/// Where a header is: its name's first byte, and the lengths of name and value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    at: usize,
+    name: usize,
+    value: usize,
+}
+
+impl Headers {
+    /// Reads the map encoding of proxy-wasm: a count, the sizes of all names and values, then each name
+    /// and value with a NUL behind it; numbers are little-endian `u32`.
+    #[must_use]
+    pub fn parse(bytes: Vec<u8>) -> Option<Self> {
+        let places = places(&bytes)?;
+        Some(Self { bytes, places })
+    }
+
+    /// Each name with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.places.iter().filter_map(|place| {
+            let rest = self.bytes.get(place.at..)?;
+            let (name, rest) = rest.split_at_checked(place.name)?;
+            // Behind the NUL.
+            Some((name, rest.get(1..)?.get(..place.value)?))
+        })
+    }
+}
 
 /// An answer that this module gives instead of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,6 +214,9 @@ pub trait Host {
     /// [`HostError`] if it is not read.
     fn metric(&self, metric: Metric) -> Result<u64, HostError>;
 
+    /// Whether the host logs lines of this level, as of the last tick.
+    fn logs(&self, level: Level) -> bool;
+
     /// Writes a log line, if the host logs at this level. Verdicts do not depend on it.
     fn log(&self, level: Level, line: &str);
 }
@@ -201,24 +237,24 @@ pub const fn level_filter(number: u32) -> LevelFilter {
     }
 }
 
-/// Parses the map encoding of proxy-wasm: a count, the sizes of all keys and values, then each key
-/// and value with a NUL behind it; numbers are little-endian `u32`.
-#[must_use]
-pub fn parse_pairs(bytes: &[u8]) -> Option<Headers> {
+/// Where each header is, if the bytes are a map and nothing else.
+fn places(bytes: &[u8]) -> Option<Vec<Place>> {
     let (count, mut sizes) = split_u32(bytes)?;
     let sizes_length = count.checked_mul(8)?;
     let mut data = sizes.get(sizes_length..)?;
-    let mut pairs = Vec::with_capacity(count);
+    let mut places = Vec::with_capacity(count);
     for _ in 0..count {
-        let (key_size, rest) = split_u32(sizes)?;
-        let (value_size, rest) = split_u32(rest)?;
+        let (name, rest) = split_u32(sizes)?;
+        let (value, rest) = split_u32(rest)?;
         sizes = rest;
-        let (key, rest) = split_terminated(data, key_size)?;
-        let (value, rest) = split_terminated(rest, value_size)?;
-        data = rest;
-        pairs.push((key.to_vec(), value.to_vec()));
+        places.push(Place {
+            at: bytes.len().checked_sub(data.len())?,
+            name,
+            value,
+        });
+        data = behind_terminated(behind_terminated(data, name)?, value)?;
     }
-    data.is_empty().then_some(pairs)
+    data.is_empty().then_some(places)
 }
 
 fn split_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
@@ -226,9 +262,8 @@ fn split_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((usize::try_from(u32::from_le_bytes(*first)).ok()?, rest))
 }
 
-fn split_terminated(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
-    let (value, rest) = bytes.split_at_checked(size)?;
-    Some((value, rest.strip_prefix(&[0])?))
+fn behind_terminated(bytes: &[u8], size: usize) -> Option<&[u8]> {
+    bytes.get(size..)?.strip_prefix(&[0])
 }
 
 /// The same encoding, the other way.

@@ -331,21 +331,22 @@ impl<H: Host> Http<H> {
     /// Removes the mesh's own headers, and has Envoy choose the route anew when it is next asked for
     /// one. A change of headers does that by itself (`docs/evidence/envoy.md`).
     fn strip(&self, request: &RequestView<'_>) -> Result<(), HostError> {
+        /// Up to so many calls cost less than to hand over all headers once.
+        const FEW: usize = 4;
         let host = &self.plugin.host;
         match request.parsed.inward.as_slice() {
             [] => host.clear_route_cache(),
-            [one] => host.remove_request_header(one),
-            // In one call, however many they are.
+            few if few.len() <= FEW => few
+                .iter()
+                .try_for_each(|name| host.remove_request_header(name)),
+            // A client that writes them itself makes one call of it.
             several => {
                 let stays = |name: &[u8]| {
                     let inward = |word: &&str| name.eq_ignore_ascii_case(word.as_bytes());
                     !several.iter().any(inward)
                 };
                 let headers = request.headers.iter().filter(|(name, _)| stays(name));
-                let headers: Vec<_> = headers
-                    .map(|(name, value)| (name.as_slice(), value.as_slice()))
-                    .collect();
-                host.set_request_headers(&headers)
+                host.set_request_headers(&headers.collect::<Vec<_>>())
             }
         }
     }
@@ -366,7 +367,7 @@ impl<H: Host> Http<H> {
 
     /// The request itself cannot be read.
     fn deny_unread(&self) -> Flow {
-        let nothing = Vec::new();
+        let nothing = Headers::default();
         let parsed = ParsedHeaders::of(&nothing);
         let facts = StreamFacts::refused(Protocol::Http, ReasonCode::EngineError);
         self.deny(&parsed, &facts, &Verdict::refusal(ReasonCode::EngineError))

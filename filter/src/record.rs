@@ -95,9 +95,9 @@ impl Record {
             (Action::Deny, _) | (_, Some(_)) => Level::Warn,
             (Action::Inspect(_) | Action::Accept, None) => Level::Info,
         };
-        let worth_a_line = verdict.enforced.action == Action::Deny
-            || verdict.shadow.is_some()
-            || self.sampled(setting.log_accepts);
+        // A line that the host would drop is not made: Istio's proxies drop every accept's.
+        let worth_a_line =
+            level == Level::Warn || (host.logs(level) && self.sampled(setting.log_accepts));
         let within_budget = || match (level, setting.lines) {
             (Level::Warn, Some(lines)) => {
                 let decision = verdict.shadow.as_ref().unwrap_or(&verdict.enforced);

@@ -35,7 +35,7 @@ impl<'h> ParsedHeaders<'h> {
             headers
                 .iter()
                 .filter(move |(key, _)| key.eq_ignore_ascii_case(name.as_bytes()))
-                .map(|(_, value)| value.as_slice())
+                .map(|(_, value)| value)
         };
         let one = |name| at_most_one(all(name));
         let line = RequestLine {

@@ -64,6 +64,22 @@ pub struct Options {
 }
 
 impl Options {
+    /// The short form, which is a test too.
+    pub const SHORT: Self = Self {
+        short: true,
+        rounds: 7,
+        batch: Duration::from_millis(300),
+        other: None,
+        only: None,
+    };
+    /// The whole.
+    pub const WHOLE: Self = Self {
+        short: false,
+        rounds: 15,
+        batch: Duration::from_millis(400),
+        ..Self::SHORT
+    };
+
     fn rows(&self) -> Vec<Row> {
         let mut rows = match (&self.other, self.short) {
             (Some(_), _) => rows::two_builds(),
@@ -229,16 +245,22 @@ fn results(subjects: &[Subject]) -> Result<Vec<RowResult>> {
         .collect();
     let figures = subjects.iter().map(|subject| {
         let bare = costs.get(&subject.row.bare()).context("no bare gateway")?;
-        let ratios = subject
-            .costs
-            .iter()
-            .zip(*bare)
-            .map(|(cost, bare)| cost / bare);
+        let by = |other: &[f64]| {
+            let ratios = subject.costs.iter().zip(other);
+            Figure::of(ratios.map(|(cost, other)| cost / other).collect())
+        };
+        let other = Row {
+            variant: Variant::OtherModule,
+            ..subject.row
+        };
+        let other = costs.get(&other);
+        let other = other.filter(|_| subject.row.variant == Variant::Module);
         let milliseconds = subject.times.iter().map(|time| time.as_secs_f64() * 1e3);
         let milliseconds = milliseconds.collect::<Vec<_>>();
         Ok(RowResult {
             id: subject.row.id(),
-            ratio: Figure::of(ratios.collect()),
+            ratio: by(bare),
+            by_other: other.map(|other| by(other)),
             cpu_microseconds: Figure::of(subject.costs.clone()),
             p50_milliseconds: percentile(&milliseconds, 50.0),
             p99_milliseconds: percentile(&milliseconds, 99.0),

@@ -219,6 +219,7 @@ fn at_length(broken: &mut Vec<String>) {
         &["demo", "--cluster"],
         &["soak", "--noisy-neighbour"],
         &["bench"],
+        &["bench", "gateway"],
         &["dist"],
     ] {
         stage(&arguments.join(" "), broken, || {

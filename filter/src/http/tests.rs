@@ -1,5 +1,7 @@
 use serde_json::{Value, json};
 
+use egress_policy::contract::MESH_HEADERS;
+
 use super::*;
 use crate::fake::{Fails, Fake, http_configuration};
 
@@ -646,22 +648,34 @@ fn a_class_that_the_gateway_does_not_have_is_closed() {
 }
 
 #[test]
-fn the_route_is_chosen_anew_exactly_once() {
-    for (what, fake) in [
-        ("nothing to remove", app1_to("api.github.com")),
+fn the_route_is_chosen_anew() {
+    for (what, fake, expected) in [
+        ("nothing to remove", app1_to("api.github.com"), 1),
         (
             "one header",
             app1_to("api.github.com").header("x-envoy-peer-metadata", "CgA="),
+            1,
         ),
         (
             "two headers",
             app1_to("api.github.com")
                 .header("x-envoy-peer-metadata", "CgA=")
                 .header("x-forwarded-client-cert", "x"),
+            2,
+        ),
+        (
+            "all that a client can think of",
+            MESH_HEADERS
+                .iter()
+                .fold(app1_to("api.github.com"), |fake, name| {
+                    fake.header(name, "x")
+                }),
+            1,
         ),
         (
             "a tunnel",
             Fake::app1().connect("203.0.113.7:22", "warden-tcp"),
+            1,
         ),
     ] {
         judge(&fake, &http_configuration());
@@ -671,21 +685,26 @@ fn the_route_is_chosen_anew_exactly_once() {
         };
         assert_eq!(
             calls.iter().filter(reroutes).count(),
-            1,
+            expected,
             "{what}: {calls:?}"
         );
+        for name in MESH_HEADERS {
+            assert!(fake.request_header(name).is_empty(), "{what}: {name}");
+        }
     }
 }
 
 #[test]
-fn an_accepted_request_on_a_warm_connection_takes_at_most_five_host_calls() {
-    for (what, sidecars_headers) in [
-        ("nothing to remove", &[][..]),
-        ("one header", &["x-envoy-peer-metadata"]),
+fn an_accepted_request_on_a_warm_connection_takes_few_host_calls() {
+    for (what, sidecars_headers, most) in [
+        ("nothing to remove", &[][..], 5),
+        ("one header", &["x-envoy-peer-metadata"], 5),
         (
             "two headers",
             &["x-envoy-peer-metadata", "x-envoy-peer-metadata-id"],
+            6,
         ),
+        ("every header of the mesh", &MESH_HEADERS, 5),
     ] {
         let fake =
             app1_to("api.github.com").with(&["filter_state", "warden.position"], "7 warden-http");
@@ -700,7 +719,7 @@ fn an_accepted_request_on_a_warm_connection_takes_at_most_five_host_calls() {
             let flow = Http::new(Rc::clone(&plugin)).on_request_headers();
             assert_eq!(flow, Flow::Continue, "{what}");
             let calls = fake.calls();
-            assert!(!warm || calls.len() <= 5, "{what}: {calls:#?}");
+            assert!(!warm || calls.len() <= most, "{what}: {calls:#?}");
         }
         // Both are counted, the second at the next tick.
         let counter = "warden_verdicts.accept.rule.seed/apps/app1-github";

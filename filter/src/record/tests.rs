@@ -62,6 +62,25 @@ fn accepts_are_sampled_and_denials_never() {
     }
 }
 
+/// What Envoy drops at its log level is not made. What is denied is handed over always.
+#[test]
+fn a_line_of_an_accept_is_made_where_the_host_logs_it() {
+    for (least, expected) in [
+        (Level::Trace, 1),
+        (Level::Info, 1),
+        (Level::Warn, 0),
+        (Level::Error, 0),
+    ] {
+        let (fake, record) = (Fake::default(), Record::default());
+        fake.log_from(least);
+        record.verdict(&fake, setting(1), &nothing(), &accept("r"));
+        assert_eq!(fake.verdicts().len(), expected, "{least}");
+        let denied = Verdict::refusal(ReasonCode::NoPolicy);
+        record.verdict(&fake, setting(1), &nothing(), &denied);
+        assert_eq!(fake.verdicts().len(), expected + 1, "{least}");
+    }
+}
+
 #[test]
 fn what_shadow_would_do_is_always_told() {
     let (fake, record) = (Fake::default(), Record::default());

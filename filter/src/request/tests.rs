@@ -1,10 +1,11 @@
 use super::*;
+use crate::host::write_pairs;
 
 fn headers(pairs: &[(&str, &str)]) -> Headers {
-    pairs
+    let pairs = pairs
         .iter()
-        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-        .collect()
+        .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    Headers::parse(write_pairs(&pairs.collect::<Vec<_>>()).unwrap()).unwrap()
 }
 
 #[test]

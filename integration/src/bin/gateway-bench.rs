@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -53,14 +52,16 @@ fn main() -> Result<ExitCode> {
     if !sandbox::inside() {
         return sandbox::reenter();
     }
+    let form = if arguments.short {
+        Options::SHORT
+    } else {
+        Options::WHOLE
+    };
     let options = Options {
-        short: arguments.short,
-        rounds: arguments
-            .rounds
-            .unwrap_or(if arguments.short { 7 } else { 15 }),
-        batch: Duration::from_millis(if arguments.short { 300 } else { 400 }),
+        rounds: arguments.rounds.unwrap_or(form.rounds),
         other: arguments.other,
         only: arguments.only,
+        ..form
     };
     let run = gateway_bench::run(&options, |step| eprintln!("gateway-bench: {step}"))?;
     say(&gateway_bench::page(&run));

@@ -238,6 +238,7 @@ mod tests {
         let row = |(id, ratio): &(&str, f64)| RowResult {
             id: (*id).to_owned(),
             ratio: Figure::of(vec![*ratio]),
+            by_other: None,
             cpu_microseconds: Figure::of(vec![100.0]),
             p50_milliseconds: 0.0,
             p99_milliseconds: 0.0,

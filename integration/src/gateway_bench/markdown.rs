@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use egress_bench::Shape;
+
 use super::goals::GOALS;
 use super::plot::{MEMORY, RATIOS, UPDATES};
 use super::results::{Results, RowResult};
@@ -18,9 +20,11 @@ pub fn page(run: &Results) -> String {
         how(run),
         goals(run),
         rows(run),
+        builds(run),
         format!("![Cost against the number of rules]({RATIOS})\n\n"),
         updates(run),
         memory(run),
+        on_paper(run).unwrap_or_default(),
         not_run(),
     ] {
         text.push_str(&part);
@@ -133,6 +137,32 @@ fn rows(run: &Results) -> String {
     text
 }
 
+/// The present build by the other, where two were measured.
+fn builds(run: &Results) -> String {
+    let pairs: Vec<_> = run
+        .rows
+        .iter()
+        .filter_map(|row| Some((row, row.by_other?)))
+        .collect();
+    if pairs.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "## This build by the other\n\n| exchange | rules | verdict | ratio |\n|---|---|---|---|\n",
+    );
+    for (row, by_other) in pairs {
+        let [exchange, _, rules, verdict] = title(row);
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "| {exchange} | {rules} | {verdict} | **{:.3}** ({:.3} to {:.3}) |",
+            by_other.median, by_other.low, by_other.high,
+        );
+    }
+    text.push('\n');
+    text
+}
+
 fn updates(run: &Results) -> String {
     if run.updates.is_empty() {
         return String::new();
@@ -189,6 +219,42 @@ fn memory(run: &Results) -> String {
         "\n![Memory against the number of rules]({MEMORY})\n\n"
     );
     text
+}
+
+/// What a large mesh needs, by multiplication.
+fn on_paper(run: &Results) -> Option<String> {
+    /// Requests in a second of all workloads.
+    const REQUESTS: f64 = 1e6;
+    const RULES: u32 = 10_000;
+    /// Processors of a gateway pod, and how busy they may be.
+    const PROCESSORS: f64 = 4.0;
+    const BUSY: f64 = 0.6;
+    /// Bytes in a second of a control plane's network.
+    const NETWORK: f64 = 125e6;
+    let row = run.row("http1/module/10000")?;
+    let bare = run.row("http1/bare")?;
+    let mebibyte = 1_048_576.0;
+    let length = Shape::Realistic.policy(RULES).len();
+    let bytes = f64::from(u32::try_from(length).ok()?);
+    let processors = |row: &RowResult| REQUESTS * row.cpu_microseconds.median * 1e-6;
+    let pods = (processors(row) / PROCESSORS / BUSY).ceil();
+    Some(format!(
+        "## On paper: 10,000 workloads, a million requests in a second\n\n\
+         By multiplication of the figures above, with {RULES} rules, HTTP/1.1 and connections that stay; nothing of \
+         it was run.\n\n\
+         | what | needs |\n|---|---|\n\
+         | processors of this kind at work | {:.0}, of which {:.0} without the module |\n\
+         | gateway pods of 4 processors that are 60 % busy | {pods:.0} |\n\
+         | memory of a pod's gateway, 4 workers with a VM each, one place of the module | {:.0} MiB |\n\
+         | bytes of one push of the whole policy to a pod, as JSON | {:.1} MiB |\n\
+         | the same to all pods | {:.0} MiB: {:.1} s at 1 Gbit/s |\n\n",
+        processors(row),
+        processors(bare),
+        bare.resident_mebibytes + PROCESSORS * (row.resident_mebibytes - bare.resident_mebibytes),
+        bytes / mebibyte,
+        pods * bytes / mebibyte,
+        pods * bytes / NETWORK,
+    ))
 }
 
 fn not_run() -> String {

@@ -71,6 +71,9 @@ pub struct RowResult {
     pub id: String,
     /// Processor time for each exchange, by that of the bare gateway in the same round.
     pub ratio: Figure,
+    /// The same by that of the other build of the module, where one was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_other: Option<Figure>,
     /// Processor time of the gateway's process for each exchange.
     pub cpu_microseconds: Figure,
     /// How long an exchange takes that waits for no other: half take less.

@@ -134,6 +134,7 @@ pub(super) fn all() -> Vec<Row> {
         Row::of(Module, SMALLEST, Http1).denied(),
         Row::of(Rbac, SMALLEST, Http1).denied(),
         Row::of(Bare, SMALLEST, Http2),
+        Row::of(Natives, SMALLEST, Http2),
         Row::of(Module, SMALLEST, Http2),
         Row::of(Module, 10_000, Http2),
         Row::of(Rbac, 1_000, Http2),
