@@ -1,6 +1,5 @@
-use serde_json::{Value, json};
-
 use egress_policy::contract::MESH_HEADERS;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::fake::{Fails, Fake, http_configuration};
