@@ -14,6 +14,10 @@ use integration::{sandbox, workspace};
     name = "cargo xtask bench gateway",
     about = "What a verdict costs in a real Envoy, beside other ways to judge a request."
 )]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags that a user gives one by one"
+)]
 struct Arguments {
     /// Few rows and rounds, and fail where a ratio is of another order than it should be.
     #[arg(long, conflicts_with = "commit")]

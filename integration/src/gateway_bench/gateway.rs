@@ -160,9 +160,9 @@ fn adapt(config: &mut Value, row: Row, address: Ipv4Addr, policy: &Value, class:
             fixed_verdict(config, class);
         }
         Variant::Bare => strip(config, class),
-        Variant::Rbac => rival(config, class, rivals::rbac(policy)),
-        Variant::RbacTree => rival(config, class, rivals::rbac_tree(policy)),
-        Variant::Lua => rival(config, class, rivals::lua(policy)),
+        Variant::Rbac => rival(config, class, &rivals::rbac(policy)),
+        Variant::RbacTree => rival(config, class, &rivals::rbac_tree(policy)),
+        Variant::Lua => rival(config, class, &rivals::lua(policy)),
     }
 }
 
@@ -312,7 +312,7 @@ fn strip(config: &mut Value, class: &Class) {
 }
 
 /// A gateway where another filter judges, and lets through by going on.
-fn rival(config: &mut Value, class: &Class, filter: Value) {
+fn rival(config: &mut Value, class: &Class, filter: &Value) {
     strip(config, class);
     template::each_object(config, &mut |object| {
         if let Some(Value::Array(filters)) = object.get_mut("http_filters") {

@@ -208,7 +208,7 @@ pub fn judge(run: &Results, committed: Option<&Results>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, most) in GROSS {
         if let Some(ratio) = ratio(run, id)
-            && !(ratio <= most)
+            && (ratio.is_nan() || ratio > most)
         {
             wrong.push(format!(
                 "{id}: {ratio:.2} times the bare gateway, at most {most}"
