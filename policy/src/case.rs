@@ -446,6 +446,10 @@ fn unnamed(port: u16) -> DestinationFacts<'static> {
 
 /// An answer, as a case expects it and as a subject gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each step of a case, and few are undecided"
+)]
 pub enum ExpectedAnswer {
     /// Facts are still to come, and some completion of them opens.
     Undecided,
