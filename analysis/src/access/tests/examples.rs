@@ -151,7 +151,8 @@ fn who_may_reach_it() {
         (
             "*.github.com",
             &[
-                "Accept by seed/apps/app1-github: app1-ns; label egress-ruleset app1; protocol HTTP, TLS; port 80, 443; time until 2027-02-01T00:00:00Z (claimed)",
+                "Accept by seed/apps/app1-github: app1-ns; label egress-ruleset app1; port 80; time until 2027-02-01T00:00:00Z (claimed)",
+                "Accept by seed/apps/app1-github: app1-ns; label egress-ruleset app1; protocol TLS; port 443; time until 2027-02-01T00:00:00Z (claimed)",
                 "the rest is denied",
             ],
         ),
@@ -188,7 +189,8 @@ fn what_a_workload_may_reach() {
         (
             "app1-ns/default,label=egress-ruleset=app1",
             &[
-                "Accept by seed/apps/app1-github: to *.github.com; protocol HTTP, TLS; port 80, 443; time until 2027-02-01T00:00:00Z",
+                "Accept by seed/apps/app1-github: to *.github.com; port 80; time until 2027-02-01T00:00:00Z",
+                "Accept by seed/apps/app1-github: to *.github.com; protocol TLS; port 443; time until 2027-02-01T00:00:00Z",
                 time,
                 "the rest is denied",
             ],
