@@ -158,7 +158,10 @@ impl<'e> Explorer<'e> {
             let regions = merged::merged(&partition, &exists, regions);
             explored.openings.insert(key, regions);
         }
-        explored.said.extend(self.spoken_to(explored));
+        // Of one request it is said already.
+        if !self.question.by_connect {
+            explored.said.extend(self.spoken_to(explored));
+        }
     }
 
     /// What applications ask for where the gateway speaks TLS itself, if that is let through.
