@@ -1,24 +1,32 @@
 //! From texts to policies: YAML, JSON, and the manifests that carry policies.
 
+mod kind;
 mod order;
+mod rest;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Location, Severity};
-use crate::document::{self, Documents, Source};
+use crate::diagnostic::{Diagnostic, Location, Severity, has_errors};
+use crate::document::{self, Documents, Source, SyntaxError};
 use crate::failure::Failure;
 use crate::files::Files;
 use crate::lists::{self, Folder, List};
-use crate::settings::{ClusterNetworks, EnforcedNamespaces, InstallSettings, is_install};
+use crate::settings::{ClusterNetworks, EnforcedNamespaces, InstallSettings};
 use egress_policy::PolicySet;
+use egress_policy::case::CaseFile;
 use egress_policy::config::PluginConfig;
-use egress_policy::contract::DOMAIN;
 use egress_policy::defect::{Defect, DefectKind, Segment};
 use egress_policy::model::{Policy, RuleAction};
 use egress_policy::ports::{MeshPorts, StatedPorts};
-use egress_policy::read::KINDS;
+use egress_policy::read::{API_VERSION, KIND};
 use egress_policy::settings::{AddressCheck, Settings};
+use egress_policy::tree::{Node as _, Shape};
+
+use kind::{DocumentKind, found_kind, named_kind, objects, plugin};
+use rest::Kept;
+
+pub use kind::{PassedOver, inline_policies, names_us};
 
 /// Policies that are in force together, in their order.
 #[derive(Debug)]
@@ -49,6 +57,8 @@ pub struct PolicySource {
     documents: Arc<Documents>,
     root: u32,
     lists: Arc<[List]>,
+    /// Where the rules stand, if the policy is what is sound of its document.
+    kept: Option<Arc<Kept>>,
 }
 
 impl PolicySource {
@@ -59,7 +69,22 @@ impl PolicySource {
             documents: Arc::clone(documents),
             root,
             lists: lists.into(),
+            kept: None,
         }
+    }
+
+    /// Where a rule of the policy stands in the document: its tier's number and its own.
+    #[must_use]
+    pub fn written(&self, tier: usize, rule: usize) -> (usize, usize) {
+        let kept = self.kept.as_ref().and_then(|kept| kept.get(tier));
+        let place = kept.and_then(|rules| rules.get(rule));
+        place.copied().unwrap_or((tier, rule))
+    }
+
+    /// Whether the policy is only what is sound of its document.
+    #[must_use]
+    pub const fn is_rest(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// The lists that the policy takes destinations from.
@@ -112,6 +137,11 @@ impl PolicyBundle {
                 .filter_map(|defect| self.locate(defect))
                 .collect()
         })
+    }
+
+    fn push(&mut self, policy: Policy, unit: PolicySource) {
+        self.policies.push(policy);
+        self.sources.push(unit);
     }
 
     /// What ports carry in the mesh. What cannot be rendered is not in it.
@@ -173,7 +203,18 @@ pub struct LoadResult {
     pub diagnostics: Vec<Diagnostic>,
     /// How many files were read.
     pub files: usize,
+    /// How many documents were in them, without those that were passed over.
+    pub documents: usize,
+    /// How many decision cases are among them.
+    pub cases: usize,
+    /// Documents that nothing was read from.
+    pub passed_over: Vec<PassedOver>,
+    /// What is sound of the policies that have defects. Nothing is decided by it.
+    pub rest: Vec<PolicyBundle>,
+    /// The first text, to say that there is no policy in it.
+    first: Option<Arc<Source>>,
     install: Option<InstallSettings>,
+    has_settings: bool,
 }
 
 impl LoadResult {
@@ -191,14 +232,41 @@ impl LoadResult {
         self.bundles.extend(other.bundles);
         self.diagnostics.extend(other.diagnostics);
         self.files += other.files;
+        self.documents += other.documents;
+        self.cases += other.cases;
+        self.passed_over.extend(other.passed_over);
+        self.rest.extend(other.rest);
+        self.first = self.first.take().or(other.first);
+        self.has_settings |= other.has_settings;
+    }
+
+    /// Notes an error where nothing at all was read that this command knows.
+    pub fn require_anything(&mut self) {
+        if self.cases == 0 && !self.has_settings {
+            self.require_policy();
+        }
+    }
+
+    /// Notes an error where no policy was read.
+    pub fn require_policy(&mut self) {
+        if !self.bundles.is_empty() || self.has_errors() {
+            return;
+        }
+        let Some(source) = &self.first else { return };
+        let message = if source.text().trim().is_empty() {
+            format!("`{}` is empty", source.name())
+        } else {
+            format!("no policy is in `{}`", source.name())
+        };
+        let hint = format!("a policy has `apiVersion: {API_VERSION}` and `kind: {KIND}`");
+        let error = Diagnostic::foreign_file(source, message, &hint);
+        self.diagnostics.push(error);
     }
 
     /// True if anything was refused.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.diagnostics
-            .iter()
-            .any(|diagnostic| diagnostic.severity == Severity::Error)
+        has_errors(&self.diagnostics)
     }
 }
 
@@ -207,6 +275,7 @@ pub struct Reader<'f> {
     files: &'f dyn Files,
     loaded: LoadResult,
     plain: PolicyBundle,
+    rest: PolicyBundle,
 }
 
 impl<'f> Reader<'f> {
@@ -217,22 +286,132 @@ impl<'f> Reader<'f> {
             files,
             loaded: LoadResult::default(),
             plain: PolicyBundle::new("files"),
+            rest: PolicyBundle::new("files"),
         }
     }
 
-    /// Reads the documents of a source.
+    /// Reads the documents of a source that was named: what is nothing else is a policy.
     ///
     /// # Errors
     /// What no diagnostic can say: a second document of install settings.
     pub fn read(&mut self, source: Source) -> Result<(), Failure> {
-        self.loaded.files += 1;
-        let folder = Folder::of(source.name(), self.files);
-        read_source(source, &folder, &mut self.plain, &mut self.loaded)
+        self.read_source(source, true)
+    }
+
+    /// Reads those documents of a source in a folder that are policies, settings or cases.
+    ///
+    /// # Errors
+    /// As with [`Self::read`].
+    pub fn read_found(&mut self, source: Source) -> Result<(), Failure> {
+        self.read_source(source, false)
     }
 
     /// Reads a policy of another document.
     pub fn read_unit(&mut self, unit: PolicySource) {
-        read_policy(unit, &mut self.plain, &mut self.loaded.diagnostics);
+        let undecodable = undecodable_names(unit.root());
+        let is_decodable = undecodable.is_empty();
+        self.loaded.diagnostics.extend(undecodable);
+        match Policy::read(&unit.root()) {
+            Ok(policy) if is_decodable => self.plain.push(policy, unit),
+            Ok(policy) => self.rest.push(policy, unit),
+            Err(defects) => {
+                let diagnostics = &mut self.loaded.diagnostics;
+                diagnostics.extend(of_defects(&defects, unit.root()));
+                let (policy, unit) = rest::sound(unit, &defects);
+                self.rest.push(policy, unit);
+            }
+        }
+    }
+
+    fn pass_over(&mut self, source: &Source, at: usize, kind: Option<&str>) {
+        self.loaded.passed_over.push(PassedOver {
+            file: source.name().to_owned(),
+            line: source.line_column(at).0,
+            kind: kind.map(str::to_owned),
+        });
+    }
+
+    fn read_source(&mut self, source: Source, is_named: bool) -> Result<(), Failure> {
+        let source = Arc::new(source);
+        let folder = Folder::of(source.name(), self.files);
+        self.loaded.files += 1;
+        self.loaded.first.get_or_insert_with(|| Arc::clone(&source));
+        let mut documents = match parse(&source) {
+            Ok(documents) => documents,
+            // Templates, and what else is called YAML.
+            Err(_) if !is_named && !names_us(source.text()) => {
+                self.pass_over(&source, 0, None);
+                return Ok(());
+            }
+            Err(found) => {
+                self.loaded.diagnostics.extend(found);
+                return Ok(());
+            }
+        };
+        let mut lists = expand(&mut documents, &folder, &mut self.loaded.diagnostics);
+        let documents = Arc::new(documents);
+        let mut is_empty = true;
+        for root in documents.roots().flat_map(objects) {
+            // What stands between two `---` may be nothing.
+            if matches!(root.shape(), Ok(Shape::Null)) {
+                continue;
+            }
+            is_empty = false;
+            self.loaded.documents += 1;
+            let kind = if is_named {
+                named_kind(root)
+            } else {
+                found_kind(root)
+            };
+            match kind {
+                DocumentKind::Policy => {
+                    let lists = lists.remove(&root.id()).unwrap_or_default();
+                    self.read_unit(PolicySource::new(&documents, root.id(), lists));
+                }
+                DocumentKind::Configuration(config) => {
+                    let mut layers = PolicyBundle::new(source.name());
+                    layers.rendered = true;
+                    self.loaded.diagnostics.extend(fails_open(root));
+                    read_configuration(&documents, config, &mut layers, &mut self.loaded)?;
+                    self.loaded.bundles.push(layers);
+                }
+                DocumentKind::Install => self.read_settings(root)?,
+                DocumentKind::Cases => self.read_cases(root),
+                DocumentKind::Foreign => {
+                    self.loaded.documents -= 1;
+                    let kind = root.field("kind").and_then(document::Node::text);
+                    self.pass_over(&source, root.span().start, kind);
+                }
+            }
+        }
+        if is_empty {
+            self.pass_over(&source, 0, None);
+        }
+        Ok(())
+    }
+
+    fn read_settings(&mut self, root: document::Node<'_>) -> Result<(), Failure> {
+        if let Some(first) = &self.loaded.install {
+            let message = format!("{} holds install settings too", first.origin);
+            return Err(Failure::new(message).with_hint("give one of them"));
+        }
+        self.loaded.has_settings = true;
+        match self.files.settings(root) {
+            Ok(install) => self.loaded.install = Some(install),
+            Err(found) => self.loaded.diagnostics.extend(found),
+        }
+        Ok(())
+    }
+
+    /// Only their form: what they ask is `warden test`'s to answer.
+    fn read_cases(&mut self, root: document::Node<'_>) {
+        match CaseFile::read(&root) {
+            Ok(file) => self.loaded.cases += file.cases.len(),
+            Err(defects) => {
+                let diagnostics = &mut self.loaded.diagnostics;
+                diagnostics.extend(of_defects(&defects, root));
+            }
+        }
     }
 
     /// What it all came to, the install settings applied.
@@ -242,12 +421,18 @@ impl<'f> Reader<'f> {
             files: _,
             mut loaded,
             mut plain,
+            mut rest,
         } = self;
         if let Some(install) = loaded.install.take() {
+            plain.take_settings(&install);
+            rest.take_settings(&install);
             // Half of the policies would look like an order that is wrong.
             if !loaded.has_errors() {
                 plain.apply(&install, &mut loaded.diagnostics);
             }
+        }
+        if !rest.policies.is_empty() {
+            loaded.rest.push(rest);
         }
         if !plain.policies.is_empty() {
             loaded.bundles.insert(0, plain);
@@ -275,54 +460,6 @@ pub fn single_bundle(mut layers: Vec<PolicyBundle>) -> Result<PolicyBundle, Fail
     }
 }
 
-/// What a document is, as far as this command cares.
-enum DocumentKind<'d> {
-    /// A policy.
-    Policy,
-    /// A mapping with the module's configuration somewhere in it.
-    Configuration(document::Node<'d>),
-    /// Install settings.
-    Install,
-    /// Somebody else's object.
-    Foreign,
-}
-
-fn document_kind(root: document::Node<'_>) -> DocumentKind<'_> {
-    let text = |name: &str| root.field(name).and_then(document::Node::text);
-    if root.field("kind").is_none() && root.field("policies").is_some() {
-        return DocumentKind::Configuration(root);
-    }
-    if is_install(root) {
-        return DocumentKind::Install;
-    }
-    match (text("apiVersion"), text("kind")) {
-        (Some(version), Some(kind))
-            if !KINDS.contains(&kind)
-                && version.contains('/')
-                && !["warden.", DOMAIN]
-                    .iter()
-                    .any(|own| version.starts_with(own)) =>
-        {
-            let config = plugin(root, kind)
-                .and_then(|plugin| plugin.field("pluginConfig"))
-                .filter(|config| config.field("policies").is_some());
-            config.map_or(DocumentKind::Foreign, DocumentKind::Configuration)
-        }
-        (Some("v1"), Some(_)) => DocumentKind::Foreign,
-        _ => DocumentKind::Policy,
-    }
-}
-
-/// Where an object of these kinds says what module it loads, and how.
-fn plugin<'d>(root: document::Node<'d>, kind: &str) -> Option<document::Node<'d>> {
-    let spec = root.field("spec")?;
-    match kind {
-        "WasmPlugin" => Some(spec),
-        "TrafficExtension" => spec.field("wasm"),
-        _ => None,
-    }
-}
-
 /// An object with the module that does not say that it closes where the module is missing.
 fn fails_open(root: document::Node<'_>) -> Option<Diagnostic> {
     let kind = root.field("kind").and_then(document::Node::text)?;
@@ -344,38 +481,28 @@ fn fails_open(root: document::Node<'_>) -> Option<Diagnostic> {
     Some(Diagnostic::error("fail_open", at, message, Some(hint)))
 }
 
-/// The objects of a document: a `List`, as `kubectl get` prints several, is its items.
-fn objects(root: document::Node<'_>) -> Vec<document::Node<'_>> {
-    let text = |name: &str| root.field(name).and_then(document::Node::text);
-    match (text("kind"), root.field("items")) {
-        (Some("List"), Some(items)) => items.items().collect(),
-        _ => vec![root],
-    }
-}
-
 /// Reads the documents of a source, Unicode names as A-labels.
 ///
 /// # Errors
 /// What keeps it from being read.
 pub fn parse(source: &Arc<Source>) -> Result<Documents, Vec<Diagnostic>> {
-    match Documents::parse(Arc::clone(source)) {
-        Ok(documents) => Ok(documents.with_a_labels()),
-        Err(errors) => Err(errors
-            .into_iter()
-            .map(|error| Diagnostic::of_syntax(error, source))
-            .collect()),
-    }
+    parse_strictly(source).map(Documents::with_a_labels)
 }
 
 /// Reads the documents of a source that is to be changed, as it stands.
 ///
 /// # Errors
-/// The first mistake of syntax.
-pub fn parse_strictly(source: &Arc<Source>) -> Result<Documents, Failure> {
-    Documents::parse(Arc::clone(source)).map_err(|errors| {
-        let what = errors.first().map_or("", |error| error.message.as_str());
-        Failure::new(format!("`{}`: {what}", source.name())).with_hint("`warden check` shows where")
-    })
+/// What keeps it from being read.
+pub fn parse_strictly(source: &Arc<Source>) -> Result<Documents, Vec<Diagnostic>> {
+    let documents = Documents::parse(Arc::clone(source));
+    documents.map_err(|errors| of_syntax(errors, source))
+}
+
+fn of_syntax(errors: Vec<SyntaxError>, source: &Arc<Source>) -> Vec<Diagnostic> {
+    let errors = errors.into_iter();
+    errors
+        .map(|error| Diagnostic::of_syntax(error, source))
+        .collect()
 }
 
 /// Writes out the lists of every policy among the documents, and says which they are by the
@@ -385,80 +512,37 @@ pub fn expand(
     folder: &Folder<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> HashMap<u32, Vec<List>> {
-    let policies: Vec<u32> = documents
-        .roots()
-        .filter(|root| matches!(document_kind(*root), DocumentKind::Policy))
-        .map(document::Node::id)
-        .collect();
+    let of_document = |root| match named_kind(root) {
+        DocumentKind::Policy => vec![root.id()],
+        DocumentKind::Cases => inline_policies(root).map(document::Node::id).collect(),
+        DocumentKind::Configuration(_) | DocumentKind::Install | DocumentKind::Foreign => {
+            Vec::new()
+        }
+    };
+    let roots = documents.roots().flat_map(objects);
+    let policies: Vec<u32> = roots.flat_map(of_document).collect();
     policies
         .into_iter()
         .map(|root| (root, lists::expand(documents, root, folder, diagnostics)))
         .collect()
 }
 
-fn read_source(
-    source: Source,
-    folder: &Folder<'_>,
-    plain: &mut PolicyBundle,
-    loaded: &mut LoadResult,
-) -> Result<(), Failure> {
-    let source = Arc::new(source);
-    let mut documents = match parse(&source) {
-        Ok(documents) => documents,
-        Err(found) => {
-            loaded.diagnostics.extend(found);
-            return Ok(());
-        }
-    };
-    let mut lists = expand(&mut documents, folder, &mut loaded.diagnostics);
-    let documents = Arc::new(documents);
-    for root in documents.roots().flat_map(objects) {
-        let unit = |lists| PolicySource::new(&documents, root.id(), lists);
-        match document_kind(root) {
-            DocumentKind::Policy => {
-                let lists = lists.remove(&root.id()).unwrap_or_default();
-                read_policy(unit(lists), plain, &mut loaded.diagnostics);
-            }
-            DocumentKind::Configuration(config) => {
-                let mut layers = PolicyBundle::new(source.name());
-                layers.rendered = true;
-                loaded.diagnostics.extend(fails_open(root));
-                read_configuration(&documents, config, &mut layers, loaded)?;
-                loaded.bundles.push(layers);
-            }
-            DocumentKind::Install => {
-                if let Some(first) = &loaded.install {
-                    let message = format!("{} holds install settings too", first.origin);
-                    return Err(Failure::new(message).with_hint("give one of them"));
-                }
-                match folder.files().settings(root) {
-                    Ok(install) => loaded.install = Some(install),
-                    Err(found) => loaded.diagnostics.extend(found),
-                }
-            }
-            DocumentKind::Foreign => {}
-        }
-    }
-    Ok(())
+fn of_defects(defects: &[Defect], root: document::Node<'_>) -> Vec<Diagnostic> {
+    let defects = defects.iter();
+    defects
+        .map(|defect| Diagnostic::of_defect(defect, root))
+        .collect()
 }
 
-/// Reads one policy into the layers; what is wrong with it is noted.
+/// Reads one policy of a configuration into the layers; what is wrong with it is noted.
 fn read_policy(unit: PolicySource, layers: &mut PolicyBundle, diagnostics: &mut Vec<Diagnostic>) {
-    let root = unit.root();
-    let undecodable = undecodable_names(root);
+    let undecodable = undecodable_names(unit.root());
     let is_decodable = undecodable.is_empty();
     diagnostics.extend(undecodable);
-    match Policy::read(&root) {
-        Ok(_) if !is_decodable => {}
-        Ok(policy) => {
-            layers.policies.push(policy);
-            layers.sources.push(unit);
-        }
-        Err(defects) => diagnostics.extend(
-            defects
-                .iter()
-                .map(|defect| Diagnostic::of_defect(defect, root)),
-        ),
+    match Policy::read(&unit.root()) {
+        Ok(policy) if is_decodable => layers.push(policy, unit),
+        Ok(_) => {}
+        Err(defects) => diagnostics.extend(of_defects(&defects, unit.root())),
     }
 }
 
@@ -511,11 +595,7 @@ fn read_configuration(
                 layers.settings.address_check = AddressCheck::Unstated;
             }
         }
-        Err(defects) => loaded.diagnostics.extend(
-            defects
-                .iter()
-                .map(|defect| Diagnostic::of_defect(defect, config)),
-        ),
+        Err(defects) => loaded.diagnostics.extend(of_defects(&defects, config)),
     }
     Ok(())
 }

@@ -22,8 +22,8 @@ pub(crate) enum Carriage {
     AsAsked,
     /// The port carries opaque TCP, so sidecars send it by address.
     ByAddress,
-    /// The port carries something else, so it does not get through.
-    Refused,
+    /// The port carries something else, so it does not get through, for this reason.
+    Refused(ReasonCode),
 }
 
 impl Carriage {
@@ -40,7 +40,7 @@ impl Carriage {
                 facts.upgrade = Fact::Pending;
                 facts.refused = None;
             }
-            Self::Refused => facts.refused = Some(ReasonCode::HelloMalformed),
+            Self::Refused(reason) => facts.refused = Some(reason),
         }
         facts
     }
@@ -146,12 +146,13 @@ impl Mesh {
 
     /// What becomes of a protocol at a port.
     pub(crate) fn carriage(&self, asked: Protocol, port: u16) -> Carriage {
-        if self.carries(asked, port) || asked == Protocol::Tcp {
-            Carriage::AsAsked
-        } else if self.protocol(port) == Protocol::Tcp {
-            Carriage::ByAddress
-        } else {
-            Carriage::Refused
+        if self.carries(asked, port) {
+            return Carriage::AsAsked;
+        }
+        match self.protocol(port) {
+            Protocol::Tcp => Carriage::ByAddress,
+            Protocol::Http => Carriage::Refused(ReasonCode::RouteMismatch),
+            Protocol::Tls | Protocol::Udp => Carriage::Refused(ReasonCode::HelloMalformed),
         }
     }
 
@@ -190,7 +191,14 @@ impl Mesh {
             url: target.url.clone(),
             ..Target::default()
         };
-        if asked.refused.is_none() && judged.refused.is_some() {
+        if asked.refused.is_none() && judged.refused == Some(ReasonCode::RouteMismatch) {
+            *target = Target {
+                authority: Some(format!("{}:{port}", host.in_authority()).into_bytes()),
+                cluster: Some(b"BlackHoleCluster".to_vec()),
+                url: target.url.clone(),
+                ..Target::default()
+            };
+        } else if asked.refused.is_none() && judged.refused.is_some() {
             *target = tunnel(Protocol::Tls, Fact::Known(HelloSeen::Malformed));
         } else if judged.protocol != asked.protocol {
             *target = tunnel(judged.protocol, Fact::Pending);
@@ -209,14 +217,7 @@ impl Mesh {
         };
         match carriage {
             Carriage::AsAsked => return,
-            Carriage::Refused => judged.said.push(format!(
-                "port {port} carries {} in this mesh, and the client speaks {} there",
-                self.protocol(port).as_str(),
-                match asked.protocol {
-                    Protocol::Http => "plain HTTP",
-                    other => other.as_str(),
-                }
-            )),
+            Carriage::Refused(_) => judged.said.push(self.why_refused(asked.protocol, port)),
             Carriage::ByAddress => {
                 judged.said.push(format!(
                     "port {port} carries opaque TCP in this mesh, so sidecars send it by address; for {} \
@@ -233,8 +234,29 @@ impl Mesh {
             judged.facts.address = Fact::Known(address);
             judged.ordinary = named;
         }
-        if (carriage, asked.protocol) == (Carriage::Refused, Protocol::Http) {
+        if matches!(carriage, Carriage::Refused(_)) {
             judged.facts.protocol = self.protocol(port);
+        }
+    }
+
+    /// What becomes of a client that speaks something else than the port carries.
+    fn why_refused(&self, spoken: Protocol, port: u16) -> String {
+        let carried = self.protocol(port);
+        let start = format!(
+            "port {port} carries {} in this mesh, and the client speaks",
+            carried.as_str()
+        );
+        match (spoken, carried) {
+            (Protocol::Http, _) => format!("{start} plain HTTP there"),
+            (_, Protocol::Http) => format!(
+                "{start} {} there: the sidecar reads no request in it and closes the connection, so it \
+                 never reaches the gateway",
+                spoken.as_str()
+            ),
+            _ => format!(
+                "{start} something else there: bytes that are no ClientHello are refused, and a server that \
+                 speaks first is never heard; where the client speaks TLS, ask for tls://HOST:{port}"
+            ),
         }
     }
 

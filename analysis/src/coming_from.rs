@@ -106,6 +106,7 @@ pub const ROWS: &[Row] = &[
             "workloadSelector",
             "selector",
             "labels",
+            "podLabels",
         ],
         "callers are `from` of a rule: `from: [{namespaces: [...], matchLabels: {...}}]`",
     ),
@@ -189,6 +190,36 @@ pub const ROWS: &[Row] = &[
         "a policy here is about egress alone: leave it out",
     ),
     row(
+        "Istio",
+        WordKind::Field,
+        &["operation"],
+        "its fields stand in the element itself: `to: [{domainNames: [...], ports: [443]}]`",
+    ),
+    row(
+        "AWS, Calico",
+        WordKind::Field,
+        &["comment", "description", "annotations"],
+        "`reason`, `owner` and `ticket` say why a rule is there",
+    ),
+    row(
+        "AWS, Cilium",
+        WordKind::Field,
+        &["enabled", "disabled", "enableDefaultDeny"],
+        "take the rule out, or have it only reported: `mode: Shadow`",
+    ),
+    row(
+        "Calico, Squid",
+        WordKind::Field,
+        &["log", "logging", "access_log"],
+        "every decision is in the gateway's log: leave it out",
+    ),
+    row(
+        "Vault, AWS",
+        WordKind::Field,
+        &["ttl", "until", "expiry", "validUntil"],
+        "an opening ends with `expires: \"2027-01-31T00:00:00Z\"`",
+    ),
+    row(
         "YAML 1.1",
         WordKind::Field,
         &["<<"],
@@ -264,6 +295,11 @@ pub fn hint(defect: &Defect, written: &str) -> Option<String> {
         DefectKind::UnknownField => match defect.path.segments() {
             // A policy's metadata are a name, whatever other tools put there.
             [Segment::Field(first), _, ..] if first == "metadata" => None,
+            [_, Segment::Field(second), _, .., Segment::Field(name)]
+                if second == "destinations" && name == "destination" =>
+            {
+                Some("a named destination refers to no other: write its elements out".to_owned())
+            }
             [.., Segment::Field(name)] => table(WordKind::Field, name),
             _ => None,
         },
@@ -322,6 +358,17 @@ fn of_name(text: &str) -> Option<String> {
             "write `{name}` for the name itself and `*.{name}` for what is below it"
         ));
     }
+    let several: Vec<&str> = text
+        .split([' ', ',', '\t'])
+        .filter(|one| one.contains('.') && one.parse::<std::net::IpAddr>().is_err())
+        .collect();
+    if text.contains([' ', ',', '\t']) && !several.is_empty() {
+        let several: Vec<String> = several.iter().map(|one| format!("`{one}`")).collect();
+        return Some(format!(
+            "one name an entry: write {}",
+            several.join(" and ")
+        ));
+    }
     let (scheme, rest) = text.split_once("://")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
@@ -358,6 +405,15 @@ pub fn missing(defect: &Defect) -> Option<String> {
         "tiers" => "`tiers: [{name: main, rules: [...]}]`",
         "rules" => "`rules: [...]`, or `default: Deny` for a tier that ends the walk",
         "action" => "`action: Accept`, `Deny`, `Pass` or `Inspect`",
+        "originate" => "`originate: true`: the gateway speaks TLS to the server",
+        "name" => "`name: NAME`: lower-case letters, digits and `-`",
+        "key" => "`key: LABEL`",
+        "operator" => "`operator: In`, `NotIn`, `Exists` or `DoesNotExist`",
+        "policies" => "`policies: [policy.yaml]`, from the file's folder on",
+        "cases" => "`cases: [{name: ..., from: ..., to: ..., expect: ...}]`",
+        "from" => "`from: {workload: NAMESPACE/SERVICE-ACCOUNT}`",
+        "to" => "`to: {authority: HOST, port: 80}`",
+        "expect" => "`expect: {verdict: Accept, policy: POLICY, tier: TIER, rule: RULE}`",
         "expires" => "`expires: \"2027-01-31T00:00:00Z\"`: a shadow ends",
         _ => return None,
     };
@@ -368,6 +424,12 @@ pub fn missing(defect: &Defect) -> Option<String> {
 #[must_use]
 pub fn as_list(defect: &Defect, written: &str) -> Option<String> {
     let segments = defect.path.segments();
+    if segments.is_empty() && defect.message == "expected a mapping, found a text" {
+        return Some("a policy begins with `apiVersion: egress-warden.io/v1alpha1`".to_owned());
+    }
+    if let Some(hint) = as_mapping(defect, written) {
+        return Some(hint);
+    }
     if defect.message == "expected a mapping, found a text" {
         let [.., Segment::Field(field), Segment::Index(_)] = segments else {
             return None;
@@ -377,6 +439,10 @@ pub fn as_list(defect: &Defect, written: &str) -> Option<String> {
                 "write `{{domainNames: [{written}], ports: [443]}}`"
             )),
             "from" => Some(format!("write `{{namespaces: [{written}]}}`")),
+            "rules" => {
+                Some("a rule is a mapping: `{name: NAME, to: [...], action: Accept}`".to_owned())
+            }
+            "tiers" => Some("a tier is a mapping: `{name: NAME, rules: [...]}`".to_owned()),
             _ => None,
         };
     }
@@ -384,11 +450,27 @@ pub fn as_list(defect: &Defect, written: &str) -> Option<String> {
     let Segment::Field(field) = segments.last()? else {
         return None;
     };
+    if found == "nothing" {
+        return Some(format!("fill `{field}` in, or leave it out"));
+    }
     if found == "a mapping" {
         // Its elements are mappings, or there is nothing to make of it.
         let of_mappings = ["to", "from", "tiers", "rules", "shadowWorkloads"];
-        let fits = of_mappings.contains(&field.as_str());
-        return fits.then(|| match written.strip_prefix('{') {
+        if !of_mappings.contains(&field.as_str()) {
+            return Some(values(written).map_or_else(
+                || format!("each entry of `{field}` begins with `- `, without a name before it"),
+                |values| format!("write `{field}: [{}]`", values.join(", ")),
+            ));
+        }
+        return Some(match written.strip_prefix('{') {
+            Some(inside)
+                if inside
+                    .split_once(':')
+                    .is_some_and(|(_, value)| value.trim_start().starts_with('{')) =>
+            {
+                let name = inside.split_once(':').map_or("", |(name, _)| name.trim());
+                format!("names stand inside the elements: `{field}: [{{name: {name}, ...}}]`")
+            }
             Some(_) if written.ends_with('}') => format!("write `{field}: [{written}]`"),
             _ => format!("each element of `{field}` begins with `- `"),
         });
@@ -403,5 +485,44 @@ pub fn as_list(defect: &Defect, written: &str) -> Option<String> {
         [] => None,
         [_] => Some(format!("write `{field}: [{written}]`")),
         several => Some(format!("write `{field}: [{}]`", several.join(", "))),
+    }
+}
+
+/// The values of a mapping in one line that holds nothing but texts.
+fn values(written: &str) -> Option<Vec<&str>> {
+    let inside = written.strip_prefix('{')?.strip_suffix('}')?;
+    if inside.contains(['{', '[', '"', '\'']) {
+        return None;
+    }
+    let pairs = inside.split(',').map(|pair| pair.split_once(':'));
+    let values = pairs.map(|pair| pair.map(|(_, value)| value.trim()));
+    values
+        .map(|value| value.filter(|value| !value.is_empty()))
+        .collect()
+}
+
+/// What stands alone where a mapping is wanted, or in brackets where it stands alone.
+fn as_mapping(defect: &Defect, written: &str) -> Option<String> {
+    let Segment::Field(field) = defect.path.segments().last()? else {
+        return None;
+    };
+    let text = written.trim_matches(['[', ']']);
+    match (defect.message.as_str(), field.as_str()) {
+        ("expected a text, found a list", field) if !text.contains([',', '[', '{']) => {
+            Some(format!("write `{field}: {text}`"))
+        }
+        ("expected a mapping, found a boolean", "tls") => {
+            Some("write `tls: {originate: true}`, or leave it out for TLS of the client".to_owned())
+        }
+        ("expected a mapping, found a text", "identity") => {
+            Some(format!("write `identity: {{trustDomains: [{text}]}}`"))
+        }
+        ("expected a mapping, found a text", "selector") => {
+            Some(format!("write labels: `selector: {{app: {text}}}`"))
+        }
+        ("expected a mapping, found a list", "workloads" | "appliesTo") => {
+            Some(format!("write `{field}: {{namespaces: {written}}}`"))
+        }
+        _ => None,
     }
 }

@@ -124,6 +124,13 @@ pub struct Diagnostic {
     pub related: Vec<Related>,
 }
 
+/// True if anything among these is refused.
+#[must_use]
+pub fn has_errors(diagnostics: &[Diagnostic]) -> bool {
+    let mut severities = diagnostics.iter().map(|one| one.severity);
+    severities.any(|severity| severity == Severity::Error)
+}
+
 /// A place that belongs to a diagnostic, and what it is.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
@@ -156,6 +163,16 @@ impl Diagnostic {
         }
     }
 
+    /// A file with nothing in it that the command reads.
+    #[must_use]
+    pub fn foreign_file(source: &Arc<Source>, message: impl Into<String>, hint: &str) -> Self {
+        let place = Location {
+            source: Arc::clone(source),
+            span: 0..source.text().lines().next().map_or(0, str::len),
+        };
+        Self::error("foreign_file", place, message, Some(hint))
+    }
+
     /// A defect that the engine found in the document at `root`.
     #[must_use]
     pub fn of_defect(defect: &Defect, root: document::Node<'_>) -> Self {
@@ -170,7 +187,8 @@ impl Diagnostic {
         let written = source.text().get(span.clone()).unwrap_or_default();
         // Where the words are others.
         let kind = root.field("kind").and_then(document::Node::text);
-        let of_settings = kind == Some(INSTALL_KIND);
+        let is_case = root.field("cases").is_some() && defect.kind == DefectKind::UnknownField;
+        let of_settings = kind == Some(INSTALL_KIND) || is_case;
         let hint = unicode_hint(defect, written)
             .or_else(|| coming_from::hint(defect, written).filter(|_| !of_settings))
             .or_else(|| defect.hint.clone())

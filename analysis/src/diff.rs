@@ -23,7 +23,7 @@ use egress_policy::facts::Protocol;
 use egress_policy::model::{Policy, Rule, RuleAction};
 use egress_policy::port::PortSet;
 use egress_policy::relation::{destinations, sources};
-use egress_policy::verdict::{Decision, Evaluation};
+use egress_policy::verdict::{Decision, Evaluation, ReasonCode};
 
 use crate::bundle::PolicyBundle;
 use crate::carriage::Carriage;
@@ -438,7 +438,12 @@ impl<'p> Comparer<'_, 'p> {
     /// The ports at which a protocol exists, by what becomes of it there.
     fn carried(&self, partition: &Partition, protocol: Protocol) -> Vec<(Rc<Set>, [Carriage; 2])> {
         use Carriage::{AsAsked, ByAddress, Refused};
-        let ways = [AsAsked, ByAddress, Refused];
+        let ways = [
+            AsAsked,
+            ByAddress,
+            Refused(ReasonCode::RouteMismatch),
+            Refused(ReasonCode::HelloMalformed),
+        ];
         let pairs = ways.iter().flat_map(|old| ways.map(|new| [*old, new]));
         let ports = pairs.map(|pair| {
             let here = |port| self.ports.carriage(protocol, port) == Some(pair);
@@ -446,7 +451,7 @@ impl<'p> Comparer<'_, 'p> {
         });
         // What neither side lets through is no difference.
         ports
-            .filter(|(set, pair)| !set.is_empty() && *pair != [Refused, Refused])
+            .filter(|(set, pair)| !set.is_empty() && !matches!(pair, [Refused(_), Refused(_)]))
             .collect()
     }
 

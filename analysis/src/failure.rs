@@ -1,11 +1,15 @@
 //! Why a question could not be answered.
 
-/// Why a question could not be answered: a message and what to do about it.
+use crate::diagnostic::Diagnostic;
+
+/// Why a question could not be answered: a message and what to do about it, or what is wrong inside
+/// the files that were read.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     message: String,
     hint: Option<String>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl Failure {
@@ -14,7 +18,25 @@ impl Failure {
         Self {
             message: message.into(),
             hint: None,
+            diagnostics: Vec::new(),
         }
+    }
+
+    /// The files that were read have these defects.
+    #[must_use]
+    pub fn of_files(diagnostics: Vec<Diagnostic>) -> Self {
+        let first = diagnostics.first().map(|one| one.message.clone());
+        Self {
+            message: first.unwrap_or_default(),
+            hint: None,
+            diagnostics,
+        }
+    }
+
+    /// What is wrong inside the files that were read; empty where that is not the reason.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
     }
 
     /// With what to do instead.

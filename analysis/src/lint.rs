@@ -12,11 +12,13 @@ mod spelling;
 
 use std::collections::{BTreeSet, HashMap};
 
-use egress_policy::defect::{At, Defect, FieldPath};
+use egress_policy::defect::{At, Defect, FieldPath, Segment};
 use egress_policy::facts::Protocol;
 use egress_policy::model::{From, Hosts as EnginePlace, Mode, Policy, RuleAction, To};
 use egress_policy::name::NamePattern;
+use egress_policy::port::{PortSet, parse_ports};
 use egress_policy::ports;
+use egress_policy::tree::{Node as _, Shape};
 use egress_policy::udp::{Inexpressible, Pods, openings};
 use egress_policy::verdict::RuleRef;
 
@@ -36,6 +38,9 @@ pub struct LintContext {
     pub cluster_networks: Vec<ipnet::IpNet>,
     /// Whether these are all of them, as install settings say.
     pub are_all: bool,
+    /// Whether policies or rules are missing that could not be read: what holds between rules is
+    /// then not known.
+    pub is_partial: bool,
 }
 
 /// Everything doubtful about these policies.
@@ -43,9 +48,14 @@ pub struct LintContext {
 pub fn lint(bundle: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic> {
     let mut found = Findings::default();
     // What a port carries the policies say together.
-    let opaque = bundle.ports().opaque_names(&bundle.policies);
-    let in_tls = ports::inspected_in_tls(&bundle.policies);
-    let udp = udp_inexpressible(&bundle.policies);
+    let all: &[Policy] = if surroundings.is_partial {
+        &[]
+    } else {
+        &bundle.policies
+    };
+    let opaque = bundle.ports().opaque_names(all);
+    let in_tls = ports::inspected_in_tls(all);
+    let udp = udp_inexpressible(all);
     let mut surroundings = surroundings.clone();
     if let Some(cluster) = &bundle.cluster {
         surroundings.cluster_networks.extend(&cluster.networks);
@@ -65,7 +75,8 @@ pub fn lint(bundle: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic
         for names in opaque.iter().filter(|names| names.policy == p) {
             let written = |text: &str| NamePattern::parse(text).is_ok_and(|one| one == names.name);
             let rule = (names.tier, names.rule);
-            found.add_entry(Lint::NamedTcp, rule, &written, names.message());
+            let at_port = |element: document::Node<'_>| is_at_port(element, &names.ports);
+            found.add_entry_of(Lint::NamedTcp, rule, &written, &at_port, names.message());
         }
         for rule in in_tls.iter().filter(|rule| rule.policy == p) {
             let path = rule_path(rule.tier, rule.rule, "to");
@@ -80,9 +91,12 @@ pub fn lint(bundle: &PolicyBundle, surroundings: &LintContext) -> Vec<Diagnostic
         }
         shadow_networks(policy, &mut found);
         reach::lint(policy, &mut found);
-        layers::lint(policy, surroundings.now, &mut found);
+        if !unit.is_rest() {
+            layers::lint(policy, surroundings.now, &mut found);
+        }
         duplicate_destinations(unit, &mut found);
         list_dates(unit, surroundings.now, &mut found);
+        list_entries(unit, &mut found);
     }
     found.diagnostics
 }
@@ -221,12 +235,40 @@ fn list_dates(unit: &PolicySource, now: Option<i64>, found: &mut Findings) {
     }
 }
 
+/// What was made of entries that stand in a list otherwise than in a policy.
+fn list_entries(unit: &PolicySource, found: &mut Findings) {
+    for list in unit.lists() {
+        let taken = [
+            (list.bare, "of one address"),
+            (list.duplicates, "listed before and left out"),
+        ];
+        let taken: Vec<String> = taken
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if !taken.is_empty() {
+            let message = format!("`{}`: {}", list.file, taken.join(", "));
+            let place = list.place.clone();
+            found.place(Lint::ListEntries, place, String::new(), message, Vec::new());
+        }
+    }
+}
+
 /// Collects findings about one policy after the other.
 #[derive(Default)]
 pub struct Findings {
     unit: Option<PolicySource>,
     diagnostics: Vec<Diagnostic>,
+    /// Findings about entries of named destinations, which several rules may use.
+    of_entries: HashMap<EntryKey, usize>,
 }
+
+/// The code, the source's address and the place in it, and the message without the rule's name.
+type EntryKey = (&'static str, usize, usize, String);
+
+/// Most rules that are shown with a finding about a destination's entry.
+const MOST_RULES: usize = 3;
 
 impl Findings {
     /// Notes a finding at a path of the policy.
@@ -248,10 +290,11 @@ impl Findings {
             let source = std::sync::Arc::clone(source);
             Location { source, span }
         };
+        let path = &written_path(unit, path);
         let related = related.iter();
         let related = related
             .map(|(path, label)| Related {
-                location: place(path),
+                location: place(&written_path(unit, path)),
                 label: (*label).to_owned(),
             })
             .collect();
@@ -263,24 +306,52 @@ impl Findings {
     fn add_entry(
         &mut self,
         lint: Lint,
-        (tier, rule): (usize, usize),
+        rule: (usize, usize),
         is_entry: &dyn Fn(&str) -> bool,
         message: String,
     ) {
+        self.add_entry_of(lint, rule, is_entry, &|_| true, message);
+    }
+
+    /// The same, of an element that fits. What is wrong with a named destination is said once, with
+    /// the rules that use it.
+    fn add_entry_of(
+        &mut self,
+        lint: Lint,
+        (tier, rule): (usize, usize),
+        is_entry: &dyn Fn(&str) -> bool,
+        is_element: &dyn Fn(document::Node<'_>) -> bool,
+        message: String,
+    ) {
         let path = rule_path(tier, rule, "to");
-        let unit = self.unit.clone();
-        let written = unit
-            .as_ref()
-            .and_then(|unit| entry(unit.root(), tier, rule, is_entry));
-        let Some((entry, to)) = written else {
+        let Some(unit) = self.unit.clone() else {
+            return;
+        };
+        let place = unit.written(tier, rule);
+        let Some(written) = entry(unit.root(), place, is_entry, is_element) else {
             return self.add(lint, &path, message);
         };
-        let related = to.map(|to| Related {
+        let location = Location::from(written.entry);
+        let related = written.reference.map(|to| Related {
             location: to.into(),
             label: "for this rule".to_owned(),
         });
-        let related = related.into_iter().collect();
-        self.place(lint, entry.into(), path.to_string(), message, related);
+        if let Some(related) = &related {
+            let source = std::sync::Arc::as_ptr(&location.source).addr();
+            let what = message.replacen(&format!("`{}`", written.rule), "", 1);
+            let key = (lint.code(), source, location.span.start, what);
+            if let Some(first) = self.of_entries.get(&key) {
+                let known = self.diagnostics.get_mut(*first);
+                let known = known.filter(|known| known.related.len() < MOST_RULES);
+                known
+                    .into_iter()
+                    .for_each(|known| known.related.push(related.clone()));
+                return;
+            }
+            self.of_entries.insert(key, self.diagnostics.len());
+        }
+        let path = written_path(&unit, &path).to_string();
+        self.place(lint, location, path, message, related.into_iter().collect());
     }
 
     /// Notes a finding at a place.
@@ -327,17 +398,34 @@ fn rule_path(tier: usize, rule: usize, field: &str) -> FieldPath {
     }
 }
 
-/// Where an entry of a rule's destination is written, and the element that refers to it, if that
-/// is another place.
+/// The path in the document of what has this path in the policy.
+fn written_path(unit: &PolicySource, path: &FieldPath) -> FieldPath {
+    let mut segments = path.segments().to_vec();
+    if let [_, _, Segment::Index(tier), _, Segment::Index(rule), ..] = segments.as_mut_slice() {
+        (*tier, *rule) = unit.written(*tier, *rule);
+    }
+    segments.into_iter().collect()
+}
+
+/// Where an entry of a rule's destination is written.
+struct Written<'d> {
+    entry: document::Node<'d>,
+    /// The element that refers to its destination, if that is another place.
+    reference: Option<document::Node<'d>>,
+    /// The rule's name.
+    rule: &'d str,
+}
+
 fn entry<'d>(
     root: document::Node<'d>,
-    tier: usize,
-    rule: usize,
+    (tier, rule): (usize, usize),
     is_entry: &dyn Fn(&str) -> bool,
-) -> Option<(document::Node<'d>, Option<document::Node<'d>>)> {
+    is_element: &dyn Fn(document::Node<'_>) -> bool,
+) -> Option<Written<'d>> {
     let nth = |place: document::Node<'d>, field: &str, n: usize| place.field(field)?.items().nth(n);
     let spec = root.field("spec")?;
     let rule = nth(nth(spec, "tiers", tier)?, "rules", rule)?;
+    let name = rule.field("name").and_then(document::Node::text);
     let named = |to: document::Node<'d>| {
         let name = to.field("destination")?.text()?;
         spec.field("destinations")?.field(name)
@@ -345,17 +433,37 @@ fn entry<'d>(
     let in_element = |element: document::Node<'d>| {
         let lists = ["domainNames", "networks"].into_iter();
         lists
+            .filter(|_| is_element(element))
             .filter_map(|field| element.field(field))
             .flat_map(document::Node::items)
             .find(|item| item.text().is_some_and(is_entry))
     };
-    rule.field("to")?.items().find_map(|to| match named(to) {
+    let (entry, reference) = rule.field("to")?.items().find_map(|to| match named(to) {
         None => in_element(to).map(|entry| (entry, None)),
+        Some(_) if !is_element(to) => None,
         Some(value) => std::iter::once(value)
             .chain(value.items())
             .find_map(in_element)
             .map(|entry| (entry, Some(to))),
+    })?;
+    Some(Written {
+        entry,
+        reference,
+        rule: name.unwrap_or_default(),
     })
+}
+
+/// Whether a written element is about one of these ports.
+fn is_at_port(element: document::Node<'_>, ports: &PortSet) -> bool {
+    let Some(written) = element.field("ports") else {
+        return true;
+    };
+    let range = |item: document::Node<'_>| match item.shape() {
+        Ok(Shape::Number(text) | Shape::Text(text)) => parse_ports(&text).ok(),
+        _ => None,
+    };
+    let written = PortSet::new(written.items().filter_map(range));
+    written.intersect(ports).is_some()
 }
 
 /// Two names for one destination are two places to change.
@@ -396,6 +504,7 @@ impl Lint {
             | Self::NoOwner
             | Self::DenyByName
             | Self::DuplicateDestination
+            | Self::ListEntries
             | Self::ClusterIsAClaim => Severity::Note,
             Self::UnreachableRule
             | Self::LabelsAlone

@@ -54,11 +54,6 @@ impl<'f> Folder<'f> {
     pub fn shown(&self, file: &str) -> String {
         self.shown.join(file).display().to_string()
     }
-
-    /// What reads the files in it.
-    pub(crate) fn files(&self) -> &'f dyn Files {
-        self.files
-    }
 }
 
 /// A list in a file, which a policy takes a destination from.
@@ -81,6 +76,12 @@ pub struct List {
     /// Where the policy says the date.
     #[serde(skip)]
     pub place: Location,
+    /// Addresses in it that became networks of one address.
+    #[serde(skip)]
+    pub bare: usize,
+    /// Entries that were left out, for they stand in it before.
+    #[serde(skip)]
+    pub duplicates: usize,
 }
 
 impl fmt::Display for List {
@@ -93,6 +94,8 @@ impl fmt::Display for List {
             entries,
             taken: _,
             place: _,
+            bare: _,
+            duplicates: _,
         } = self;
         let short = sha256.get(..12).unwrap_or(sha256);
         let noun = if *entries == 1 { "entry" } else { "entries" };
@@ -178,7 +181,10 @@ fn read(
     check_fields(element, diagnostics);
     let source = read_file(file, folder, diagnostics);
     let date = read_date(element, diagnostics);
-    let (source, sha256) = source?;
+    let Some((source, sha256)) = source else {
+        require_digest(element, None, diagnostics);
+        return None;
+    };
     check_digest(element, file, &sha256, diagnostics);
     let entries = Entries::of(source);
     if entries.is_empty() {
@@ -194,6 +200,8 @@ fn read(
         taken,
         entries: entries.len(),
         place: date.into(),
+        bare: entries.bare,
+        duplicates: entries.duplicates,
     });
     Some((entries, list))
 }
@@ -231,6 +239,12 @@ fn read_file(
         diagnostics.push(error(DefectKind::WrongType, file, message, None));
         return None;
     };
+    if name.contains("://") {
+        let message = format!("`{name}` is a URL, and no command fetches lists");
+        let hint = "put what it serves into a file beside the policy, and review it";
+        diagnostics.push(error(DefectKind::BadValue, file, message, Some(hint)));
+        return None;
+    }
     // A policy that is proposed by somebody else must not make a reviewer's machine print its files.
     let parts: Vec<Component<'_>> = Path::new(name).components().collect();
     if parts.is_empty()
@@ -298,21 +312,34 @@ fn read_date<'d>(
     Some((date, taken?))
 }
 
-fn check_digest(
-    element: document::Node<'_>,
-    file: document::Node<'_>,
-    actual: &str,
+/// The stated digest; the actual one goes into the hint.
+fn require_digest<'d>(
+    element: document::Node<'d>,
+    actual: Option<&str>,
     diagnostics: &mut Vec<Diagnostic>,
-) {
-    let Some(stated) = element.field("sha256") else {
+) -> Option<document::Node<'d>> {
+    let stated = element.field("sha256");
+    if stated.is_none() {
+        let digest = actual.unwrap_or("DIGEST");
+        let hint = format!("review the list, then write `sha256: {digest}`");
         let message = "`sha256` is missing";
-        let hint = format!("review the list, then write `sha256: {actual}`");
         diagnostics.push(error(
             DefectKind::MissingField,
             element,
             message,
             Some(&hint),
         ));
+    }
+    stated
+}
+
+fn check_digest(
+    element: document::Node<'_>,
+    file: document::Node<'_>,
+    actual: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let Some(stated) = require_digest(element, Some(actual), diagnostics) else {
         return;
     };
     let name = file.text().unwrap_or_default();

@@ -55,8 +55,13 @@ impl<'s> Checker<'s> {
                 wanted.join(" or "),
                 shape.describe()
             );
-            let hint = (wanted == ["a text"] && matches!(shape, Shape::Bool(_)))
-                .then(|| "put it in quotes".to_owned());
+            let hint = match &shape {
+                Shape::Bool(_) if wanted == ["a text"] => Some("put it in quotes".to_owned()),
+                Shape::Text(text) if text.parse::<i64>().is_ok() => {
+                    Some("leave the quotes out".to_owned())
+                }
+                _ => None,
+            };
             defects.add(DefectKind::WrongType, at, message, hint);
             return;
         }
@@ -93,7 +98,16 @@ impl<'s> Checker<'s> {
         }
         match node.text() {
             // An enumeration whose values have a description each.
-            Some(text) if !known.is_empty() => unknown_word(text, &known, at, defects),
+            Some(text) if !known.is_empty() => {
+                let is_list = |one: &Value| types(self.resolved(one)) == ["array"];
+                if list.iter().any(is_list) && !text.is_empty() {
+                    let message = format!("expected a list, found `{text}`");
+                    let hint = format!("write `[{text}]`, or {}", one_of(&known));
+                    defects.add(DefectKind::WrongType, at, message, Some(hint));
+                } else {
+                    unknown_word(text, &known, at, defects);
+                }
+            }
             _ => said.into_iter().for_each(|said| defects.append(said)),
         }
     }

@@ -7,7 +7,7 @@ use egress_policy::case::{Case, CaseFile, PolicyRef};
 
 use crate::Console;
 use crate::exit::Failure;
-use egress_analysis::bundle::{PolicyBundle, PolicySource, Reader, parse};
+use egress_analysis::bundle::{PolicyBundle, PolicySource, Reader, inline_policies, parse};
 use egress_analysis::carriage::Mesh;
 use egress_analysis::diagnostic::{Diagnostic, Location};
 use egress_analysis::document::{self, Documents, Source};
@@ -80,7 +80,7 @@ pub(crate) fn read_cases(
     let folder = Folder::of(source.name(), &disk);
     let mut found = Vec::new();
     let mut lists = Vec::new();
-    for policy in inline_policies(&documents) {
+    for policy in inline(&documents) {
         lists.push(lists::expand(&mut documents, policy, &folder, &mut found));
     }
     let documents = Arc::new(documents);
@@ -100,7 +100,7 @@ pub(crate) fn read_cases(
     if let Some(install) = install {
         read_into(&mut reader, install, console)?;
     }
-    let mut inline = inline_policies(&documents).into_iter().zip(lists);
+    let mut inline = inline(&documents).into_iter().zip(lists);
     for policy in &file.policies {
         match policy {
             PolicyRef::Path(path) => read_into(&mut reader, &folder.shown(path), console)?,
@@ -145,12 +145,21 @@ pub(crate) fn read_cases(
 }
 
 /// The policies that are written out in a case file.
-fn inline_policies(documents: &Documents) -> Vec<u32> {
-    let root = documents.roots().next();
-    let policies = root.and_then(|root| root.field("policies"));
-    let items = policies.into_iter().flat_map(document::Node::items);
-    items
-        .filter(|policy| policy.text().is_none())
-        .map(document::Node::id)
-        .collect()
+fn inline(documents: &Documents) -> Vec<u32> {
+    let roots = documents.roots().take(1);
+    let policies = roots.flat_map(inline_policies);
+    policies.map(document::Node::id).collect()
+}
+
+/// A file that was named as one of cases, and is none, by its first line.
+pub(crate) fn no_case_file(name: &str, first_line: &str) -> Failure {
+    let source = Arc::new(Source::new(name, first_line));
+    let message = format!("`{name}` is no case file");
+    let hint = "a case file has `policies` and `cases`";
+    Failure::of_files(vec![Diagnostic::foreign_file(&source, message, hint)])
+}
+
+/// What is shown of a file that is none of cases.
+pub(crate) fn first_line(source: &Source) -> String {
+    source.text().lines().next().unwrap_or_default().to_owned()
 }

@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
+use crate::output::Output;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -64,6 +65,27 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// The form in which the result is written.
+    pub(crate) const fn output(&self) -> Output {
+        match self {
+            Self::Check(command) => command.output,
+            Self::Explain(command) => command.output,
+            Self::Who(command) => command.search.output,
+            Self::What(command) => command.search.output,
+            Self::Test(command) => command.output,
+            Self::Diff(command) => command.output,
+            Self::Fmt(command) => command.output,
+            Self::Docs(command) => command.output,
+            Self::Render(command) => command.output,
+            Self::Package(command) => command.output,
+            Self::Rollback(command) => command.output,
+            Self::Revoke(command) => command.output,
+            Self::Doctor(command) => command.output,
+            Self::Verify(command) => command.output,
+            Self::Init(_) | Self::Schema(_) | Self::Completions(_) => Output::Human,
+        }
+    }
+
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         match self {
             Self::Init(command) => command.run(console),

@@ -51,13 +51,13 @@ impl Exit {
                 "Success. With `explain`: the verdict is Accept or Inspect. With `who` and `what`: something is let through."
             }
             Self::Failed => {
-                "The command cannot run, or its arguments are wrong. It writes why to standard error."
+                "The command cannot run: its arguments are wrong, or a file cannot be read or written. It writes why to standard error, and no JSON."
             }
             Self::Denied => {
                 "`explain`: the verdict is Deny. `who`, `what`: nothing is let through. `diff --no-gains`: the new policies accept more."
             }
             Self::Defects => {
-                "The command found defects: errors in a file, differences, or a mesh that is not set up as required."
+                "The command found defects: errors in a file, also an empty file or one of another kind; differences; or a mesh that is not set up as required."
             }
             Self::CasesFailed => "`test`: a decision case failed.",
             Self::Undecided => {

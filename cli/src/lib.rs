@@ -9,6 +9,7 @@ mod commands;
 mod exit;
 mod history;
 mod output;
+mod pipe;
 mod progress;
 mod report;
 pub mod schema;
@@ -26,6 +27,7 @@ use clap::Parser;
 pub use egress_analysis::coming_from;
 pub use egress_analysis::lint::{CodeText, error_codes, lint_codes};
 pub use exit::{Exit, Failure};
+pub use pipe::Pipe;
 pub use table::table;
 
 /// What a run may touch.
@@ -54,8 +56,16 @@ where
         Ok(cli) => cli,
         Err(error) => return usage(&error, console),
     };
+    let output = cli.command.output();
     match cli.command.run(console) {
         Ok(exit) => exit,
+        Err(failure) if !failure.diagnostics().is_empty() => {
+            let diagnostics = failure.diagnostics();
+            match output.write(&report::Refusal { diagnostics }, console) {
+                Ok(()) => Exit::Defects,
+                Err(_) => Exit::Failed,
+            }
+        }
         Err(failure) => {
             // If even standard error is gone, the exit code is all that is left to say.
             let _ = writeln!(console.stderr, "error: {failure}");

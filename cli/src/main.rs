@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use warden::{Console, run};
+use warden::{Console, Pipe, run};
 
 fn main() -> ExitCode {
     let now = SystemTime::now()
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         .ok()
         .and_then(|since| i64::try_from(since.as_secs()).ok());
     let directory = std::env::current_dir().unwrap_or_default();
-    let mut stdout = std::io::BufWriter::new(std::io::stdout());
+    let mut stdout = Pipe::new(std::io::BufWriter::new(std::io::stdout()));
     let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let exit = run(
         std::env::args_os(),
@@ -27,8 +27,6 @@ fn main() -> ExitCode {
     );
     match stdout.flush() {
         Ok(()) => exit.into(),
-        // A reader that went away (`warden ... | head`) is not this command's failure.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => exit.into(),
         Err(_) => warden::Exit::Failed.into(),
     }
 }

@@ -4,8 +4,12 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::Console;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
+use crate::output::Report;
 use egress_analysis::diagnostic::{Diagnostic, Location, Severity};
 
 /// Widest part of a line that is drawn: a minified file is one line of megabytes.
@@ -41,15 +45,28 @@ pub(crate) fn human(diagnostic: &Diagnostic, color: bool) -> String {
     renderer.render(&[group])
 }
 
-/// Says on standard error why a command goes no further.
-pub(crate) fn refuse(
-    diagnostics: &[Diagnostic],
-    console: &mut Console<'_>,
-) -> Result<Exit, Failure> {
-    for diagnostic in diagnostics {
-        writeln!(console.stderr, "{}\n", human(diagnostic, false))?;
+/// Why a command goes no further: what is wrong inside the files that it read.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "refusal")]
+pub(crate) struct Refusal<'d> {
+    /// Never empty.
+    pub(crate) diagnostics: &'d [Diagnostic],
+}
+
+impl Report for Refusal<'_> {
+    fn human(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        for diagnostic in self.diagnostics {
+            writeln!(console.stderr, "{}\n", human(diagnostic, false))?;
+        }
+        Ok(())
     }
-    Ok(Exit::Defects)
+
+    fn github(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        for diagnostic in self.diagnostics {
+            writeln!(console.stdout, "{}", github(diagnostic))?;
+        }
+        Ok(())
+    }
 }
 
 /// The lines of a location, cut to a window if they are very long.

@@ -9,7 +9,6 @@ use egress_analysis::files::Files;
 use egress_analysis::lists::MAX_BYTES;
 use egress_analysis::settings::InstallSettings;
 use egress_analysis::{Diagnostic, Failure};
-use egress_policy::read::{API_VERSION, KIND};
 
 use crate::{Console, settings};
 
@@ -47,20 +46,24 @@ impl Files for Disk<'_> {
 /// Reads policies.
 ///
 /// # Errors
-/// A file that cannot be read, or that holds no policy at all.
+/// A file that cannot be read. That there is no policy is among what is wrong.
 pub(crate) fn load(inputs: &Inputs, console: &mut Console<'_>) -> Result<LoadResult, Failure> {
+    let mut loaded = load_any(&inputs.files, console)?;
+    loaded.require_policy();
+    Ok(loaded)
+}
+
+/// Reads what is there, be it only settings or cases.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(crate) fn load_any(files: &[String], console: &mut Console<'_>) -> Result<LoadResult, Failure> {
     let disk = Disk(console.directory);
     let mut reader = Reader::new(&disk);
-    for input in &inputs.files {
+    for input in files {
         read_into(&mut reader, input, console)?;
     }
-    let loaded = reader.finish();
-    if loaded.bundles.is_empty() && !loaded.has_errors() {
-        return Err(Failure::new("no policy was found").with_hint(format!(
-            "a policy has `apiVersion: {API_VERSION}` and `kind: {KIND}`"
-        )));
-    }
-    Ok(loaded)
+    Ok(reader.finish())
 }
 
 /// Reads a file, a directory, or standard input.
@@ -69,8 +72,13 @@ pub(crate) fn read_into(
     input: &str,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
+    let is_folder = input != "-" && console.directory.join(input).is_dir();
     for source in read_sources(input, console)? {
-        reader.read(source)?;
+        if is_folder {
+            reader.read_found(source)?;
+        } else {
+            reader.read(source)?;
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod cases;
 mod check;
 mod diagnostics;
 mod documents;
+mod exits;
 mod explain;
 mod fuzz;
 mod hidden;

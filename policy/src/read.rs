@@ -102,8 +102,9 @@ pub fn read_policy(
     });
     let spec = fields.require("spec", at, defects);
     fields.finish(at, defects);
-    let head = read_spec(&spec?, &at.field("spec"), defects, sink, name)?;
-    if kind == Some(true) && head.applies_to.is_none() {
+    let spec = spec?;
+    let in_spec = Fields::of(&spec, &at.field("spec"), defects)?;
+    if kind == Some(true) && !in_spec.has("appliesTo") {
         defects.add(
             DefectKind::MissingField,
             &at.field("kind"),
@@ -111,17 +112,16 @@ pub fn read_policy(
             Some("add `appliesTo`, or write `kind: ClusterEgressPolicy`".to_owned()),
         );
     }
-    Some(head)
+    read_spec(in_spec, &at.field("spec"), defects, sink, name)
 }
 
 fn read_spec<N: Node>(
-    node: &N,
+    mut fields: Fields<'_, N>,
     at: &At<'_>,
     defects: &mut Defects,
     sink: &mut impl RuleSink,
     name: Option<String>,
 ) -> Option<Head> {
-    let mut fields = Fields::of(node, at, defects)?;
     let identity = fields.require("identity", at, defects);
     let (trust_domains, allow_plaintext) = identity
         .and_then(|node| read_identity(&node, &at.field("identity"), defects))

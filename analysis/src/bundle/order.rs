@@ -8,12 +8,16 @@ use crate::document;
 use crate::settings::{Grant, InstallSettings, error};
 
 impl PolicyBundle {
-    /// Puts the policies in their order and holds them to what is granted.
-    pub(super) fn apply(&mut self, settings: &InstallSettings, diagnostics: &mut Vec<Diagnostic>) {
+    /// Takes what the settings say of all policies.
+    pub(super) fn take_settings(&mut self, settings: &InstallSettings) {
         self.inspection = Some(settings.inspection.clone());
         self.protocols.clone_from(&settings.protocols);
         self.cluster.clone_from(&settings.cluster);
         self.enforced.clone_from(&settings.enforced);
+    }
+
+    /// Puts the policies in their order and holds them to what is granted.
+    pub(super) fn apply(&mut self, settings: &InstallSettings, diagnostics: &mut Vec<Diagnostic>) {
         if settings.policies.is_empty() {
             return;
         }

@@ -81,11 +81,6 @@ impl CarriedPorts {
             // At a port of opaque TCP the same comes by address as opaque TCP.
             return (asked == old || asked == Protocol::Tcp).then_some([Carriage::AsAsked; 2]);
         }
-        // Opaque TCP stands for nothing else where one side alone carries it.
-        let one = |mesh: &Mesh| match mesh.carriage(asked, port) {
-            Carriage::AsAsked if !mesh.carries(asked, port) => Carriage::Refused,
-            carriage => carriage,
-        };
-        Some([one(&self.old), one(&self.new)])
+        Some([&self.old, &self.new].map(|mesh| mesh.carriage(asked, port)))
     }
 }

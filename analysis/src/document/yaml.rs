@@ -310,7 +310,9 @@ impl Reader {
                         .and_then(|i| self.builder.entries.get(i));
                     if !matches!(entry.map(|e| &e.value), Some(v) if !matches!(v, Value::List(_) | Value::Map(_)))
                     {
-                        let hint = "keys are texts".to_owned();
+                        let hint =
+                            "keys are texts; `{{ ... }}` of a template has to be rendered first"
+                                .to_owned();
                         let message = "a list or mapping cannot be a key";
                         return Err(fault(span.clone(), message, Some(hint)));
                     }

@@ -71,6 +71,8 @@ pub enum Lint {
     ShadowNetworks,
     /// A list of destinations that nobody renewed for long, or that is from the future.
     ListDate,
+    /// Entries of a list that were taken otherwise than they stand.
+    ListEntries,
     /// An opening rule for every destination.
     AnyDestination,
     /// An opening element without ports.
@@ -95,7 +97,7 @@ pub enum Lint {
 
 impl Lint {
     /// Every lint.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::UnreachableRule,
         Self::LabelsAlone,
         Self::WideName,
@@ -119,6 +121,7 @@ impl Lint {
         Self::UdpInexpressible,
         Self::ShadowNetworks,
         Self::ListDate,
+        Self::ListEntries,
         Self::AnyDestination,
         Self::AnyPort,
         Self::SharedHosting,
@@ -158,6 +161,7 @@ impl Lint {
             Self::UdpInexpressible => "udp_inexpressible",
             Self::ShadowNetworks => "shadow_networks",
             Self::ListDate => "list_date",
+            Self::ListEntries => "list_entries",
             Self::AnyDestination => "any_destination",
             Self::AnyPort => "any_port",
             Self::SharedHosting => "shared_hosting",
@@ -218,6 +222,7 @@ impl Lint {
             Self::ListDate => {
                 "take the list anew, review what changed, and write its day and digest"
             }
+            Self::ListEntries => "nothing to do: look whether the list is the one that was meant",
             Self::AnyDestination => "name the destinations that are needed",
             Self::AnyPort => "state the ports: `ports: [443]`",
             Self::SharedHosting => {
@@ -313,6 +318,9 @@ impl Lint {
             }
             Self::ListDate => {
                 "A list in a file is as good as the day on which it was taken. After 90 days some of\nits names have changed hands or lead nowhere; a day in the future was not the day."
+            }
+            Self::ListEntries => {
+                "Lists that others publish are taken as they come. An address without a prefix length\nbecomes a network of one address, and an entry that stands in the list before is left\nout. In a policy file both are errors."
             }
             Self::AnyDestination => {
                 "The rule names neither a name nor a network, so it opens every destination that the gateway can\nreach: what is not listed is no longer denied. The metadata addresses of clouds are among them,\nand inside addresses beyond the cluster's own networks."

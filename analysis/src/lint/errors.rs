@@ -3,7 +3,7 @@
 use super::CodeText;
 
 /// The codes of errors, and what `--explain` says about them.
-pub const ERRORS: [(&str, &str); 17] = [
+pub const ERRORS: [(&str, &str); 18] = [
     (
         "syntax",
         "The text is neither YAML 1.2 nor JSON, or does what a policy may not: tags, keys that are\nlists, aliases that lead nowhere or multiply, nesting without end.",
@@ -68,6 +68,10 @@ pub const ERRORS: [(&str, &str); 17] = [
     (
         "too_many_classes",
         "The gateway keeps what a name must not lead to out of its DNS caches, with a cache for each\nset of addresses that is refused to somebody. `Deny` rules with `networks` for some callers,\nports, methods or paths, and `allowPrivate`, make more sets than one gateway can have. Deny\nthe networks for everybody, or bring rules that deny them together before those that accept.",
+    ),
+    (
+        "foreign_file",
+        "The file is empty, or it holds nothing that this command reads: no policy, or for\n`warden test` no decision cases.",
     ),
 ];
 

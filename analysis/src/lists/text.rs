@@ -1,8 +1,12 @@
-//! A list's text: a name pattern or a network on each line, `#` before a comment.
+//! A list's text: a name pattern, a network or an address on each line, with comments as in lists
+//! that others publish.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::document::{Source, to_a_labels};
 
@@ -22,12 +26,18 @@ pub(super) struct Entries {
     pub(super) source: Arc<Source>,
     names: Vec<Entry>,
     networks: Vec<Entry>,
+    /// Addresses without a prefix length, each a network of one address.
+    pub(super) bare: usize,
+    /// Entries that stand in the list before.
+    pub(super) duplicates: usize,
 }
 
 impl Entries {
     /// Reads a list. Whether an entry is a good name or network is the engine's to say.
     pub(super) fn of(source: Arc<Source>) -> Self {
         let (mut names, mut networks) = (Vec::new(), Vec::new());
+        let (mut bare, mut duplicates) = (0, 0);
+        let mut seen = HashSet::new();
         let mut start = 0;
         for line in source.text().split_inclusive('\n') {
             let lead = start;
@@ -42,12 +52,20 @@ impl Entries {
             let indent = content.len() - content.trim_start().len();
             let from = lead + (line.len() - text.len()) + indent;
             let span = from..from + entry.len();
-            let is_network = entry.contains('/') || entry.parse::<IpAddr>().is_ok();
-            let text = if entry.is_ascii() || is_network {
+            let address = entry.parse::<IpAddr>().ok();
+            let is_network = address.is_some() || is_like_a_network(entry);
+            let text = if let Some(address) = address {
+                IpNet::from(address).to_string()
+            } else if entry.is_ascii() || is_network {
                 entry.to_owned()
             } else {
                 to_a_labels(entry).unwrap_or_else(|| entry.to_owned())
             };
+            if !seen.insert(normal_form(&text)) {
+                duplicates += 1;
+                continue;
+            }
+            bare += usize::from(address.is_some());
             let kind = if is_network {
                 &mut networks
             } else {
@@ -59,13 +77,15 @@ impl Entries {
             source,
             names,
             networks,
+            bare,
+            duplicates,
         }
     }
 
     /// What stands in for a list that cannot be read, so that the rest of the policy can be: the
     /// policy is refused all the same.
     pub(super) fn stand_in() -> Self {
-        Self::of(Arc::new(Source::new("unread", "unread.invalid\n")))
+        Self::of(Arc::new(Source::new("unread", "unread.example\n")))
     }
 
     /// How many there are.
@@ -89,15 +109,37 @@ impl Entries {
     }
 }
 
+/// Whether an entry is meant to be a network, or a range of addresses, which no list holds.
+fn is_like_a_network(entry: &str) -> bool {
+    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
+    let range = entry.split_once('-');
+    (entry.contains('/') && !entry.contains("://"))
+        || range.is_some_and(|(from, to)| is_address(from) && is_address(to))
+}
+
+/// What is the same for two spellings of one name or network.
+fn normal_form(entry: &str) -> String {
+    match entry.parse::<IpNet>() {
+        Ok(network) => network.to_string(),
+        Err(_) => entry.trim_end_matches('.').to_ascii_lowercase(),
+    }
+}
+
+/// What begins a comment where a word could begin.
+const COMMENTS: [&str; 3] = ["#", ";", "//"];
+
 /// A `#` inside a word is no comment: the engine then refuses the word instead of half of it
 /// being taken.
 fn without_comment(line: &str) -> &str {
-    let starts = |at: usize| {
-        let before = line.get(..at).and_then(|before| before.chars().next_back());
+    let starts = |at: &usize| {
+        let before = line
+            .get(..*at)
+            .and_then(|before| before.chars().next_back());
         before.is_none_or(char::is_whitespace)
     };
-    let mut marks = line.match_indices('#').map(|(at, _)| at);
-    let comment = marks.find(|at| starts(*at));
+    let marks = COMMENTS.into_iter();
+    let marks = marks.flat_map(|mark| line.match_indices(mark).map(|(at, _)| at));
+    let comment = marks.filter(starts).min();
     comment.and_then(|at| line.get(..at)).unwrap_or(line)
 }
 
@@ -124,7 +166,22 @@ mod tests {
                 &[],
                 &["203.0.113.0/24", "2001:db8::/32"],
             ),
-            ("203.0.113.7\nd.example", &["d.example"], &["203.0.113.7"]),
+            (
+                "203.0.113.7\n2001:db8::1\nd.example",
+                &["d.example"],
+                &["203.0.113.7/32", "2001:db8::1/128"],
+            ),
+            (
+                "; Spamhaus DROP\n192.0.2.0/24 ; SBL1\n// all\ne.example // why",
+                &["e.example"],
+                &["192.0.2.0/24"],
+            ),
+            (
+                "e.example\nE.example.\n203.0.113.7\n203.0.113.7/32\n2001:DB8:0::/32\n2001:db8::/32",
+                &["e.example"],
+                &["203.0.113.7/32", "2001:DB8:0::/32"],
+            ),
+            ("a;b.example", &["a;b.example"], &[]),
             ("#\n \n", &[], &[]),
             ("a#b.example\tcd #e\n", &["a#b.example\tcd"], &[]),
         ] {

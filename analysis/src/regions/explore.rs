@@ -229,7 +229,7 @@ impl<'e, 'p> Explorer<'e, 'p> {
 
 /// Walks on until the side is decided or the region has to be split.
 fn advance<'p>(region: &Judged<'_>, programs: &[CompiledPolicy<'p>], walk: &mut Walk<'p>) -> Next {
-    if walk.carriage == Carriage::Refused {
+    if matches!(walk.carriage, Carriage::Refused(_)) {
         walk.overall = Action::Deny;
         walk.done = true;
     }

@@ -9,7 +9,6 @@ use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::report::refuse;
 use crate::sources::{Inputs, load};
 use egress_analysis::access::{Access, Inquiry, what, who};
 use egress_analysis::bundle::single_bundle;
@@ -33,7 +32,7 @@ Examples:
   warden who policies/ --to http://api.payments.example/v1/refunds --method POST --output markdown")]
 pub(crate) struct Who {
     #[command(flatten)]
-    search: Search,
+    pub(super) search: Search,
     /// Where to: a URL as `warden explain --to` takes it (`http://HOST/PATH`, `https://HOST`,
     /// `tcp://ADDRESS:PORT`), or a name, a pattern such as `*.github.com`, an address or a network,
     /// each with or without `:PORT`. Without a port it is every port, without a path every path.
@@ -55,7 +54,7 @@ Examples:
   warden what policies/ --from app1-ns/default,claims=none --output markdown --all")]
 pub(crate) struct What {
     #[command(flatten)]
-    search: Search,
+    pub(super) search: Search,
     /// Who asks: NAMESPACE for every service account in it, or NAMESPACE/SERVICE-ACCOUNT; then
     /// `,label=KEY=VALUE`, `,cluster=NAME`, `,trust-domain=NAME`, `,claims=none|unknown|missing`. Or
     /// a spiffe:// id, `plaintext`, `no-certificate`. Where one label is given, the others are not
@@ -66,7 +65,7 @@ pub(crate) struct What {
 
 /// Arguments of both.
 #[derive(Debug, clap::Args)]
-struct Search {
+pub(super) struct Search {
     #[command(flatten)]
     inputs: Inputs,
     /// From when on, as RFC 3339 [default: now]. What ends or begins later says when.
@@ -81,7 +80,7 @@ struct Search {
     all: bool,
     /// How to write the result.
     #[arg(long, value_parser = Output::among(&FORMS), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl Who {
@@ -113,17 +112,17 @@ impl Search {
         let now = now.ok_or_else(|| Failure::new("there is no clock").with_hint("give --time"))?;
         let mut loaded = load(&self.inputs, console)?;
         if loaded.has_errors() {
-            return refuse(&loaded.diagnostics, console);
+            return Err(Failure::of_files(loaded.diagnostics));
         }
         let bundle = single_bundle(std::mem::take(&mut loaded.bundles))?;
         // What is not rendered is not answered: the mesh will not do it.
         let conflicts = port_conflicts(&bundle);
         if !conflicts.is_empty() {
-            return refuse(&conflicts, console);
+            return Err(Failure::of_files(conflicts));
         }
         let set = match bundle.compile() {
             Ok(set) => set,
-            Err(found) => return refuse(&found, console),
+            Err(found) => return Err(Failure::of_files(found)),
         };
         let limit = Duration::from_secs(self.limit);
         let access = {

@@ -1,5 +1,7 @@
 //! `warden check`: everything that is wrong, at once.
 
+use std::collections::BTreeSet;
+
 use egress_policy::classes::{Classes, TooManyClasses};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,14 +11,17 @@ use crate::exit::{Exit, Failure};
 use crate::output::{ANNOTATED, Output, Report};
 use crate::progress::Progress;
 use crate::report;
-use crate::sources::{Inputs, load};
-use egress_analysis::bundle::{LoadResult, PolicyBundle};
+use crate::sources::load_any;
+use egress_analysis::bundle::{LoadResult, PassedOver, PolicyBundle, PolicySource};
 use egress_analysis::diagnostic::{Diagnostic, Location, Severity};
+use egress_analysis::document::Node;
 use egress_analysis::lint::{ERRORS, Lint, LintContext, lint, port_conflicts};
 use egress_analysis::lists::List;
 
 /// Most diagnostics that are drawn for people.
 const MAX_SHOWN: usize = 200;
+/// Most files that are named as passed over.
+const MAX_FILES: usize = 5;
 
 /// Check policies: all defects at once, each with its line and a hint.
 #[derive(Debug, clap::Args)]
@@ -45,7 +50,7 @@ pub(crate) struct Check {
     cluster_network: Vec<ipnet::IpNet>,
     /// How to write the result.
     #[arg(long, value_parser = Output::among(&ANNOTATED), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// The files; not required where `--explain` stands alone.
@@ -66,37 +71,38 @@ impl Check {
         let mut loaded = LoadResult::default();
         if self.each {
             for file in &self.inputs.files {
-                let files = vec![file.clone()];
-                loaded.append(load(&Inputs { files }, console)?);
+                loaded.append(load_any(std::slice::from_ref(file), console)?);
             }
         } else {
-            let files = self.inputs.files.clone();
-            loaded = load(&Inputs { files }, console)?;
+            loaded = load_any(&self.inputs.files, console)?;
         }
+        loaded.require_anything();
         clock.report(console, "files read");
-        if !loaded.has_errors() {
-            let surroundings = LintContext {
-                now: console.now,
-                cluster_networks: self.cluster_network.clone(),
-                are_all: false,
-            };
-            for bundle in &loaded.bundles {
-                if !self.each
-                    && let Err(found) = bundle.compile()
-                {
-                    loaded.diagnostics.extend(found);
+        let is_partial = loaded.has_errors();
+        let surroundings = LintContext {
+            now: console.now,
+            cluster_networks: self.cluster_network.clone(),
+            are_all: false,
+            is_partial,
+        };
+        let mut found = Vec::new();
+        for bundle in &loaded.bundles {
+            // Of half of the policies nothing can be said that rests on all.
+            if !self.each && !is_partial {
+                found.extend(bundle.compile().err().unwrap_or_default());
+                found.extend(port_conflicts(bundle));
+                if let Err(error) = Classes::of(&bundle.policies) {
+                    found.extend(too_many(&error, bundle));
                 }
-                if !self.each {
-                    loaded.diagnostics.extend(port_conflicts(bundle));
-                    if let Err(error) = Classes::of(&bundle.policies) {
-                        loaded.diagnostics.extend(too_many(&error, bundle));
-                    }
-                }
-                clock.report(console, "policies compiled");
-                loaded.diagnostics.extend(lint(bundle, &surroundings));
-                clock.report(console, "rules compared");
             }
+            clock.report(console, "policies compiled");
+            found.extend(lint(bundle, &surroundings));
+            clock.report(console, "rules compared");
         }
+        for rest in &loaded.rest {
+            found.extend(lint(rest, &surroundings));
+        }
+        loaded.diagnostics.append(&mut found);
         loaded.sort();
         let report = CheckReport::of(&loaded);
         self.output.write(&report, console)?;
@@ -108,52 +114,113 @@ impl Check {
 
 /// Everything that is wrong or doubtful.
 #[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct CheckReport<'l> {
     /// Files read.
     files: usize,
-    /// Policies in them.
+    /// Documents read in them.
+    documents: usize,
+    /// Policies among them.
     policies: usize,
     /// Rules in these.
     rules: usize,
+    /// Names and patterns of names as they are written in policies and lists.
+    names: usize,
+    /// Networks, likewise.
+    networks: usize,
+    /// Decision cases whose form was checked.
+    cases: usize,
     /// Diagnostics that refuse a policy.
     errors: usize,
     /// Diagnostics that do not.
     warnings: usize,
     /// The lists in files that policies take destinations from.
     lists: Vec<&'l List>,
+    /// Documents that nothing was read from.
+    passed_over: &'l [PassedOver],
     /// In the order of files and lines.
     diagnostics: &'l [Diagnostic],
 }
 
 impl<'l> CheckReport<'l> {
     fn of(loaded: &'l LoadResult) -> Self {
-        let bundles = || loaded.bundles.iter();
+        let bundles = || loaded.bundles.iter().chain(&loaded.rest);
         let policies = || bundles().flat_map(|bundle| &bundle.policies);
         let tiers = policies().flat_map(|policy| &policy.tiers);
         let count = |severity| {
             let of = |d: &&Diagnostic| d.severity == severity;
             loaded.diagnostics.iter().filter(of).count()
         };
+        let roots = || {
+            bundles()
+                .flat_map(|bundle| &bundle.sources)
+                .map(PolicySource::root)
+        };
         Self {
             files: loaded.files,
+            documents: loaded.documents,
             policies: policies().count(),
             rules: tiers.map(|tier| tier.rules.len()).sum(),
+            names: roots().map(|root| entries(root, "domainNames")).sum(),
+            networks: roots().map(|root| entries(root, "networks")).sum(),
+            cases: loaded.cases,
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),
             lists: bundles().flat_map(PolicyBundle::lists).collect(),
+            passed_over: &loaded.passed_over,
             diagnostics: &loaded.diagnostics,
         }
     }
 
     fn summary(&self) -> String {
+        let always = [
+            (self.files, "file"),
+            (self.policies, "policy"),
+            (self.rules, "rule"),
+        ];
+        let present = [
+            (self.names, "name"),
+            (self.networks, "network"),
+            (self.cases, "case"),
+        ];
+        let present = present.into_iter().filter(|(count, _)| *count > 0);
+        let read = always.into_iter().chain(present);
+        let read: Vec<_> = read.map(|(count, noun)| plural(count, noun)).collect();
         format!(
-            "{}, {}, {}: {}, {}",
-            plural(self.files, "file"),
-            plural(self.policies, "policy"),
-            plural(self.rules, "rule"),
+            "{}: {}, {}",
+            read.join(", "),
             plural(self.errors, "error"),
             plural(self.warnings, "warning")
         )
+    }
+
+    /// Each file with what was passed over in it.
+    fn passed_over(&self) -> Option<String> {
+        let mut files: Vec<(&str, Vec<&str>)> = Vec::new();
+        for one in self.passed_over {
+            let kind = one.kind.as_deref();
+            match files.last_mut() {
+                Some((file, kinds)) if *file == one.file => kinds.extend(kind),
+                _ => files.push((&one.file, kind.into_iter().collect())),
+            }
+        }
+        let more = files.len().saturating_sub(MAX_FILES);
+        let told = files.iter().take(MAX_FILES).map(|(file, kinds)| {
+            let kinds: BTreeSet<_> = kinds.iter().copied().collect();
+            let kinds: Vec<_> = kinds.into_iter().collect();
+            match kinds.as_slice() {
+                [] => (*file).to_owned(),
+                kinds => format!("{file} ({})", kinds.join(", ")),
+            }
+        });
+        let told: Vec<String> = told.collect();
+        let more = match more {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let told = told.join(", ");
+        (!files.is_empty())
+            .then(|| format!("passed over, for there is no policy, settings or case: {told}{more}"))
     }
 }
 
@@ -170,6 +237,9 @@ impl Report for CheckReport<'_> {
         for list in &self.lists {
             writeln!(console.stdout, "{list}")?;
         }
+        if let Some(passed_over) = self.passed_over() {
+            writeln!(console.stdout, "{passed_over}")?;
+        }
         Ok(writeln!(console.stdout, "{}", self.summary())?)
     }
 
@@ -179,6 +249,18 @@ impl Report for CheckReport<'_> {
         }
         Ok(writeln!(console.stdout, "{}", self.summary())?)
     }
+}
+
+/// The entries of every list of this name in a document.
+fn entries(node: Node<'_>, list: &str) -> usize {
+    let of_fields = node.fields().map(|(key, value)| {
+        if key.text() == Some(list) {
+            value.items().count()
+        } else {
+            entries(value, list)
+        }
+    });
+    of_fields.sum::<usize>() + node.items().map(|item| entries(item, list)).sum::<usize>()
 }
 
 /// More classes of addresses than one gateway can have, at the first policy.

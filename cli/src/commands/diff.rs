@@ -7,7 +7,6 @@ use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Report};
 use crate::progress::Progress;
-use crate::report;
 use crate::sources::{Inputs, load};
 use egress_analysis::bundle::{PolicyBundle, single_bundle};
 use egress_analysis::diff::{Comparison, Difference, Direction, Options, Outcome, Side, compare};
@@ -58,7 +57,7 @@ pub(crate) struct Diff {
     all: bool,
     /// How to write the result.
     #[arg(long, value_parser = Output::among(&FORMS), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// How often a long comparison says how far it is.
@@ -77,13 +76,11 @@ impl Diff {
         let now = now.ok_or_else(|| Failure::new("there is no clock").with_hint("give --time"))?;
         let old = self.old.as_slice().iter().chain(&self.before);
         let new = self.new.as_slice().iter().chain(&self.after);
-        let (Some(old), Some(new)) = (self.read(old, console)?, self.read(new, console)?) else {
-            return Ok(Exit::Defects);
-        };
+        let (old, new) = (self.read(old, console)?, self.read(new, console)?);
         clock.report(console, "files read");
         let (old_set, new_set) = match (old.compile(), new.compile()) {
             (Ok(old_set), Ok(new_set)) => (old_set, new_set),
-            (Err(found), _) | (_, Err(found)) => return report::refuse(&found, console),
+            (Err(found), _) | (_, Err(found)) => return Err(Failure::of_files(found)),
         };
         clock.report(console, "policies compiled");
         let side = |layers, set| Side { layers, set };
@@ -124,19 +121,18 @@ impl Diff {
         )
     }
 
-    /// One side's policies; `None` where something is wrong with them, said on standard error.
+    /// One side's policies.
     fn read<'f>(
         &'f self,
         files: impl Iterator<Item = &'f String>,
         console: &mut Console<'_>,
-    ) -> Result<Option<PolicyBundle>, Failure> {
+    ) -> Result<PolicyBundle, Failure> {
         let files = self.install.iter().chain(files).cloned().collect();
         let loaded = load(&Inputs { files }, console)?;
         if loaded.has_errors() {
-            report::refuse(&loaded.diagnostics, console)?;
-            return Ok(None);
+            return Err(Failure::of_files(loaded.diagnostics));
         }
-        single_bundle(loaded.bundles).map(Some)
+        single_bundle(loaded.bundles)
     }
 }
 

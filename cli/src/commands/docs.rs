@@ -11,7 +11,6 @@ use crate::Console;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, PLAIN, Report};
 use crate::progress::Progress;
-use crate::report;
 use crate::sources::{Inputs, load};
 use egress_analysis::bundle::PolicyBundle;
 use egress_analysis::effective::{Answer, Effective, effective};
@@ -34,7 +33,7 @@ pub(crate) struct Docs {
     format: Format,
     /// `json` writes what is on the page instead of the page.
     #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human", conflicts_with = "format")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// `--format`.
@@ -53,13 +52,13 @@ impl Docs {
         let loaded = load(&self.inputs, console)?;
         clock.report(console, "files read");
         if loaded.has_errors() {
-            return report::refuse(&loaded.diagnostics, console);
+            return Err(Failure::of_files(loaded.diagnostics));
         }
         let mut sections = Vec::new();
         for bundle in &loaded.bundles {
             let set = match bundle.compile() {
                 Ok(set) => set,
-                Err(found) => return report::refuse(&found, console),
+                Err(found) => return Err(Failure::of_files(found)),
             };
             let now = console.now.map_or(Fact::Missing, Fact::Known);
             let effective = effective(bundle, &set, now);

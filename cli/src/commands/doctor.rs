@@ -61,14 +61,12 @@ pub(crate) struct Doctor {
     networks: Vec<String>,
     /// How to write the result.
     #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl Doctor {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let Some(prepared) = self.settings.prepare(console)? else {
-            return Ok(Exit::Defects);
-        };
+        let prepared = self.settings.prepare(console)?;
         let needs = prepared.needs;
         let mut findings = Vec::new();
         for file in &self.istiod_env {

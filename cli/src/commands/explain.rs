@@ -9,11 +9,10 @@ use egress_policy::settings::AddressCheck;
 use egress_policy::verdict::{Action, Evaluation, ReasonCode};
 
 use crate::Console;
-use crate::cases::read_cases;
+use crate::cases::{first_line, no_case_file, read_cases};
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, PLAIN};
 use crate::progress::Progress;
-use crate::report::refuse;
 use crate::sources::{Inputs, load, read_one};
 use egress_analysis::bundle::{PolicyBundle, single_bundle};
 use egress_analysis::carriage::Mesh;
@@ -89,7 +88,7 @@ pub(crate) struct Explain {
     address_check: Option<AddressCheckWord>,
     /// How to write the result.
     #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
     /// List every rule on the way, not only the closest.
     #[arg(long)]
     all: bool,
@@ -133,7 +132,7 @@ impl Explain {
             }
         }
         let Some((bundle, set)) = compiled else {
-            return refuse(&loaded.diagnostics, console);
+            return Err(Failure::of_files(loaded.diagnostics));
         };
         clock.report(console, "policies compiled");
         let (facts, assumptions) = self.facts(&bundle, console.now)?;
@@ -159,10 +158,11 @@ impl Explain {
     /// A step of a case, as the case file states its facts.
     fn explain_case(&self, shown: &str, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let source = read_one(shown, console)?;
+        let first_line = first_line(&source);
         let ready = match read_cases(source, self.install.as_deref(), console)? {
             Ok(Some(ready)) => ready,
-            Ok(None) => return Err(Failure::new(format!("`{shown}` is no case file"))),
-            Err(found) => return refuse(&found, console),
+            Ok(None) => return Err(no_case_file(shown, &first_line)),
+            Err(found) => return Err(Failure::of_files(found)),
         };
         let case = ready.find(self.case_name.as_deref())?;
         let step = self
@@ -203,6 +203,7 @@ impl Explain {
             let said = &mut assumptions.said;
             said.push(format!("the client asks for `{to}`, the name in A-labels"));
         }
+        check_port(&to)?;
         let mesh = Mesh::of(bundle);
         let judged = mesh.judged(&parse_to(&to, self.sni.as_deref())?);
         let mut facts = judged.facts;
@@ -297,6 +298,22 @@ fn ascii_host(to: &str) -> Cow<'_, str> {
         Some(host) => Cow::Owned(format!("{scheme}://{host}{after}")),
         None => Cow::Borrowed(to),
     }
+}
+
+/// No client asks for a port that is none, so there is nothing to judge.
+fn check_port(to: &str) -> Result<(), Failure> {
+    let after = to.split_once("://").map_or(to, |(_, rest)| rest);
+    let authority = after.split(['/', '?']).next().unwrap_or_default();
+    let Some((host, port)) = authority.rsplit_once(':') else {
+        return Ok(());
+    };
+    // The last part of an address in brackets, or of one without.
+    let is_of_address = authority.ends_with(']') || host.contains(':') && !host.ends_with(']');
+    if is_of_address || port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("`{port}` in `{to}` is no port"))
+        .with_hint("a port is a number from 1 to 65535"))
 }
 
 /// The exit code of a verdict.

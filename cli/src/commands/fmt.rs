@@ -10,12 +10,14 @@ use serde::Serialize;
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use egress_analysis::bundle::{self, parse_strictly};
+use egress_analysis::bundle::{self, names_us, parse_strictly};
+use egress_analysis::diagnostic::Diagnostic;
 use egress_analysis::document::{Documents, Node, Source, to_a_labels};
 use egress_analysis::lists::Folder;
 
 use crate::output::{Output, PLAIN, Report};
 use crate::progress::Progress;
+use crate::report;
 use crate::sources::{self, Disk};
 
 /// Format policy files in place: host names in their normal form (lower case, A-labels for Unicode
@@ -36,7 +38,7 @@ pub(crate) struct Fmt {
     check: bool,
     /// How to write which files changed. With `json` the text of `-` is not written.
     #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl Fmt {
@@ -51,11 +53,8 @@ impl Fmt {
         }
         done?;
         let changed = report.files.iter().any(|file| file.changed);
-        Ok(if self.check && changed {
-            Exit::Defects
-        } else {
-            Exit::Ok
-        })
+        let is_fine = report.diagnostics.is_empty() && !(self.check && changed);
+        Ok(if is_fine { Exit::Ok } else { Exit::Defects })
     }
 
     fn format(
@@ -68,12 +67,18 @@ impl Fmt {
             let folder = argument != "-" && console.directory.join(argument).is_dir();
             for source in sources::read_sources(argument, console)? {
                 // A folder may hold manifests of others beside the policies.
-                if folder && !holds_policy(&source)? {
+                if folder && !holds_policy(&source) {
                     continue;
                 }
-                let file = self.one(argument == "-", source, console)?;
-                clock.report(console, &file.file);
-                report.files.push(file);
+                match self.one(argument == "-", source, console) {
+                    Ok(file) => {
+                        clock.report(console, &file.file);
+                        report.files.push(file);
+                    }
+                    Err(failure) if failure.diagnostics().is_empty() => return Err(failure),
+                    // The others can be formatted all the same.
+                    Err(failure) => report.diagnostics.extend_from_slice(failure.diagnostics()),
+                }
             }
         }
         Ok(())
@@ -116,6 +121,8 @@ impl Fmt {
 pub(crate) struct FmtReport {
     /// Each file, in order.
     files: Vec<Formatted>,
+    /// What keeps other files from being formatted.
+    diagnostics: Vec<Diagnostic>,
 }
 
 /// A file.
@@ -136,18 +143,21 @@ impl Report for FmtReport {
         for file in &self.files {
             console.stdout.write_all(file.said.as_bytes())?;
         }
-        Ok(())
+        let diagnostics = &self.diagnostics;
+        report::Refusal { diagnostics }.human(console)
     }
 }
 
-/// Whether one of the documents is a policy.
-fn holds_policy(source: &Source) -> Result<bool, Failure> {
+/// Whether one of the documents is a policy, or would be if the text could be read.
+fn holds_policy(source: &Source) -> bool {
     let source = Arc::new(Source::new(source.name(), source.text()));
-    let documents = parse_strictly(&source)?;
+    let Ok(documents) = parse_strictly(&source) else {
+        return names_us(source.text());
+    };
     let mut kinds = documents
         .roots()
         .filter_map(|root| root.field("kind")?.text());
-    Ok(kinds.any(|kind| KINDS.contains(&kind)))
+    kinds.any(|kind| KINDS.contains(&kind))
 }
 
 /// The formatted text.
@@ -156,7 +166,7 @@ fn holds_policy(source: &Source) -> Result<bool, Failure> {
 /// The text is no YAML, or would mean something else.
 fn format(source: Source, folder: &Folder<'_>) -> Result<String, Failure> {
     let source = Arc::new(source);
-    let before = parse_strictly(&source)?;
+    let before = parse_strictly(&source).map_err(Failure::of_files)?;
     let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
     for root in before.roots() {
         collect(root, &mut edits);
@@ -170,7 +180,8 @@ fn format(source: Source, folder: &Folder<'_>) -> Result<String, Failure> {
         }
     }
     let text = tidy(&text);
-    let after = parse_strictly(&Arc::new(Source::new(source.name(), text.as_str())))?;
+    let changed = Arc::new(Source::new(source.name(), text.as_str()));
+    let after = parse_strictly(&changed).map_err(Failure::of_files)?;
     if meaning(before, folder) == meaning(after, folder) {
         Ok(text)
     } else {

@@ -11,7 +11,7 @@ use egress_render::doctor::Needs;
 use egress_render::{Install, RenderError};
 use serde_json::Value;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::sources::{Inputs, load, read_one};
 use crate::{Console, report, settings};
 
@@ -42,8 +42,11 @@ impl Settings {
         }
     }
 
-    /// Reads both. `None` if something is wrong with them, which is then said.
-    pub(crate) fn read(&self, console: &mut Console<'_>) -> Result<Option<Read>, Failure> {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// Something is wrong with them.
+    pub(crate) fn read(&self, console: &mut Console<'_>) -> Result<Read, Failure> {
         let source = Arc::new(read_one(&self.install, console)?);
         let documents = parse(&source).and_then(|documents| {
             let install = documents.roots().next().map(settings::decode).transpose()?;
@@ -52,19 +55,16 @@ impl Settings {
         let (documents, install) = match documents {
             Ok((documents, Some(install))) => (documents, install),
             Ok((_, None)) => {
-                return Err(Failure::new(format!("`{}` is empty", self.install)).with_hint(
-                    "install settings have `kind: EgressGateway`; docs/how-to/install.md begins with them",
-                ));
+                let message = format!("`{}` is empty", self.install);
+                let hint = "install settings have `kind: EgressGateway`; docs/how-to/install.md begins with them";
+                let error = Diagnostic::foreign_file(&source, message, hint);
+                return Err(Failure::of_files(vec![error]));
             }
-            Err(found) => {
-                report::refuse(&found, console)?;
-                return Ok(None);
-            }
+            Err(found) => return Err(Failure::of_files(found)),
         };
         let mut loaded = load(&self.inputs, console)?;
         if loaded.has_errors() {
-            report::refuse(&loaded.diagnostics, console)?;
-            return Ok(None);
+            return Err(Failure::of_files(loaded.diagnostics));
         }
         let (Some(bundle), true) = (loaded.bundles.pop(), loaded.bundles.is_empty()) else {
             return Err(Failure::new("policies in manifests cannot be rendered")
@@ -76,12 +76,12 @@ impl Settings {
             let value = serde_json::from_str(&text).map_err(|e| Failure::new(e.to_string()))?;
             policies.push(value);
         }
-        Ok(Some(Read {
+        Ok(Read {
             install,
             policies,
             documents,
             bundle,
-        }))
+        })
     }
 }
 
@@ -91,14 +91,9 @@ impl Read {
         &self.bundle.policies
     }
 
-    /// Says what keeps something from being rendered, where it stands.
-    pub(crate) fn refuse(
-        &self,
-        errors: &[RenderError],
-        console: &mut Console<'_>,
-    ) -> Result<Exit, Failure> {
-        let diagnostics: Vec<_> = errors.iter().map(|error| self.locate(error)).collect();
-        report::refuse(&diagnostics, console)
+    /// What keeps something from being rendered, where it stands.
+    pub(crate) fn refusal(&self, errors: &[RenderError]) -> Failure {
+        Failure::of_files(errors.iter().map(|error| self.locate(error)).collect())
     }
 
     /// The same as a warning, drawn.
@@ -166,20 +161,18 @@ pub(crate) struct Prepared {
 }
 
 impl Settings {
-    /// Reads both. `None` if they cannot be carried out as written, which is then said.
-    pub(crate) fn prepare(&self, console: &mut Console<'_>) -> Result<Option<Prepared>, Failure> {
-        let Some(read) = self.read(console)? else {
-            return Ok(None);
-        };
+    /// Reads both.
+    ///
+    /// # Errors
+    /// They cannot be carried out as written.
+    pub(crate) fn prepare(&self, console: &mut Console<'_>) -> Result<Prepared, Failure> {
+        let read = self.read(console)?;
         match Needs::of(&read.install, &read.policies) {
-            Ok(needs) => Ok(Some(Prepared {
+            Ok(needs) => Ok(Prepared {
                 install: read.install,
                 needs,
-            })),
-            Err(problems) => {
-                read.refuse(&problems, console)?;
-                Ok(None)
-            }
+            }),
+            Err(problems) => Err(read.refusal(&problems)),
         }
     }
 }

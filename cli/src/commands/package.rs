@@ -65,7 +65,7 @@ pub(crate) struct Package {
     registry_config: Option<PathBuf>,
     /// How to write the result.
     #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// The layouts that Istio documents.
@@ -98,12 +98,10 @@ impl Package {
                     files: self.files.clone(),
                 },
             );
-            let Some(read) = settings.read(console)? else {
-                return Ok(Exit::Defects);
-            };
+            let read = settings.read(console)?;
             match EmbeddedPolicies::of(&read.install, &read.policies) {
                 Ok(carried) => policies = Some(carried),
-                Err(problems) => return read.refuse(&problems, console),
+                Err(problems) => return Err(read.refusal(&problems)),
             }
             stated = Some((install, read.install));
         }

@@ -84,15 +84,13 @@ pub(crate) struct Render {
     /// How to write it: `json` has the objects' names and sizes and the text, or with `--adopt` the
     /// collisions.
     #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human", conflicts_with_all = ["prune_list", "chart"])]
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl Render {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let clock = Progress::start("rendering");
-        let Some(mut read) = self.settings.read(console)? else {
-            return Ok(Exit::Defects);
-        };
+        let mut read = self.settings.read(console)?;
         if let Some(folder) = &self.history {
             keep_addresses(&mut read, &console.directory.join(folder))?;
         }
@@ -120,7 +118,7 @@ impl Render {
         };
         let rendered = match rendered(&read, history.as_ref())? {
             Ok(rendered) => rendered,
-            Err(problems) => return read.refuse(&problems, console),
+            Err(problems) => return Err(read.refusal(&problems)),
         };
         clock.report(console, "objects made");
         if self.prune_list {
@@ -168,7 +166,7 @@ fn coredns_zone(read: &Read, console: &mut Console<'_>) -> Result<Exit, Failure>
             write!(console.stdout, "{zone}")?;
             Ok(Exit::Ok)
         }
-        Err(problems) => read.refuse(&problems, console),
+        Err(problems) => Err(read.refusal(&problems)),
     }
 }
 
@@ -199,7 +197,7 @@ fn of_node_guard(
             writeln!(console.stdout, "{part:#}")?;
             Ok(Exit::Ok)
         }
-        Err(problems) => read.refuse(&problems, console),
+        Err(problems) => Err(read.refusal(&problems)),
     }
 }
 
@@ -211,7 +209,7 @@ fn chart(read: &Read, folder: &Path, console: &mut Console<'_>) -> Result<Exit, 
             writeln!(console.stderr, "a chart of {} files", files.len())?;
             Ok(Exit::Ok)
         }
-        Err(problems) => read.refuse(&problems, console),
+        Err(problems) => Err(read.refusal(&problems)),
     }
 }
 

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::Console;
 use crate::exit::{Exit, Failure};
-use egress_analysis::bundle::{self, parse_strictly};
+use egress_analysis::bundle;
+use egress_analysis::diagnostic::{Diagnostic, has_errors};
 use egress_analysis::document::{Documents, Node, Source};
 use egress_analysis::lists::Folder;
 
@@ -46,7 +47,7 @@ pub(crate) struct Revoke {
     write: bool,
     /// How to write it: `json` has the rule beside the changed text.
     #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
     /// The policy that stands first; `-` is standard input.
     #[arg(value_name = "FILE")]
     file: String,
@@ -93,12 +94,12 @@ impl Revoke {
         let before = parse(&source, folder)?;
         let roots: Vec<_> = before.roots().collect();
         let [root] = roots.as_slice() else {
-            return Err(
-                Failure::new(format!("`{}` is not one policy", source.name()))
-                    .with_hint("give the file of the policy that stands first"),
-            );
+            let message = format!("`{}` is not one policy", source.name());
+            let hint = "give the file of the policy that stands first";
+            let error = Diagnostic::foreign_file(&source, message, hint);
+            return Err(Failure::of_files(vec![error]));
         };
-        let old = policy(*root, source.name())?;
+        let old = policy(*root)?;
         let name = self.rule_name();
         let tiers = root.field("spec").and_then(|spec| spec.field("tiers"));
         let first = tiers.and_then(|tiers| tiers.items().next());
@@ -134,7 +135,7 @@ impl Revoke {
         let after = parse(&Arc::new(Source::new(source.name(), text.as_str())), folder)?;
         let root = after.roots().next();
         let new = root.ok_or_else(|| Failure::new("the changed policy cannot be read"))?;
-        let new = policy(new, source.name())?;
+        let new = policy(new).map_err(|failure| Failure::new(failure.to_string()))?;
         let count =
             |policy: &Policy| -> usize { policy.tiers.iter().map(|tier| tier.rules.len()).sum() };
         if count(&new) == count(&old) + 1 {
@@ -215,21 +216,19 @@ fn insertion(item: Node<'_>) -> Result<(usize, String), Failure> {
 
 /// The documents with the policies' lists written out.
 fn parse(source: &Arc<Source>, folder: &Folder<'_>) -> Result<Documents, Failure> {
-    let mut documents = parse_strictly(source)?.with_a_labels();
+    let mut documents = bundle::parse(source).map_err(Failure::of_files)?;
     let mut found = Vec::new();
     bundle::expand(&mut documents, folder, &mut found);
-    match found.first() {
-        None => Ok(documents),
-        Some(first) => Err(
-            Failure::new(format!("`{}`: {}", source.name(), first.message))
-                .with_hint("`warden check` shows where"),
-        ),
+    if has_errors(&found) {
+        return Err(Failure::of_files(found));
     }
+    Ok(documents)
 }
 
-fn policy(root: Node<'_>, name: &str) -> Result<Policy, Failure> {
+fn policy(root: Node<'_>) -> Result<Policy, Failure> {
     Policy::read(&root).map_err(|defects| {
-        let first = defects.first().map(ToString::to_string).unwrap_or_default();
-        Failure::new(format!("`{name}`: {first}")).with_hint("`warden check` shows every defect")
+        let defects = defects.iter();
+        let defects = defects.map(|defect| Diagnostic::of_defect(defect, root));
+        Failure::of_files(defects.collect())
     })
 }

@@ -36,7 +36,7 @@ pub(crate) struct Rollback {
     prune_list: bool,
     /// How to write it: `json` has the objects' names, what to remove, and the text.
     #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// Writes both into a folder.

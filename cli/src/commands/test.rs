@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::Console;
-use crate::cases::{Ready, read_cases};
+use crate::cases::{Ready, first_line, no_case_file, read_cases};
 use crate::exit::{Exit, Failure};
 use crate::output::{ANNOTATED, Output, Report};
 use crate::progress::Progress;
@@ -48,7 +48,7 @@ pub(crate) struct Test {
     verbose: bool,
     /// How to write the result.
     #[arg(long, value_parser = Output::among(&ANNOTATED), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl Test {
@@ -59,15 +59,15 @@ impl Test {
             let folder = console.directory.join(argument).is_dir();
             for source in sources::read_sources(argument, console)? {
                 let name = source.name().to_owned();
+                let first_line = first_line(&source);
                 match read_cases(source, self.install.as_deref(), console)? {
                     Ok(Some(ready)) => tally.add(&ready),
                     // A folder of cases may hold their policies too.
                     Ok(None) if folder => {}
                     Ok(None) => {
-                        return Err(Failure::new(format!("`{argument}` holds no case file"))
-                            .with_hint("a case file has `policies` and `cases`"));
+                        return Err(no_case_file(&name, &first_line));
                     }
-                    Err(found) => return report::refuse(&found, console),
+                    Err(found) => return Err(Failure::of_files(found)),
                 }
                 clock.report(console, &name);
             }

@@ -17,7 +17,6 @@ use crate::exit::{Exit, Failure};
 use crate::history::History;
 use crate::output::{Output, PLAIN, Report};
 use crate::progress::Progress;
-use crate::report;
 use crate::sources::{Inputs, load};
 use crate::verify::{
     Direct, Group, Plan, PodReport, Workload, may_ping, redirected, resolve_all, try_all,
@@ -88,7 +87,7 @@ pub(crate) struct Verify {
     all: bool,
     /// How to write the result.
     #[arg(long, value_parser = Output::among(&PLAIN), default_value = "human")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl Verify {
@@ -108,9 +107,7 @@ impl Verify {
         console: &mut Console<'_>,
     ) -> Result<Exit, Failure> {
         let settings = Settings::of(install, &self.inputs);
-        let Some(read) = settings.read(console)? else {
-            return Ok(Exit::Defects);
-        };
+        let read = settings.read(console)?;
         let dump = read_json(dump, console)?;
         let stats = self.stats.as_ref();
         let stats = stats.map(|file| read_text(file, console)).transpose()?;
@@ -120,7 +117,7 @@ impl Verify {
             .transpose()?;
         let earlier = match self.earlier(&read, console)? {
             Ok(earlier) => earlier,
-            Err(problems) => return read.refuse(&problems, console),
+            Err(problems) => return Err(read.refusal(&problems)),
         };
         let live = Live {
             dump: &dump,
@@ -130,7 +127,7 @@ impl Verify {
         };
         let report = match audit::gateway(live, &read.install, &read.policies) {
             Ok(findings) => GatewayReport { findings },
-            Err(problems) => return read.refuse(&problems, console),
+            Err(problems) => return Err(read.refusal(&problems)),
         };
         self.output.write(&report, console)?;
         Ok(if report.findings.is_empty() {
@@ -167,7 +164,7 @@ impl Verify {
             }
         }
         let Some((bundle, set)) = compiled else {
-            return report::refuse(&loaded.diagnostics, console);
+            return Err(Failure::of_files(loaded.diagnostics));
         };
         let workload = workload(from, &bundle, console.now)?;
         let mut plan = Plan::new(&bundle, &set, workload, self.names()?);

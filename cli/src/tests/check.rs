@@ -240,7 +240,7 @@ fn a_public_suffix() {
 #[test]
 fn a_name_over_opaque_tcp() {
     assert_snapshot!(check("networks: [203.0.113.7/32], ports: [22]", "domainNames: [git.partner.example], ports: [22]"), @"
-    warning[named_tcp]: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, unless the install settings give the name one (`tunnel.names`)
+    warning[named_tcp]: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, so nothing will ever match unless the install settings give the name an address (`tunnel.names`)
       --> policy.yaml:23:27
        |
     23 |       to: [{domainNames: [git.partner.example], ports: [22], protocols: [TCP]}]
@@ -263,7 +263,7 @@ fn a_name_over_opaque_tcp() {
     let rendered = folder.warden("render --install install.yaml policy.yaml");
     assert_eq!(rendered.exit, 0);
     assert_snapshot!(rendered.stderr.split("\n\n").next().unwrap(), @"
-    warning[render]: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, unless the install settings give the name one (`tunnel.names`)
+    warning[render]: `git.partner.example` over opaque TCP (port 22): sidecars send that by address, so nothing will ever match unless the install settings give the name an address (`tunnel.names`)
       --> policy.yaml:21:7
        |
     21 |     - name: app1-partner-ssh
@@ -382,7 +382,7 @@ fn json_has_places_too() {
       |
       = help: did you mean `tiers`?
 
-    1 file, 0 policies, 0 rules: 4 errors, 0 warnings
+    1 file, 1 policy, 0 rules: 4 errors, 0 warnings
     "#);
 }
 
@@ -474,5 +474,128 @@ fn the_exit_code_and_the_other_outputs() {
     assert!(
         github.starts_with("::error file=bad.yaml,line=1,"),
         "{github}"
+    );
+}
+
+/// Two policies of which one has an error in one rule: everything else is looked at all the same, and
+/// each rule is where it stands.
+#[test]
+fn an_error_hides_no_lint() {
+    let rule = |name: &str, to: &str| {
+        format!("    - {{name: {name}, from: [{{namespaces: [a]}}], to: [{to}], action: Accept}}\n")
+    };
+    let policy = |spec: &str, rules: &[String]| {
+        format!(
+            "apiVersion: egress-warden.io/v1alpha1\nkind: ClusterEgressPolicy\nmetadata: {{name: p}}\nspec:\n{spec}  tiers:\n  - name: t\n    rules:\n{}",
+            rules.concat()
+        )
+    };
+    let identity = "  identity: {trustDomains: [cluster.local]}\n";
+    let wide = rule("wide", "{domainNames: ['*.amazonaws.com'], ports: [443]}");
+    let broken = rule("broken", "{hosts: [a.example]}");
+    let said = |text: &str| {
+        let folder = Folder::with(&[("p.yaml", text)]);
+        let json = folder.warden("check p.yaml --output json").json();
+        let found = json["diagnostics"].as_array().unwrap().iter();
+        let words = found.map(|one| {
+            let code = one["code"].as_str().unwrap();
+            let path = one["path"].as_str().unwrap();
+            format!(
+                "{}:{} {code} {path}",
+                one["place"]["line"], one["place"]["column"]
+            )
+        });
+        words.collect::<Vec<_>>()
+    };
+    for (text, expected) in [
+        (
+            policy(identity, &[broken.clone(), wide.clone()]),
+            vec![
+                "9:55 unknown_field spec.tiers[0].rules[0].to[0].hosts",
+                "10:67 shared_hosting spec.tiers[0].rules[1].to",
+            ],
+        ),
+        (
+            policy("", std::slice::from_ref(&wide)),
+            vec![
+                "5:3 missing_field spec",
+                "8:67 shared_hosting spec.tiers[0].rules[0].to",
+            ],
+        ),
+        // A destination with a defect is told once, whoever uses it, and so is a doubtful one.
+        (
+            policy(
+                &format!(
+                    "{identity}  destinations:\n    bad: {{domainNames: [a.example], ports: [443], methods: [GET]}}\n    aws: {{domainNames: ['*.amazonaws.com'], ports: [443]}}\n"
+                ),
+                &["bad", "aws", "bad", "aws"]
+                    .iter()
+                    .enumerate()
+                    .map(|(i, name)| rule(&format!("r{i}"), &format!("{{destination: {name}}}")))
+                    .collect::<Vec<_>>(),
+            ),
+            vec![
+                "7:44 conflict spec.destinations.bad.ports",
+                "8:25 shared_hosting spec.tiers[0].rules[1].to",
+            ],
+        ),
+        // The element with the port, and not the first with the name.
+        (
+            policy(
+                identity,
+                &[rule(
+                    "r",
+                    "{domainNames: [db.example], ports: [443]}, {domainNames: [db.example], ports: [5432], protocols: [TCP]}",
+                )],
+            ),
+            vec!["9:107 named_tcp spec.tiers[0].rules[0].to"],
+        ),
+    ] {
+        assert_eq!(said(&text), expected, "{text}");
+    }
+}
+
+/// A folder as repositories have them.
+#[test]
+fn a_folder_is_read_by_what_its_documents_are() {
+    let folder = Folder::with(&[
+        ("policy.yaml", REFERENCE),
+        ("cases.yaml", "policies: [policy.yaml]\ncases: []\n"),
+        ("values.yaml", "image: {tag: 1}\n"),
+        (
+            "templates/all.yaml",
+            "{{- if .Values.on }}\nkind: [\n{{ end }}\n",
+        ),
+        (
+            "deploy.yaml",
+            "apiVersion: apps/v1\nkind: Deployment\n---\napiVersion: v1\nkind: Service\n",
+        ),
+        ("package.json", "{\"name\": \"x\"}"),
+    ]);
+    let ran = folder.warden("check .");
+    let last: Vec<&str> = ran.stdout.lines().rev().take(2).collect();
+    assert!(last.iter().any(|line| *line == "passed over, for there is no policy, settings or case: ./deploy.yaml (Deployment, Service), ./package.json, ./templates/all.yaml, ./values.yaml"), "{ran:?}");
+    // What is meant to be ours is not passed over.
+    for text in [
+        "kind: ClusterEgressPolcy\n",
+        "apiVersion: egress-warden.io/v1\nkind: Policy\n",
+        "spec: {tiers: []}\n",
+        "kind: EgressPolicy\nspec: {\n",
+        "cases: 1\n",
+    ] {
+        folder.write("more.yaml", text);
+        assert_eq!(folder.warden("check .").exit, 3, "{text}");
+    }
+    // A list is its items.
+    let item = REFERENCE.replace('\n', "\n  ");
+    folder.write(
+        "more.yaml",
+        &format!("apiVersion: v1\nkind: List\nitems:\n- {item}"),
+    );
+    let ran = folder.warden("check more.yaml --output json");
+    assert_eq!(
+        (ran.json()["policies"].clone(), ran.exit),
+        (1.into(), 0),
+        "{ran:?}"
     );
 }

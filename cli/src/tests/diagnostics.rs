@@ -101,6 +101,7 @@ fn every_code_has_its_page() {
         "list_changed",
         "list_unreadable",
         "too_many_classes",
+        "foreign_file",
     ];
     let codes: Vec<&str> = errors.clone().chain(own).collect();
     let explained: Vec<&str> = ERRORS.iter().map(|(code, _)| *code).collect();

@@ -8,6 +8,9 @@ app1                     | https://api.github.com                       | 0 Acce
 app1                     | http://api.github.com/repos                  | 0 Accept rule seed/apps/app1-github
 app1                     | http://API.GitHub.com.:8080/                 | 2 Deny default seed
 app1                     | http://api.github.com:443/                   | 2 Deny hello_malformed -
+app1                     | https://api.github.com:80                    | 2 Deny route_mismatch -
+app1                     | tcp://203.0.113.7:80                         | 2 Deny route_mismatch -
+app1                     | tcp://203.0.113.7:443                        | 2 Deny hello_malformed -
 app1                     | https://github.com                           | 2 Deny default seed
 app1                     | https://evilgithub.com                       | 2 Deny default seed
 app1                     | https://api.github.com.evil.example          | 2 Deny default seed
@@ -91,6 +94,8 @@ fn a_port_carries_what_the_mesh_is_told() {
     for (protocols, to, exit) in [
         ("[HTTP]", "http://api.example.com:9080/", 0),
         ("[HTTP]", "https://api.example.com:9080/", 2),
+        ("[HTTP]", "tcp://api.example.com:9080", 2),
+        ("[TLS]", "tcp://203.0.113.7:9080", 2),
         ("[TLS]", "https://api.example.com:9080/", 0),
         ("[TLS]", "http://api.example.com:9080/", 2),
         ("[HTTP, TLS]", "http://api.example.com:9080/", 2),

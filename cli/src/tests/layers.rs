@@ -104,7 +104,7 @@ fn cases_come_from_standard_input_and_from_folders() {
     // What lies beside the cases is left out.
     let ran = folder.warden("test .");
     assert_eq!(ran.stdout, "2 passed, 0 failed\n", "{ran:?}");
-    assert_eq!(folder.warden("test seed.yaml").exit, 1);
+    assert_eq!(folder.warden("test seed.yaml").exit, 3);
 }
 
 /// Differences of what holds together, not of one file.

@@ -172,7 +172,8 @@ pub struct TargetLine<'t> {
 
 /// What a scheme stands for: the protocol, the port where none is written, and the upgrade.
 fn scheme(word: &str) -> Option<(Protocol, Option<u16>, Option<&'static str>)> {
-    Some(match word {
+    // RFC 3986 §3.1: schemes are case-insensitive.
+    Some(match word.to_ascii_lowercase().as_str() {
         "http" => (Protocol::Http, Some(80), None),
         "ws" => (Protocol::Http, Some(80), Some("websocket")),
         "https" | "tls" | "wss" => (Protocol::Tls, Some(443), None),

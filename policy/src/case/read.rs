@@ -142,8 +142,9 @@ fn read_case<N: Node>(
             defects.add(DefectKind::MissingField, at, message, None);
         }
     }
-    let first = read_step(&mut fields, at, defects, &CaseInput::default())?;
-    let mut steps = vec![first];
+    let first = read_step(&mut fields, at, defects, &CaseInput::default());
+    let is_read = first.is_some();
+    let mut steps: Vec<Step> = first.into_iter().collect();
     if let Some(node) = fields.take("then") {
         each(&node, &at.field("then"), defects, |node, at, defects| {
             let Some(mut fields) = Fields::of(node, at, defects) else {
@@ -156,8 +157,9 @@ fn read_case<N: Node>(
         });
     }
     fields.finish(at, defects);
+    let name = name.filter(|_| is_read)?;
     Some(Case {
-        name: name?,
+        name,
         only,
         why,
         steps,
@@ -193,16 +195,17 @@ fn read_step<N: Node>(
         read_to(&node, &at.field("to"), defects, &mut input.to);
     }
     if let Some(node) = fields.take("now") {
-        input.now = or_word(&node, &at.field("now"), defects, timestamp)?;
+        let now = or_word(&node, &at.field("now"), defects, timestamp);
+        input.now = now.unwrap_or(input.now);
     }
     if let Some(node) = fields.take("refused") {
-        input.refused = Some(read_reason(&node, &at.field("refused"), defects)?);
+        input.refused = read_reason(&node, &at.field("refused"), defects);
     }
     let limit = fields
         .optional("limit", at, defects, boolean)
         .unwrap_or(false);
-    let expect = fields.require("expect", at, defects)?;
-    let (expect, connects) = read_expect(&expect, &at.field("expect"), defects)?;
+    let expect = fields.required("expect", at, defects, read_expect);
+    let (expect, connects) = expect?;
     check_connects(&input.to, &expect, connects.as_deref(), at, defects);
     Some(Step {
         input,

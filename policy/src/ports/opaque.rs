@@ -57,8 +57,8 @@ impl OpaqueNames {
         let what = format!("`{}`{others} over opaque TCP ({ports})", self.name);
         if self.can_be_named {
             return format!(
-                "{what}: sidecars send that by address, unless the install settings give the name \
-                 one (`tunnel.names`)"
+                "{what}: sidecars send that by address, so nothing will ever match unless the install \
+                 settings give the name an address (`tunnel.names`)"
             );
         }
         let why = match &self.name {
@@ -67,8 +67,8 @@ impl OpaqueNames {
             _ => "a wildcard",
         };
         format!(
-            "{what}: sidecars send that by address, and no address stands for {why}, so only a \
-             client that itself asks the gateway for the name by CONNECT ever matches"
+            "{what}: sidecars send that by address, and no address stands for {why}, so nothing will \
+             ever match but a client that itself asks the gateway for the name by CONNECT"
         )
     }
 }

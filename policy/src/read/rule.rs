@@ -34,7 +34,7 @@ impl RuleReader {
                 DefectKind::WrongType,
                 at,
                 "expected a mapping of names to destinations",
-                None,
+                "write `destinations: {NAME: {domainNames: [...], ports: [443]}}`".to_owned(),
             );
             return;
         };
@@ -44,7 +44,12 @@ impl RuleReader {
         for (name, node) in &pairs {
             let at = at.field(name);
             words::check_object_name(name, &at, defects);
-            let elements = read_destination(name, node, &at, defects);
+            let before = defects.len();
+            let mut elements = read_destination(name, node, &at, defects);
+            if defects.len() > before {
+                // What is wrong with it is said here, and not for each rule that uses it.
+                elements.clear();
+            }
             if self
                 .destinations
                 .insert(name.to_string(), elements)
@@ -431,7 +436,7 @@ fn read_expression<N: Node>(
                 DefectKind::MissingField,
                 at,
                 "In and NotIn need `values`",
-                None,
+                "add `values: [...]`; `Exists` and `DoesNotExist` need none".to_owned(),
             );
             return None;
         }

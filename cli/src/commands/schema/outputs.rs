@@ -17,6 +17,7 @@ use crate::commands::revoke::RevokeReport;
 use crate::commands::rollback::RollbackReport;
 use crate::commands::test::TestReport;
 use crate::commands::verify::GatewayReport;
+use crate::report::Refusal;
 use crate::verify::PodReport;
 use egress_analysis::access::Access;
 use egress_analysis::diff::ComparisonReport;
@@ -127,7 +128,13 @@ pub(crate) fn output_schemas() -> Value {
     let mut definitions = Map::new();
     for command in Command::ALL {
         let result = command.result(&mut generator);
-        definitions.insert(command.as_str().to_owned(), result.to_value());
+        let refusal = generator.subschema_for::<Refusal<'static>>();
+        let either = match command {
+            // Defects are what they report.
+            Command::Check | Command::Fmt => result,
+            _ => json_schema!({"anyOf": [result, refusal]}),
+        };
+        definitions.insert(command.as_str().to_owned(), either.to_value());
     }
     definitions.extend(generator.take_definitions(true));
     let mut schema = json_schema!({

@@ -66,6 +66,9 @@ pub(super) fn read_to<N: Node>(
                 super::unknown_destination(&name, known, &at.field("destination"), defects);
                 return None;
             };
+            if elements.is_empty() {
+                return None;
+            }
             let mut found = narrow_all(elements, &element, at, defects)?;
             for to in &mut found {
                 check(to, at, defects, rule);
