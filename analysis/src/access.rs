@@ -11,6 +11,7 @@ mod origin;
 use std::collections::BTreeSet;
 
 use egress_policy::PolicySet;
+use egress_policy::facts::Fact;
 use egress_policy::model::{Rule, Source, To};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -100,8 +101,8 @@ struct Question {
     origin: Option<Origin>,
     /// For what.
     to: To,
-    /// The upgrade, if it is one question: `None` in it is no upgrade.
-    upgrade: Option<Option<String>>,
+    /// The upgrade, if it is one question; `Known(None)` is no upgrade.
+    upgrade: Fact<Option<String>>,
     /// Names over opaque TCP are asked for by CONNECT, as no sidecar does by itself.
     by_connect: bool,
     /// It is denied before any rule is looked at.
@@ -115,7 +116,7 @@ impl Question {
             text: text.to_owned(),
             origin: None,
             to: To::anywhere(),
-            upgrade: None,
+            upgrade: Fact::Pending,
             by_connect: false,
             refused: false,
             said: Vec::new(),

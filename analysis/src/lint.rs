@@ -342,10 +342,9 @@ impl Findings {
             let key = (lint.code(), source, location.span.start, what);
             if let Some(first) = self.of_entries.get(&key) {
                 let known = self.diagnostics.get_mut(*first);
-                let known = known.filter(|known| known.related.len() < MOST_RULES);
-                known
-                    .into_iter()
-                    .for_each(|known| known.related.push(related.clone()));
+                if let Some(known) = known.filter(|known| known.related.len() < MOST_RULES) {
+                    known.related.push(related.clone());
+                }
                 return;
             }
             self.of_entries.insert(key, self.diagnostics.len());
@@ -430,7 +429,7 @@ fn entry<'d>(
         let name = to.field("destination")?.text()?;
         spec.field("destinations")?.field(name)
     };
-    let in_element = |element: document::Node<'d>| {
+    let entry_of = |element: document::Node<'d>| {
         let lists = ["domainNames", "networks"].into_iter();
         lists
             .filter(|_| is_element(element))
@@ -439,11 +438,11 @@ fn entry<'d>(
             .find(|item| item.text().is_some_and(is_entry))
     };
     let (entry, reference) = rule.field("to")?.items().find_map(|to| match named(to) {
-        None => in_element(to).map(|entry| (entry, None)),
+        None => entry_of(to).map(|entry| (entry, None)),
         Some(_) if !is_element(to) => None,
         Some(value) => std::iter::once(value)
             .chain(value.items())
-            .find_map(in_element)
+            .find_map(entry_of)
             .map(|entry| (entry, Some(to))),
     })?;
     Some(Written {

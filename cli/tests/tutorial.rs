@@ -56,9 +56,9 @@ fn steps(text: &str) -> Vec<Step<'_>> {
                 .take()
                 .unwrap_or_else(|| panic!("a block without a name: {block:?}"));
             let mut text = String::new();
-            block
-                .iter()
-                .for_each(|line| writeln!(text, "{line}").unwrap());
+            for line in block {
+                writeln!(text, "{line}").unwrap();
+            }
             steps.push(Step::Save(name, text));
         }
     }

@@ -123,9 +123,7 @@ fn about(question: &mut Question, facts: &OwnedFacts, path: &str) -> Result<(), 
     question.by_connect = true;
     if facts.protocol == Protocol::Http {
         set_path(question, path)?;
-        if let Fact::Known(upgrade) = &facts.upgrade {
-            question.upgrade = Some(upgrade.clone());
-        }
+        question.upgrade.clone_from(&facts.upgrade);
     }
     Ok(())
 }
@@ -138,16 +136,16 @@ fn several(
     path: &str,
 ) -> Result<(), Failure> {
     let (protocol, own, upgrade) = match scheme {
-        None => (None, None, None),
-        Some("http") => (Some(Protocol::Http), Some(80), Some(None)),
+        None => (None, None, Fact::Pending),
+        Some("http") => (Some(Protocol::Http), Some(80), Fact::Known(None)),
         Some("ws") => (
             Some(Protocol::Http),
             Some(80),
-            Some(Some("websocket".to_owned())),
+            Fact::Known(Some("websocket".to_owned())),
         ),
-        Some("https" | "tls" | "wss") => (Some(Protocol::Tls), Some(443), None),
-        Some("tcp") => (Some(Protocol::Tcp), None, None),
-        Some("udp") => (Some(Protocol::Udp), None, None),
+        Some("https" | "tls" | "wss") => (Some(Protocol::Tls), Some(443), Fact::Pending),
+        Some("tcp") => (Some(Protocol::Tcp), None, Fact::Pending),
+        Some("udp") => (Some(Protocol::Udp), None, Fact::Pending),
         Some(other) => {
             return Err(Failure::new(format!("unknown scheme `{other}`")).with_hint(HINT));
         }

@@ -132,11 +132,10 @@ impl<'e> Explorer<'e> {
         }
         let sides =
             [View::Enforced, View::Lifted].map(|view| self.programs(&partition, rules, view));
-        let mut explorer =
-            explore::Explorer::new(&partition, sides, MAX_REGIONS, self.inquiry.stop);
+        let mut search = explore::Explorer::new(&partition, sides, MAX_REGIONS, self.inquiry.stop);
         let mut openings: BTreeMap<Key, Vec<Region>> = BTreeMap::new();
         for start in self.starts(&partition, asked) {
-            let ended = explorer.explore(start, [Carriage::AsAsked; 2], |partition, leaf| {
+            let ended = search.explore(start, [Carriage::AsAsked; 2], |partition, leaf| {
                 if let Some(key) = self.leaf(partition, &leaf, explored) {
                     openings.entry(key).or_default().push(leaf.region);
                 }
@@ -300,7 +299,7 @@ impl<'e> Explorer<'e> {
         if !to.paths.is_empty() {
             cond.push((Dimension::Path, partition.paths(&to.paths)));
         }
-        if let Some(upgrade) = &question.upgrade {
+        if let Fact::Known(upgrade) = &question.upgrade {
             let set = partition.optional(&Dimension::Upgrade, |one| one == upgrade.as_deref());
             cond.push((Dimension::Upgrade, set));
         }
@@ -383,10 +382,10 @@ impl<'e> Explorer<'e> {
                 [literal].into_iter().chain(named).collect()
             }
             Protocol::Http => {
-                let mut parts = vec![(every, ports)];
+                let mut asked = vec![(every, ports)];
                 for (port, entry, names) in &self.names.originated {
                     let (names, own, entry) = (partition.names_under(names), at(*port), at(*entry));
-                    parts = parts
+                    asked = asked
                         .iter()
                         .flat_map(|(all, ports)| {
                             let here = Rc::new(ports.and(&entry));
@@ -394,9 +393,9 @@ impl<'e> Explorer<'e> {
                             [(Rc::clone(all), Rc::new(ports.minus(&entry))), (rest, here)]
                         })
                         .collect();
-                    parts.push((names, own));
+                    asked.push((names, own));
                 }
-                parts
+                asked
             }
         }
     }

@@ -106,6 +106,9 @@ fn no_document_makes_a_subcommand_panic() {
         "check - --output json",
         "check - --output github",
         "explain - --from app1-ns/a --to https://api.github.com",
+        "who - --to https://api.github.com --limit 1",
+        "who - --to *.github.com --limit 1 --output json",
+        "what - --from app1-ns --limit 1 --output markdown",
         "diff - good.yaml --limit 1",
         "diff good.yaml - --limit 1 --output markdown",
         "docs -",
@@ -216,8 +219,8 @@ spec:
 const DUMP: &str = r#"{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": [{"name": "a", "active_state": {"listener": {"name": "a", "filter_chains": [{"filters": []}]}}}]}]}"#;
 
 /// Subcommands that are given no document: arguments alone, which are scrambled below, or what
-/// `render` kept.
-const OTHERWISE: [&str; 3] = ["schema", "rollback", "completions"];
+/// `render` kept, or nothing.
+const OTHERWISE: [&str; 4] = ["init", "schema", "rollback", "completions"];
 
 /// The subcommands that none of these lines names.
 fn untouched(lines: &[&str]) -> Vec<String> {

@@ -27,6 +27,7 @@ fn what_it_writes_passes_every_command() {
             "check --strict install.yaml policy.yaml",
             "0 errors, 0 warnings",
         ),
+        ("check .", "0 errors, 0 warnings"),
         ("fmt --check policy.yaml", ""),
         ("test .", "4 passed, 0 failed"),
         ("test cases.yaml --coverage", "2 of 2 rules decide a case"),

@@ -256,13 +256,14 @@ fn bytes<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects) -> Option<Vec<u8
     }
 }
 
-/// A side of a question that is one line of text; `None` where it is written in fields.
-fn in_line<N: Node, T>(
+/// A side of a question that is one line of text, the default where that has a defect; `None` where it
+/// is written in fields.
+fn in_line<N: Node, T: Default>(
     node: &N,
     at: &At<'_>,
     defects: &mut Defects,
     parse: impl FnOnce(&str) -> Result<T, LineError>,
-) -> Option<Option<T>> {
+) -> Option<T> {
     let Ok(Shape::Text(text)) = node.shape() else {
         return None;
     };
@@ -274,13 +275,13 @@ fn in_line<N: Node, T>(
             error.hint.to_owned(),
         );
     });
-    Some(read.ok())
+    Some(read.unwrap_or_default())
 }
 
 fn read_from<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, from: &mut Asker) {
     let parse = |text: &str| AskerLine::parse(text, DEFAULT_TRUST_DOMAIN).map(Asker::from);
     if let Some(read) = in_line(node, at, defects, parse) {
-        *from = read.unwrap_or_default();
+        *from = read;
         return;
     }
     let Some(mut fields) = Fields::of(node, at, defects) else {
@@ -385,7 +386,7 @@ fn read_to<N: Node>(node: &N, at: &At<'_>, defects: &mut Defects, to: &mut Targe
         Ok(Target { url, ..target })
     };
     if let Some(read) = in_line(node, at, defects, parse) {
-        *to = read.unwrap_or_default();
+        *to = read;
         return;
     }
     let Some(mut fields) = Fields::of(node, at, defects) else {

@@ -240,7 +240,7 @@ fn layers_are_composed() {
 fn the_broadest_comes_first() {
     let open = TEAM.replace("default: Deny", "default: Accept");
     let seen = asked_who(&[&open], "https://other.example");
-    assert_eq!(seen[0], "Accept by seed: every workload");
+    assert_eq!(seen[0], "Accept by seed (default): every workload");
     let seen = asked_what(&[&open], "app1-ns/a,claims=none");
     assert!(seen[0].contains("any address"), "{seen:#?}");
     let others = |line: &String| line.contains("to every other name");
