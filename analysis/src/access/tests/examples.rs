@@ -252,7 +252,7 @@ fn the_broadest_comes_first() {
     assert_eq!(
         asked_who(&[&shadowed], "https://other.example"),
         [
-            "Accept by seed: app3-ns; time until 2027-03-01T00:00:00Z",
+            "Accept by seed (default): app3-ns; time until 2027-03-01T00:00:00Z",
             "  without shadow Deny",
             "the rest is denied",
         ]
