@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use egress_policy::case::{HelloSeen, Target};
 use egress_policy::facts::{Fact, Protocol};
 use egress_policy::model::Policy;
-use egress_policy::name::{Host, Name};
+use egress_policy::name::{Host, Name, NamePattern};
 use egress_policy::ports::{MeshPorts, Named, Origination, StatedPorts};
 use egress_policy::verdict::ReasonCode;
 
@@ -54,6 +54,14 @@ pub struct Mesh {
     ordinary: Option<IpAddr>,
     /// A rendered manifest does not say what ports carry: everything is judged as it is asked for.
     unstated: bool,
+}
+
+/// The names to which the gateway speaks TLS in one way.
+pub(crate) fn originated(origination: &Origination) -> Vec<NamePattern> {
+    let names = origination.names.iter();
+    names
+        .filter_map(|text| NamePattern::parse(text).ok())
+        .collect()
 }
 
 /// What the gateway judges of what a client asks for.

@@ -29,10 +29,10 @@ use crate::bundle::PolicyBundle;
 use crate::carriage::Carriage;
 use crate::decision::WrittenDecision;
 use crate::owned_facts::OwnedFacts;
-use crate::regions::compiled::{self, Compiler, View};
+use crate::regions::compiled::{self, Compiler, Cond, View};
 use crate::regions::explore::{Explorer, Leaf, Region, Stopped};
 use crate::regions::narrowed::{self, Index};
-use crate::regions::partition::{Collector, Dimension, NameAtom, PROTOCOLS, Partition};
+use crate::regions::partition::{Collector, Dimension, PROTOCOLS, Partition};
 use crate::regions::set::Set;
 use crate::regions::words::{self, Words};
 use crate::regions::{describe, merged};
@@ -330,6 +330,10 @@ impl<'p> Comparer<'_, 'p> {
             .routed()
             .into_iter()
             .for_each(|port| collector.port(port));
+        for (port, names) in self.ports.originated() {
+            collector.port(*port);
+            collector.names(names.iter().flatten());
+        }
         let (old, new) = (self.old.layers, self.new.layers);
         for policy in old.policies.iter().chain(&new.policies) {
             collector.head(&policy.head);
@@ -393,7 +397,7 @@ impl<'p> Comparer<'_, 'p> {
         }
         for (key, regions) in differing {
             (options.progress)("differences are put together");
-            let exists = |protocol, port| self.ports.carriage(protocol, port).is_some();
+            let exists = |protocol, port| self.ports.exists(protocol, port);
             let regions = merged::merged(partition, &exists, regions);
             let parts = regions.iter();
             let parts = parts.map(|region| words::words(partition, region, options.all));
@@ -406,20 +410,7 @@ impl<'p> Comparer<'_, 'p> {
     /// The parts of a region in which each side carries everything in one way, what no rule names
     /// apart from the rest.
     fn starts(&self, partition: &Partition, region: &Region) -> Vec<(Region, [Carriage; 2])> {
-        let any_other = partition.names(|atom| matches!(atom, NameAtom::Below { base: None, .. }));
-        let literal = partition.named(false);
-        let listed = Rc::new(any_other.or(&literal).complement());
-        let unlisted = partition.addresses(|atom| !atom.listed);
-        let named = Rc::new(unlisted.complement());
-        let places = [
-            vec![(Dimension::Name, any_other)],
-            vec![
-                (Dimension::Name, Rc::clone(&literal)),
-                (Dimension::Address, unlisted),
-            ],
-            vec![(Dimension::Name, literal), (Dimension::Address, named)],
-            vec![(Dimension::Name, listed)],
-        ];
+        let places = partition.places();
         let mut starts = Vec::new();
         for (i, protocol) in PROTOCOLS.into_iter().enumerate() {
             for (ports, carriage) in self.carried(partition, protocol) {
@@ -432,7 +423,40 @@ impl<'p> Comparer<'_, 'p> {
                 starts.extend(parts.map(|part| (part, carriage)));
             }
         }
+        for (cond, carriage) in self.originated(partition) {
+            let region = region.within(&cond);
+            let parts = places
+                .iter()
+                .filter_map(|place| region.as_ref()?.within(place));
+            starts.extend(parts.map(|part| (part, carriage)));
+        }
         starts
+    }
+
+    /// Requests that leave in TLS of the gateway's own, by what becomes of them.
+    fn originated(&self, partition: &Partition) -> Vec<(Cond, [Carriage; 2])> {
+        const ELSEWHERE: Carriage = Carriage::Refused(ReasonCode::HelloMalformed);
+        use Carriage::AsAsked;
+        let http = partition.protocols(|protocol| protocol == Protocol::Http);
+        let mut parts = Vec::new();
+        for (port, [old, new]) in self.ports.originated() {
+            let (old, new) = (partition.names_under(old), partition.names_under(new));
+            let ways = [
+                (old.and(&new), [AsAsked, AsAsked]),
+                (old.minus(&new), [AsAsked, ELSEWHERE]),
+                (new.minus(&old), [ELSEWHERE, AsAsked]),
+            ];
+            let at = partition.ports(|own| own == *port);
+            parts.extend(ways.map(|(names, carriage)| {
+                let cond = vec![
+                    (Dimension::Protocol, Rc::clone(&http)),
+                    (Dimension::Port, Rc::clone(&at)),
+                    (Dimension::Name, Rc::new(names)),
+                ];
+                (cond, carriage)
+            }));
+        }
+        parts
     }
 
     /// The ports at which a protocol exists, by what becomes of it there.

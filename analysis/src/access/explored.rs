@@ -10,12 +10,12 @@ use egress_policy::relation::{destinations, patterns_meet, sources};
 use egress_policy::verdict::{Action, Evaluation};
 
 use super::{Inquiry, Question};
-use crate::carriage::{Carriage, Mesh};
+use crate::carriage::{Carriage, Mesh, originated};
 use crate::decision::WrittenDecision;
 use crate::regions::compiled::{CompiledPolicy, Compiler, Cond, View, fresh};
 use crate::regions::explore::{self, CLAIMS_KNOWN, Leaf, Region, Stopped};
 use crate::regions::narrowed::{Addresses, Index};
-use crate::regions::partition::{Classes, Collector, Dimension, NameAtom, PROTOCOLS, Partition};
+use crate::regions::partition::{Classes, Collector, Dimension, PROTOCOLS, Partition};
 use crate::regions::set::Set;
 use crate::regions::{describe, merged};
 
@@ -50,10 +50,8 @@ struct Names {
 impl Names {
     fn of(mesh: &Mesh) -> Self {
         let parse = |text: &String| NamePattern::parse(text).ok();
-        let originated = mesh.originations().iter().map(|one| {
-            let names = one.names.iter().filter_map(parse).collect();
-            (one.port, one.entry(), names)
-        });
+        let originations = mesh.originations().iter();
+        let originated = originations.map(|one| (one.port, one.entry(), originated(one)));
         let over_tcp = mesh.named().iter().flat_map(|named| {
             let pattern = parse(&named.name);
             let ports = named.ports.iter();
@@ -329,20 +327,7 @@ impl<'e> Explorer<'e> {
     /// The parts of what was asked in which every request is carried in one way, what no rule names
     /// apart from the rest.
     fn starts(&self, partition: &Partition, asked: &Region) -> Vec<Region> {
-        let any_other = partition.names(|atom| matches!(atom, NameAtom::Below { base: None, .. }));
-        let literal = partition.named(false);
-        let listed = Rc::new(any_other.or(&literal).complement());
-        let unlisted = partition.addresses(|atom| !atom.listed);
-        let named = Rc::new(unlisted.complement());
-        let places = [
-            vec![(Dimension::Name, any_other)],
-            vec![
-                (Dimension::Name, Rc::clone(&literal)),
-                (Dimension::Address, unlisted),
-            ],
-            vec![(Dimension::Name, literal), (Dimension::Address, named)],
-            vec![(Dimension::Name, listed)],
-        ];
+        let places = partition.places();
         let mut starts = Vec::new();
         for (i, protocol) in PROTOCOLS.into_iter().enumerate() {
             let protocols = Rc::new(Set::of(PROTOCOLS.len(), |class| class == i));

@@ -1,18 +1,22 @@
 //! What ports carry on both sides of a comparison.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use egress_policy::facts::Protocol;
+use egress_policy::name::NamePattern;
 use egress_policy::ports::StatedPorts;
 
 use super::Side;
 use super::report::PortChange;
-use crate::carriage::{Carriage, Mesh};
+use crate::carriage::{Carriage, Mesh, originated};
 
 /// What ports carry on both sides.
 pub(super) struct CarriedPorts {
     old: Mesh,
     new: Mesh,
+    /// By port, the names for which requests are judged there though it carries none: the gateway sends
+    /// them on in TLS of its own.
+    originated: BTreeMap<u16, [Vec<NamePattern>; 2]>,
 }
 
 impl CarriedPorts {
@@ -27,10 +31,34 @@ impl CarriedPorts {
             };
             Mesh::stated(&side.layers.policies, settings)
         };
-        Self {
-            old: ports(old, new),
-            new: ports(new, old),
+        let (old, new) = (ports(old, new), ports(new, old));
+        let mut names = BTreeMap::<u16, [Vec<NamePattern>; 2]>::new();
+        for (i, mesh) in [&old, &new].into_iter().enumerate() {
+            for one in mesh.originations() {
+                if let Some(own) = names.entry(one.port).or_default().get_mut(i) {
+                    own.extend(originated(one));
+                }
+            }
         }
+        let carried = |port: u16| [&old, &new].map(|mesh| mesh.carries(Protocol::Http, port));
+        names.retain(|port, _| carried(*port) == [false, false]);
+        Self {
+            originated: names,
+            old,
+            new,
+        }
+    }
+
+    /// The ports at which requests are judged that leave in TLS of the gateway's own, and their names
+    /// before and after.
+    pub(super) const fn originated(&self) -> &BTreeMap<u16, [Vec<NamePattern>; 2]> {
+        &self.originated
+    }
+
+    /// Whether a protocol is judged at a port on some side.
+    pub(super) fn exists(&self, protocol: Protocol, port: u16) -> bool {
+        let originated = protocol == Protocol::Http && self.originated.contains_key(&port);
+        originated || self.carriage(protocol, port).is_some()
     }
 
     /// What a port carries before and after.

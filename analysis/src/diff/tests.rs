@@ -168,6 +168,71 @@ fn tls_of_the_gateways_own_is_told() {
     }
 }
 
+/// A request that the gateway sends on in TLS of its own is judged at 443, which carries none.
+#[test]
+fn what_is_judged_where_the_gateway_speaks_tls() {
+    let side = |tls: bool, paths: &[&str]| {
+        let mut to = json!({"domainNames": ["*.pay.example"], "protocols": ["HTTP"], "ports": [443], "paths": paths});
+        if tls {
+            to["tls"] = json!({"originate": true});
+        } else {
+            to["ports"] = json!([80]);
+        }
+        one_tier(vec![json!({"action": "Accept", "to": [to]})], "Deny")
+    };
+    let told = [
+        ("nothing", side(true, &["/v1/**"]), side(true, &["/v1/**"])),
+        (
+            "more paths",
+            side(true, &["/v1/**"]),
+            side(true, &["/v1/**", "/v2/*"]),
+        ),
+        (
+            "fewer paths",
+            side(true, &["/v1/**", "/v2/*"]),
+            side(true, &["/v1/**"]),
+        ),
+        ("any path", side(true, &["/v1/**"]), side(true, &["/**"])),
+        (
+            "TLS from now on",
+            side(false, &["/**"]),
+            side(true, &["/**"]),
+        ),
+        ("TLS no more", side(true, &["/**"]), side(false, &["/**"])),
+    ];
+    let told = told.map(|(change, old, new)| {
+        let comparison = compared(&old, &new);
+        let undecided = comparison.undecided.iter();
+        let undecided = undecided.map(|why| format!("{change}: {why}"));
+        let lines = comparison.differences.iter();
+        let lines = lines.map(|one| {
+            format!(
+                "{change}: {} -> {}: {}",
+                one.old,
+                one.new,
+                one.what.join(" | ")
+            )
+        });
+        lines.chain(undecided).collect::<Vec<_>>()
+    });
+    let pay = "from every workload; to *.pay.example; protocol HTTP";
+    let (default, rule) = ("Deny by p0 (default)", "Accept by p0/t0/r0");
+    let none = "Deny by no rule (hello_malformed)";
+    assert_eq!(
+        told.concat(),
+        [
+            format!("more paths: {default} -> {rule}: {pay}; port 443; path like /v2/"),
+            format!("fewer paths: {rule} -> {default}: {pay}; port 443; path like /v2/"),
+            format!("any path: {default} -> {rule}: {pay}; port 443; path like /"),
+            "any path: the two may differ where several globs match at once".to_owned(),
+            format!("TLS from now on: {none} -> {rule}: {pay}; port 443; path /**"),
+            format!("TLS from now on: {rule} -> {default}: {pay}; port 80; path /**"),
+            format!("TLS no more: {default} -> {rule}: {pay}; port 80; path /**"),
+            format!("TLS no more: {rule} -> {none}: {pay}; port 443; path /**"),
+        ]
+    );
+}
+
 /// `PROPTEST_CASES` and `PROPTEST_RNG_SEED` make it longer, and repeat it.
 #[test]
 fn the_comparison_agrees_with_brute_force() {

@@ -447,6 +447,24 @@ impl Partition {
         }
     }
 
+    /// All destinations in parts, so that what no rule names stands apart.
+    pub(crate) fn places(&self) -> [Vec<(Dimension, Rc<Set>)>; 4] {
+        let any_other = self.names(|atom| matches!(atom, NameAtom::Below { base: None, .. }));
+        let literal = self.named(false);
+        let listed = Rc::new(any_other.or(&literal).complement());
+        let unlisted = self.addresses(|atom| !atom.listed);
+        let named = Rc::new(unlisted.complement());
+        [
+            vec![(Dimension::Name, any_other)],
+            vec![
+                (Dimension::Name, Rc::clone(&literal)),
+                (Dimension::Address, unlisted),
+            ],
+            vec![(Dimension::Name, literal), (Dimension::Address, named)],
+            vec![(Dimension::Name, listed)],
+        ]
+    }
+
     /// Destinations with a name, or without.
     pub(crate) fn named(&self, named: bool) -> Rc<Set> {
         let [without, with] = &self.named;
