@@ -35,6 +35,7 @@ const FILES: &[(&str, &str)] = &[
     ("identity", include_str!("../../cases/identity.yaml")),
     ("inspect", include_str!("../../cases/inspect.yaml")),
     ("inspected", include_str!("../../cases/inspected.yaml")),
+    ("lines", include_str!("../../cases/lines.yaml")),
     ("names", include_str!("../../cases/names.yaml")),
     ("no-policy", include_str!("../../cases/no-policy.yaml")),
     (

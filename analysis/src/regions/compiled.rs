@@ -33,6 +33,8 @@ pub(crate) struct Entry<'p> {
     pub(crate) claims: Cond,
     /// What then.
     pub(crate) effect: Effect<'p>,
+    /// How many entries after it are about the same, and do not count where `cond` holds.
+    pub(crate) instead_of: usize,
 }
 
 /// One policy.
@@ -163,6 +165,7 @@ impl<'p> Compiler<'_> {
                     cond,
                     claims,
                     effect: Effect::Pass,
+                    instead_of: 0,
                 }),
             }
         }
@@ -174,6 +177,7 @@ impl<'p> Compiler<'_> {
                     cond,
                     claims: one.claims,
                     effect: Effect::End(Action::Deny),
+                    instead_of: 0,
                 });
             }
         }
@@ -368,18 +372,21 @@ impl<'p> Compiler<'_> {
             cond: guarded,
             claims: claims.clone(),
             effect: Effect::End(Action::Deny),
+            instead_of: 0,
         });
         entries.push(Entry {
             cond,
             claims,
             effect: Effect::End(action),
+            instead_of: 0,
         });
     }
 
     /// What denies, and only reports for workloads in shadow.
     fn deny(&self, policy: &'p Policy, cond: Cond, claims: Cond, entries: &mut Vec<Entry<'p>>) {
         if self.view == View::Enforced {
-            for shadow in &policy.head.shadow_workloads {
+            let shadows = &policy.head.shadow_workloads;
+            for (i, shadow) in shadows.iter().enumerate() {
                 let mut through = cond.clone();
                 through.extend(self.workloads(&shadow.workloads));
                 through.push((Dimension::Time, self.partition.before(shadow.expires)));
@@ -389,6 +396,7 @@ impl<'p> Compiler<'_> {
                     cond: through,
                     claims: claims.clone(),
                     effect: Effect::End(Action::Accept),
+                    instead_of: shadows.len() - i,
                 });
             }
         }
@@ -396,6 +404,7 @@ impl<'p> Compiler<'_> {
             cond,
             claims,
             effect: Effect::End(Action::Deny),
+            instead_of: 0,
         });
     }
 }
@@ -411,6 +420,7 @@ const fn entry(cond: Cond, effect: Effect<'_>) -> Entry<'_> {
         cond,
         claims: Vec::new(),
         effect,
+        instead_of: 0,
     }
 }
 

@@ -262,7 +262,7 @@ fn advance<'p>(region: &Judged<'_>, programs: &[CompiledPolicy<'p>], walk: &mut 
             Holds::Split(dim, set) => return Next::Split(dim, set),
             Holds::Maybe => {
                 apply(entry.effect, walk);
-                walk.entry += 1;
+                walk.entry += 1 + entry.instead_of;
             }
             Holds::True => {
                 apply(entry.effect, walk);

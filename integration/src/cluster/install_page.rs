@@ -15,8 +15,8 @@ use super::{GATEWAY, data, kubectl, mesh, world};
 const PAGE: &str = "docs/how-to/install.md";
 const NODE_GUARD: &str = "cni/README.md";
 
-/// The label of everything that is rendered.
-const OURS: &str = "app.kubernetes.io/part-of=egress-warden";
+/// The labels of everything that is rendered. The node guard has the first label alone, and goes last.
+const OURS: &str = "app.kubernetes.io/part-of=egress-warden,app.kubernetes.io/managed-by=warden";
 
 /// The setting of the mesh that the bench cannot have: a stock Envoy has no filter for it.
 const NOT_SET: &str = "PILOT_ENABLE_METADATA_EXCHANGE";

@@ -184,8 +184,8 @@ fn attempt(bench: &Bench, app: &str, way: Transport, name: &str) -> Result<Optio
         Transport::Http | Transport::Originate => {
             let answer = bench.http(app, dialled, name)?;
             answer.map(|answer| {
-                let private = answer.body.contains("code: private_address")
-                    || answer.body.contains("\"code\":\"private_address\"");
+                let private = answer.body.contains("(private_address)")
+                    || answer.body.contains("\"reason\":\"private_address\"");
                 if answer.status == 403 && !private {
                     999
                 } else {

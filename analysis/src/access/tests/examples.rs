@@ -259,6 +259,28 @@ fn the_broadest_comes_first() {
     );
 }
 
+/// Of a workload in shadow a Deny by labels only reports, also where nothing is known of them.
+const SHADOWED: &str = r#"apiVersion: egress-warden.io/v1alpha1
+kind: ClusterEgressPolicy
+metadata: {name: p}
+spec:
+  identity: {trustDomains: [cluster.local]}
+  shadowWorkloads: [{namespaces: [a], expires: 2027-01-31T00:00:00Z}]
+  tiers:
+  - name: t0
+    rules:
+    - {name: r0, to: [{domainNames: ["*.test.example"], protocols: [HTTP], upgrades: [websocket], ports: [8080]}], action: Pass}
+  - name: t1
+    rules:
+    - {name: r1, from: [{matchLabels: {k: v}}], action: Deny}
+  default: Deny
+"#;
+
+#[test]
+fn a_workload_in_shadow_whose_labels_are_missing_is_let_through() {
+    assert_eq!(asked_who(&[SHADOWED], "http://xy.test.example:8080"), ["?"]);
+}
+
 #[test]
 fn what_is_no_question() {
     let bundle = bundle(&[TEAM]);
