@@ -104,6 +104,7 @@ fn told(texts: &[&str], asked: impl Fn(&Inquiry<'_>) -> Access) -> Vec<String> {
         lines.push("the rest is denied".to_owned());
     }
     lines.extend(access.assumptions);
+    lines.extend(access.not_decided);
     lines
 }
 
@@ -278,7 +279,17 @@ spec:
 
 #[test]
 fn a_workload_in_shadow_whose_labels_are_missing_is_let_through() {
-    assert_eq!(asked_who(&[SHADOWED], "http://xy.test.example:8080"), ["?"]);
+    assert_eq!(
+        asked_who(&[SHADOWED], "http://xy.test.example:8080"),
+        [
+            "Accept by p (default): a; label k any other, absent; time until 2027-01-31T00:00:00Z (claimed)",
+            "Accept by p (default): a; metadata missing; time until 2027-01-31T00:00:00Z",
+            "  without shadow Deny",
+            "Accept by p/t1/r1 (default): a; label k v; time until 2027-01-31T00:00:00Z (claimed)",
+            "  without shadow Deny",
+            "the rest is denied",
+        ]
+    );
 }
 
 #[test]
